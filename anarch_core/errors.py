@@ -1,0 +1,87 @@
+"""The exception tree. Every message says what is wrong, the value, what was expected and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AnarchError(Exception):
+    """Base of every error that a user can cause. The command line prints its text alone and exits with 1."""
+
+
+class UnknownComponentError(AnarchError, LookupError):
+    """A name that no plugin provides.
+
+    Attributes:
+        kind: the kind that was asked for, e.g. ``"relaxation"``.
+        name: the name as the user wrote it.
+        suggestions: close matches, best first.
+    """
+
+    def __init__(self, message: str, *, kind: str, name: str, suggestions: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.name = name
+        self.suggestions = tuple(suggestions)
+
+
+class ComponentConflictError(AnarchError):
+    """Two plugins provide the same name, and the user did not say whose is meant."""
+
+
+class PluginError(AnarchError):
+    """A plugin could not be loaded, or broke a promise of its interface."""
+
+
+class OptionError(AnarchError, ValueError):
+    """An option of a component is unknown or has a value that is not allowed."""
+
+
+class ConfigError(AnarchError, ValueError):
+    """A configuration file, a flag or a combination of settings is not usable."""
+
+
+class DataError(AnarchError, ValueError):
+    """A data set is missing, unreadable, or not what the model needs."""
+
+
+class SurgeryError(AnarchError, ValueError):
+    """A module cannot be replaced exactly. The message names it by path.
+
+    Attributes:
+        paths: the modules that were refused.
+    """
+
+    def __init__(self, message: str, *, paths: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.paths = tuple(paths)
+
+
+class OutOfMemoryError(AnarchError, MemoryError):
+    """A relaxation would need more memory than there is; raised before anything is allocated.
+
+    Attributes:
+        needed: bytes that would be allocated.
+        available: bytes that are free.
+    """
+
+    def __init__(self, message: str, *, needed: int, available: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
+class CheckpointError(AnarchError, ValueError):
+    """A checkpoint is truncated, altered, of another schema, or does not fit the model."""
+
+
+class RunError(AnarchError, RuntimeError):
+    """A run directory cannot be used: it holds another experiment, or a segment failed."""
+
+
+class NoEffectWarning(UserWarning):
+    """A relaxation found nothing to replace."""
+
+
+class InexactRelaxationWarning(UserWarning):
+    """A relaxed network differs from its parent by more than rounding."""

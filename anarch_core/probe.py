@@ -1,0 +1,81 @@
+"""What a network is measured by: the interface of probes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+if TYPE_CHECKING:
+    import torch
+
+    from anarch_core.data import TensorData
+
+
+@attrs.frozen(kw_only=True)
+class ProbeContext:
+    """What a probe may look at. It must leave all of it as it was: parameters, buffers, gradients, modes, random state.
+
+    Attributes:
+        model: the network to measure.
+        data: train, validation and test tensors on the model's device; None for probes that need no data.
+        reference: the network at the start of its segment, same architecture as ``model``; None when ``model`` is that start, or unknown.
+        parent: the constrained network the segment was lifted from; None for a network that was never relaxed.
+        seed: for any randomness of the probe.
+        moment: ``"start"`` or ``"end"`` of the segment, or ``"checkpoint"``.
+        progress: called with (done, total, what) during long measurements.
+    """
+
+    model: torch.nn.Module
+    data: TensorData | None = None
+    reference: torch.nn.Module | None = None
+    parent: torch.nn.Module | None = None
+    seed: int = 0
+    moment: str = "checkpoint"
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None
+
+
+@attrs.frozen(kw_only=True)
+class Measurement:
+    """What a probe found.
+
+    Attributes:
+        scalars: named numbers; they go to ``results.json`` as they are, so every value is a finite float or None (not measurable).
+        units: unit of a scalar (``"%"``, ``"1"``, ``"nats"``), for labels; scalars that are absent are dimensionless.
+        details: JSON-ready structure (per layer, certificates, settings, sample counts).
+        tensors: arrays for figures, stored beside the results as safetensors.
+    """
+
+    scalars: Mapping[str, float | None]
+    units: Mapping[str, str] = attrs.field(factory=dict)
+    details: Mapping[str, Any] = attrs.field(factory=dict)
+    tensors: Mapping[str, torch.Tensor] = attrs.field(factory=dict)
+
+
+class AbstractProbe(ABC):
+    """Measures a network and leaves it as found.
+
+    A probe is built with an instance of its option class (or None). Probes run at the start and at the end of every segment, and on
+    single checkpoints.
+
+    Attributes:
+        needs: what the context must hold: any of ``"data"``, ``"reference"``, ``"parent"``, ``"relaxed"`` (the model has relaxed layers). Where
+            something is missing the probe is skipped in a run, and refused with a clear sentence when it was asked for by hand.
+        headline: names of the scalars worth a column in the summary table.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    headline: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def measure(self, context: ProbeContext) -> Measurement:
+        """Measure the network of ``context``.
+
+        Raises:
+            AnarchError: the network or the data does not allow the measurement; the message says why.
+        """

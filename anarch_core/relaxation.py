@@ -1,0 +1,134 @@
+"""The interface of relaxations: exact embeddings of a layer into a larger family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import attrs
+import torch
+from torch import nn
+
+TensorRole = Literal["velocity", "gradient", "square"]
+
+
+@attrs.frozen(kw_only=True)
+class Site:
+    """One layer to be relaxed, with what tracing an example input through the network told of it.
+
+    Attributes:
+        path: dotted path of the module, e.g. ``"features.0"``.
+        module: the layer itself; never changed.
+        input_shape: shape of its input without the batch dimension, [channels, *spatial].
+        output_shape: shape of its output without the batch dimension.
+    """
+
+    path: str
+    module: nn.Module
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Cost:
+    """What a relaxed layer will take, known before anything is allocated.
+
+    Attributes:
+        parameters: numbers that can be trained.
+        scratch_parameters: numbers held beside them (buffers, index maps).
+        flops: floating-point operations of one forward pass of one sample (a multiply-add counts two).
+        itemsize: bytes per number.
+    """
+
+    parameters: int
+    scratch_parameters: int = 0
+    flops: int
+    itemsize: int = 4
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of parameters and buffers."""
+        return (self.parameters + self.scratch_parameters) * self.itemsize
+
+
+@attrs.frozen(kw_only=True)
+class Drift:
+    """Squared norms of the three orthogonal parts of a relaxed layer's weight, as a matrix from inputs to outputs.
+
+    ``W = shared + unshared + off_local`` (research: W = ΦΦ⁺W + (local part − ΦΦ⁺W) + off-local part), so the squares add up to ``total``.
+
+    Attributes:
+        shared: the part that is a convolution.
+        unshared: the local part less the convolution.
+        off_local: the part outside the receptive field.
+        moved: squared distance of the shared part from the reference's, None without a reference.
+        reference: squared norm of the reference's shared part, None without a reference.
+        initial_off_local: expected off-local fraction (squared) of this layer at default initialisation: pure geometry.
+    """
+
+    shared: float
+    unshared: float
+    off_local: float
+    moved: float | None = None
+    reference: float | None = None
+    initial_off_local: float | None = None
+
+    @property
+    def total(self) -> float:
+        """Squared norm of the weight."""
+        return self.shared + self.unshared + self.off_local
+
+
+class AbstractRelaxation(ABC):
+    """Replaces a layer by a member of a larger family that computes the same function.
+
+    A relaxation is built with an instance of its option class (or None). It works on one layer at a time; walking the network, tracing
+    input sizes, checking exactness and memory are done by :mod:`anarch_core.surgery`. The relaxed layer is an ``nn.Module`` that
+
+    * takes the parent layer's inputs and gives its outputs, same shapes, same dtype, same device;
+    * has ``reset_parameters()``, its default initialisation (the control ``scratch`` starts from it);
+    * can be copied, moved and saved by the ordinary means of PyTorch.
+    """
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def refusal(self, site: Site) -> str | None:
+        """Why this layer cannot be relaxed, as the end of the sentence "features.0 cannot be relaxed: ..."; None if it can."""
+
+    @abstractmethod
+    def cost(self, site: Site) -> Cost:
+        """What the relaxed layer will take. Must not allocate."""
+
+    @abstractmethod
+    def lift(self, site: Site) -> nn.Module:
+        """The relaxed layer, equal to ``site.module`` as a function. Shares no memory with it."""
+
+    @abstractmethod
+    def project(self, layer: nn.Module) -> nn.Module:
+        """The constrained layer nearest to ``layer``: a left inverse of :meth:`lift`."""
+
+    @abstractmethod
+    def drift(self, layer: nn.Module, reference: nn.Module | None = None) -> Drift:
+        """How far ``layer`` is from the constrained family.
+
+        Args:
+            layer: a layer this relaxation made.
+            reference: the same layer at an earlier moment, for the motion of the shared part.
+        """
+
+    @abstractmethod
+    def transport(self, site: Site, layer: nn.Module, name: str, tensor: torch.Tensor, role: TensorRole) -> dict[str, torch.Tensor] | None:
+        """Carry a tensor of optimizer state over the switch.
+
+        Args:
+            site: the parent layer.
+            layer: the relaxed layer.
+            name: name of the parent's parameter, e.g. ``"weight"``.
+            tensor: the state, shaped as that parameter.
+            role: ``"velocity"`` moves like the weight (heavy-ball buffer), ``"gradient"`` like a gradient, ``"square"`` like a squared gradient.
+
+        Returns:
+            state for the relaxed layer's parameters by name, or None where it has to be reset.
+        """

@@ -1,0 +1,1 @@
+"""Built-in plugins. Reserved: third parties ship packages of their own."""
