@@ -31,6 +31,10 @@ def _valid_options(_: object, attribute: attrs.Attribute[Any], value: object) ->
         raise ValueError(msg)
 
 
+def _read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(value))
+
+
 @attrs.frozen(kw_only=True)
 class ComponentInfo:
     """What every component says of itself before it is imported.
@@ -99,7 +103,7 @@ class DatasetInfo(ComponentInfo):
     """
 
     kind: ClassVar[str] = "dataset"
-    defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=lambda value: MappingProxyType(dict(value)))
+    defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=_read_only)
 
 
 @attrs.frozen(kw_only=True)
