@@ -1,0 +1,222 @@
+"""Building a model from its name, so that the same record builds it again in another process."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from anarch_core.api import TARGET_PATTERN
+from anarch_core.errors import AnarchError, ConfigError
+from anarch_core.options import parse_spec, to_dict
+from anarch_core.registry import Registry, get_registry
+
+
+@attrs.frozen(kw_only=True)
+class ModelSpec:
+    """What a model was built from: plain data that goes into checkpoints.
+
+    Attributes:
+        name: a registered model (``"cnn1d"``) or an import string (``"package.module:factory"``).
+        options: options that differ from their defaults, JSON-ready; keyword arguments for an import string.
+        input_shape: shape of one input without the batch dimension, [channels, *spatial].
+        classes: number of outputs.
+    """
+
+    name: str
+    options: Mapping[str, Any] = attrs.field(factory=dict, converter=lambda value: MappingProxyType(dict(value)))
+    input_shape: tuple[int, ...] = attrs.field(converter=tuple)
+    classes: int
+
+    @property
+    def is_import(self) -> bool:
+        """Whether the model is a factory of the user's, not a registered component."""
+        return ":" in self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; :meth:`from_dict` is its inverse."""
+        return {"name": self.name, "options": dict(self.options), "input_shape": list(self.input_shape), "classes": self.classes}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> ModelSpec:
+        """The record that :meth:`to_dict` wrote.
+
+        Raises:
+            ConfigError: a key is missing or a value has the wrong type.
+        """
+        try:
+            name, options = record["name"], record["options"]
+            shape, classes = tuple(record["input_shape"]), record["classes"]
+        except (KeyError, TypeError) as error:
+            msg = f"not a model record: {record!r}; expected the keys name, options, input_shape and classes"
+            raise ConfigError(msg) from error
+        if not (isinstance(name, str) and isinstance(options, Mapping) and all(isinstance(size, int) for size in (*shape, classes))):
+            msg = f"not a model record: {record!r}; expected a name, a table of options, a list of integers and an integer"
+            raise ConfigError(msg)
+        return cls(name=name, options=options, input_shape=shape, classes=classes)
+
+    def build(self, *, seed: int = 0, registry: Registry | None = None, allow_import: bool = False) -> nn.Module:
+        """A freshly initialised model on the CPU, in training mode.
+
+        Args:
+            seed: the weights are a function of it; the caller's random state is left as it was.
+            registry: where names are looked up, the installed plugins by default.
+            allow_import: whether an import string may be followed. Only for names that the user wrote, never for one read from a file.
+
+        Raises:
+            ConfigError: the model cannot be built, or does not take such inputs.
+            UnknownComponentError: no plugin provides the model.
+        """
+        if self.is_import and not allow_import:
+            msg = f"the model was built by {self.name!r}, and nothing that a file names is imported; build it yourself and pass it along"
+            raise ConfigError(msg)
+        with _seeded(seed):
+            if self.is_import:
+                model = _call_factory(self)
+            else:
+                registry = registry or get_registry()
+                info = registry.find("model", self.name)
+                model = registry.target(info)(self.input_shape, self.classes, registry.parse_options(info, self.options))
+            return _checked(model, self)
+
+
+def model_spec(
+    spec: str,
+    *,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> ModelSpec:
+    """What ``spec`` means: a registered model, one of torchvision's, or a factory of the user's; in this order.
+
+    Args:
+        spec: ``"cnn1d"``, ``"torchvision:resnet18"``, ``"resnet18"`` (torchvision's, if no plugin has that name) or
+            ``"package.module:factory"``.
+        input_shape: shape of one input, [channels, *spatial].
+        classes: number of outputs.
+        options: options by name.
+        registry: where names are looked up, the installed plugins by default.
+
+    Raises:
+        UnknownComponentError: nobody knows the name; the message has close matches.
+        OptionError: an option is unknown or has a value that is not allowed.
+    """
+    registry = registry or get_registry()
+    name, value = parse_spec(spec)
+    given = dict(options or {})
+    known = name in registry.names("model")
+    if not known and value is not None and TARGET_PATTERN.fullmatch(spec):
+        return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
+    if not known and value is None and _is_torchvision_model(name):
+        name, value = "torchvision", name
+    info = registry.find("model", name)
+    if value is not None:
+        if info.options is None:
+            msg = f"the model {name!r} has no options, so nothing can follow the colon in {spec!r}"
+            raise ConfigError(msg)
+        given[attrs.fields(info.options)[0].name] = value
+    parsed = registry.parse_options(info, given)
+    changed = {} if parsed is None else to_dict(parsed, only_changed=True)
+    return ModelSpec(name=info.name, options=changed, input_shape=input_shape, classes=classes)
+
+
+def build_model(
+    spec: str,
+    *,
+    input_shape: tuple[int, ...],
+    classes: int,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    registry: Registry | None = None,
+) -> nn.Module:
+    """The model that the user asked for; see :func:`model_spec` for the arguments and :meth:`ModelSpec.build` for what it does."""
+    record = model_spec(spec, input_shape=input_shape, classes=classes, options=options, registry=registry)
+    return record.build(seed=seed, registry=registry, allow_import=True)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    # The generator of the CPU alone: torch.manual_seed would also reseed the accelerators of the caller.
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def _is_torchvision_model(name: str) -> bool:
+    from anarch_core.vision import classification_models
+
+    try:
+        return name in classification_models()
+    except ConfigError:
+        return False
+
+
+def _call_factory(spec: ModelSpec) -> object:
+    """Import ``package.module`` as Python would from the working directory, and call the factory in it."""
+    factory = _import_factory(spec.name)
+    available = {"input_shape": spec.input_shape, "classes": spec.classes, "num_classes": spec.classes}
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        parameters = {}
+    arguments = {key: value for key, value in available.items() if key in parameters} | dict(spec.options)
+    try:
+        return factory(**arguments)
+    except AnarchError:
+        raise
+    except Exception as error:
+        called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        msg = f"model {spec.name!r}: the call {spec.name.partition(':')[2]}({called}) failed: {_one_line(error)}"
+        raise ConfigError(msg) from error
+
+
+def _import_factory(name: str) -> Callable[..., object]:
+    module_name, _, attribute = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        msg = f"model {name!r}: cannot import the module {module_name!r}: {_one_line(error)}"
+        raise ConfigError(msg) from error
+    finally:
+        sys.path.remove("")
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        msg = f"model {name!r}: {module_name!r} has no function or class {attribute!r}"
+        raise ConfigError(msg)
+    return factory
+
+
+def _checked(model: object, spec: ModelSpec) -> nn.Module:
+    """``model``, once it has given one row of ``classes`` numbers for one input."""
+    if not isinstance(model, nn.Module):
+        msg = f"model {spec.name!r} gave a {type(model).__name__}, expected a torch.nn.Module"
+        raise ConfigError(msg)
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            output = model.eval()(torch.zeros(2, *spec.input_shape))
+    except Exception as error:
+        msg = f"model {spec.name!r} does not take inputs of shape {spec.input_shape}: {_one_line(error)}"
+        raise ConfigError(msg) from error
+    for module, training in modes.items():
+        module.training = training
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if shape != (2, spec.classes):
+        msg = f"model {spec.name!r} gives {shape} for two inputs of shape {spec.input_shape}, expected a tensor of {(2, spec.classes)}"
+        raise ConfigError(msg)
+    return model
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
