@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
 
+from anarch_core.errors import DataError, PluginError
+from anarch_core.options import parse_spec, spec_options
+from anarch_core.registry import Registry, get_registry
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, eq=False)
 class TensorData:
     """A classification data set, whole, in memory.
 
     Attributes:
         name: how users call it.
-        x_train: inputs, float32, [n, channels, *spatial], already normalised.
+        x_train: inputs, floating point, [n, channels, *spatial], already normalised.
         y_train: labels, int64, [n].
         x_test: as ``x_train``; only ever reported, never chosen by.
         y_test: as ``y_train``.
@@ -38,3 +45,214 @@ class TensorData:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input, without the batch dimension."""
         return tuple(self.x_train.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self._tensors().values())
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TensorData:
+        """The same data on another device, the inputs in another floating-point type. Labels stay int64."""
+        moved: dict[str, Any] = {name: t.to(device, dtype if name.startswith("x") else None) for name, t in self._tensors().items()}
+        return attrs.evolve(self, **moved)
+
+    def limited(self, n: int) -> TensorData:
+        """At most ``n`` training samples, the first of each class in turn, so that classes are balanced as far as the data allow.
+
+        A function of ``n`` alone: no seed, original order kept, and a smaller limit takes a subset of what a larger one takes.
+
+        Raises:
+            DataError: ``n`` is not positive.
+        """
+        if n < 1:
+            msg = f"the number of training samples must be at least 1: {n}"
+            raise DataError(msg)
+        if n >= len(self.y_train):
+            return self
+        by_class = torch.argsort(self.y_train, stable=True)
+        counts = torch.bincount(self.y_train, minlength=self.classes)
+        starts = counts.cumsum(0) - counts
+        rank_in_class = torch.empty_like(by_class)
+        rank_in_class[by_class] = torch.arange(len(by_class), device=by_class.device) - starts[self.y_train[by_class]]
+        chosen = torch.argsort(rank_in_class, stable=True)[:n].sort().values
+        return attrs.evolve(self, x_train=self.x_train[chosen], y_train=self.y_train[chosen])
+
+    def with_validation(self, size: float, seed: int) -> TensorData:
+        """Hold out a random part of the training set.
+
+        Args:
+            size: number of samples (an int), or their share of the training set (a float between 0 and 1).
+            seed: the choice is a function of it.
+
+        Raises:
+            DataError: nothing would be held out, or nothing left to train on.
+        """
+        total = len(self.y_train)
+        count = round(size * total) if isinstance(size, float) else size
+        if not 0 < count < total:
+            msg = f"validation {size!r} means {count} of {total} training samples; expected 1 to {total - 1}, or a share between 0 and 1"
+            raise DataError(msg)
+        order = _permutation(total, f"validation:{seed}").to(self.y_train.device)
+        held, kept = order[:count].sort().values, order[count:].sort().values
+        return attrs.evolve(
+            self,
+            x_train=self.x_train[kept],
+            y_train=self.y_train[kept],
+            x_validation=self.x_train[held],
+            y_validation=self.y_train[held],
+        )
+
+    def digest(self) -> str:
+        """SHA-256 over names, types, shapes and bytes of all tensors: equal data, equal digest. About a second per gigabyte."""
+        state = hashlib.sha256()
+        for name, tensor in self._tensors().items():
+            state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+            state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return state.hexdigest()
+
+    def check(self) -> None:
+        """Refuse what cannot be trained on.
+
+        Raises:
+            DataError: shapes, types or sizes disagree, a label is out of range, or a number is not finite.
+        """
+        if self.classes < 2:
+            msg = f"data {self.name!r}: {self.classes} class, expected at least 2"
+            raise DataError(msg)
+        if (self.x_validation is None) != (self.y_validation is None):
+            msg = f"data {self.name!r}: validation inputs and labels come together or not at all"
+            raise DataError(msg)
+        self._check_part("train", self.x_train, self.y_train)
+        self._check_part("test", self.x_test, self.y_test)
+        if self.x_validation is not None and self.y_validation is not None:
+            self._check_part("validation", self.x_validation, self.y_validation)
+
+    def _check_part(self, part: str, x: torch.Tensor, y: torch.Tensor) -> None:
+        where = f"data {self.name!r}, {part} part"
+        if x.ndim < 2 or not x.is_floating_point():
+            msg = f"{where}: inputs are {x.dtype} {tuple(x.shape)}, expected floating point [n, channels, ...]"
+        elif y.ndim != 1 or y.dtype != torch.int64:
+            msg = f"{where}: labels are {y.dtype} {tuple(y.shape)}, expected int64 [n]"
+        elif len(x) != len(y) or len(y) == 0:
+            msg = f"{where}: {len(x)} inputs and {len(y)} labels, expected equally many and at least one"
+        elif tuple(x.shape[1:]) != self.input_shape:
+            msg = f"{where}: inputs of shape {tuple(x.shape[1:])}, but the training inputs are {self.input_shape}"
+        elif y.min() < 0 or y.max() >= self.classes:
+            msg = f"{where}: labels go from {int(y.min())} to {int(y.max())}, expected 0 to {self.classes - 1}"
+        elif not all(bool(chunk.isfinite().all()) for chunk in _chunks(x)):
+            msg = f"{where}: some inputs are not finite (nan or infinity)"
+        else:
+            return
+        raise DataError(msg)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        names = ("x_train", "y_train", "x_test", "y_test", "x_validation", "y_validation")
+        return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
+    """The order in which an epoch visits ``n`` training samples.
+
+    A function of its arguments alone: drawn by a generator of its own on the CPU, so it is the same on every device, in every process and
+    for every resumed run.
+
+    Returns:
+        a permutation of 0 … n-1, int64, on the CPU.
+    """
+    return _permutation(n, f"epoch:{seed}:{epoch}")
+
+
+def _permutation(n: int, key: str) -> torch.Tensor:
+    # Hashing keeps (seed 1, epoch 2) from meeting (seed 2, epoch 1), as a sum or a product of the two would not.
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    return torch.randperm(n, generator=generator)
+
+
+def channel_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each channel over samples and positions.
+
+    Summed in float64, where sums over 8-bit images are exact, so the result does not depend on the number of threads.
+
+    Args:
+        x: [n, channels, *spatial], any numeric type.
+
+    Returns:
+        mean and standard deviation, float64, [channels]; the deviation of a constant channel is given as 1.
+    """
+    channels = x.shape[1]
+    total, squares = torch.zeros(2, channels, dtype=torch.float64).unbind()
+    for chunk in _chunks(x):
+        values = chunk.double().transpose(0, 1).reshape(channels, -1)
+        total += values.sum(1)
+        squares += values.square().sum(1)
+    count = x.numel() // channels
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return mean, torch.where(deviation > 0, deviation, 1.0)
+
+
+def normalised(x: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+    """``(x - mean) / deviation`` per channel, as float32.
+
+    Args:
+        x: [n, channels, *spatial], any numeric type.
+        mean: [channels].
+        deviation: [channels].
+    """
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, deviation = mean.float().view(shape), deviation.float().view(shape)
+    result = torch.empty(x.shape, dtype=torch.float32)
+    for source, target in zip(_chunks(x), _chunks(result), strict=True):
+        target.copy_(source).sub_(mean).div_(deviation)
+    return result
+
+
+def _chunks(x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Views of so few samples at once that arithmetic on them needs no second copy of the set."""
+    return (x[start : start + 1024] for start in range(0, len(x), 1024))
+
+
+def load_data(
+    name: str,
+    *,
+    root: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    validation: float | None = None,
+    seed: int = 0,
+    registry: Registry | None = None,
+) -> TensorData:
+    """Load a registered data set, checked, on the CPU.
+
+    The validation part is split off first, from the whole training set, and the limit applied to what is left: it says how many samples are
+    trained on, and does not change what is held out.
+
+    Args:
+        name: ``"name"`` or ``"name:value"``, as in ``"tensors:digits.safetensors"``.
+        root: folder with data already there, or to download to.
+        options: options of the data set by name.
+        limit: at most so many training samples, see :meth:`TensorData.limited`.
+        validation: number or share of training samples to hold out, see :meth:`TensorData.with_validation`.
+        seed: for the choice of the validation part.
+        registry: where names are looked up, the installed plugins by default.
+
+    Raises:
+        UnknownComponentError: no plugin provides the data set.
+        OptionError: an option is unknown or has a value that is not allowed.
+        DataError: the data are missing, unreadable or unfit to train on.
+    """
+    registry = registry or get_registry()
+    component, value = parse_spec(name)
+    info = registry.find("dataset", component)
+    given = dict(options or {})
+    if value is not None:
+        given |= spec_options(info.options, value, name=info.name)
+    data = registry.target(info)(root, registry.parse_options(info, given))
+    if not isinstance(data, TensorData):
+        msg = f"data set {info.name!r} gave a {type(data).__name__}, expected an anarch_core.data.TensorData"
+        raise PluginError(msg)
+    data.check()
+    if validation is not None:
+        data = data.with_validation(validation, seed)
+    return data if limit is None else data.limited(limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import sys
@@ -15,9 +16,13 @@ import torch
 from torch import nn
 
 from anarch_core.api import TARGET_PATTERN
-from anarch_core.errors import AnarchError, ConfigError
-from anarch_core.options import parse_spec, to_dict
+from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError
+from anarch_core.options import parse_spec, spec_options, to_dict
 from anarch_core.registry import Registry, get_registry
+
+
+def _read_only(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(options))
 
 
 @attrs.frozen(kw_only=True)
@@ -32,8 +37,8 @@ class ModelSpec:
     """
 
     name: str
-    options: Mapping[str, Any] = attrs.field(factory=dict, converter=lambda value: MappingProxyType(dict(value)))
-    input_shape: tuple[int, ...] = attrs.field(converter=tuple)
+    options: Mapping[str, Any] = attrs.field(factory=dict, converter=_read_only)
+    input_shape: tuple[int, ...]
     classes: int
 
     @property
@@ -113,17 +118,16 @@ def model_spec(
     registry = registry or get_registry()
     name, value = parse_spec(spec)
     given = dict(options or {})
-    known = name in registry.names("model")
-    if not known and value is not None and TARGET_PATTERN.fullmatch(spec):
-        return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
-    if not known and value is None and _is_torchvision_model(name):
-        name, value = "torchvision", name
-    info = registry.find("model", name)
+    try:
+        info = registry.find("model", name)
+    except UnknownComponentError:
+        if value is not None and TARGET_PATTERN.fullmatch(spec):
+            return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
+        if value is not None or not _is_torchvision_model(name):
+            raise
+        info, value = registry.find("model", "torchvision"), name
     if value is not None:
-        if info.options is None:
-            msg = f"the model {name!r} has no options, so nothing can follow the colon in {spec!r}"
-            raise ConfigError(msg)
-        given[attrs.fields(info.options)[0].name] = value
+        given |= spec_options(info.options, value, name=info.name)
     parsed = registry.parse_options(info, given)
     changed = {} if parsed is None else to_dict(parsed, only_changed=True)
     return ModelSpec(name=info.name, options=changed, input_shape=input_shape, classes=classes)
@@ -143,11 +147,25 @@ def build_model(
     return record.build(seed=seed, registry=registry, allow_import=True)
 
 
+def flattened_size(features: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """How many numbers ``features`` gives for one input, for the linear layer that follows. Nothing is allocated.
+
+    Raises:
+        ConfigError: the inputs do not fit; most often they are too small.
+    """
+    try:
+        output: torch.Tensor = copy.deepcopy(features).to("meta")(torch.empty(1, *input_shape, device="meta"))
+    except RuntimeError as error:
+        msg = f"inputs of shape {input_shape} do not fit the network: {_one_line(error)}"
+        raise ConfigError(msg) from error
+    return output.numel()
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     # The generator of the CPU alone: torch.manual_seed would also reseed the accelerators of the caller.
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
 
 
@@ -161,14 +179,10 @@ def _is_torchvision_model(name: str) -> bool:
 
 
 def _call_factory(spec: ModelSpec) -> object:
-    """Import ``package.module`` as Python would from the working directory, and call the factory in it."""
+    """Call the factory with those of ``input_shape``, ``classes`` and ``num_classes`` that it declares, and the options."""
     factory = _import_factory(spec.name)
     available = {"input_shape": spec.input_shape, "classes": spec.classes, "num_classes": spec.classes}
-    try:
-        parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        parameters = {}
-    arguments = {key: value for key, value in available.items() if key in parameters} | dict(spec.options)
+    arguments = {key: value for key, value in available.items() if key in inspect.signature(factory).parameters} | dict(spec.options)
     try:
         return factory(**arguments)
     except AnarchError:
@@ -180,6 +194,7 @@ def _call_factory(spec: ModelSpec) -> object:
 
 
 def _import_factory(name: str) -> Callable[..., object]:
+    """What ``package.module:factory`` names, found as ``python -m`` would find it: in the working directory, then among the packages."""
     module_name, _, attribute = name.partition(":")
     sys.path.insert(0, "")
     try:
@@ -189,7 +204,7 @@ def _import_factory(name: str) -> Callable[..., object]:
         raise ConfigError(msg) from error
     finally:
         sys.path.remove("")
-    factory = getattr(module, attribute, None)
+    factory: object = getattr(module, attribute, None)
     if not callable(factory):
         msg = f"model {name!r}: {module_name!r} has no function or class {attribute!r}"
         raise ConfigError(msg)
