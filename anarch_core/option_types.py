@@ -264,11 +264,14 @@ def option_type(annotation: Any) -> OptionType:
             return ChoiceType({str(argument): argument for argument in arguments})
     elif annotation in _SCALARS:
         return _SCALARS[annotation]()
-    elif isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        if all(type(member.value) in (str, int) for member in annotation):
-            return ChoiceType({str(member.value): member for member in annotation})
+    elif isinstance(annotation, type) and issubclass(annotation, enum.Enum) and _writable(annotation):
+        return ChoiceType({str(member.value): member for member in annotation})
     msg = f"has type {annotation!r}; options may be {ALLOWED}"
     raise TypeError(msg)
+
+
+def _writable(members: type[enum.Enum]) -> bool:
+    return all(type(member.value) in (str, int) for member in members)
 
 
 def _plain(member: Any) -> Any:
