@@ -1,0 +1,20 @@
+"""Switch times written out by the user."""
+
+from __future__ import annotations
+
+from anarch_core import hookimpl
+from anarch_core.api import ScheduleInfo
+from anarch_plugins.at.options import AtOptions
+
+
+@hookimpl
+def anarch_schedules() -> list[ScheduleInfo]:
+    """Register the schedule."""
+    return [
+        ScheduleInfo(
+            name="at",
+            summary="At the moments given, in epochs or optimizer steps: at:0,10,40 or at:0,500it,20ep.",
+            target="anarch_plugins.at.schedule:AtSchedule",
+            options=AtOptions,
+        )
+    ]
