@@ -1,0 +1,183 @@
+"""The loop against hand-written references, and its state."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from anarch_core.data import epoch_order
+from anarch_core.errors import CheckpointError
+from anarch_core.training import Training, dtype_of, evaluate, is_milestone, matmul_precision
+
+SAMPLES, FEATURES, CLASSES, BATCH = 50, 6, 3, 8
+STEPS_PER_EPOCH = 7
+
+
+def network(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(FEATURES, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(dropout), nn.Linear(12, CLASSES))
+
+
+@pytest.fixture(scope="module")
+def samples() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(SAMPLES, FEATURES, generator=generator), torch.randint(CLASSES, (SAMPLES,), generator=generator)
+
+
+def training(model: nn.Module, samples: tuple[torch.Tensor, torch.Tensor], **settings: object) -> Training:
+    optimizer = settings.pop("optimizer", None) or torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
+    rate = settings.pop("learning_rate", lambda iteration: 0.1 / (1 + iteration))
+    return Training(model=model, optimizer=optimizer, x=samples[0], y=samples[1], batch_size=BATCH, seed=3, learning_rate=rate, **settings)
+
+
+def run_epochs(training: Training, epochs: int) -> None:
+    for _ in range(epochs):
+        training.advance(training.iteration + training.iterations_per_epoch)
+        training.end_epoch()
+
+
+def assert_same_weights(a: nn.Module, b: nn.Module) -> None:
+    for name, tensor in a.state_dict().items():
+        assert torch.equal(tensor, b.state_dict()[name]), name
+
+
+def test_equals_a_handwritten_loop_bit_for_bit(samples):
+    x, y = samples
+    expected = network()
+    optimizer = torch.optim.SGD(expected.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    losses, hits, step = [], [], 0
+    for epoch in range(3):
+        losses, hits = [], []
+        order = epoch_order(SAMPLES, 3, 10 + epoch)
+        for start in range(0, SAMPLES, BATCH):
+            rows = order[start : start + BATCH]
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+            optimizer.zero_grad()
+            output = expected(x[rows])
+            loss = cross_entropy(output, y[rows])
+            loss.backward()
+            optimizer.step()
+            losses += [loss.item()] * len(rows)
+            hits += (output.argmax(1) == y[rows]).tolist()
+            step += 1
+
+    model = network()
+    loop = training(model, samples, first_epoch=10)
+    run_epochs(loop, 2)
+    loop.advance(3 * STEPS_PER_EPOCH)
+    score = loop.end_epoch()
+
+    assert_same_weights(expected, model)
+    assert loop.iteration == step == 3 * STEPS_PER_EPOCH
+    assert score.loss == pytest.approx(sum(losses) / SAMPLES, rel=1e-12)
+    assert score.accuracy == pytest.approx(100 * sum(hits) / SAMPLES)
+
+
+def test_advance_stops_at_the_end_of_the_epoch_at_the_goal_and_when_paused(samples):
+    loop = training(network(), samples)
+    loop.advance(100)
+    assert loop.iteration == STEPS_PER_EPOCH
+    loop.advance(STEPS_PER_EPOCH + 2)
+    assert loop.iteration == STEPS_PER_EPOCH + 2
+    loop.advance(100, pause=lambda: True)
+    assert loop.iteration == STEPS_PER_EPOCH + 3
+    loop.advance(100)
+    assert loop.iteration == 2 * STEPS_PER_EPOCH
+
+
+def test_stops_inside_an_epoch_change_nothing(samples):
+    whole, interrupted = network(dropout=0.5), network(dropout=0.5)
+    torch.manual_seed(1)
+    run_epochs(loop := training(whole, samples), 2)
+    torch.manual_seed(1)
+    halting = training(interrupted, samples)
+    for _ in range(2 * STEPS_PER_EPOCH):
+        halting.advance(halting.iteration + 1)
+        if halting.iteration % STEPS_PER_EPOCH == 0:
+            halting.end_epoch()
+    assert halting.iteration == loop.iteration
+    assert_same_weights(whole, interrupted)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("stop", [0, 4, STEPS_PER_EPOCH + 1])
+def test_state_goes_on_to_the_same_bits(samples, optimizer, stop):
+    options = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
+
+    def start(seed: int) -> Training:
+        model = network(seed, dropout=0.5)
+        return training(model, samples, optimizer=optimizer(model.parameters(), lr=0.1, **options), learning_rate=lambda _: 0.01)
+
+    def go(loop: Training, until: int) -> None:
+        while loop.iteration < until:
+            loop.advance(until)
+            if loop.iteration % STEPS_PER_EPOCH == 0:
+                scores.append(loop.end_epoch())
+
+    scores: list[object] = []
+    whole = start(0)
+    torch.manual_seed(5)
+    go(whole, 2 * STEPS_PER_EPOCH)
+    expected = list(scores)
+
+    scores.clear()
+    first = start(0)
+    torch.manual_seed(5)
+    go(first, stop)
+    tensors, metadata = first.state()
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    torch.rand(7)
+    second = start(9)
+    second.load_state(tensors, metadata)
+    go(second, 2 * STEPS_PER_EPOCH)
+
+    assert_same_weights(whole.model, second.model)
+    assert scores == expected
+
+
+def test_state_of_another_network_is_refused(samples):
+    tensors, metadata = training(network(), samples).state()
+    other = nn.Sequential(nn.Linear(FEATURES, CLASSES))
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        training(other, samples).load_state(tensors, metadata)
+
+
+def test_evaluate_is_the_mean_over_all_samples_and_restores_a_mixed_mode(samples):
+    x, y = samples
+    model = network(dropout=0.5)
+    model[1].eval()
+    modes = [module.training for module in model.modules()]
+    score = evaluate(model, x, y, batch=17)
+    assert [module.training for module in model.modules()] == modes
+
+    model.eval()
+    with torch.no_grad():
+        output = model(x)
+    assert score.loss == pytest.approx(cross_entropy(output, y).item(), rel=1e-6)
+    assert score.accuracy == pytest.approx(100 * (output.argmax(1) == y).float().mean().item())
+
+
+def test_bfloat16_keeps_float32_weights_and_differs_from_float32(samples):
+    assert dtype_of("bfloat16") is torch.float32
+    full, half = network(), network()
+    run_epochs(training(full, samples), 1)
+    run_epochs(training(half, samples, precision="bfloat16"), 1)
+    assert half[0].weight.dtype is torch.float32
+    assert not torch.equal(full[0].weight, half[0].weight)
+    torch.testing.assert_close(full[0].weight, half[0].weight, rtol=0.1, atol=0.05)
+
+
+def test_tf32_is_allowed_only_where_asked_for():
+    found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    with matmul_precision("tf32"):
+        assert torch.backends.cuda.matmul.allow_tf32
+        with matmul_precision("float32"):
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert not torch.backends.cudnn.allow_tf32
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == found
+
+
+def test_milestones_are_the_papers_moments():
+    assert [epoch for epoch in range(151) if is_milestone(epoch)] == [0, 1, 2, 3, 4, 6, 8, 10, 13, 18, 23, 30, 40, 52, 67, 88, 115, 150]
