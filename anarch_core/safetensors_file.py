@@ -20,6 +20,7 @@ import attrs
 
 from anarch_core.atomic import replacing
 from anarch_core.errors import CheckpointError
+from anarch_core.options import canonical_json
 
 SCHEMA = (1, 0)
 ITEMSIZE = {
@@ -94,11 +95,6 @@ class Header:
         except (ValueError, RecursionError) as error:
             msg = f"metadata {key!r} is not JSON: {self.metadata[key]!r:.80}; {_RESTORE}"
             raise CheckpointError(msg) from error
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values, equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def layout(shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, TensorEntry]:
@@ -195,13 +191,17 @@ def tensors_digest(entries: Mapping[str, TensorEntry], digests: Mapping[str, str
     It depends neither on the order in the file nor on the metadata: the number to compare two runs by.
     """
     rows = [[name, entries[name].dtype, list(entries[name].shape), digests[name]] for name in sorted(entries)]
-    return hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+    return _sha256(rows)
 
 
 def metadata_digest(metadata: Mapping[str, str]) -> str:
     """SHA-256 over the canonical JSON of ``format`` and every ``anarch.`` key but the digest itself; other tools may add other keys."""
     ours = {key: text for key, text in metadata.items() if (key == "format" or key.startswith("anarch.")) and key != METADATA_DIGEST}
-    return hashlib.sha256(canonical_json(ours).encode()).hexdigest()
+    return _sha256(ours)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()  # a damaged name may be no valid text
 
 
 def _encode(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> bytes:

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from anarch_core.errors import CheckpointError
-from anarch_core.safetensors_file import SCHEMA, Header, TensorEntry, canonical_json, layout, read_data, write_file
+from anarch_core.options import canonical_json
+from anarch_core.safetensors_file import SCHEMA, Header, TensorEntry, layout, read_data, write_file
 
 TIED = "anarch.tied"
 
