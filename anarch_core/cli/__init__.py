@@ -1,0 +1,159 @@
+"""The command line: a table of subcommands that are imported only when they are called.
+
+A module of this package defines ``command``, a click command, and has one row in :data:`COMMANDS`. Commands return nothing and leave
+early with ``ctx.exit(code)``; errors that the user can mend are raised as :class:`~anarch_core.errors.AnarchError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import click
+
+import anarch_core
+from anarch_core.errors import AnarchError
+
+# Short help stands here, so that `anarch --help` imports none of them.
+COMMANDS = {
+    "run": "Train, relax at the switch times, train on, probe, and compare.",
+    "resume": "Finish a run that was interrupted.",
+    "plan": "Show what a run would do: layers, parameters, memory, time.",
+    "plugins": "List the installed plugins and find out what is wrong with one.",
+    "inspect": "Show what a checkpoint holds, without loading its tensors.",
+    "relax": "Relax the network of a checkpoint.",
+    "project": "Project the relaxed network of a checkpoint back onto its constraints.",
+    "probe": "Measure the network of a checkpoint.",
+    "interpolate": "Measure the loss on the way from one checkpoint to another.",
+    "report": "Write tables, figures and one page about finished runs.",
+}
+
+INTERRUPTED = 130
+
+
+@attrs.define
+class Session:
+    """What the options before the subcommand say.
+
+    Attributes:
+        debug: show tracebacks of errors that are otherwise told in one line.
+    """
+
+    debug: bool = False
+
+
+class LazyGroup(click.Group):
+    """Subcommands from :data:`COMMANDS`, then those of plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, own ones in the order of the table."""
+        return [*COMMANDS, *self._plugin_commands()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand; None when there is none of the name."""
+        if cmd_name in COMMANDS:
+            command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+            return command
+        if cmd_name.partition("@")[0] not in self._plugin_commands():
+            return None
+        from anarch_core.registry import get_registry
+
+        registry = get_registry()
+        target = registry.target(registry.find("command", cmd_name))
+        if not isinstance(target, click.Command):
+            msg = f"command {cmd_name!r} of a plugin must be a click.Command, not {target!r}"
+            raise AnarchError(msg)
+        return target
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand; a name that is none is a usage error with close matches."""
+        name = args[0]
+        if not name.startswith("-") and name not in COMMANDS and self.get_command(ctx, name) is None:
+            close = difflib.get_close_matches(name, self.list_commands(ctx), n=3, cutoff=0.5)
+            ctx.fail(f"no command {name!r}" + (f"; did you mean {' or '.join(map(repr, close))}?" if close else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands' short help without importing them."""
+        for title, rows in (("Commands", COMMANDS), ("Commands of plugins", self._plugin_commands())):
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(list(rows.items()))
+
+    def _plugin_commands(self) -> dict[str, str]:
+        from anarch_core.registry import get_registry
+
+        return {info.name: info.summary for info in get_registry().infos("command") if info.name not in COMMANDS}
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Session).debug = True
+
+
+def _set_no_plugins(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        # The environment, so that the processes a run starts see the same components.
+        os.environ["ANARCH_NO_PLUGINS"] = "1"
+
+
+@click.group(cls=LazyGroup, name="anarch", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--debug", is_flag=True, is_eager=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error.")
+@click.option(
+    "--no-plugins",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_no_plugins,
+    help="Load none but the built-in plugins.",
+)
+@click.version_option(anarch_core.__version__, prog_name="anarch")
+def group() -> None:
+    """Architectural relaxation: train a CNN, embed it exactly into a larger family, go on training, and probe what happens."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 an error, 2 wrong usage, 130 interrupted.
+
+    Args:
+        args: the arguments; None for those of the process.
+    """
+    session = Session()
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        sys.exit(_run(args, session))
+
+
+def _run(args: Sequence[str] | None, session: Session) -> int:
+    try:
+        # Where a command leaves with `ctx.exit(code)`, click returns the code here.
+        code = group.main(args=None if args is None else list(args), prog_name="anarch", standalone_mode=False, obj=session)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        # click turns an interrupt into Abort.
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except (AnarchError, OSError) as error:
+        if session.debug:
+            raise
+        click.echo(f"Error: {_one_line(error)}", err=True)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return str(error)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
