@@ -45,6 +45,10 @@ class DataError(AnarchError, ValueError):
     """A data set is missing, unreadable, or not what the model needs."""
 
 
+class MissingDependencyError(AnarchError, ImportError):
+    """A package that this one thing needs is missing or broken; everything else works without it."""
+
+
 class SurgeryError(AnarchError, ValueError):
     """A module cannot be replaced exactly. The message names it by path.
 
@@ -73,6 +77,10 @@ class OutOfMemoryError(AnarchError, MemoryError):
 
 class CheckpointError(AnarchError, ValueError):
     """A checkpoint is truncated, altered, of another schema, or does not fit the model."""
+
+
+class ProbeError(AnarchError, ValueError):
+    """A network or its data does not allow a measurement."""
 
 
 class RunError(AnarchError, RuntimeError):

@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from anarch_core.api import TARGET_PATTERN
-from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError
+from anarch_core.errors import AnarchError, ConfigError, MissingDependencyError, UnknownComponentError
 from anarch_core.options import parse_spec, spec_options, to_dict
 from anarch_core.registry import Registry, get_registry
 
@@ -40,6 +41,11 @@ class ModelSpec:
     options: Mapping[str, Any] = attrs.field(factory=dict, converter=_read_only)
     input_shape: tuple[int, ...]
     classes: int
+
+    def __str__(self) -> str:
+        """For messages: ``torchvision (model='resnet18')``."""
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.name} ({options})" if options else self.name
 
     @property
     def is_import(self) -> bool:
@@ -68,19 +74,20 @@ class ModelSpec:
             raise ConfigError(msg)
         return cls(name=name, options=options, input_shape=shape, classes=classes)
 
-    def build(self, *, seed: int = 0, registry: Registry | None = None, allow_import: bool = False) -> nn.Module:
+    def build(self, *, seed: int = 0, registry: Registry | None = None, trusted: bool = False) -> nn.Module:
         """A freshly initialised model on the CPU, in training mode.
 
         Args:
             seed: the weights are a function of it; the caller's random state is left as it was.
             registry: where names are looked up, the installed plugins by default.
-            allow_import: whether an import string may be followed. Only for names that the user wrote, never for one read from a file.
+            trusted: whether the user wrote this record. If not, as when it was read from a checkpoint, import strings are not followed and
+                options that name files (initial weights) are left at their defaults.
 
         Raises:
             ConfigError: the model cannot be built, or does not take such inputs.
             UnknownComponentError: no plugin provides the model.
         """
-        if self.is_import and not allow_import:
+        if self.is_import and not trusted:
             msg = f"the model was built by {self.name!r}, and nothing that a file names is imported; build it yourself and pass it along"
             raise ConfigError(msg)
         with _seeded(seed):
@@ -89,7 +96,10 @@ class ModelSpec:
             else:
                 registry = registry or get_registry()
                 info = registry.find("model", self.name)
-                model = registry.target(info)(self.input_shape, self.classes, registry.parse_options(info, self.options))
+                options = registry.parse_options(info, self.options)
+                if options is not None and not trusted:
+                    options = _without_files(options)
+                model = registry.target(info)(self.input_shape, self.classes, options)
             return _checked(model, self)
 
 
@@ -144,7 +154,7 @@ def build_model(
 ) -> nn.Module:
     """The model that the user asked for; see :func:`model_spec` for the arguments and :meth:`ModelSpec.build` for what it does."""
     record = model_spec(spec, input_shape=input_shape, classes=classes, options=options, registry=registry)
-    return record.build(seed=seed, registry=registry, allow_import=True)
+    return record.build(seed=seed, registry=registry, trusted=True)
 
 
 def flattened_size(features: nn.Module, input_shape: tuple[int, ...]) -> int:
@@ -169,12 +179,18 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
+def _without_files(options: Any) -> Any:
+    """The options with every path at its default: the tensors that follow in the checkpoint replace what the files held."""
+    paths = [field for field in attrs.fields(type(options)) if isinstance(getattr(options, field.name), Path)]
+    return attrs.evolve(options, **{field.name: field.default for field in paths})
+
+
 def _is_torchvision_model(name: str) -> bool:
     from anarch_core.vision import classification_models
 
     try:
         return name in classification_models()
-    except ConfigError:
+    except MissingDependencyError:
         return False
 
 
@@ -189,7 +205,7 @@ def _call_factory(spec: ModelSpec) -> object:
         raise
     except Exception as error:
         called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        msg = f"model {spec.name!r}: the call {spec.name.partition(':')[2]}({called}) failed: {_one_line(error)}"
+        msg = f"model {spec.name}: the call {spec.name.partition(':')[2]}({called}) failed: {_one_line(error)}"
         raise ConfigError(msg) from error
 
 
@@ -200,13 +216,13 @@ def _import_factory(name: str) -> Callable[..., object]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        msg = f"model {name!r}: cannot import the module {module_name!r}: {_one_line(error)}"
+        msg = f"model {name}: cannot import the module {module_name!r}: {_one_line(error)}"
         raise ConfigError(msg) from error
     finally:
         sys.path.remove("")
     factory: object = getattr(module, attribute, None)
     if not callable(factory):
-        msg = f"model {name!r}: {module_name!r} has no function or class {attribute!r}"
+        msg = f"model {name}: {module_name!r} has no function or class {attribute!r}"
         raise ConfigError(msg)
     return factory
 
@@ -214,20 +230,20 @@ def _import_factory(name: str) -> Callable[..., object]:
 def _checked(model: object, spec: ModelSpec) -> nn.Module:
     """``model``, once it has given one row of ``classes`` numbers for one input."""
     if not isinstance(model, nn.Module):
-        msg = f"model {spec.name!r} gave a {type(model).__name__}, expected a torch.nn.Module"
+        msg = f"model {spec} gave a {type(model).__name__}, expected a torch.nn.Module"
         raise ConfigError(msg)
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
             output = model.eval()(torch.zeros(2, *spec.input_shape))
     except Exception as error:
-        msg = f"model {spec.name!r} does not take inputs of shape {spec.input_shape}: {_one_line(error)}"
+        msg = f"model {spec} does not take inputs of shape {spec.input_shape}: {_one_line(error)}"
         raise ConfigError(msg) from error
     for module, training in modes.items():
         module.training = training
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if shape != (2, spec.classes):
-        msg = f"model {spec.name!r} gives {shape} for two inputs of shape {spec.input_shape}, expected a tensor of {(2, spec.classes)}"
+        msg = f"model {spec} gives {shape} for two inputs of shape {spec.input_shape}, expected a tensor of {(2, spec.classes)}"
         raise ConfigError(msg)
     return model
 

@@ -1,0 +1,21 @@
+"""Every classification model of torchvision, by name."""
+
+from __future__ import annotations
+
+from anarch_core import hookimpl
+from anarch_core.api import ModelInfo
+from anarch_plugins.torchvision_models.options import TorchvisionModelOptions
+
+
+@hookimpl
+def anarch_models() -> list[ModelInfo]:
+    """Register the models, as one component."""
+    return [
+        ModelInfo(
+            name="torchvision",
+            summary="Any classification model of torchvision by name, as in 'torchvision:resnet18'.",
+            target="anarch_plugins.torchvision_models.model:build",
+            options=TorchvisionModelOptions,
+            references=("https://docs.pytorch.org/vision/stable/models.html#classification",),
+        )
+    ]
