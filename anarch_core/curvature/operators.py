@@ -1,0 +1,100 @@
+"""Symmetric linear operators on flat vectors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+
+
+class AbstractOperator(ABC):
+    """A real symmetric matrix known by its products ``operator @ vector``.
+
+    Attributes:
+        size: number of rows.
+        dtype: of the vectors it takes and gives.
+        device: where they live.
+        products: how many products were taken so far.
+    """
+
+    def __init__(self, *, size: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.size = size
+        self.dtype = dtype
+        self.device = device
+        self.products = 0
+
+    def __matmul__(self, vector: torch.Tensor) -> torch.Tensor:
+        """Multiply.
+
+        Args:
+            vector: [size]; never changed.
+
+        Returns:
+            a new tensor, [size], which the caller may overwrite.
+
+        Raises:
+            ValueError: the vector has another shape or dtype.
+        """
+        if vector.shape != (self.size,) or vector.dtype != self.dtype:
+            msg = f"expected a vector of shape ({self.size},) and {self.dtype}, got {tuple(vector.shape)} and {vector.dtype}"
+            raise ValueError(msg)
+        self.products += 1
+        return self._multiply(vector)
+
+    @abstractmethod
+    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
+        """Multiply a vector that was checked; return a tensor that nothing else refers to."""
+
+
+class MatrixOperator(AbstractOperator):
+    """A dense symmetric matrix."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        super().__init__(size=matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
+        self.matrix = matrix
+
+    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
+        return self.matrix @ vector
+
+
+class ProjectedOperator(AbstractOperator):
+    """``P H P`` with an orthogonal projection ``P``: the curvature seen by an observer confined to the range of ``P``.
+
+    Its spectrum is that of ``H`` compressed to the subspace, in orthonormal coordinates, and zeros for the complement.
+    """
+
+    def __init__(self, operator: AbstractOperator, project: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__(size=operator.size, dtype=operator.dtype, device=operator.device)
+        self.operator = operator
+        self.project = project
+
+    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
+        return self.project(self.operator @ self.project(vector))
+
+
+class ScaledOperator(AbstractOperator):
+    """``D H D`` with a diagonal ``D``: curvature in other units.
+
+    With ``D = n^(-1/2)``, ``n`` the number of positions that share a weight, the Hessian of a CNN is that of its eFCN on the CNN's subspace
+    in orthonormal coordinates.
+    """
+
+    def __init__(self, operator: AbstractOperator, scale: torch.Tensor) -> None:
+        super().__init__(size=operator.size, dtype=operator.dtype, device=operator.device)
+        self.operator = operator
+        self.scale = scale
+
+    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
+        return (self.operator @ (self.scale * vector)).mul_(self.scale)
+
+
+def random_unit(operator: AbstractOperator, generator: torch.Generator) -> torch.Tensor:
+    """A vector uniform on the unit sphere, [operator.size].
+
+    Args:
+        operator: gives size, dtype and device.
+        generator: on the operator's device.
+    """
+    vector = torch.randn(operator.size, dtype=operator.dtype, device=operator.device, generator=generator)
+    return vector.div_(vector.norm())

@@ -1,0 +1,189 @@
+"""The empirical risk as a function of the weights: its gradient, Hessian and generalised Gauss-Newton matrix.
+
+Batches of size ``n_b`` count with ``n_b / N``, so that the last, smaller one weighs what its samples weigh. Products are
+reverse-over-reverse on plain autograd (Pearlmutter 1994): they work wherever double backward does, and take about three gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import nn
+
+from anarch_core.curvature.operators import AbstractOperator
+from anarch_core.errors import ProbeError
+from anarch_core.undisturbed import undisturbed
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Risk:
+    """Mean loss over fixed samples, as a function of some parameters of a network in evaluation mode.
+
+    ReLU and max-pooling are differentiated on their current linear piece; batch normalisation uses its running statistics. The network
+    is left as found by every method.
+
+    Attributes:
+        names: the parameters it is a function of, in the network's order.
+        size: how many numbers these are, P.
+        samples: number of samples N.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        parameters: Sequence[str] | None = None,
+        loss: Loss = nn.functional.cross_entropy,
+        batch_size: int = 500,
+    ) -> None:
+        """Bind a network to its samples.
+
+        Args:
+            model: the network.
+            inputs: [N, ...], on the network's device.
+            targets: [N, ...].
+            parameters: names of the parameters to differentiate by; all that require a gradient if None.
+            loss: mean loss of a batch, (outputs, targets) -> scalar.
+            batch_size: samples that go through the network at once; bounds memory, does not change results.
+
+        Raises:
+            ProbeError: there is nothing to differentiate by, no sample, or parameters of half precision or of several dtypes.
+        """
+        known = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        if parameters is not None and (missing := sorted(set(parameters) - known.keys())):
+            msg = f"no such trainable parameters: {', '.join(missing)}; the network has {', '.join(known) or 'none'}"
+            raise ProbeError(msg)
+        chosen = {name: parameter for name, parameter in known.items() if parameters is None or name in parameters}
+        if not chosen:
+            msg = "the network has no parameters that require a gradient; set requires_grad before measuring its curvature"
+            raise ProbeError(msg)
+        if len(inputs) == 0 or len(inputs) != len(targets):
+            msg = f"curvature needs as many targets as samples and at least one, got {len(inputs)} samples and {len(targets)} targets"
+            raise ProbeError(msg)
+        kinds = {(parameter.dtype, parameter.device) for parameter in chosen.values()}
+        if len(kinds) > 1 or next(iter(kinds))[0] not in (torch.float32, torch.float64):
+            found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
+            msg = f"curvature needs parameters of one device, all float32 or all float64, got {found}; convert the network with .float()"
+            raise ProbeError(msg)
+        self.model = model
+        self.inputs = inputs
+        self.targets = targets
+        self.loss = loss
+        self.batch_size = batch_size
+        self.names = tuple(chosen)
+        self.parameters = tuple(chosen.values())
+        self.size = sum(parameter.numel() for parameter in self.parameters)
+        self.samples = len(inputs)
+        (self.dtype, self.device) = next(iter(kinds))
+
+    def views(self, vector: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The parts of a flat vector [P] that belong to each parameter, as views of its shape."""
+        parts = torch.split(vector, [parameter.numel() for parameter in self.parameters])
+        return tuple(part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True))
+
+    def named_views(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As :meth:`views`, by name."""
+        return dict(zip(self.names, self.views(vector), strict=True))
+
+    def value(self) -> float:
+        """The risk itself."""
+        with undisturbed(self.model), torch.no_grad():
+            return math.fsum(weight * float(self.loss(self.model(inputs), targets)) for inputs, targets, weight in self._batches())
+
+    def gradient(self) -> torch.Tensor:
+        """Gradient of the risk, flat, [P]."""
+
+        def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
+            return _derivatives([self.loss(outputs, targets) * weight], self.parameters)
+
+        return self._sum(of_batch)
+
+    def hessian_product(self, vector: torch.Tensor) -> torch.Tensor:
+        """Hessian of the risk times a flat vector, [P] -> [P]."""
+        direction = self.views(vector)
+
+        def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
+            gradient = _derivatives([self.loss(outputs, targets) * weight], self.parameters, create_graph=True)
+            return _derivatives(gradient, self.parameters, direction)
+
+        return self._sum(of_batch)
+
+    def gauss_newton_product(self, vector: torch.Tensor) -> torch.Tensor:
+        """Generalised Gauss-Newton matrix times a flat vector, [P] -> [P].
+
+        ``J' (d2 loss / d outputs2) J`` with ``J`` the Jacobian of the outputs (Schraudolph 2002): the Hessian less the curvature of the
+        network itself. Positive semi-definite where the loss is convex in the outputs.
+        """
+        direction = self.views(vector)
+
+        def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
+            cotangent = torch.zeros_like(outputs, requires_grad=True)
+            pulled_back = _derivatives([outputs], self.parameters, [cotangent], create_graph=True)
+            (pushed_forward,) = _derivatives(pulled_back, [cotangent], direction)
+            leaf = outputs.detach().requires_grad_()
+            slope = _derivatives([self.loss(leaf, targets) * weight], [leaf], create_graph=True)
+            curved = _derivatives(slope, [leaf], [pushed_forward])
+            return _derivatives([outputs], self.parameters, curved)
+
+        return self._sum(of_batch)
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
+        for inputs, targets in zip(torch.split(self.inputs, self.batch_size), torch.split(self.targets, self.batch_size), strict=True):
+            yield inputs, targets, len(inputs) / self.samples
+
+    def _sum(self, of_batch: Callable[[torch.Tensor, torch.Tensor, float], Sequence[torch.Tensor]]) -> torch.Tensor:
+        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        parts = self.views(total)
+        with undisturbed(self.model):
+            for inputs, targets, weight in self._batches():
+                for part, term in zip(parts, of_batch(self.model(inputs), targets, weight), strict=True):
+                    part.add_(term)
+        return total
+
+
+def _derivatives(
+    outputs: Sequence[torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    cotangents: Sequence[torch.Tensor] | None = None,
+    *,
+    create_graph: bool = False,
+) -> tuple[torch.Tensor, ...]:
+    """Vector-Jacobian product; zeros where there is no dependence (a linear layer's own second derivative has no graph)."""
+    dependent = [index for index, output in enumerate(outputs) if output.requires_grad]
+    if not dependent:
+        return tuple(torch.zeros_like(tensor) for tensor in inputs)
+    return torch.autograd.grad(
+        [outputs[index] for index in dependent],
+        inputs,
+        None if cotangents is None else [cotangents[index] for index in dependent],
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+
+
+class HessianOperator(AbstractOperator):
+    """Hessian of a risk."""
+
+    def __init__(self, risk: Risk) -> None:
+        super().__init__(size=risk.size, dtype=risk.dtype, device=risk.device)
+        self.risk = risk
+
+    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
+        return self.risk.hessian_product(vector)
+
+
+class GaussNewtonOperator(AbstractOperator):
+    """Generalised Gauss-Newton matrix of a risk."""
+
+    def __init__(self, risk: Risk) -> None:
+        super().__init__(size=risk.size, dtype=risk.dtype, device=risk.device)
+        self.risk = risk
+
+    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
+        return self.risk.gauss_newton_product(vector)

@@ -1,0 +1,55 @@
+"""Measure a network and leave it exactly as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in evaluation mode, in full precision, and undo every trace of what happens inside.
+
+    On leaving, the mode of every module, the ``grad`` of every parameter, the buffers and the random state of the CPU and of
+    the model's device are what they were. Parameters are not copied: measurements substitute them with
+    :func:`torch.func.functional_call` and never write to them. Inside, autocast and TF32 are off, so that curvature is not measured
+    through rounding of 1e-3, and gradients can be taken even where the caller switched them off.
+
+    Args:
+        model: the network; may be in any mode, also a mixed one.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = list(model.parameters())
+    gradients = [(parameter, parameter.grad) for parameter in parameters]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    accelerators = sorted({parameter.device.index or 0 for parameter in parameters if parameter.device.type == "cuda"})
+    matmul = torch.get_float32_matmul_precision()
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=accelerators))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device_type in {parameter.device.type for parameter in parameters}:
+            stack.enter_context(torch.autocast(device_type, enabled=False))
+        if accelerators:
+            cudnn = torch.backends.cudnn
+            stack.enter_context(
+                cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
+            )
+        torch.set_float32_matmul_precision("highest")
+        model.eval()
+        for parameter in parameters:
+            parameter.grad = None
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)
+            for module, training in modes:
+                module.training = training
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from anarch_core.curvature.lanczos import eigenpairs, extreme_eigenvalues, tridiagonalise
+from anarch_core.curvature.operators import MatrixOperator, ProjectedOperator, ScaledOperator, random_unit
+from anarch_core.curvature.risk import HessianOperator, Risk
+
+
+def with_spectrum(values, dtype=torch.float64) -> torch.Tensor:
+    torch.manual_seed(0)
+    rotation, _ = torch.linalg.qr(torch.randn(len(values), len(values), dtype=torch.float64))
+    return (rotation * torch.as_tensor(values, dtype=torch.float64) @ rotation.T).to(dtype)
+
+
+def decaying(size: int = 300, low: float = -0.2) -> torch.Tensor:
+    """A spectrum like a network's: a few large values, a bulk at zero, a short negative tail."""
+    return torch.cat([10 * 0.8 ** torch.arange(20.0), torch.linspace(low, 0.05, size - 20)]).double()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_extreme_eigenvalues_of_a_network_lie_within_their_own_certificate(case, seed: int) -> None:
+    operator = HessianOperator(Risk(case.model, case.inputs, case.targets))
+    exact = torch.linalg.eigvalsh(case.dense)
+    found = extreme_eigenvalues(operator, generator=torch.Generator().manual_seed(seed), max_products=150)
+    for end, value in (("largest", exact[-1]), ("smallest", exact[0])):
+        estimate = found[end]
+        assert estimate.converged
+        assert abs(estimate.value - value) <= estimate.residual
+        assert estimate.error_bound <= estimate.residual
+    assert found["largest"].value == pytest.approx(float(exact[-1]), rel=1e-3)
+    assert found["smallest"].value == pytest.approx(float(exact[0]), rel=2e-3)
+
+
+def test_tight_tolerance_gives_the_dense_eigenvalues(case) -> None:
+    operator = HessianOperator(Risk(case.model, case.inputs, case.targets))
+    exact = torch.linalg.eigvalsh(case.dense)
+    found = extreme_eigenvalues(operator, generator=torch.Generator().manual_seed(0), rtol=1e-5, max_products=400)
+    assert found["largest"].value == pytest.approx(float(exact[-1]), rel=1e-9)
+    assert found["smallest"].value == pytest.approx(float(exact[0]), rel=1e-6)
+
+
+def test_both_ends_of_an_indefinite_matrix_whichever_is_larger(generator) -> None:
+    operator = MatrixOperator(with_spectrum(-decaying()))
+    found = extreme_eigenvalues(operator, generator=generator)
+    assert found["smallest"].value == pytest.approx(-10, rel=1e-3)
+    assert found["largest"].value == pytest.approx(0.2, rel=2e-2)
+
+
+def test_largest_eigenvalue_alone_takes_few_products(generator) -> None:
+    operator = MatrixOperator(with_spectrum(decaying()))
+    estimate = extreme_eigenvalues(operator, generator=generator, ends=("largest",))["largest"]
+    assert estimate.value == pytest.approx(10, rel=1e-3)
+    assert estimate.products == operator.products <= 12
+
+
+def test_relative_answers_do_not_depend_on_the_scale_of_the_loss() -> None:
+    matrix = with_spectrum(decaying(), torch.float32)
+    answers = [
+        extreme_eigenvalues(MatrixOperator(matrix * scale), generator=torch.Generator().manual_seed(3))["largest"]
+        for scale in (1.0, 2.0**-20)
+    ]
+    assert answers[0].products == answers[1].products
+    assert answers[0].value == pytest.approx(answers[1].value * 2**20, rel=1e-6)
+
+
+def test_giving_up_is_said(generator) -> None:
+    operator = MatrixOperator(with_spectrum(torch.linspace(0.99, 1, 200)))
+    estimate = extreme_eigenvalues(operator, generator=generator, rtol=1e-6, max_products=5)["largest"]
+    assert not estimate.converged
+    assert abs(estimate.value - 1) > 1e-6
+
+
+def test_the_zero_matrix_and_the_identity(generator) -> None:
+    for value in (0.0, 1.0):
+        found = extreme_eigenvalues(MatrixOperator(value * torch.eye(50)), generator=generator)
+        assert found["largest"].value == pytest.approx(value, abs=1e-6)
+        assert found["smallest"].value == pytest.approx(value, abs=1e-6)
+        assert found["largest"].converged
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("basis_size", [None, 14, 150])
+def test_leading_eigenpairs_each_once(dtype, basis_size, generator) -> None:
+    operator = MatrixOperator(with_spectrum(decaying(), dtype))
+    result = eigenpairs(operator, 10, generator=generator, rtol=1e-4, basis_size=basis_size, max_products=400)
+    values = torch.tensor([eigenvalue.value for eigenvalue in result.eigenvalues], dtype=torch.float64)
+    torch.testing.assert_close(values, decaying()[:10], rtol=1e-5, atol=0)
+    assert all(eigenvalue.converged for eigenvalue in result.eigenvalues)
+    torch.testing.assert_close(result.vectors @ result.vectors.T, torch.eye(10, dtype=dtype), rtol=0, atol=2e-6)
+    for eigenvalue, vector in zip(result.eigenvalues, result.vectors, strict=True):
+        residual = float((operator.matrix @ vector - eigenvalue.value * vector).norm())
+        assert residual <= 1.01 * eigenvalue.residual + 1000 * torch.finfo(dtype).eps
+    assert (result.restarts > 0) == (basis_size == 14)
+
+
+def test_no_ghosts_among_many_steps(generator) -> None:
+    operator = MatrixOperator(with_spectrum(decaying(), torch.float32))
+    basis = torch.empty(150, operator.size)
+    entries = list(tridiagonalise(operator, random_unit(operator, generator), basis=basis))
+    assert len(entries) == 150
+    torch.testing.assert_close(basis @ basis.T, torch.eye(150), rtol=0, atol=1e-5)
+
+
+def test_multiple_eigenvalues_are_counted(generator) -> None:
+    values = torch.tensor([3.0, 3.0, 3.0, *([1.0] * 20), *([0.0] * 20)], dtype=torch.float64)
+    result = eigenpairs(MatrixOperator(with_spectrum(values)), 4, generator=generator, rtol=1e-6)
+    assert [round(eigenvalue.value, 9) for eigenvalue in result.eigenvalues] == [3, 3, 3, 1]
+
+
+def test_smallest_end_comes_most_negative_first(generator) -> None:
+    result = eigenpairs(MatrixOperator(with_spectrum(-decaying())), 3, end="smallest", generator=generator, rtol=1e-5)
+    assert [eigenvalue.value for eigenvalue in result.eigenvalues] == pytest.approx([-10, -8, -6.4], rel=1e-6)
+
+
+def test_all_eigenvalues_of_a_small_matrix(generator) -> None:
+    exact = torch.linspace(-1, 3, 12)
+    result = eigenpairs(MatrixOperator(with_spectrum(exact)), 12, generator=generator)
+    assert [eigenvalue.value for eigenvalue in result.eigenvalues] == pytest.approx(exact.flip(0).tolist(), abs=1e-12)
+
+
+def test_asking_for_more_than_fits_is_refused(generator) -> None:
+    with pytest.raises(ValueError, match=r"cannot find 5 eigenvalues .* basis of 6 vectors \(needs 7\)"):
+        eigenpairs(MatrixOperator(torch.eye(50)), 5, generator=generator, basis_size=6)
+
+
+def test_projected_and_scaled_operators(generator) -> None:
+    matrix = with_spectrum(torch.linspace(-1, 4, 30))
+    keep = (torch.arange(30) < 10).double()
+    projected = extreme_eigenvalues(ProjectedOperator(MatrixOperator(matrix), lambda vector: vector * keep), generator=generator, rtol=1e-5)
+    exact = torch.linalg.eigvalsh(matrix[:10, :10])
+    assert projected["largest"].value == pytest.approx(float(exact[-1]), rel=1e-8)
+    scale = torch.linspace(0.5, 2, 30, dtype=torch.float64)
+    scaled = extreme_eigenvalues(ScaledOperator(MatrixOperator(matrix), scale), generator=generator, rtol=1e-5)
+    assert scaled["largest"].value == pytest.approx(float(torch.linalg.eigvalsh(scale[:, None] * matrix * scale)[-1]), rel=1e-8)
+
+
+def test_operators_refuse_what_is_not_a_vector_of_theirs() -> None:
+    with pytest.raises(ValueError, match=r"expected a vector of shape \(3,\) and torch.float32, got \(4,\)"):
+        MatrixOperator(torch.eye(3)) @ torch.ones(4)
