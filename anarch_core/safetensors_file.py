@@ -79,8 +79,8 @@ class Header:
 
     @property
     def ours(self) -> bool:
-        """Whether the file follows the schema of anarch, digests included."""
-        return "anarch.schema" in self.metadata
+        """Whether anarch wrote the file, which then carries digests."""
+        return any(key.startswith("anarch.") for key in self.metadata)
 
     def table(self, key: str) -> Any:
         """The JSON value under a metadata key, None where the key is absent.
@@ -139,7 +139,8 @@ def read_header(path: str | Path) -> Header:
     """Read and check a header. Imports no torch.
 
     Raises:
-        CheckpointError: the file is missing, truncated, damaged, or not a safetensors file.
+        CheckpointError: the file is missing, truncated, damaged, not a safetensors file, or of a schema that this version cannot read; or
+            its metadata, in a file of anarch's schema, is not what was written.
     """
     path = Path(path)
     with _reading(path) as file:
@@ -147,27 +148,26 @@ def read_header(path: str | Path) -> Header:
 
 
 def read_data(path: Path, buffer: Callable[[str, TensorEntry], memoryview]) -> Header:
-    """Read every tensor into the writable memory that ``buffer`` gives for it, and check the digests of a file of anarch's schema.
+    """Read every tensor into the writable memory that ``buffer`` gives for it, and check the digest of a file of anarch's schema.
 
-    A file without the schema has no digests; only its structure is checked.
+    A file without the schema has no digest; only its structure is checked.
 
     Raises:
-        CheckpointError: as for :func:`read_header`; or the schema is a newer one; or the content is not what was written.
+        CheckpointError: as for :func:`read_header`; or the tensors are not what was written.
     """
     with _reading(path) as file:
         header = _read_header(file, path)
-        _require_readable(header, path)
         digests = {name: _read_hashed(file, path, _split(buffer(name, entry))) for name, entry in header.tensors.items()}
     if header.ours:
-        _require_digests(header, digests, path)
+        _require_tensors(header, digests, path)
     return header
 
 
 def verify(path: str | Path) -> Header:
-    """Read a whole file and check its digests, in constant memory and without torch.
+    """Read a whole file and check its digest, in constant memory and without torch.
 
     Raises:
-        CheckpointError: as for :func:`read_data`; or the file carries no digests.
+        CheckpointError: as for :func:`read_data`; or the file carries no digest.
     """
     path = Path(path)
     scratch = memoryview(bytearray(_CHUNK))
@@ -176,12 +176,11 @@ def verify(path: str | Path) -> Header:
         if not header.ours:
             msg = f"{path} was not written by anarch and carries no digest to verify"
             raise CheckpointError(msg)
-        _require_readable(header, path)
         digests = {
             name: _read_hashed(file, path, (scratch[: entry.bytes - start] for start in range(0, entry.bytes, _CHUNK)))
             for name, entry in header.tensors.items()
         }
-    _require_digests(header, digests, path)
+    _require_tensors(header, digests, path)
     return header
 
 
@@ -271,6 +270,7 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
         msg = f"{path} has a damaged header: {error}; {_RESTORE}"
         raise CheckpointError(msg) from error
     header = Header(metadata=metadata, tensors=tensors, data_start=_PREFIX + length)
+    _require_schema(header, path)
     expected = header.data_start + header.data_bytes
     if size != expected:
         what = "is cut short" if size < expected else "has bytes after its last tensor"
@@ -322,17 +322,19 @@ def _parse(table: Any) -> tuple[dict[str, str], dict[str, TensorEntry]]:
     return metadata, dict(entries)
 
 
-def _require_readable(header: Header, path: Path) -> None:
-    schema = header.metadata.get("anarch.schema")
-    if schema is not None and schema.partition(".")[0] != str(SCHEMA[0]):
+def _require_schema(header: Header, path: Path) -> None:
+    if not header.ours:
+        return
+    schema = header.metadata.get("anarch.schema", "")
+    if schema and schema.partition(".")[0] != str(SCHEMA[0]):
         msg = f"{path} follows checkpoint schema {schema}; this version of anarch reads {SCHEMA[0]}.x: install a newer anarch"
         raise CheckpointError(msg)
-
-
-def _require_digests(header: Header, digests: Mapping[str, str], path: Path) -> None:
     if header.metadata.get(METADATA_DIGEST) != metadata_digest(header.metadata):
         msg = f"{path} was altered: its metadata does not match {METADATA_DIGEST}; {_RESTORE}"
         raise CheckpointError(msg)
+
+
+def _require_tensors(header: Header, digests: Mapping[str, str], path: Path) -> None:
     if header.metadata.get(TENSORS_DIGEST) != tensors_digest(header.tensors, digests):
         msg = f"{path} was altered: its tensors do not match {TENSORS_DIGEST}; {_RESTORE}"
         raise CheckpointError(msg)

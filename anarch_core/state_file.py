@@ -75,7 +75,7 @@ def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     """
     tensors, header = read_tensors(path)
     if not header.ours:
-        msg = f"{path} is a safetensors file, but was not written by anarch: its metadata has no 'anarch.schema'"
+        msg = f"{path} is a safetensors file, but was not written by anarch: it has no metadata of the schema"
         raise CheckpointError(msg)
     return tensors, dict(header.metadata)
 

@@ -1,0 +1,91 @@
+"""``anarch inspect FILE``: what a checkpoint holds, told without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from anarch_core.description import Description, describe
+from anarch_core.safetensors_file import TENSORS_DIGEST, Header, read_header, verify
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--verify", "verified", is_flag=True, help="Read the whole file and check its digests.")
+def command(file: Path, as_json: bool, verified: bool) -> None:
+    """Show what FILE holds: kind, model, relaxations, step, and its tensors. Any safetensors file can be shown."""
+    header = verify(file) if verified else read_header(file)
+    description = describe(header, file) if "anarch.kind" in header.metadata else None
+    if as_json:
+        click.echo(json.dumps(_record(file, header, description, verified), indent=2))
+        return
+    for label, text in _facts(file, header, description, verified):
+        click.echo(f"{label:<13}{text}")
+    click.echo()
+    rows = [(name, entry.dtype, "×".join(map(str, entry.shape)) or "scalar", f"{entry.bytes:,}") for name, entry in header.tensors.items()]
+    _print_table([("tensor", "dtype", "shape", "bytes"), *rows, ("total", "", "", f"{header.data_bytes:,}")])
+
+
+def _facts(file: Path, header: Header, description: Description | None, verified: bool) -> list[tuple[str, str]]:
+    metadata = header.metadata
+    facts = [("file", f"{file}, {header.data_start + header.data_bytes:,} bytes")]
+    if not header.ours:
+        return [*facts, ("kind", "a safetensors file that anarch did not write"), *sorted(metadata.items())]
+    facts.append(("schema", f"{metadata['anarch.schema']}, written by anarch {metadata.get('anarch.core_version', '(unknown)')}"))
+    if description is None:
+        facts.append(("kind", "state without a model"))
+    else:
+        facts.append(("kind", description.kind))
+        facts += _model_facts(description)
+    facts.append(("digest", f"{metadata.get(TENSORS_DIGEST, '(missing)')}{' (verified)' if verified else ''}"))
+    shown = {"format", "anarch.schema", "anarch.core_version", "anarch.kind", "anarch.model", "anarch.relaxations", "anarch.lifted"}
+    shown |= {"anarch.step", TENSORS_DIGEST, "anarch.metadata_sha256"}
+    return facts + [(key, text) for key, text in sorted(metadata.items()) if key not in shown]
+
+
+def _model_facts(description: Description) -> list[tuple[str, str]]:
+    facts = []
+    if description.model is None:
+        facts.append(("model", "the user's own: load it with anarch_core.load(FILE, model=...)"))
+    else:
+        model = description.model
+        shape = "×".join(map(str, model.get("input_shape", ())))
+        facts.append(("model", f"{model.get('name')}, input {shape}, {model.get('classes')} classes{_options(model)}"))
+    for index, record in enumerate(description.relaxations):
+        repeated = index >= len(description.relaxations) - description.lifted
+        layers = record.get("layers", ())
+        origin = f"{record.get('distribution')} {record.get('version')}"
+        when = ", repeated when loaded" if repeated else ""
+        facts.append(("relaxation", f"{record.get('name')} ({origin}) of {', '.join(layers)}{_options(record)}{when}"))
+    if description.step is not None:
+        facts.append(("step", f"iteration {description.step.iteration:,}, epoch {description.step.epoch:g}"))
+    return facts
+
+
+def _options(record: Any) -> str:
+    return "".join(f", {name}={value!r}" for name, value in (record.get("options") or {}).items())
+
+
+def _record(file: Path, header: Header, description: Description | None, verified: bool) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "bytes": header.data_start + header.data_bytes,
+        "verified": verified,
+        "description": None if description is None else attrs.asdict(description),
+        "metadata": dict(header.metadata),
+        "tensors": [
+            {"name": name, "dtype": entry.dtype, "shape": list(entry.shape), "bytes": entry.bytes} for name, entry in header.tensors.items()
+        ],
+    }
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for *texts, number in rows:
+        cells = [text.ljust(width) for text, width in zip(texts, widths, strict=False)]
+        click.echo("  ".join([*cells, number.rjust(widths[-1])]).rstrip())
