@@ -109,21 +109,11 @@ def build(cls: type[T], mapping: Mapping[str, Any], *, name: str) -> T:
     Raises:
         OptionError: an unknown or missing option, or a value that is not allowed.
     """
-    fields = {field.name: field for field in option_fields(cls)}
-    for key in mapping:
-        if key not in fields:
-            raise OptionError(_unknown_option(name, key, list(fields)))
-    missing = [field.name for field in fields.values() if field.required and field.name not in mapping]
+    values = check_given(cls, mapping, name=name)
+    missing = [field.name for field in option_fields(cls) if field.required and field.name not in mapping]
     if missing:
         msg = f"[{name}] needs a value for {', '.join(map(repr, missing))}"
         raise OptionError(msg)
-    values = {}
-    for key, value in mapping.items():
-        try:
-            values[key] = fields[key].type.check(value)
-        except ValueError as error:
-            msg = f"[{name}] {key!r} {error}"
-            raise OptionError(msg) from None
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
@@ -131,6 +121,30 @@ def build(cls: type[T], mapping: Mapping[str, Any], *, name: str) -> T:
         text = " ".join(str(error.args[0] if error.args else error).split())
         msg = f"[{name}] {text}"
         raise OptionError(msg) from error
+
+
+def check_given(cls: type | None, mapping: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Some options of a component in the types of their fields; values are not compared with what the class allows.
+
+    Args:
+        cls: the option class, None for a component without options.
+        mapping: values by field name.
+        name: the component, for messages.
+
+    Raises:
+        OptionError: an option is unknown, or has a value of another type.
+    """
+    fields = {} if cls is None else {field.name: field for field in option_fields(cls)}
+    values = {}
+    for key, value in mapping.items():
+        if key not in fields:
+            raise OptionError(_unknown_option(name, key, list(fields)))
+        try:
+            values[key] = fields[key].type.check(value)
+        except ValueError as error:
+            msg = f"[{name}] {key!r} {error}"
+            raise OptionError(msg) from None
+    return values
 
 
 def to_dict(instance: Any, only_changed: bool = False) -> dict[str, Any]:
