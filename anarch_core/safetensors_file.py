@@ -11,10 +11,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import attrs
 
@@ -124,8 +125,12 @@ def write_file(path: Path, entries: Mapping[str, TensorEntry], metadata: Mapping
     try:
         with replacing(path) as file:
             file.write(_encode(entries, unsigned))  # holds the place: the digests are known when the data is written
-            for name in entries:
-                digests[name] = _write_hashed(file, _split(buffer(name)))
+            with ThreadPoolExecutor(1) as hasher:
+                for name in entries:
+                    data = buffer(name)
+                    digest = hasher.submit(_hash, data)
+                    file.write(data)
+                    digests[name] = digest.result()
             signed = {**metadata, TENSORS_DIGEST: tensors_digest(entries, digests)}
             signed[METADATA_DIGEST] = metadata_digest(signed)
             file.seek(0)
@@ -157,7 +162,8 @@ def read_data(path: Path, buffer: Callable[[str, TensorEntry], memoryview]) -> H
     """
     with _reading(path) as file:
         header = _read_header(file, path)
-        digests = {name: _read_hashed(file, path, _split(buffer(name, entry))) for name, entry in header.tensors.items()}
+        with ThreadPoolExecutor(1) as hasher:
+            digests = {name: _read_hashed(file, path, buffer(name, entry), hasher) for name, entry in header.tensors.items()}
     if header.ours:
         _require_tensors(header, digests, path)
     return header
@@ -176,10 +182,7 @@ def verify(path: str | Path) -> Header:
         if not header.ours:
             msg = f"{path} was not written by anarch and carries no digest to verify"
             raise CheckpointError(msg)
-        digests = {
-            name: _read_hashed(file, path, (scratch[: entry.bytes - start] for start in range(0, entry.bytes, _CHUNK)))
-            for name, entry in header.tensors.items()
-        }
+        digests = {name: _hash_in_file(file, path, entry.bytes, scratch) for name, entry in header.tensors.items()}
     _require_tensors(header, digests, path)
     return header
 
@@ -212,27 +215,33 @@ def _encode(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str]) -> 
     return len(text).to_bytes(_PREFIX, "little") + text
 
 
-def _split(data: memoryview) -> Iterator[memoryview]:
-    """Parts that fit a cache: each is hashed while it is there."""
-    return (data[start : start + _CHUNK] for start in range(0, len(data), _CHUNK))
+def _hash(data: memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
-def _write_hashed(file: BinaryIO, parts: Iterable[memoryview]) -> str:
+def _read_hashed(file: BufferedReader, path: Path, data: memoryview, hasher: ThreadPoolExecutor) -> str:
+    """Fill ``data`` from the file; each part is hashed by the one thread of ``hasher`` while the next is read."""
     digest = hashlib.sha256()
-    for part in parts:
+    for start in range(0, len(data), _CHUNK):
+        part = data[start : start + _CHUNK]
+        _read_exactly(file, path, part)
+        hasher.submit(digest.update, part)
+    return hasher.submit(digest.hexdigest).result()
+
+
+def _hash_in_file(file: BufferedReader, path: Path, size: int, scratch: memoryview) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, size, len(scratch)):
+        part = scratch[: size - start]
+        _read_exactly(file, path, part)
         digest.update(part)
-        file.write(part)
     return digest.hexdigest()
 
 
-def _read_hashed(file: BufferedReader, path: Path, parts: Iterable[memoryview]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        if file.readinto(part) != len(part):
-            msg = f"{path} became shorter while it was read; {_RESTORE}"
-            raise CheckpointError(msg)
-        digest.update(part)
-    return digest.hexdigest()
+def _read_exactly(file: BufferedReader, path: Path, data: memoryview) -> None:
+    if file.readinto(data) != len(data):
+        msg = f"{path} became shorter while it was read; {_RESTORE}"
+        raise CheckpointError(msg)
 
 
 @contextmanager
