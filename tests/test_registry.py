@@ -298,7 +298,7 @@ class TestNames:
         assert (caught.value.kind, caught.value.name, caught.value.suggestions) == (kind, name, suggestions)
 
     def test_all_unknown_ones_are_told_together(self, registry: Registry) -> None:
-        with pytest.raises(UnknownComponentError, match="unknown relaxation 'efnc'.*; unknown probe 'hesian'"):
+        with pytest.raises(UnknownComponentError, match=r"unknown relaxation 'efnc'.*; unknown probe 'hesian'"):
             registry.find_all([("relaxation", "efnc"), ("schedule", "log"), ("probe", "hesian")])
         assert registry.find_all([("relaxation", "efcn"), ("schedule", "log")]) == [EFCN, LOG]
 
@@ -344,7 +344,7 @@ class TestOptionsAndTargets:
             registry.create("relaxation", "efcn")
 
     def test_a_target_that_breaks_its_promise(self, registry: Registry) -> None:
-        with pytest.raises(PluginError, match="'collections:OrderedDict' must be a subclass of anarch_core.probe.AbstractProbe"):
+        with pytest.raises(PluginError, match=r"'collections:OrderedDict' must be a subclass of anarch_core.probe.AbstractProbe"):
             registry.target(HESSIAN)
 
     def test_every_built_in_schedule_can_be_made(self) -> None:
