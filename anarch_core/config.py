@@ -24,7 +24,7 @@ CONSTRAINED = "conv"
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        msg = f"expected a word, got {value!r}"
+        msg = f"expected a text, got {value!r}"
         raise ConfigError(msg)
     return value.strip()
 
@@ -363,7 +363,5 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
         first = stages[0].moment
         if not first.endswith("it") and Moment.parse(first, 1).iteration > config.epochs:
             yield f"path {text!r} leaves the trunk at epoch {first.removesuffix('ep')}, but the trunk has only {config.epochs} epochs"
-    if config.train_limit is not None and config.validation >= config.train_limit:
-        yield f"validation = {config.validation} leaves nothing of the {config.train_limit} samples that train_limit allows"
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"
