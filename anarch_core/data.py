@@ -92,7 +92,7 @@ class TensorData:
         if not 0 < count < total:
             msg = f"validation {size!r} means {count} of {total} training samples; expected 1 to {total - 1}, or a share between 0 and 1"
             raise DataError(msg)
-        order = _permutation(total, f"validation:{seed}").to(self.y_train.device)
+        order = permutation(total, f"validation:{seed}").to(self.y_train.device)
         held, kept = order[:count].sort().values, order[count:].sort().values
         return attrs.evolve(
             self,
@@ -159,10 +159,11 @@ def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
     Returns:
         a permutation of 0 … n-1, int64, on the CPU.
     """
-    return _permutation(n, f"epoch:{seed}:{epoch}")
+    return permutation(n, f"epoch:{seed}:{epoch}")
 
 
-def _permutation(n: int, key: str) -> torch.Tensor:
+def permutation(n: int, key: str) -> torch.Tensor:
+    """A random order of 0 … n-1 that is a function of ``n`` and ``key`` alone, int64, on the CPU."""
     # Hashing keeps (seed 1, epoch 2) from meeting (seed 2, epoch 1), as a sum or a product of the two would not.
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
