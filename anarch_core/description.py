@@ -11,7 +11,7 @@ import attrs
 from anarch_core.errors import CheckpointError
 from anarch_core.moments import Moment
 from anarch_core.options import canonical_json
-from anarch_core.safetensors_file import Header
+from anarch_core.safetensors_header import Header
 
 BASE, RELAXED, DELTA = "base-model", "relaxed-model", "delta"
 

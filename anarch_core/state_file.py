@@ -9,7 +9,8 @@ import torch
 
 from anarch_core.errors import CheckpointError
 from anarch_core.options import canonical_json
-from anarch_core.safetensors_file import SCHEMA, Header, TensorEntry, layout, read_data, write_file
+from anarch_core.safetensors_file import read_data, write_file
+from anarch_core.safetensors_header import SCHEMA, Header, TensorEntry, layout
 
 TIED = "anarch.tied"
 

@@ -17,7 +17,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from anarch_core.errors import CheckpointError
-from anarch_core.safetensors_file import ITEMSIZE, layout, read_header, verify
+from anarch_core.safetensors_file import read_header, verify
+from anarch_core.safetensors_header import ITEMSIZE, layout
 from anarch_core.state_file import _NAMES, load_state, read_tensors, save_state
 
 relaxed = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,7 +10,8 @@ import attrs
 import click
 
 from anarch_core.description import Description, describe
-from anarch_core.safetensors_file import TENSORS_DIGEST, Header, read_header, verify
+from anarch_core.safetensors_file import read_header, verify
+from anarch_core.safetensors_header import TENSORS_DIGEST, Header
 
 
 @click.command("inspect")
