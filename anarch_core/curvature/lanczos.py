@@ -19,6 +19,7 @@ import attrs
 import torch
 
 from anarch_core.curvature.operators import AbstractOperator, random_unit
+from anarch_core.errors import ProbeError
 
 End = Literal["largest", "smallest"]
 
@@ -74,6 +75,9 @@ def tridiagonalise(operator: AbstractOperator, start: torch.Tensor, *, basis: to
 
     Yields:
         the next diagonal and off-diagonal entry of the tridiagonal matrix.
+
+    Raises:
+        ProbeError: a product is not finite.
     """
     epsilon = torch.finfo(operator.dtype).eps
     previous: torch.Tensor | None = None
@@ -93,6 +97,9 @@ def tridiagonalise(operator: AbstractOperator, start: torch.Tensor, *, basis: to
             _orthogonalise(following, basis[:step])
         scale = max(scale, abs(alpha) + beta)
         beta = float(following.norm())
+        if not math.isfinite(alpha + beta):
+            msg = f"a product with the matrix is not finite after {step} steps; the network may have diverged"
+            raise ProbeError(msg)
         exhausted = beta <= epsilon * scale
         yield alpha, beta
         if exhausted or step == (operator.size if basis is None else len(basis)):
@@ -107,11 +114,12 @@ def extreme_eigenvalues(
     rtol: float = 1e-2,
     max_products: int = 100,
     ends: tuple[End, ...] = ("largest", "smallest"),
+    favoured: torch.Tensor | None = None,
 ) -> dict[End, Eigenvalue]:
     """The largest and the smallest (most negative) eigenvalue, in three vectors.
 
     Each end stops at ``residual <= rtol * |value|``; the error is then of second order, about ``rtol² |value|`` over the relative gap. An
-    end within ``rtol`` of zero, relative to the other, is only asked for ``residual <= rtol² * |other|``: it is zero at that scale.
+    end at zero (the smaller one of a singular positive matrix) cannot meet this and runs into ``max_products``.
 
     Args:
         operator: the matrix.
@@ -119,15 +127,24 @@ def extreme_eigenvalues(
         rtol: relative residual to reach.
         max_products: where to give up; what was not reached is marked as not converged.
         ends: which eigenvalues must converge before it stops.
+        favoured: a direction, [P], that makes up half of the start where it is not zero. The gradient is a good one: it lies mostly in the
+            leading eigenspace (Gur-Ari et al. 2018) and saves about two products in six. The random half keeps every eigenvector in reach.
 
     Returns:
         an entry for each of ``ends``.
+
+    Raises:
+        ProbeError: a product is not finite.
     """
     floor = ROUNDING * torch.finfo(operator.dtype).eps
     diagonal: list[float] = []
     off_diagonal: list[float] = []
     found: dict[End, Eigenvalue] = {}
-    for alpha, beta in tridiagonalise(operator, random_unit(operator, generator)):
+    start = random_unit(operator, generator)
+    if favoured is not None and (length := float(favoured.norm())) > 0:
+        start.add_(favoured, alpha=1 / length)
+        start.div_(start.norm())
+    for alpha, beta in tridiagonalise(operator, start):
         diagonal.append(alpha)
         steps = len(diagonal)
         values, components = torch.linalg.eigh(tridiagonal_matrix(diagonal, off_diagonal))
@@ -135,7 +152,7 @@ def extreme_eigenvalues(
         residuals = (beta * components[-1].abs()).clamp_min(floor * scale)
         off_diagonal.append(beta)
         for end in ends:
-            best = _certified(values, residuals, end=end, rank=0, scale=scale, rtol=rtol, products=steps)
+            best = _certified(values, residuals, end=end, rank=0, floor=floor * scale, rtol=rtol, products=steps)
             known = found.get(end)
             # A converged value stands until it is bettered, or contradicted by a value outside of its bound.
             if known is None or not known.converged or best.residual <= known.residual or abs(best.value - known.value) > known.residual:
@@ -162,12 +179,13 @@ def eigenpairs(
         count: how many, k.
         generator: random start, on the operator's device.
         end: from which end.
-        rtol: relative residual to reach, each value by its own size (and never below ``rtol²`` of the largest).
+        rtol: relative residual to reach, each value by its own size.
         max_products: where to give up.
         basis_size: vectors to hold, at least k + 2; ``2 k + 20`` if None, and never more than P.
 
     Raises:
         ValueError: more eigenvalues are asked for than there are, or than the basis has room for.
+        ProbeError: a product is not finite.
     """
     room = min(2 * count + 20 if basis_size is None else basis_size, operator.size)
     if not 1 <= count <= operator.size or (room < count + 2 and room < operator.size):
@@ -185,13 +203,16 @@ def eigenpairs(
         following = operator @ basis[filled - 1]
         products += 1
         coefficients = _orthogonalise(following, basis[:filled]).to(device="cpu", dtype=torch.float64)
+        if not coefficients.isfinite().all():
+            msg = f"a product with the matrix is not finite after {products} steps; the network may have diverged"
+            raise ProbeError(msg)
         projected[:filled, filled - 1] = projected[filled - 1, :filled] = coefficients
         beta = float(following.norm())
         values, components = torch.linalg.eigh(projected[:filled, :filled])
         scale = float(values.abs().max())
         residuals = (beta * components[-1].abs()).clamp_min(floor * scale)
         found = tuple(
-            _certified(values, residuals, end=end, rank=rank, scale=scale, rtol=rtol, products=products)
+            _certified(values, residuals, end=end, rank=rank, floor=floor * scale, rtol=rtol, products=products)
             for rank in range(min(count, filled))
         )
         exhausted = beta <= floor * scale
@@ -199,7 +220,7 @@ def eigenpairs(
         if complete and chains > 1:
             last = found[-1].value
             beyond = (values - last if end == "largest" else last - values) + residuals > 0
-            complete = not bool((beyond & (residuals > rtol * max(abs(last), rtol * scale))).any())
+            complete = not bool((beyond & (residuals > max(rtol * abs(last), floor * scale))).any())
         if filled == operator.size or products >= max(max_products, count) or (complete and not exhausted):
             break
         leading = _from_end(components, end)
@@ -253,7 +274,7 @@ def _combine(basis: torch.Tensor, components: torch.Tensor, columns: int = 1 << 
 
 
 def _certified(
-    values: torch.Tensor, residuals: torch.Tensor, *, end: End, rank: int, scale: float, rtol: float, products: int
+    values: torch.Tensor, residuals: torch.Tensor, *, end: End, rank: int, floor: float, rtol: float, products: int
 ) -> Eigenvalue:
     """The Ritz value of a rank counted from one end, with its bounds.
 
@@ -262,7 +283,7 @@ def _certified(
         residuals: theirs, [m].
         end: where ranks are counted from.
         rank: 0 is the extreme value.
-        scale: largest modulus of all, for values that are zero beside it.
+        floor: residual that rounding leaves.
         rtol: relative residual that counts as converged.
         products: products taken so far.
     """
@@ -272,7 +293,7 @@ def _certified(
     neighbours = [other for other in (rank - 1, rank + 1) if 0 <= other < len(theta)]
     gap = min((abs(theta[other] - value) - rho[other] for other in neighbours), default=0.0)
     bound = min(residual, residual**2 / gap) if gap > 0 else residual
-    tolerance = rtol * max(abs(value), rtol * scale)
+    tolerance = max(rtol * abs(value), floor)
     return Eigenvalue(
         value=value, residual=residual, error_bound=bound, products=products, converged=math.isfinite(residual) and residual <= tolerance
     )

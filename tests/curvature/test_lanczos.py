@@ -6,6 +6,7 @@ import torch
 from anarch_core.curvature.lanczos import eigenpairs, extreme_eigenvalues, tridiagonalise
 from anarch_core.curvature.operators import MatrixOperator, ProjectedOperator, ScaledOperator, random_unit
 from anarch_core.curvature.risk import HessianOperator, Risk
+from anarch_core.errors import ProbeError
 
 
 def with_spectrum(values, dtype=torch.float64) -> torch.Tensor:
@@ -65,11 +66,32 @@ def test_relative_answers_do_not_depend_on_the_scale_of_the_loss() -> None:
     assert answers[0].value == pytest.approx(answers[1].value * 2**20, rel=1e-6)
 
 
+def test_a_favoured_direction_saves_products_and_hides_nothing() -> None:
+    matrix = with_spectrum(decaying())
+    vectors = torch.linalg.eigh(matrix).eigenvectors
+    products = {}
+    for favoured in (None, vectors[:, -1], vectors[:, -2], torch.zeros(300, dtype=torch.float64)):
+        found = extreme_eigenvalues(
+            MatrixOperator(matrix), generator=torch.Generator().manual_seed(0), ends=("largest",), favoured=favoured
+        )["largest"]
+        assert found.value == pytest.approx(10, rel=1e-3)
+        products[None if favoured is None else len(products)] = found.products
+    assert products[1] < products[None] == products[3]
+
+
 def test_giving_up_is_said(generator) -> None:
     operator = MatrixOperator(with_spectrum(torch.linspace(0.99, 1, 200)))
     estimate = extreme_eigenvalues(operator, generator=generator, rtol=1e-6, max_products=5)["largest"]
     assert not estimate.converged
     assert abs(estimate.value - 1) > 1e-6
+
+
+def test_a_diverged_network_is_named(generator) -> None:
+    operator = MatrixOperator(torch.full((9, 9), float("nan")))
+    with pytest.raises(ProbeError, match="not finite after 1 steps"):
+        extreme_eigenvalues(operator, generator=generator)
+    with pytest.raises(ProbeError, match="not finite after 1 steps"):
+        eigenpairs(operator, 2, generator=generator)
 
 
 def test_the_zero_matrix_and_the_identity(generator) -> None:
