@@ -63,7 +63,7 @@ def option_fields(cls: type) -> tuple[OptionField, ...]:
     except Exception as error:
         msg = f"option class {cls.__qualname__}: an annotation cannot be resolved ({error}); import its types outside 'if TYPE_CHECKING'"
         raise PluginError(msg) from error
-    return tuple(_option_field(cls, attribute, hints[attribute.name]) for attribute in attrs.fields(cls))
+    return tuple(_option_field(cls, attribute, hints.get(attribute.name, attribute.type)) for attribute in attrs.fields(cls))
 
 
 def _option_field(cls: type, attribute: attrs.Attribute[Any], annotation: Any) -> OptionField:

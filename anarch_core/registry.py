@@ -152,6 +152,12 @@ class Registry:
             if not (isinstance(target, type) and issubclass(target, _import(interface))):
                 msg = f"{where}: {info.target!r} must be a subclass of {interface.replace(':', '.')}"
                 raise PluginError(msg)
+        elif info.kind == "command":
+            import click
+
+            if not isinstance(target, click.Command):
+                msg = f"{where}: {info.target!r} must be a click.Command"
+                raise PluginError(msg)
         elif not callable(target):
             msg = f"{where}: {info.target!r} must be callable"
             raise PluginError(msg)

@@ -65,11 +65,8 @@ class LazyGroup(click.Group):
         from anarch_core.registry import get_registry
 
         registry = get_registry()
-        target = registry.target(registry.find("command", cmd_name))
-        if not isinstance(target, click.Command):
-            msg = f"command {cmd_name!r} of a plugin must be a click.Command, not {target!r}"
-            raise AnarchError(msg)
-        return target
+        contributed: click.Command = registry.target(registry.find("command", cmd_name))
+        return contributed
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the subcommand; a name that is none is a usage error with close matches."""
@@ -101,6 +98,9 @@ def _set_no_plugins(ctx: click.Context, _: click.Parameter, value: bool) -> None
     if value:
         # The environment, so that the processes a run starts see the same components.
         os.environ["ANARCH_NO_PLUGINS"] = "1"
+        from anarch_core.registry import get_registry
+
+        get_registry.cache_clear()
 
 
 @click.group(cls=LazyGroup, name="anarch", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
