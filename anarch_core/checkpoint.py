@@ -16,7 +16,7 @@ from anarch_core.errors import CheckpointError, UnknownComponentError
 from anarch_core.models import ModelSpec
 from anarch_core.moments import Moment
 from anarch_core.registry import Registry, get_registry
-from anarch_core.relaxing import AppliedRelaxation, reapply
+from anarch_core.relaxing import AppliedRelaxation, applied_relaxations, reapply
 from anarch_core.safetensors_file import read_header
 from anarch_core.state_file import load_state, read_tensors, save_state
 
@@ -48,7 +48,7 @@ def save(
     Raises:
         CheckpointError: the state cannot be stored; or relaxing ``parent`` does not give ``model``; or the file cannot be written.
     """
-    applied = _applied(model)
+    applied = applied_relaxations(model)
     lifted = 0 if parent is None else _lifted(model, parent)
     description = Description(
         kind=DELTA if lifted else RELAXED if applied else BASE,
@@ -91,20 +91,16 @@ def load(
     _cast(network, tensors)
     stored = len(applied) - description.lifted
     if applied[:stored]:
-        network = reapply(network, applied[:stored])
+        network = reapply(network, applied[:stored], registry=registry)
     _fill(network, tensors, path)
     if applied[stored:]:
-        network = reapply(network, applied[stored:])
+        network = reapply(network, applied[stored:], registry=registry)
     return network.to(device)
-
-
-def _applied(model: nn.Module) -> tuple[AppliedRelaxation, ...]:
-    return tuple(getattr(model, "anarch_relaxations", ()))
 
 
 def _lifted(model: nn.Module, parent: nn.Module) -> int:
     """How many relaxations lead from ``parent`` to ``model``, once it is certain that they give these very weights."""
-    before, after = _applied(parent), _applied(model)
+    before, after = applied_relaxations(parent), applied_relaxations(model)
     if after[: len(before)] != before or len(after) == len(before):
         msg = "the parent is not a network that the model was relaxed from; save the model without it"
         raise CheckpointError(msg)
@@ -128,8 +124,9 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
 def _relaxation(record: Mapping[str, Any], registry: Registry, path: Path) -> AppliedRelaxation:
     names = {field.name for field in attrs.fields(AppliedRelaxation)}
     try:
-        applied = AppliedRelaxation(**{key: value for key, value in record.items() if key in names})
-    except (TypeError, ValueError) as error:
+        layers = {layer: tuple(int(size) for size in shape) for layer, shape in record["layers"].items()}
+        applied = AppliedRelaxation(**{key: value for key, value in record.items() if key in names} | {"layers": layers})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{path} has a record of a relaxation that makes no sense: {error}"
         raise CheckpointError(msg) from error
     try:
@@ -145,7 +142,7 @@ def _relaxation(record: Mapping[str, Any], registry: Registry, path: Path) -> Ap
 
 def _base_model(description: Description, model: nn.Module | None, registry: Registry, path: Path) -> nn.Module:
     if model is not None:
-        if _applied(model):
+        if applied_relaxations(model):
             msg = f"the model given for {path} is relaxed already; expected the base model, which the file's relaxations are applied to"
             raise CheckpointError(msg)
         return copy.deepcopy(model)
