@@ -130,10 +130,10 @@ def model_spec(
     given = dict(options or {})
     try:
         info = registry.find("model", name)
-    except UnknownComponentError:
+    except UnknownComponentError as unknown:
         if value is not None and TARGET_PATTERN.fullmatch(spec):
             return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
-        if value is not None or not _is_torchvision_model(name):
+        if value is not None or not _is_torchvision_model(unknown):
             raise
         info, value = registry.find("model", "torchvision"), name
     if value is not None:
@@ -185,13 +185,19 @@ def _without_files(options: Any) -> Any:
     return attrs.evolve(options, **{field.name: field.default for field in paths})
 
 
-def _is_torchvision_model(name: str) -> bool:
+def _is_torchvision_model(unknown: UnknownComponentError) -> bool:
+    """Whether torchvision has what no plugin has.
+
+    Raises:
+        UnknownComponentError: as ``unknown``, and that torchvision could not be asked.
+    """
     from anarch_core.vision import classification_models
 
     try:
-        return name in classification_models()
-    except MissingDependencyError:
-        return False
+        return unknown.name in classification_models()
+    except MissingDependencyError as error:
+        msg = f"{unknown}; torchvision's models were not searched: {error}"
+        raise UnknownComponentError(msg, kind=unknown.kind, name=unknown.name, suggestions=unknown.suggestions) from error
 
 
 def _call_factory(spec: ModelSpec) -> object:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+import torch
+
 from anarch_core.errors import MissingDependencyError
 
 
@@ -22,9 +24,10 @@ def torchvision(part: str) -> ModuleType:
     except Exception as error:
         # A torchvision built for another torch fails as it registers its operators, with a RuntimeError or an OSError.
         reason = str(error).strip().partition("\n")[0]
+        build = f"cu{torch.version.cuda.replace('.', '')}" if torch.version.cuda else "cpu"
         msg = (
-            f"torchvision is needed here and was built for another torch ({reason}); install the two from one place, e.g. "
-            "pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cpu"
+            f"torchvision is needed here and was built for another torch than {torch.__version__} ({reason}); install the two from one place: "
+            f"pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/{build}"
         )
         raise MissingDependencyError(msg) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -164,6 +165,16 @@ def test_damaged_record_is_refused(record: dict[str, object]) -> None:
 def test_unknown_name_has_close_matches() -> None:
     with pytest.raises(UnknownComponentError, match="vanilla-cnn"):
         build_model("vanila-cnn", **IMAGES)
+
+
+def test_unknown_name_says_when_torchvision_could_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        msg = f"No module named {name!r}"
+        raise ModuleNotFoundError(msg)
+
+    monkeypatch.setattr("anarch_core.vision.importlib", SimpleNamespace(import_module=fail))
+    with pytest.raises(UnknownComponentError, match=r"unknown model 'resnet18'.*models were not searched.*pip install torchvision"):
+        build_model("resnet18", **IMAGES)
 
 
 @pytest.mark.parametrize(
