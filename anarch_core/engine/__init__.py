@@ -1,0 +1,1 @@
+"""What makes relaxed networks fast."""
