@@ -26,7 +26,7 @@ def torchvision(part: str) -> ModuleType:
         reason = str(error).strip().partition("\n")[0]
         build = f"cu{torch.version.cuda.replace('.', '')}" if torch.version.cuda else "cpu"
         msg = (
-            f"torchvision is needed here and was built for another torch than {torch.__version__} ({reason}); install the two from one place: "
+            f"torchvision is needed here and is built for another torch than {torch.__version__} ({reason}); install both from one place: "
             f"pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/{build}"
         )
         raise MissingDependencyError(msg) from error
