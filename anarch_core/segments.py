@@ -11,6 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from anarch_core.config import RunConfig, Stage
+from anarch_core.config_files import options_key
 from anarch_core.errors import ConfigError
 from anarch_core.learning_rate import LearningRate
 from anarch_core.moments import Clock, Moment
@@ -147,22 +148,32 @@ class Segment:
         }
 
 
-def tree(
-    config: RunConfig, clock: Clock, switches: Mapping[int, Iterable[Moment]], registry: Registry, *, model: str | None = None
-) -> tuple[Segment, ...]:
+def changed_options(config: RunConfig, registry: Registry, kind: str, spec: str) -> dict[str, Any]:
+    """JSON-ready options of a component, as ``name`` or ``name:value``, that differ from their defaults."""
+    name, value = parse_spec(spec)
+    given = dict(config.options.get(options_key(config, spec), {}))
+    if kind == "model" and name not in registry.names("model"):
+        return given  # a factory of the user's
+    info = registry.find(kind, name)
+    if value is not None:
+        given |= spec_options(info.options, value, name=info.name)
+    options = registry.parse_options(info, given)
+    return {} if options is None else to_dict(options, only_changed=True)
+
+
+def tree(config: RunConfig, clock: Clock, switches: Mapping[int, Iterable[Moment]], registry: Registry) -> tuple[Segment, ...]:
     """All segments of a run, parents first, each once.
 
     Args:
-        config: the run.
+        config: the run, complete (see :func:`anarch_core.resolution.complete`).
         clock: of the trunk.
         switches: by seed, the moments known so far at which branches leave the trunk.
         registry: to tell which options differ from their defaults.
-        model: the network where the configuration leaves it to the data set.
 
     Raises:
         ConfigError: a staged path leaves the trunk's clock or does not ascend.
     """
-    grow = _Grower(config, clock, registry, model or config.model or "")
+    grow = _Grower(config, clock, registry)
     segments: dict[str, Segment] = {}
     for seed in config.seeds:
         for segment in grow.seed(seed, sorted(set(switches.get(seed, ())))):
@@ -173,8 +184,9 @@ def tree(
 class _Grower:
     """Makes the segments of one seed."""
 
-    def __init__(self, config: RunConfig, clock: Clock, registry: Registry, model: str) -> None:
+    def __init__(self, config: RunConfig, clock: Clock, registry: Registry) -> None:
         self.config, self.clock, self.registry = config, clock, registry
+        model = config.model or ""
         self.task = Task(
             data=parse_spec(config.data)[0],
             data_options=self.options("dataset", config.data),
@@ -191,16 +203,7 @@ class _Grower:
                 raise ConfigError(msg)
 
     def options(self, kind: str, spec: str) -> dict[str, Any]:
-        """Options of a component that differ from their defaults."""
-        name, value = parse_spec(spec)
-        given = dict(self.config.options.get(name, {}))
-        if kind == "model" and name not in self.registry.names("model"):
-            return given  # a factory of the user's, or one of torchvision's
-        info = self.registry.find(kind, name)
-        if value is not None:
-            given |= spec_options(info.options, value, name=info.name)
-        options = self.registry.parse_options(info, given)
-        return {} if options is None else to_dict(options, only_changed=True)
+        return changed_options(self.config, self.registry, kind, spec)
 
     def settings(self, iterations: int, *, branch: bool) -> Settings:
         return Settings(
@@ -215,7 +218,7 @@ class _Grower:
     def relaxing(self, action: Literal["relax", "scratch"], relaxation: str) -> Transition:
         return Transition(
             action=action,
-            relaxation=relaxation,
+            relaxation=parse_spec(relaxation)[0],
             options=self.options("relaxation", relaxation),
             layers=self.config.layers,
             optimizer_state=self.config.optimizer_state if action == "relax" else "reset",

@@ -1,0 +1,197 @@
+"""``results.json``: what a run found, and the table that sums it up."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from anarch_core.errors import RunError
+from anarch_core.store import RunStore, read_json, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SCHEMA = "1.0"
+
+
+@attrs.frozen(kw_only=True)
+class Results:
+    """What a run found so far; see ``docs/results.md`` for the fields of a segment.
+
+    Attributes:
+        path: the run directory.
+        data: name of the data set.
+        model: name of the constrained network.
+        status: ``"running"``, ``"finished"``, ``"stopped"`` or ``"failed"`` (some segments failed, all others are done).
+        segments: finished segments, parents first.
+        failed: by identity, the segments that failed: ``{"title", "error"}``.
+        skipped: by identity, the segments that could not start because of that: ``{"title", "error"}``.
+        headlines: by probe, the scalars that are worth a column.
+    """
+
+    path: Path
+    data: str
+    model: str
+    status: str
+    segments: tuple[Mapping[str, Any], ...] = ()
+    failed: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    skipped: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    headlines: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read the results in a run directory.
+
+        Raises:
+            RunError: there are none, or a newer version of anarch wrote them.
+        """
+        content = read_json(RunStore(path).results_file)
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if not isinstance(schema, str) or schema.partition(".")[0] != SCHEMA.partition(".")[0]:
+            msg = f"{RunStore(path).results_file} has schema {schema!r}, expected {SCHEMA!r}; use the version of anarch that wrote it"
+            raise RunError(msg)
+        known = {field.name for field in attrs.fields(cls)}
+        values = {key: value for key, value in content.items() if key in known}
+        return cls(**{**values, "path": path, "segments": tuple(content["segments"])})
+
+    def write(self) -> None:
+        """Replace ``results.json``."""
+        from anarch_core import __version__
+
+        record = {field.name: getattr(self, field.name) for field in attrs.fields(type(self)) if field.name not in ("path", "segments")}
+        segments = [dict(segment) for segment in self.segments]
+        write_json(RunStore(self.path).results_file, {"schema": SCHEMA, "anarch": __version__, **record, "segments": segments})
+
+    def table(self) -> Table:
+        """The summary, for ``rich.print``."""
+        return _table(rows(self.segments, self.headlines), self.headlines)
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One line of the summary: the same segment with every seed.
+
+    Attributes:
+        name: ``"trunk"``, ``"efcn"``, ``"scratch efcn"``, ...
+        switch: epoch of the switch, None where there is none.
+        start: test accuracy at the start, per seed.
+        train: final training accuracy, per seed.
+        test: final test accuracy, per seed.
+        continued: the same of the control that went on without a switch, per seed; empty where there is none.
+        probes: by (probe, scalar), the values at the end, per seed.
+        diverged: how many seeds diverged.
+        best: whether no branch has a higher mean test accuracy.
+    """
+
+    name: str
+    switch: float | None
+    start: Sequence[float]
+    train: Sequence[float]
+    test: Sequence[float]
+    continued: Sequence[float] = ()
+    probes: Mapping[tuple[str, str], Sequence[float]] = attrs.field(factory=dict)
+    diverged: int = 0
+    best: bool = False
+
+
+def rows(segments: Iterable[Mapping[str, Any]], headlines: Mapping[str, Sequence[str]]) -> list[Row]:
+    """Segments as lines of the summary: trunk, scratch, then by relaxation and switch time; a control stands beside its branch."""
+    groups: dict[tuple[int, str, float], list[Mapping[str, Any]]] = {}
+    controls: dict[float, list[float]] = {}
+    for segment in segments:
+        kind, relaxation, switch = segment["kind"], segment["relaxation"] or "", segment["switch_epoch"]
+        if kind == "continued":
+            controls.setdefault(switch, []).extend(_values([segment], "final", "test_accuracy"))
+        rank = ("trunk", "scratch", "branch", "continued").index(kind)
+        name = {"trunk": "trunk", "branch": relaxation}.get(kind, f"{kind} {relaxation}".rstrip())
+        groups.setdefault((rank, name, -1.0 if switch is None else switch), []).append(segment)
+    branched = {switch for rank, _, switch in groups if rank == 2}
+    lines = []
+    for (rank, name, switch), group in sorted(groups.items(), key=lambda item: item[0]):
+        if rank == 3 and switch in branched:
+            continue
+        line = Row(
+            name=name,
+            switch=None if switch < 0 else switch,
+            start=_values(group, "start", "test_accuracy"),
+            train=_values(group, "final", "train_accuracy"),
+            test=_values(group, "final", "test_accuracy"),
+            continued=controls.get(switch, ()) if rank == 2 else (),
+            probes={(probe, scalar): _probed(group, probe, scalar) for probe, scalars in headlines.items() for scalar in scalars},
+            diverged=sum(segment["diverged_epoch"] is not None for segment in group),
+        )
+        lines.append((rank, line))
+    means = [statistics.fmean(line.test) for rank, line in lines if rank == 2 and line.test]
+    return [attrs.evolve(line, best=rank == 2 and bool(line.test) and statistics.fmean(line.test) == max(means)) for rank, line in lines]
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean, and the sample standard deviation where there are several: ``"88.8 ± 0.3"``."""
+    if not values:
+        return "–"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _values(group: Iterable[Mapping[str, Any]], part: str, key: str) -> list[float]:
+    return [value for segment in group if (value := segment[part][key]) is not None and segment["diverged_epoch"] is None]
+
+
+def _probed(group: Iterable[Mapping[str, Any]], probe: str, scalar: str) -> list[float]:
+    found = (segment["probes"].get(probe, {}).get("end", {}).get(scalar) for segment in group)
+    return [value for value in found if value is not None]
+
+
+def _table(lines: Sequence[Row], headlines: Mapping[str, Sequence[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    controlled = any(line.continued for line in lines)
+    columns = [
+        (probe, scalar) for probe, scalars in headlines.items() for scalar in scalars if any(line.probes[probe, scalar] for line in lines)
+    ]
+    caption = "Test and training accuracy in %; t_w: epoch of the switch; start: test accuracy there; * highest test accuracy of a branch"
+    if controlled:
+        caption += "; continued: the unrelaxed network trained on from t_w with the branch's settings"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{caption}.", caption_justify="left")
+    table.add_column("network", no_wrap=True)
+    for name in [
+        "t_w",
+        "start",
+        "train",
+        "test",
+        *(["continued"] if controlled else []),
+        *(_heading(column, columns) for column in columns),
+    ]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        at = "" if line.switch is None else f"{line.switch:g}" if line.switch == int(line.switch) else f"{line.switch:.2f}"
+        test = f"{spread(line.test, 1)} *" if line.best else f"{spread(line.test, 1)}  "
+        if line.diverged:
+            test = f"{line.diverged} diverged  " if not line.test else f"{spread(line.test, 1)} ({line.diverged} diverged)  "
+        cells = [at, spread(line.start, 1), spread(line.train, 1), test]
+        if controlled:
+            cells.append(spread(line.continued, 1) if line.continued else "")
+        cells += [_number(line.probes[column]) for column in columns]
+        table.add_row(line.name, *cells, style="bold" if line.best else None)
+    return table
+
+
+def _heading(column: tuple[str, str], columns: Sequence[tuple[str, str]]) -> str:
+    probe, scalar = column
+    return scalar if sum(other == scalar for _, other in columns) == 1 else f"{probe} {scalar}"
+
+
+def _number(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    magnitude = max(abs(value) for value in values)
+    if magnitude == 0:
+        return "0"
+    digits = max(0, 3 - math.floor(math.log10(magnitude)))
+    return spread(values, min(digits, 4)) if 1e-3 <= magnitude < 1e6 else f"{statistics.fmean(values):.2e}"
