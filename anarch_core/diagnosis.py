@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import traceback
 
 import attrs
 
 from anarch_core.discovery import PluginRecord, Status
-from anarch_core.errors import PluginError
+from anarch_core.errors import AnarchError
 from anarch_core.registry import Registry
 
 
@@ -18,10 +19,12 @@ class Problem:
     Attributes:
         text: what, in one line.
         advice: what to do, in one line.
+        traceback: of the exception behind it; empty without one.
     """
 
     text: str
     advice: str
+    traceback: str = ""
 
 
 def plugin_problems(registry: Registry, plugin: PluginRecord, *, targets: bool = False) -> list[Problem]:
@@ -35,7 +38,7 @@ def plugin_problems(registry: Registry, plugin: PluginRecord, *, targets: bool =
     if plugin.status is Status.DISABLED:
         return []
     if plugin.status is not Status.LOADED:
-        return [Problem(f"{plugin.status}: {plugin.error}", _advice(plugin))]
+        return [Problem(f"{plugin.status}: {plugin.error}", _advice(plugin), plugin.traceback)]
     problems = []
     if plugin.imports_torch:
         advice = "import torch in the module that the components' targets name, and nowhere else"
@@ -46,8 +49,10 @@ def plugin_problems(registry: Registry, plugin: PluginRecord, *, targets: bool =
         for info in plugin.components:
             try:
                 registry.target(info)
-            except PluginError as error:
-                problems.append(Problem(str(error), f"'anarch --debug plugins doctor {plugin.name}' does not hide what was raised"))
+            except AnarchError as error:
+                advice = f"correct the target, or update {plugin.distribution} and what it needs"
+                cause = error.__cause__
+                problems.append(Problem(str(error), advice, "".join(traceback.format_exception(cause)) if cause else ""))
     return problems
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+import textwrap
 from typing import Any
 
 import click
@@ -61,8 +62,6 @@ def doctor(ctx: click.Context, name: str | None) -> None:
         if name is not None or problems:
             _show_plugin(plugin)
         _show_problems(problems)
-        if plugin.traceback:
-            click.echo("\n" + plugin.traceback.rstrip() + "\n")
     if name is None:
         problems = registry_problems(registry)
         wrong += len(problems)
@@ -97,6 +96,8 @@ def _show_plugin(plugin: PluginRecord) -> None:
 def _show_problems(problems: list[Problem]) -> None:
     for problem in problems:
         click.echo(f"  ! {problem.text}\n    {problem.advice}")
+        if problem.traceback:
+            click.echo(textwrap.indent(problem.traceback, "    | ").rstrip())
 
 
 def _plugin_json(plugin: PluginRecord) -> dict[str, Any]:
