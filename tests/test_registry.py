@@ -5,6 +5,7 @@ The distributions are real ones: a module and a ``.dist-info`` on the path.
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -13,9 +14,10 @@ from pathlib import Path
 import attrs
 import pytest
 
+from anarch_core import hookspecs
 from anarch_core.api import ProbeInfo, RelaxationInfo, ScheduleInfo
 from anarch_core.diagnosis import plugin_problems, registry_problems
-from anarch_core.discovery import PluginRecord, Status
+from anarch_core.discovery import RECORDS, PluginRecord, Status
 from anarch_core.errors import ComponentConflictError, OptionError, PluginError, UnknownComponentError
 from anarch_core.options import opt
 from anarch_core.registry import Registry
@@ -203,6 +205,32 @@ class TestDiscovery:
     def test_a_plugin_for_this_interface_is_loaded(self, install: Install) -> None:
         install("present", "anarch_api = (1, 0)" + textwrap.dedent(PROBE.format(name="x")))
         assert plugin(Registry.load(), "present").status is Status.LOADED
+
+
+class TestHooks:
+    def test_every_hook_has_a_type_of_record(self) -> None:
+        specified = {name for name in vars(hookspecs) if name.startswith("anarch_")}
+        assert specified == set(RECORDS)
+
+    @pytest.mark.parametrize("hook", RECORDS)
+    def test_what_a_hook_returns_is_found_by_its_kind(self, install: Install, hook: str) -> None:
+        info = RECORDS[hook]
+        source = f"""
+            from anarch_core import hookimpl
+            from anarch_core.api import {info.__name__}
+
+            @hookimpl
+            def {hook}():
+                yield {info.__name__}(name="something", summary="Something.", target="somewhere:Something")
+        """
+        install("hooked", source)
+        assert type(Registry.load().find(info.kind, "something")) is info
+
+    def test_the_documented_plugin_is_complete(self, install: Install) -> None:
+        assert hookspecs.__doc__ is not None
+        (example,) = re.findall(r"::\n\n((?:    .*\n|\n)+)", hookspecs.__doc__)
+        install("my-package", example)
+        assert plugin(Registry.load(), "my-package").components[0].target == "my_package.probe:Norms"
 
 
 class TestSwitches:
