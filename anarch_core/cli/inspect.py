@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import click
 
+from anarch_core.cli.checkpoints import print_table
 from anarch_core.description import Description, describe
 from anarch_core.safetensors_file import read_header, verify
 from anarch_core.safetensors_header import TENSORS_DIGEST, Header
@@ -29,7 +30,7 @@ def command(file: Path, as_json: bool, verified: bool) -> None:
         click.echo(f"{label:<13}{text}")
     click.echo()
     rows = [(name, entry.dtype, "×".join(map(str, entry.shape)) or "scalar", f"{entry.bytes:,}") for name, entry in header.tensors.items()]
-    _print_table([("tensor", "dtype", "shape", "bytes"), *rows, ("total", "", "", f"{header.data_bytes:,}")])
+    print_table([("tensor", "dtype", "shape", "bytes"), *rows, ("total", "", "", f"{header.data_bytes:,}")], numbers=1)
 
 
 def _facts(file: Path, header: Header, description: Description | None, verified: bool) -> list[tuple[str, str]]:
@@ -83,10 +84,3 @@ def _record(file: Path, header: Header, description: Description | None, verifie
             {"name": name, "dtype": entry.dtype, "shape": list(entry.shape), "bytes": entry.bytes} for name, entry in header.tensors.items()
         ],
     }
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for *texts, number in rows:
-        cells = [text.ljust(width) for text, width in zip(texts, widths, strict=False)]
-        click.echo("  ".join([*cells, number.rjust(widths[-1])]).rstrip())

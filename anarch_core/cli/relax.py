@@ -1,0 +1,85 @@
+"""``anarch relax FILE --to NAME``: relax the network of a checkpoint."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from anarch_core.cli.checkpoints import free_path, model_options, open_network, print_table
+from anarch_core.cli.components import ComponentCommand, component_options, split_names
+from anarch_core.errors import NoEffectWarning, SurgeryError
+from anarch_core.options import parse_spec, spec_options
+from anarch_core.registry import get_registry
+
+if TYPE_CHECKING:
+    from anarch_core.relaxing import RelaxationReport
+
+
+@click.command("relax", cls=ComponentCommand, components={"to": "relaxation", "model": "model"})
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--to", required=True, metavar="NAME", help="Relaxation; its options are --NAME-..., see --to NAME --help.")
+@click.option("--layers", multiple=True, metavar="PATTERN,...", help="Layers by shell pattern, '!' excludes.  [default: all]")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: FILE with the relaxation's name added]")
+@click.option("--delta/--full", help="Store the parent and the relaxation, or all weights of the relaxed network.  [default: full]")
+@click.option("--force", is_flag=True, help="Replace the file that is written to.")
+@model_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    file: Path,
+    to: str,
+    layers: tuple[str, ...],
+    out: Path | None,
+    delta: bool,
+    force: bool,
+    model: str | None,
+    input_shape: tuple[int, ...] | None,
+    classes: int | None,
+) -> None:
+    """Relax the network of FILE exactly, say how exact it is, and write it."""
+    name, value = parse_spec(to)
+    info = get_registry().find("relaxation", name)
+    options = dict(component_options(ctx).get(info.name, {}))
+    if value is not None:
+        options |= spec_options(info.options, value, name=info.name)
+    out = free_path(out, file.with_name(f"{file.stem}.{info.name}.safetensors"), force=force)
+    opened = open_network(ctx, file, model, input_shape, classes)
+
+    import torch
+
+    from anarch_core.checkpoint import save
+    from anarch_core.relaxing import relax
+
+    parameter = next(opened.network.parameters())
+    example = torch.randn(2, *opened.spec.input_shape, generator=torch.Generator().manual_seed(0)).to(parameter.dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NoEffectWarning)
+        try:
+            relaxed = relax(opened.network, info.name, example_input=example, layers=split_names(layers) or "*", options=options)
+        except NoEffectWarning as warning:
+            msg = f"{file}: {warning}"
+            raise SurgeryError(msg) from warning
+    _print_report(relaxed.report)
+    save(
+        relaxed.model,
+        out,
+        model_spec=opened.spec,
+        moment=opened.description.step,
+        parent=opened.network if delta else None,
+        extra=opened.metadata,
+    )
+    click.echo(f"wrote {out}, {out.stat().st_size:,} bytes")
+
+
+def _print_report(report: RelaxationReport) -> None:
+    rows = [("layer", "was", "parameters", report.relaxation, "error")]
+    for layer in report.layers:
+        rows.append((layer.path, layer.before, f"{layer.parameters_before:,}", f"{layer.cost.parameters:,}", f"{layer.error:.1e}"))
+    before, after = sum(layer.parameters_before for layer in report.layers), sum(layer.cost.parameters for layer in report.layers)
+    rows.append(("end to end", "", f"{before:,}", f"{after:,}", f"{report.error:.1e}"))
+    print_table(rows, numbers=3)
+    verdict = "exact" if report.exact else "NOT exact"
+    click.echo(f"{verdict}: errors are relative to the largest output, in {report.dtype}; up to {report.tolerance:.0e} counts as rounding")
