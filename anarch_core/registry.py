@@ -126,9 +126,9 @@ class Registry:
             except UnknownComponentError as error:
                 unknown.append(error)
         if unknown:
-            first = unknown[0]
-            message = "; ".join(map(str, unknown))
-            raise UnknownComponentError(message, kind=first.kind, name=first.name, suggestions=first.suggestions)
+            first, note = unknown[0], self._failure_note()
+            message = "; ".join(str(error).removesuffix(note) for error in unknown)
+            raise UnknownComponentError(message + note, kind=first.kind, name=first.name, suggestions=first.suggestions)
         return found
 
     def target(self, info: ComponentInfo) -> Any:
@@ -230,10 +230,11 @@ class Registry:
             message += f"; did you mean {' or '.join(map(repr, close))}?"
         else:
             message += f" (known: {', '.join(self.names(kind)) or 'none'})"
-        broken = len(self.failures())
-        if broken:
-            message += f" ({broken} plugin{'s' if broken > 1 else ''} could not be loaded: see 'anarch plugins doctor')"
-        return UnknownComponentError(message, kind=kind, name=name, suggestions=close)
+        return UnknownComponentError(message + self._failure_note(), kind=kind, name=name, suggestions=close)
+
+    def _failure_note(self) -> str:
+        count = len(self.failures())
+        return f" ({count} plugin{'s' if count > 1 else ''} could not be loaded: see 'anarch plugins doctor')" if count else ""
 
 
 @functools.cache

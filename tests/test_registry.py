@@ -334,6 +334,9 @@ class TestNames:
         registry = Registry((record("anarch", EFCN), record("x", status=Status.BROKEN, name="my_probe", error="ValueError: no")))
         with pytest.raises(UnknownComponentError, match=r"\(1 plugin could not be loaded: see 'anarch plugins doctor'\)"):
             registry.find("relaxation", "efnc")
+        with pytest.raises(UnknownComponentError) as caught:
+            registry.find_all([("relaxation", "efnc"), ("probe", "zzzz")])
+        assert str(caught.value).count("could not be loaded") == 1
         with pytest.raises(UnknownComponentError, match=r"'my-probe': plugin 'my_probe' \(x 1.0\) is broken \(ValueError: no\); see"):
             registry.find("probe", "my-probe")
 
