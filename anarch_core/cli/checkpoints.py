@@ -64,12 +64,10 @@ def open_network(ctx: click.Context, file: Path, model: str | None, input_shape:
     recorded = None if description.model is None else ModelSpec.from_dict(description.model)
     if model is None:
         if recorded is None or recorded.is_import:
-            what = (
-                "does not say how its model is built"
-                if recorded is None
-                else f"holds a model of {recorded.name}, which only you may import"
-            )
-            msg = f"{file} {what}; add --model{'' if recorded is None else f' {recorded.name}'}"
+            if recorded is None:
+                msg = f"{file} does not say how its model is built; add --model NAME"
+            else:
+                msg = f"{file} holds a model of {recorded.name}, which only you may import; add --model {recorded.name}"
             raise ConfigError(msg)
         return Opened(network=load(file), spec=recorded, description=description, metadata=dict(header.metadata))
     if recorded is not None:
@@ -88,9 +86,12 @@ def free_path(out: Path | None, default: Path, *, force: bool) -> Path:
     """Where to write.
 
     Raises:
-        CheckpointError: a file is there, and nobody said that it may go.
+        CheckpointError: a file is there, and nobody said that it may go; or the folder is not there.
     """
     path = out or default
+    if not path.parent.is_dir():
+        msg = f"cannot write {path}: there is no folder {path.parent}"
+        raise CheckpointError(msg)
     if path.exists() and not force:
         msg = f"{path} exists; name another file with --out, or replace it with --force"
         raise CheckpointError(msg)

@@ -27,7 +27,7 @@ def command(file: Path, as_json: bool, verified: bool) -> None:
         click.echo(json.dumps(_record(file, header, description, verified), indent=2))
         return
     for label, text in _facts(file, header, description, verified):
-        click.echo(f"{label:<13}{text}")
+        click.echo(f"{label:<12} {text}")
     click.echo()
     rows = [(name, entry.dtype, "×".join(map(str, entry.shape)) or "scalar", f"{entry.bytes:,}") for name, entry in header.tensors.items()]
     print_table([("tensor", "dtype", "shape", "bytes"), *rows, ("total", "", "", f"{header.data_bytes:,}")], numbers=1)

@@ -50,8 +50,5 @@ def command(
 
 def _row(path: str, drift: Drift) -> tuple[str, ...]:
     whole = drift.total or 1.0
-    return (
-        path,
-        f"{math.sqrt(drift.total):.4g}",
-        *(f"{math.sqrt(part / whole):.4f}" for part in (drift.shared, drift.unshared, drift.off_local)),
-    )
+    parts = (math.sqrt(part / whole) for part in (drift.shared, drift.unshared, drift.off_local))
+    return path, f"{math.sqrt(drift.total):.4g}", *(f"{part:.4f}" for part in parts)
