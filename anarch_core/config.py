@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -344,6 +346,12 @@ class RunConfig:
     def stages(self) -> tuple[tuple[Stage, ...], ...]:
         """The staged paths, parsed."""
         return tuple(Stage.parse_path(path) for path in self.path)
+
+    @property
+    def digest(self) -> str:
+        """A name for the experiment: equal for configurations that agree in :attr:`identity_fields`."""
+        record = {name: getattr(self, name) for name in self.identity_fields}
+        return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     def learning_rate(self, *, branch: bool) -> LearningRate:
         """Learning rate of the trunk or, with ``branch``, of what comes after a switch."""

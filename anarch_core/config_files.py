@@ -105,7 +105,7 @@ def read_recipe(name: str) -> Layer:
     """
     names = recipe_names()
     if name not in names:
-        msg = f"unknown recipe {name!r}{_hint(name, names)}; for a file of your own use --config"
+        msg = f"unknown recipe {name!r}{_hint(name, names)}; a file of your own is read by --config"
         raise ConfigError(msg)
     return _layer(f"recipe {name}", (_RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
 

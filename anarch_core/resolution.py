@@ -51,7 +51,6 @@ def layers(flags: Mapping[str, Any], config_files: Sequence[Path], recipe: str |
     """All sources of settings, lowest first.
 
     Raises:
-        UnknownComponentError: no plugin provides the data set.
         ConfigError: a file cannot be read, or a setting is unknown or has a value that is not allowed.
     """
     settings = {name: value for name, value in flags.items() if name != "options"}
@@ -60,7 +59,11 @@ def layers(flags: Mapping[str, Any], config_files: Sequence[Path], recipe: str |
     if recipe is not None:
         stack = [read_recipe(recipe), *stack, Layer.of("", {"recipe": recipe})]
     data = merged(stack).get("data", RunConfig().data)
-    return [Layer.of(f"data set {data}", _data_defaults(data, registry)), *stack]
+    try:
+        recommended = _data_defaults(data, registry)
+    except UnknownComponentError:
+        return stack  # reported with all other names that are unknown
+    return [Layer.of(f"data set {data}", recommended), *stack]
 
 
 def merged(stack: Iterable[Layer]) -> dict[str, Any]:

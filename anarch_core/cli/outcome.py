@@ -1,0 +1,29 @@
+"""What is printed when a run has ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from anarch_core.store import RunStore
+
+if TYPE_CHECKING:
+    from anarch_core.results import Results
+
+
+def show(results: Results) -> None:
+    """Print the table, what went wrong, and where the results are; leave with 1 if a segment failed."""
+    import sys
+
+    from rich.console import Console
+
+    # Where the output is no terminal there is no width to fit.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(results.table())
+    for what, segments in (("failed", results.failed), ("skipped", results.skipped)):
+        for segment in segments.values():
+            console.print(f"{segment['title']} {what}: {segment['error']}", markup=False, soft_wrap=True)
+    console.print(f"results: {RunStore(results.path).results_file}", markup=False, soft_wrap=True)
+    if results.failed:
+        click.get_current_context().exit(1)

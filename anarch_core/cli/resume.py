@@ -1,0 +1,17 @@
+"""``anarch resume RUN``: finish what was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("resume")
+@click.argument("run", type=click.Path(path_type=Path))
+def command(run: Path) -> None:
+    """Finish the run in the directory RUN. On a CPU the results are the same bytes as if it had never been interrupted."""
+    from anarch_core.cli.outcome import show
+    from anarch_core.runner import resume
+
+    show(resume(run))

@@ -1,0 +1,35 @@
+"""``anarch run``: everything from the first epoch to the table of results."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from anarch_core.cli.settings import RunCommand
+from anarch_core.config import RunConfig
+
+
+def run_directory(config: RunConfig) -> Path:
+    """Where a run goes: as the user says, else ``runs/<data>-<model>-<digest>``, so that the same command finds its run again."""
+    if config.out is not None:
+        return config.out
+    name = re.sub(r"[^\w.-]+", "-", f"{config.data}-{config.model}")
+    return Path("runs") / f"{name}-{config.digest}"
+
+
+def _run(config: RunConfig) -> None:
+    from anarch_core.cli.outcome import show
+    from anarch_core.runner import run
+
+    show(run(config, out=run_directory(config)))
+
+
+command = RunCommand(
+    name="run",
+    callback=_run,
+    help=(
+        "Train a network, relax it at the switch times, train on, probe, and compare.\n\n"
+        "The same command again goes on with an unfinished run, and shows the results of a finished one."
+    ),
+    short_help="Train, relax at the switch times, train on, probe, and compare.",
+)

@@ -1,0 +1,108 @@
+"""The flags of ``run`` and ``plan``: one for each setting, those of the chosen components, and where to read settings from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import attrs
+import click
+
+from anarch_core.cli.components import ComponentCommand, component_options
+from anarch_core.config import RunConfig
+from anarch_core.config_files import KINDS, SETTINGS, chosen, recipe_names
+from anarch_core.errors import ConfigError
+from anarch_core.registry import get_registry
+from anarch_core.resolution import layers, merged, resolve
+
+_EPILOG = (
+    "Every setting can also stand in a TOML file (--config), in the table [run] under its name with underscores; flags win over files, "
+    "later files over earlier ones, files over a recipe, and a recipe over what the data set recommends. 'anarch plan' shows what results."
+)
+
+
+class _SettingType(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
+    """Reads text as a setting does, so that a wrong value is a usage error."""
+
+    def __init__(self, field: attrs.Attribute[Any], annotation: Any) -> None:
+        self.field = field
+        self.numeric = bool({int, float} & {annotation, *get_args(annotation)}) and get_origin(annotation) is not tuple
+        self.name = field.metadata["metavar"] or "|".join(get_args(annotation))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value as :class:`RunConfig` takes it."""
+        given = _number(value) if self.numeric else value
+        check: Any = self.field.converter
+        try:
+            check(given)
+        except ConfigError as error:
+            self.fail(str(error).removeprefix(f"{self.field.name}: "), param, ctx)
+        return given
+
+
+class RunCommand(ComponentCommand):
+    """A command that takes every setting of a run and calls ``callback(config=..., **its own options)``."""
+
+    def __init__(self, *, params: Sequence[click.Parameter] = (), callback: Callable[..., None], **kwargs: Any) -> None:
+        super().__init__(
+            components=KINDS,
+            choose=_choices,
+            params=[*_setting_options(), _config_option(), *params],
+            callback=self._configured(callback),
+            epilog=_EPILOG,
+            **kwargs,
+        )
+
+    def _configured(self, callback: Callable[..., None]) -> Callable[..., None]:
+        def call(config: tuple[Path, ...], **values: Any) -> None:
+            flags = {name: values.pop(name) for name in SETTINGS}
+            given = {name: value for name, value in flags.items() if value not in (None, ())}
+            options = component_options(click.get_current_context())
+            callback(config=resolve({**given, "options": options}, config), **values)
+
+        return call
+
+
+def _choices(given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    """The components that files, a recipe and defaults choose, beside the flags ``given`` as text."""
+    registry = get_registry()
+    flags = {name: given[name] for name in (*KINDS, "path", "recipe") if name in given}
+    settings = merged(layers(flags, [Path(file) for file in given.get("config", ())], None, registry))
+    config = RunConfig(**{name: settings[name] for name in (*KINDS, "path") if name in settings}, control="none")
+    return {setting: chosen(config, setting) for setting in KINDS}
+
+
+def _setting_options() -> list[click.Option]:
+    annotations = get_type_hints(RunConfig)
+    options = []
+    for name, field in SETTINGS.items():
+        type_ = _SettingType(field, annotations[name])
+        help = field.metadata["help"]
+        if name == "recipe":
+            help += f" [{', '.join(recipe_names())}]"
+        elif isinstance(field.default, (str, int, float)):
+            help += f"  [default: {field.default:g}]" if isinstance(field.default, float) else f"  [default: {field.default}]"
+        multiple = get_origin(annotations[name]) is tuple
+        flag = f"--{name.replace('_', '-')}"
+        options.append(click.Option([name, flag], type=type_, metavar=type_.name, multiple=multiple, default=None, help=help))
+    return options
+
+
+def _config_option() -> click.Option:
+    return click.Option(
+        ["config", "--config"],
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar="FILE",
+        help="TOML file of settings; may be repeated.",
+    )
+
+
+def _number(text: Any) -> Any:
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
