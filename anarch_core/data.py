@@ -249,7 +249,8 @@ def load_data(
     given = dict(options or {})
     if value is not None:
         given |= spec_options(info.options, value, name=info.name)
-    data = registry.target(info)(root, registry.parse_options(info, given))
+    parsed = registry.parse_options(info, given)
+    data = registry.target(info)(root, parsed)
     if not isinstance(data, TensorData):
         msg = f"data set {info.name!r} gave a {type(data).__name__}, expected an anarch_core.data.TensorData"
         raise PluginError(msg)
