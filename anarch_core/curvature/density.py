@@ -9,7 +9,7 @@ import attrs
 import torch
 
 from anarch_core.curvature.lanczos import tridiagonal_matrix, tridiagonalise
-from anarch_core.curvature.operators import AbstractOperator, random_unit
+from anarch_core.curvature.operators import AbstractOperator
 
 
 @attrs.frozen(kw_only=True)
@@ -81,7 +81,7 @@ def spectral_density(
     for probe in range(probes):
         diagonal: list[float] = []
         off_diagonal: list[float] = []
-        for alpha, beta in tridiagonalise(operator, random_unit(operator, generator), basis=basis):
+        for alpha, beta in tridiagonalise(operator, operator.random_unit(generator), basis=basis):
             diagonal.append(alpha)
             progress(probe * steps + len(diagonal), probes * steps)
             if len(diagonal) == steps:

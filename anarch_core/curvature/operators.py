@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from anarch_core.errors import ProbeError
+
 
 class AbstractOperator(ABC):
     """A real symmetric matrix known by its products ``operator @ vector``.
@@ -42,9 +44,29 @@ class AbstractOperator(ABC):
         self.products += 1
         return self._multiply(vector)
 
+    def random_unit(self, generator: torch.Generator) -> torch.Tensor:
+        """A vector uniform on the unit sphere of the space the matrix acts on, [size].
+
+        Args:
+            generator: on the operator's device.
+
+        Raises:
+            ProbeError: that space holds nothing but zero.
+        """
+        vector = self._confine(torch.randn(self.size, dtype=self.dtype, device=self.device, generator=generator))
+        length = float(vector.norm())
+        if length == 0:
+            msg = "the subspace is empty: no parameter of the network lies in it"
+            raise ProbeError(msg)
+        return vector.div_(length)
+
     @abstractmethod
     def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
         """Multiply a vector that was checked; return a tensor that nothing else refers to."""
+
+    def _confine(self, vector: torch.Tensor) -> torch.Tensor:
+        """Project a vector onto the space the matrix acts on; all vectors unless a subclass says otherwise."""
+        return vector
 
 
 class MatrixOperator(AbstractOperator):
@@ -61,7 +83,8 @@ class MatrixOperator(AbstractOperator):
 class ProjectedOperator(AbstractOperator):
     """``P H P`` with an orthogonal projection ``P``: the curvature seen by an observer confined to the range of ``P``.
 
-    Its spectrum is that of ``H`` compressed to the subspace, in orthonormal coordinates, and zeros for the complement.
+    Random vectors lie in the range, so that its spectrum is that of ``H`` compressed to the subspace in orthonormal coordinates, without
+    the zeros of the complement.
     """
 
     def __init__(self, operator: AbstractOperator, project: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -71,6 +94,9 @@ class ProjectedOperator(AbstractOperator):
 
     def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
         return self.project(self.operator @ self.project(vector))
+
+    def _confine(self, vector: torch.Tensor) -> torch.Tensor:
+        return self.project(vector)
 
 
 class ScaledOperator(AbstractOperator):
@@ -87,14 +113,3 @@ class ScaledOperator(AbstractOperator):
 
     def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
         return (self.operator @ (self.scale * vector)).mul_(self.scale)
-
-
-def random_unit(operator: AbstractOperator, generator: torch.Generator) -> torch.Tensor:
-    """A vector uniform on the unit sphere, [operator.size].
-
-    Args:
-        operator: gives size, dtype and device.
-        generator: on the operator's device.
-    """
-    vector = torch.randn(operator.size, dtype=operator.dtype, device=operator.device, generator=generator)
-    return vector.div_(vector.norm())

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from anarch_core.curvature.operators import AbstractOperator
+from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.undisturbed import undisturbed
 
@@ -80,6 +81,23 @@ class Risk:
         self.size = sum(parameter.numel() for parameter in self.parameters)
         self.samples = len(inputs)
         (self.dtype, self.device) = next(iter(kinds))
+
+    @classmethod
+    def of_training_set(
+        cls, model: nn.Module, data: TensorData, samples: int | None, *, parameters: Sequence[str] | None = None, batch_size: int = 500
+    ) -> Risk:
+        """The training cross-entropy over a fixed, class-balanced part of the training set.
+
+        Args:
+            model: a classifier.
+            data: on the network's device.
+            samples: how many; all if None. A smaller choice is part of a larger one.
+            parameters: as for the constructor.
+            batch_size: as for the constructor.
+        """
+        chosen = data if samples is None else data.limited(samples)
+        inputs = chosen.x_train.to(next((parameter.dtype for parameter in model.parameters()), chosen.x_train.dtype))
+        return cls(model, inputs, chosen.y_train, parameters=parameters, batch_size=batch_size)
 
     def views(self, vector: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The parts of a flat vector [P] that belong to each parameter, as views of its shape."""

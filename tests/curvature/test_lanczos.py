@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anarch_core.curvature.lanczos import eigenpairs, extreme_eigenvalues, tridiagonalise
-from anarch_core.curvature.operators import MatrixOperator, ProjectedOperator, ScaledOperator, random_unit
+from anarch_core.curvature.operators import MatrixOperator, ProjectedOperator, ScaledOperator
 from anarch_core.curvature.risk import HessianOperator, Risk
 from anarch_core.errors import ProbeError
 
@@ -120,7 +120,7 @@ def test_leading_eigenpairs_each_once(dtype, basis_size, generator) -> None:
 def test_no_ghosts_among_many_steps(generator) -> None:
     operator = MatrixOperator(with_spectrum(decaying(), torch.float32))
     basis = torch.empty(150, operator.size)
-    entries = list(tridiagonalise(operator, random_unit(operator, generator), basis=basis))
+    entries = list(tridiagonalise(operator, operator.random_unit(generator), basis=basis))
     assert len(entries) == 150
     torch.testing.assert_close(basis @ basis.T, torch.eye(150), rtol=0, atol=1e-5)
 
