@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class AnarchError(Exception):
-    """Base of every error that a user can cause. The command line prints its text alone and exits with 1."""
+    """Base of every error that a user can cause. The command line prints its text alone.
+
+    Attributes:
+        exit_code: what the command line exits with.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class UnknownComponentError(AnarchError, LookupError):

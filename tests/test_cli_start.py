@@ -109,12 +109,17 @@ class TestFailing:
                     CommandInfo(name="no-command", summary="Is none.", target="failing:hookimpl"),
                 ]
 
+            class Stopped(RunError):
+                exit_code = 130
+
             @click.command()
             @click.argument("how")
             @click.pass_context
             def command(ctx, how):
                 if how == "error":
                     raise RunError("the folder 'x' holds another run")
+                if how == "stopped":
+                    raise Stopped("nothing is lost")
                 if how == "disk":
                     raise OSError(28, "No space left on device", "out/x")
                 if how == "interrupt":
@@ -148,6 +153,7 @@ class TestFailing:
         [
             ("error", 1, "Error: the folder 'x' holds another run\n"),
             ("disk", 1, "Error: No space left on device: out/x\n"),
+            ("stopped", 130, "Interrupted: nothing is lost\n"),
             ("exit", 7, ""),
             ("warn", 0, "Warning: this is deprecated\n"),
         ],

@@ -144,8 +144,9 @@ def _run(args: Sequence[str] | None, session: Session) -> int:
     except (AnarchError, OSError) as error:
         if session.debug:
             raise
-        click.echo(f"Error: {_one_line(error)}", err=True)
-        return 1
+        code = error.exit_code if isinstance(error, AnarchError) else 1
+        click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {_one_line(error)}", err=True)
+        return code
     return code if isinstance(code, int) else 0
 
 
