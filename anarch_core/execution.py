@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,13 +18,15 @@ from torch import nn
 from anarch_core import checkpoint
 from anarch_core.config import RunConfig
 from anarch_core.data import TensorData, load_data
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, InexactRelaxationWarning
 from anarch_core.models import ModelSpec, model_spec
 from anarch_core.moments import Moment
+from anarch_core.optimizer_state import carry_optimizer_state
 from anarch_core.options import parse_spec
 from anarch_core.probe import AbstractProbe, ProbeContext
 from anarch_core.registry import Registry
-from anarch_core.relaxing import RelaxationReport, initialise_relaxed, project, relax
+from anarch_core.relaxation_report import RelaxationReport
+from anarch_core.relaxing import initialise_relaxed, project, relax
 from anarch_core.schedule import AbstractSchedule
 from anarch_core.segments import Segment, changed_options
 from anarch_core.store import History, RunStore, SegmentStore, write_json
@@ -83,8 +86,9 @@ class Job:
 class _Start:
     model: nn.Module
     parent: nn.Module | None = None
-    exactness: dict[str, Any] | None = None
+    report: RelaxationReport | None = None
     optimizer: torch.optim.Optimizer | None = None
+    carried: dict[str, str] | None = None
 
 
 class Executor:
@@ -187,6 +191,7 @@ class _Execution:
         self.notes: dict[str, Any] = {
             "start": None,
             "exactness": None,
+            "optimizer_state": None,
             "probes": {},
             "probe_details": {},
             "probe_notes": {},
@@ -196,7 +201,6 @@ class _Execution:
     def run(self, stop: Callable[[], bool]) -> dict[str, Any] | None:
         segment, settings = self.segment, self.segment.settings
         self.emit(Event("started", segment.id))
-        torch.manual_seed(_seed_of(segment))
         clock = _SaveClock()
         start = self.start()
         model = start.model
@@ -218,10 +222,12 @@ class _Execution:
             history = History(self.store.path / "history.jsonl", 0)
             self.begin(start, history)
         del start
-        diverged = None
         while True:
+            diverged = next((row["epoch"] for row in history.rows[1:] if row["train_loss"] is None), None)
+            if diverged is not None:
+                break
             self.snapshot(training)
-            if training.iteration >= settings.iterations or diverged is not None:
+            if training.iteration >= settings.iterations:
                 break
             goal = min([settings.iterations, *(kept for kept in self.keep if kept > training.iteration)])
             training.advance(goal, pause=lambda: clock.due() or stop())
@@ -230,9 +236,7 @@ class _Execution:
                 score = training.end_epoch()
                 row = self.row(training, score)
                 history.append(row)
-                if not math.isfinite(score.loss):
-                    diverged = row["epoch"]
-                else:
+                if math.isfinite(score.loss):
                     self.switch(training.iteration, history)
             self.emit(Event("trained", segment.id, (training.iteration, row)))
             if (stopped := stop()) or (clock.due() and training.iteration < settings.iterations):
@@ -246,33 +250,44 @@ class _Execution:
 
     def start(self) -> _Start:
         """The network this segment starts with: a function of the segment and its parent's snapshot alone."""
-        segment, transition = self.segment, self.segment.transition
-        if segment.parent is None or segment.leaves is None:
-            start = _Start(self.executor.build(segment.seed))
-        else:
-            parent = self.executor.store.segment(segment.parent.id)
-            base = self.executor.build(segment.seed) if self.executor.spec.is_import else None
-            path = parent.snapshot(segment.leaves.iteration)
-            start = _Start(checkpoint.load(path, model=base, device=self.executor.device, registry=self.registry))
-            if transition.optimizer_state == "carry":
-                start.optimizer = self.optimizer(start.model)
-                tensors, metadata = checkpoint.load_state(parent.optimizer_snapshot(segment.leaves.iteration))
-                load_optimizer_state(start.optimizer, tensors, json.loads(metadata[STATE]))
-        if transition.action in ("relax", "scratch"):
-            relaxed = relax(
-                start.model,
-                transition.relaxation or "",
-                example_input=self.data.x_train[:2],
-                layers=transition.layers,
-                options=transition.options,
-                registry=self.registry,
-            )
-            start = _Start(relaxed.model, start.model, _exactness(relaxed.report))
-        if transition.action == "scratch":
-            initialise_relaxed(start.model)
-            start = _Start(start.model)
+        torch.manual_seed(_seed_of(self.segment))
+        transition = self.segment.transition
+        start = self.inherited()
         if transition.action == "project":
-            start = _Start(project(start.model))
+            return _Start(project(start.model))
+        if transition.action in ("relax", "scratch"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", InexactRelaxationWarning)  # begin() says it, on the line of this segment
+                relaxed = relax(
+                    start.model,
+                    transition.relaxation or "",
+                    example_input=self.data.x_train[:2],
+                    layers=transition.layers,
+                    options=transition.options,
+                    registry=self.registry,
+                )
+            if transition.action == "scratch":
+                initialise_relaxed(relaxed.model)
+                return _Start(relaxed.model)
+            old, start = start.optimizer, _Start(relaxed.model, start.model, relaxed.report)
+            if old is not None:
+                start.optimizer = self.optimizer(relaxed.model)
+                start.carried = carry_optimizer_state(relaxed, old, start.optimizer)
+        return start
+
+    def inherited(self) -> _Start:
+        """The initialisation, or the parent's network; with the parent's optimizer state where it is carried over."""
+        segment, device = self.segment, self.executor.device
+        if segment.parent is None or segment.leaves is None:
+            return _Start(self.executor.build(segment.seed))
+        parent, iteration = self.executor.store.segment(segment.parent.id), segment.leaves.iteration
+        base = self.executor.build(segment.seed) if self.executor.spec.is_import else None
+        start = _Start(checkpoint.load(parent.snapshot(iteration), model=base, device=device, registry=self.registry))
+        if segment.transition.optimizer_state == "carry":
+            start.optimizer = self.optimizer(start.model)
+            tensors, metadata = checkpoint.load_state(parent.optimizer_snapshot(iteration))
+            load_optimizer_state(start.optimizer, tensors, json.loads(metadata[STATE]))
+            start.carried = dict.fromkeys(dict(start.model.named_parameters()), "carried" if tensors else "empty")
         return start
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
@@ -280,7 +295,13 @@ class _Execution:
 
     def begin(self, start: _Start, history: History) -> None:
         """Measure the network as it starts."""
-        self.notes["exactness"] = start.exactness
+        report = start.report
+        if report is not None:
+            self.notes["exactness"] = _exactness(report)
+            if not report.exact:
+                text = f"{report.relaxation} differs from its parent by {report.error:.1e} (relative), more than {report.tolerance:.0e}"
+                self.emit(Event("warning", self.segment.id, f"{self.segment.title}: {text}"))
+        self.notes["optimizer_state"] = start.carried
         self.notes["start"] = scores = self.scores(start.model)
         history.append({"epoch": 0, **scores, **self.validation(start.model)})
         self.measure("start", start.model, None, start.parent)

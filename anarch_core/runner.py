@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class InterruptedRunError(RunError):
     """The run was asked to stop and has saved its state."""
 
+    exit_code = 130
+
 
 def run(
     config: RunConfig,
@@ -192,7 +194,7 @@ class _Run:
     def workers(self) -> AbstractWorkers:
         """Who does it."""
         if self.in_process:
-            return InProcess(self.executor, self.heard, self.stopped.is_set, self.config.threads)
+            return InProcess(self.executor, self.config.threads or 1, self.heard, self.stopped.is_set)
         return Processes(self.config.jobs or 1, self.config.threads or 1, self.store.path, self.heard)
 
     def stop(self) -> None:

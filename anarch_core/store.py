@@ -140,6 +140,7 @@ class History:
         self.rows: list[dict[str, Any]] = []
         self._file: IO[bytes] = path.open("a+b")
         if self._file.seek(0, os.SEEK_END) < size:
+            self._file.close()
             msg = f"{path} has lost rows that the saved state counts on; remove the folder {path.parent} to start the segment anew"
             raise RunError(msg)
         self._file.truncate(size)

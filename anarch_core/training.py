@@ -165,7 +165,9 @@ class Training:
 
     def end_epoch(self) -> Score:
         """Mean loss and accuracy over the steps of the epoch that just ended, each taken before its step; starts counting afresh."""
-        score = Score(self._loss.item() / len(self.y), 100.0 * self._correct.item() / len(self.y))
+        steps = self.iteration % self.iterations_per_epoch or self.iterations_per_epoch
+        samples = min(steps * self.batch_size, len(self.y))
+        score = Score(self._loss.item() / samples, 100.0 * self._correct.item() / samples)
         self._loss.zero_()
         self._correct.zero_()
         return score

@@ -77,14 +77,19 @@ class InProcess(AbstractWorkers):
 
     Args:
         executor: does it.
+        threads: processor threads; the number found is put back at the end.
         on_event: told what happens.
         stopped: whether to stop, asked after every step.
     """
 
-    def __init__(self, executor: Executor, on_event: Callable[[Event], None], stopped: Callable[[], bool], threads: int | None) -> None:
+    def __init__(self, executor: Executor, threads: int, on_event: Callable[[Event], None], stopped: Callable[[], bool]) -> None:
+        import torch
+
         self.capacity = 1
         self._executor, self._on_event, self._stopped = executor, on_event, stopped
         self._jobs: list[Job] = []
+        self._threads_found = torch.get_num_threads()
+        torch.set_num_threads(threads)
 
     def submit(self, job: Job) -> None:
         """Remember the job for :meth:`wait`."""
@@ -98,7 +103,10 @@ class InProcess(AbstractWorkers):
         """Nothing to do: ``stopped`` is asked after every step."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Put the number of threads back."""
+        import torch
+
+        torch.set_num_threads(self._threads_found)
 
 
 class Processes(AbstractWorkers):
