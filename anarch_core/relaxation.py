@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from anarch_core.layers import RelaxedLayer
 
 TensorRole = Literal["velocity", "gradient", "square"]
 
@@ -51,44 +54,18 @@ class Cost:
         return (self.parameters + self.scratch_parameters) * self.itemsize
 
 
-@attrs.frozen(kw_only=True)
-class Drift:
-    """Squared norms of the three orthogonal parts of a relaxed layer's weight, as a matrix from inputs to outputs.
-
-    ``W = shared + unshared + off_local`` (research: W = ΦΦ⁺W + (local part − ΦΦ⁺W) + off-local part), so the squares add up to ``total``.
-
-    Attributes:
-        shared: the part that is a convolution.
-        unshared: the local part less the convolution.
-        off_local: the part outside the receptive field.
-        moved: squared distance of the shared part from the reference's, None without a reference.
-        reference: squared norm of the reference's shared part, None without a reference.
-        initial_off_local: expected off-local fraction (squared) of this layer at default initialisation: pure geometry.
-    """
-
-    shared: float
-    unshared: float
-    off_local: float
-    moved: float | None = None
-    reference: float | None = None
-    initial_off_local: float | None = None
-
-    @property
-    def total(self) -> float:
-        """Squared norm of the weight."""
-        return self.shared + self.unshared + self.off_local
-
-
 class AbstractRelaxation(ABC):
     """Replaces a layer by a member of a larger family that computes the same function.
 
     A relaxation is built with an instance of its option class (or None). It works on one layer at a time; walking the network, tracing
-    input sizes, checking exactness and memory are done by :mod:`anarch_core.surgery`. The relaxed layer is an ``nn.Module`` that
+    input sizes, checking exactness and memory are done by :mod:`anarch_core.surgery`. The way back, the drift and the default initialisation belong to the
+    relaxed layer, a :class:`anarch_core.layers.RelaxedLayer`.
 
-    * takes the parent layer's inputs and gives its outputs, same shapes, same dtype, same device;
-    * has ``reset_parameters()``, its default initialisation (the control ``scratch`` starts from it);
-    * can be copied, moved and saved by the ordinary means of PyTorch.
+    Attributes:
+        targets: types of modules that are candidates; a candidate that is refused is an error that names it, never passed over in silence.
     """
+
+    targets: ClassVar[tuple[type[nn.Module], ...]] = (_ConvNd, RelaxedLayer)
 
     def __init__(self, options: Any) -> None:
         self.options = options
@@ -102,24 +79,11 @@ class AbstractRelaxation(ABC):
         """What the relaxed layer will take. Must not allocate."""
 
     @abstractmethod
-    def lift(self, site: Site) -> nn.Module:
+    def lift(self, site: Site) -> RelaxedLayer:
         """The relaxed layer, equal to ``site.module`` as a function. Shares no memory with it."""
 
     @abstractmethod
-    def project(self, layer: nn.Module) -> nn.Module:
-        """The constrained layer nearest to ``layer``: a left inverse of :meth:`lift`."""
-
-    @abstractmethod
-    def drift(self, layer: nn.Module, reference: nn.Module | None = None) -> Drift:
-        """How far ``layer`` is from the constrained family.
-
-        Args:
-            layer: a layer this relaxation made.
-            reference: the same layer at an earlier moment, for the motion of the shared part.
-        """
-
-    @abstractmethod
-    def transport(self, site: Site, layer: nn.Module, name: str, tensor: torch.Tensor, role: TensorRole) -> dict[str, torch.Tensor] | None:
+    def transport(self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole) -> dict[str, torch.Tensor] | None:
         """Carry a tensor of optimizer state over the switch.
 
         Args:

@@ -1,0 +1,108 @@
+"""Which layers a relaxation replaces, and whether the result equals its parent."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import attrs
+import torch
+from torch import nn
+
+from anarch_core.api import RelaxationInfo
+from anarch_core.errors import InexactRelaxationWarning
+from anarch_core.hookspecs import API_VERSION
+from anarch_core.layers import RelaxedLayer
+from anarch_core.options import to_dict
+from anarch_core.registry import Registry
+from anarch_core.relaxation import AbstractRelaxation, Site
+from anarch_core.relaxation_report import AppliedRelaxation, LayerReport, RelaxationReport
+from anarch_core.surgery import Trace, candidates, check_replaceable, run, select, site_or_reason, trace
+from anarch_core.undisturbed import undisturbed
+
+
+@attrs.frozen(kw_only=True)
+class Found:
+    """The layers a relaxation will replace, and those it refuses."""
+
+    info: RelaxationInfo
+    relaxation: AbstractRelaxation
+    paths: Mapping[str, Sequence[str]]
+    sites: Sequence[Site]
+    refused: Mapping[str, str]
+    trace: Trace
+
+    @classmethod
+    def of(cls, model: nn.Module, name: str, example_input: Any, layers: str | Sequence[str], options: Any, registry: Registry) -> Found:
+        check_replaceable(model)
+        info = cast(RelaxationInfo, registry.find("relaxation", name))
+        relaxation = registry.create("relaxation", name, options)
+        paths = candidates(model, relaxation.targets)
+        chosen = select(paths, [layers] if isinstance(layers, str) else list(layers))
+        traced = trace(model, chosen, example_input)
+        sites, refused = [], {}
+        for path in chosen:
+            result = site_or_reason(model, path, traced.calls[path], relaxation)
+            if isinstance(result, str):
+                refused[path] = result
+            else:
+                sites.append(result)
+        return cls(info=info, relaxation=relaxation, paths=paths, sites=sites, refused=refused, trace=traced)
+
+    def report(self) -> RelaxationReport:
+        dtypes = {next(site.module.parameters()).dtype for site in self.sites}
+        widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+        reports = [
+            LayerReport(
+                path=site.path,
+                before=type(site.module).__name__,
+                parameters_before=sum(p.numel() for p in site.module.parameters()),
+                cost=self.relaxation.cost(site),
+            )
+            for site in self.sites
+        ]
+        return RelaxationReport(
+            relaxation=self.info.name,
+            layers=reports,
+            refused=self.refused,
+            dtype=str(widest).removeprefix("torch."),
+            tolerance=max(self.info.tolerance, 1e3 * torch.finfo(widest).eps),
+        )
+
+    def applied(self, registry: Registry) -> AppliedRelaxation:
+        distribution, version = registry.owner(self.info)
+        options = self.relaxation.options
+        return AppliedRelaxation(
+            name=self.info.name,
+            options={} if options is None else to_dict(options, only_changed=True),
+            layers={site.path: site.input_shape for site in self.sites},
+            distribution=distribution,
+            version=version,
+            api=".".join(map(str, API_VERSION)),
+        )
+
+
+def checked(report: RelaxationReport, found: Found, lifted: Mapping[str, RelaxedLayer], new: nn.Module, example_input: Any) -> RelaxationReport:
+    """The report with errors measured, and a warning where they exceed the tolerance."""
+    layers = []
+    with undisturbed(new), torch.no_grad():
+        for layer in report.layers:
+            calls = found.trace.calls[layer.path]
+            errors = [_deviation(lifted[layer.path](call.input), call.output) for call in calls]
+            layers.append(attrs.evolve(layer, error=max(errors)))
+        outputs = run(new, example_input)
+    error = max((_deviation(a, b) for a, b in zip(outputs, found.trace.outputs, strict=True)), default=0.0)
+    result = attrs.evolve(report, layers=layers, error=error)
+    if not result.exact:
+        worst = max(result.layers, key=lambda layer: layer.error or 0.0)
+        message = f"{report.relaxation} differs from its parent by {error:.1e} end to end ({worst.error:.1e} at {worst.path}), more than {report.tolerance:.0e}"
+        warnings.warn(message, InexactRelaxationWarning, stacklevel=3)
+    return result
+
+
+def _deviation(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    if not expected.is_floating_point() or expected.numel() == 0:
+        return 0.0
+    scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
+    return float(((actual - expected).abs().max() / scale).double())

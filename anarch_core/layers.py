@@ -1,0 +1,68 @@
+"""Relaxed layers: modules that stand where a constrained layer stood."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import attrs
+import torch
+from torch import nn
+
+
+@attrs.frozen(kw_only=True)
+class Drift:
+    """Squared norms of three orthogonal parts of a relaxed layer's weight, seen as the matrix from its inputs to its outputs.
+
+    W = ΦΦ⁺W + (local part of W − ΦΦ⁺W) + off-local part of W, so the squares add up. The third over the whole is the deviation δ of d'Ascoli et al. 2019,
+    section 4.2, squared.
+
+    Attributes:
+        shared: the part that is a convolution.
+        unshared: the local part less the convolution.
+        off_local: the part outside the receptive field.
+        moved: squared distance of the shared part from the reference's; None without a reference.
+        reference: squared norm of the reference's shared part; None without a reference.
+        initial: expected (shared, unshared, off-local) squares at default initialisation: geometry alone, nothing learned. None where not known.
+    """
+
+    shared: float
+    unshared: float
+    off_local: float
+    moved: float | None = None
+    reference: float | None = None
+    initial: tuple[float, float, float] | None = None
+
+    @property
+    def total(self) -> float:
+        """Squared norm of the weight."""
+        return self.shared + self.unshared + self.off_local
+
+
+class RelaxedLayer(nn.Module, ABC):
+    """A layer that a relaxation made. It takes its parent's inputs and gives its parent's outputs: same shapes, dtype and device.
+
+    Attributes:
+        relaxation: name of the relaxation that made it.
+    """
+
+    relaxation: str
+
+    @abstractmethod
+    def reset_parameters(self) -> None:
+        """Default initialisation, from the global random state; the control ``scratch`` starts here."""
+
+    @abstractmethod
+    def project(self) -> nn.Module:
+        """The constrained layer nearest to this one: a left inverse of the lift. Shares no memory with it."""
+
+    @abstractmethod
+    def drift(self, reference: nn.Module | None = None) -> Drift:
+        """How far this layer is from the constrained ones.
+
+        Args:
+            reference: the same layer at an earlier moment, for the motion of the shared part.
+        """
+
+    @abstractmethod
+    def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Orthogonal parts of a tensor shaped as the parameter ``name``: (shared, unshared, off-local); they add up to it."""

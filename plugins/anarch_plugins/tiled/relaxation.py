@@ -1,0 +1,132 @@
+"""A convolution whose positions share weights only modulo a period."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import attrs
+import numpy as np
+import torch
+from torch.nn import functional
+
+from anarch_core.geometry import NOTHING, Axis, ConvGeometry, Index
+from anarch_core.lattice import AbstractFamily, Incidence, label_counts
+from anarch_core.lattice_layer import LatticeLayer, inverse_root
+from anarch_core.lattice_relaxation import AbstractLatticeRelaxation
+from anarch_core.padding import pad
+
+
+@attrs.frozen
+class Tiled(AbstractFamily):
+    """Local; on each axis the label of tap a at position i is (i mod period, a).
+
+    Attributes:
+        period: positions are told apart modulo this.
+    """
+
+    period: int
+    name: str = "tiled"
+    local: bool = True
+
+    def residues(self, axis: Axis) -> int:
+        """Classes of positions along an axis."""
+        return min(self.period, axis.positions)
+
+    def incidence(self, axis: Axis) -> Incidence:
+        reads = axis.reads()
+        position, tap = np.nonzero(reads != NOTHING)
+        label = position % self.period * axis.kernel + tap
+        return Incidence(position * axis.size + reads[position, tap], label, self.residues(axis) * axis.kernel, axis.positions * axis.size)
+
+    def bias_labels(self, axis: Axis) -> Index:
+        return np.arange(axis.positions) % self.period
+
+
+class TiledLayer(LatticeLayer):
+    """One convolution for each class of positions, their outputs interleaved.
+
+    Attributes:
+        weight: [*(classes * kernel) of each axis, out_channels, in_channels / groups].
+        bias: [*classes of each axis, out_channels].
+    """
+
+    family: Tiled
+
+    def weight_shape(self) -> tuple[int, ...]:
+        groups, outputs, inputs = self.geometry.channel_block
+        return *label_counts(self.family, self.geometry), groups * outputs, inputs
+
+    def bias_shape(self) -> tuple[int, ...]:
+        return *self.classes, self.geometry.out_channels
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Classes of positions along each axis."""
+        return tuple(self.family.residues(axis) for axis in self.geometry.axes)
+
+    def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
+        groups, outputs, _ = self.geometry.channel_block
+        return tensor.unflatten(-2, (groups, outputs))
+
+    def bias_view(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def weight_bound(self) -> torch.Tensor:
+        taps = math.prod(axis.kernel for axis in self.geometry.axes)
+        return inverse_root(taps * self.geometry.in_channels // self.geometry.groups)
+
+    def bias_bound(self) -> torch.Tensor:
+        return self.weight_bound()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, in_channels, *input size] to [batch, out_channels, *output size]."""
+        x, single = self.batched(x)
+        axes, d = self.geometry.axes, len(self.geometry.axes)
+        x = pad(x, self.geometry)
+        convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[d - 1]
+        taps = self.weight
+        for dim, axis in enumerate(axes):
+            taps = taps.unflatten(2 * dim, (-1, axis.kernel))
+        taps = taps.permute(*range(0, 2 * d, 2), 2 * d, 2 * d + 1, *range(1, 2 * d, 2))  # [*classes, out_channels, inputs, *kernel]
+        stride = [axis.stride * count for axis, count in zip(axes, self.classes, strict=True)]
+        y = None
+        for where in itertools.product(*map(range, self.classes)):
+            window = [slice(offset * axis.stride, None) for offset, axis in zip(where, axes, strict=True)]
+            part = convolve(
+                x[(..., *window)],
+                taps[where],
+                None if self.bias is None else self.bias[where],
+                stride=stride,
+                dilation=[axis.dilation for axis in axes],
+                groups=self.geometry.groups,
+            )
+            if y is None:
+                y = part.new_empty((x.shape[0], self.geometry.out_channels, *self.geometry.output_size))
+            places = [slice(offset, None, count) for offset, count in zip(where, self.classes, strict=True)]
+            # The last class may see one position more than the output has, where the stride leaves pixels unread.
+            size = y[(..., *places)].shape[2:]
+            y[(..., *places)] = part[(..., *[slice(0, n) for n in size])]
+        if y is None:
+            msg = "a layer has at least one class of positions"
+            raise RuntimeError(msg)
+        return y.squeeze(0) if single else y
+
+
+class TiledRelaxation(AbstractLatticeRelaxation):
+    """conv, or tiled of a divisor of the period -> tiled."""
+
+    layer_class = TiledLayer
+
+    @property
+    def family(self) -> AbstractFamily:
+        return Tiled(period=self.options.period)
+
+    def weights(self, geometry: ConvGeometry) -> int:
+        return math.prod(label_counts(self.family, geometry)) * math.prod(geometry.channel_block)
+
+    def biases(self, geometry: ConvGeometry) -> int:
+        return geometry.out_channels * math.prod(min(self.options.period, axis.positions) for axis in geometry.axes)
+
+    def flops(self, geometry: ConvGeometry) -> int:
+        return 2 * geometry.positions * math.prod(axis.kernel for axis in geometry.axes) * math.prod(geometry.channel_block)
