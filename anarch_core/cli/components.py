@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from anarch_core.api import ComponentInfo
-from anarch_core.errors import AnarchError, ComponentConflictError
+from anarch_core.errors import AnarchError, ComponentConflictError, MissingDependencyError
 from anarch_core.option_types import BoolType, OptionType
 from anarch_core.options import OptionField, option_fields, parse_spec
 from anarch_core.registry import get_registry
@@ -120,8 +120,8 @@ class ComponentCommand(click.Command):
         for parameter, kind in self.components.items():
             for spec in specs.get(parameter, ()):
                 name, value = parse_spec(spec)
-                # A model may also be "package.module:factory", which is no component.
-                if kind == "model" and value is not None and name not in registry.names(kind):
+                # A model may also be "package.module:factory" or a name of torchvision's, which are no components.
+                if kind == "model" and name not in registry.names(kind) and (value is not None or _torchvision_has(name)):
                     continue
                 wanted.append((kind, name))
         return registry.find_all(list(dict.fromkeys(wanted)))
@@ -162,6 +162,15 @@ class ComponentCommand(click.Command):
                     taken[flag] = f"{info.kind} {info.name!r}"
                 parameters.append(option)
         return parameters
+
+
+def _torchvision_has(model: str) -> bool:
+    from anarch_core.vision import classification_models
+
+    try:
+        return model in classification_models()
+    except MissingDependencyError:
+        return False
 
 
 class _FieldType(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only

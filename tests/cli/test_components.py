@@ -133,6 +133,11 @@ class TestChoice:
 
     def test_a_model_may_be_a_factory(self) -> None:
         assert options("--model", "package.module:factory") == {}
+
+    def test_a_model_may_be_one_of_torchvision(self) -> None:
+        assert options("--model", "resnet18") == {}
+
+    def test_any_other_model_is_unknown(self) -> None:
         with pytest.raises(UnknownComponentError, match="unknown model 'cnn'; did you mean 'cnn1d'"):
             raise invoke("--model", "cnn").exception or AssertionError
 
