@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, jacrev
+from torch.func import functional_call, grad
 
 from anarch_core import relax
 from anarch_core.curvature.operators import ProjectedOperator, ScaledOperator

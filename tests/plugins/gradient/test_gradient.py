@@ -67,5 +67,5 @@ def test_a_diverged_network_gives_none(cnn, data) -> None:
 
 
 def test_without_data_it_says_what_to_do(cnn) -> None:
-    with pytest.raises(ProbeError, match="needs data.*--data"):
+    with pytest.raises(ProbeError, match=r"needs data.*--data"):
         GradientProbe(GradientOptions()).measure(ProbeContext(model=cnn))

@@ -113,7 +113,7 @@ def test_a_diverged_network_gives_none_and_no_error(cnn, data) -> None:
 
 
 def test_without_data_it_says_what_to_do(cnn) -> None:
-    with pytest.raises(ProbeError, match="needs data.*--data"):
+    with pytest.raises(ProbeError, match=r"needs data.*--data"):
         HessianProbe(HessianOptions()).measure(ProbeContext(model=cnn))
 
 
