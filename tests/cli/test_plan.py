@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anarch_core import cli
+
+
+@pytest.fixture
+def plan(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def plan(*args: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["plan", "--device", "cpu", *args])
+        return caught.value.code, capsys.readouterr().out
+
+    return plan
+
+
+def test_a_plan_shows_layers_segments_and_time_and_writes_nothing(plan):
+    code, out = plan("--relax", "efcn,lcn", "--switch", "at:0,3,5", "--epochs", "5", "--branch-epochs", "2", "--seeds", "0,1")
+    assert code == 0
+    assert "20 (2 trunk, 4 scratch, 6 continued, 12 branch)" not in out
+    assert "24 (2 trunk, 4 scratch, 6 continued, 12 branch), 54 epochs in all" in out
+    assert "at:0,3,5: 0ep, 3ep, 5ep" in out
+    assert "time " in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["features.2", "Conv1d", "1,900", "125,250", "501.0", "kB", "250,000"] in lines
+    assert any(line[:2] == ["efcn", "178,385"] for line in lines)
+    assert list(Path().iterdir()) == []
+
+
+def test_without_timing_no_step_is_taken(plan):
+    code, out = plan("--no-time", "--relax", "efcn")
+    assert code == 0
+    assert "time " not in out
+
+
+MODEL = """
+from torch import nn
+
+def build():
+    convolution, transposed = nn.Conv1d(1, 2, 3), nn.ConvTranspose1d(2, 2, 3)
+    return nn.Sequential(convolution, transposed, nn.Flatten(), nn.Linear(80, 10))
+"""
+
+
+def test_a_run_that_would_not_start_says_why(plan):
+    Path("network_of_mine.py").write_text(MODEL)
+    code, out = plan("--no-time", "--relax", "efcn", "--model", "network_of_mine:build")
+    assert code == 1
+    assert "\n1 cannot be relaxed: " in out
+    assert "\nThis run would not start: 1 cannot be relaxed: " in out
+    assert plan("--no-time", "--relax", "efcn", "--model", "network_of_mine:build", "--layers", "*,!1")[0] == 0
+
+
+def test_layers_that_match_nothing_are_refused(plan):
+    assert plan("--no-time", "--relax", "efcn", "--layers", "nothing.*")[0] == 1
+
+
+def test_a_schedule_that_finds_its_moments_later_says_so(plan):
+    assert "plateau:3: found while the trunk trains" in plan("--no-time", "--relax", "efcn", "--switch", "plateau:3")[1]

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+from anarch_core import cli
+from anarch_core.cli.run import run_directory
+from anarch_core.config import RunConfig
+from anarch_core.config_files import SETTINGS, to_toml
+from anarch_core.resolution import resolve
+
+TINY = (
+    "--relax",
+    "efcn",
+    "--switch",
+    "at:0,1",
+    "--epochs",
+    "1",
+    "--branch-epochs",
+    "1",
+    "--train-limit",
+    "200",
+    "--jobs",
+    "1",
+    "--device",
+    "cpu",
+)
+
+
+@pytest.fixture
+def anarch(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def anarch(*args: str) -> tuple[int, str, str]:
+        """Exit code, output and errors of a command line."""
+        with pytest.raises(SystemExit) as caught:
+            cli.main(args)
+        captured = capsys.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return anarch
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--lr", "fast"], "Invalid value for '--lr': expected a number above 0, got 'fast'"),
+        (["--epochs", "1.5"], "Invalid value for '--epochs': expected a whole number of at least 1, got 1.5"),
+        (["--jobs", "many"], "Invalid value for '--jobs'"),
+        (["--seeds", "3-1"], "Invalid value for '--seeds'"),
+        (["--control", "both"], "Invalid value for '--control': expected 'none' or some of continued, scratch"),
+        (["--precision", "float16"], "Invalid value for '--precision': expected one of float32, float64"),
+        (["--lcn-foo", "3"], "--lcn-foo is an option of relaxation 'lcn', which is not chosen"),
+        (["--sgd-momentum", "x"], "Invalid value for '--sgd-momentum'"),
+        (["--epoch", "3"], "--epoch"),
+        (["efcn"], "efcn"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line_and_exits_with_2(anarch, args, message):
+    code, _, err = anarch("run", *args)
+    assert code == 2
+    assert message in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--relax", "efnc", "--probe", "dleta"], "unknown relaxation 'efnc'; did you mean 'efcn'?"),
+        (["--relax", "efnc", "--probe", "dleta"], "unknown probe 'dleta'; did you mean 'delta'?"),
+        (["--data", "mnst", "--relax", "efnc"], "unknown dataset 'mnst'; did you mean 'mnist'"),
+        (["--data", "mnst", "--relax", "efnc"], "unknown relaxation 'efnc'"),
+        (["--relax", "hessian"], "'hessian' is a probe, use --probe hessian"),
+        (["--recipe", "paper"], "unknown recipe 'paper'; did you mean 'paper-cifar10'"),
+        (["--control", "scratch"], "there is no relaxation"),
+        (["--branch-lr", "0.1"], "--branch-lr changes nothing"),
+        (["--relax", "efcn", "--switch", "soon"], "unknown schedule 'soon'"),
+        (["--relax", "efcn", "--switch", "at:soon"], "'soon' is not a moment"),
+        (["--config", "nowhere.toml"], "cannot read nowhere.toml: No such file or directory"),
+        (["--config", "broken.toml"], "broken.toml is not valid TOML"),
+        (["--sgd-momentum", "2"], "[sgd] 'momentum' must be < 1.0"),
+    ],
+)
+def test_what_cannot_be_run_is_told_in_one_line_and_exits_with_1(anarch, args, message):
+    Path("broken.toml").write_text("[run")
+    code, _, err = anarch("run", *args)
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert message in err
+
+
+def test_mistakes_are_found_without_torch():
+    script = (
+        "import sys; from anarch_core.cli import main\ntry: main(['run', '--relax', 'efnc'])\nfinally: sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
+
+
+def test_a_moment_after_the_end_of_the_trunk_is_refused_before_anything_is_trained(anarch):
+    code, _, err = anarch("run", *TINY, "--switch", "at:0,2", "--out", "out")
+    assert code == 1
+    assert "switch at 2 lies beyond the trunk, which ends after 1 epochs" in err.splitlines()[-1]
+    assert not Path("out/segments").exists()
+
+
+def test_every_setting_has_a_flag_and_a_section_of_help(anarch):
+    code, out, _ = anarch("run", "--help")
+    assert code == 0
+    for name in SETTINGS:
+        assert f"--{name.replace('_', '-')}" in out
+
+
+def test_flags_files_and_options_of_components_reach_the_run(anarch, monkeypatch):
+    seen = []
+    monkeypatch.setattr("anarch_core.runner.run", lambda config, out: seen.append((config, out)))
+    monkeypatch.setattr("anarch_core.cli.outcome.show", lambda results: None)
+    Path("mine.toml").write_text('[run]\nprobe = ["delta"]\nlr = 0.3\n[relax.tiled]\nperiod = 5\n')
+    flags = ["--relax", "efcn,tiled", "--relax", "lcn", "--seeds", "0-2", "--lr", "0.2", "--sgd-momentum", "0.5", "--layers", "*,!*.0"]
+    assert anarch("run", "--config", "mine.toml", *flags, "--validation", "0.1", "--out", "here")[0] == 0
+    config, out = seen[0]
+    assert out == Path("here")
+    assert (config.relax, config.seeds, config.lr, config.probe) == (("efcn", "tiled", "lcn"), (0, 1, 2), 0.2, ("delta",))
+    assert (config.layers, config.validation) == (("*", "!*.0"), 0.1)
+    assert config.options["sgd"]["momentum"] == 0.5
+    assert config.options["tiled"]["period"] == 5
+
+
+def test_the_same_experiment_has_the_same_directory():
+    config = RunConfig(data="tensors:a/b.safetensors", model="my_package.models:build", relax="efcn")
+    folder = run_directory(config)
+    assert folder.parent == Path("runs")
+    assert folder.name.startswith("tensors-a-b.safetensors-my_package.models-build-")
+    assert run_directory(attrs.evolve(config, jobs=2)) == folder
+    assert run_directory(attrs.evolve(config, seeds=1)) != folder
+
+
+def test_a_run_its_repetition_and_its_resumption(anarch):
+    code, out, _ = anarch("run", *TINY)
+    assert code == 0
+    folder = run_directory(resolve({"relax": "efcn", "switch": "at:0,1", "epochs": 1, "branch_epochs": 1, "train_limit": 200}))
+    results = json.loads((folder / "results.json").read_text())
+    assert [segment["kind"] for segment in results["segments"]].count("branch") == 2
+    assert str(folder / "results.json") in out
+    assert "scratch efcn" in out
+    config = resolve({}, [folder / "config.toml"])
+    assert to_toml(config) == (folder / "config.toml").read_text()
+    times = [file.stat().st_mtime_ns for file in sorted(folder.glob("segments/*/result.json"))]
+    assert anarch("run", *TINY)[:2] == (0, out)
+    assert anarch("resume", str(folder))[:2] == (0, out)
+    assert [file.stat().st_mtime_ns for file in sorted(folder.glob("segments/*/result.json"))] == times
+    code, _, err = anarch("run", *TINY, "--seeds", "1", "--out", str(folder))
+    assert code == 1
+    assert "holds another experiment, which differs in seeds" in err.splitlines()[-1]
+
+
+def test_resuming_what_is_no_run_is_refused(anarch):
+    code, _, err = anarch("resume", "nowhere")
+    assert code == 1
+    assert err == "Error: nowhere holds no run: there is no config.toml in it\n"
