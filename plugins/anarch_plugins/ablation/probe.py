@@ -106,10 +106,10 @@ def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str,
         if name != "bias":
             shared, unshared, _ = layer.split(torch.ones_like(parameter), name)
             fan_in = ((shared + unshared).abs() > 0.5).flatten(1).sum(1)
-            rows = parameter.flatten(1).clone()
-            for row, count in zip(rows, fan_in.tolist(), strict=True):
-                dropped = torch.randperm(len(row), device=row.device, generator=generator)[count:]
-                row[dropped] = 0
+            rows = parameter.detach().flatten(1).clone()
+            for row, count in enumerate(fan_in.tolist()):
+                dropped = torch.randperm(rows.shape[1], device=rows.device, generator=generator)[count:]
+                rows[row, dropped] = 0
             yield full_name, rows.view_as(parameter)
 
 
