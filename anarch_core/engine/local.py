@@ -11,12 +11,15 @@ gradients of the gradients too: the three functions below are each other's deriv
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
-from anarch_core.engine.local_plan import Block, LocalPlan, local_plan
+from anarch_core.engine.local_plan import Block, LocalPlan, Part, local_plan
 from anarch_core.geometry import ConvGeometry
+
+LARGE = 2**18  # on a CPU PyTorch transposes large matrices well, and moves whole rows well, but is several times slower at both in one step
 
 
 def local_product(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
@@ -29,19 +32,50 @@ def local_product(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry)
         geometry: of the layer.
 
     Returns:
-        [batch, out_channels, *output size], a view of a tensor whose last dimension is the batch; under autocast of autocast's dtype.
+        [batch, out_channels, *output size] with the batch last in memory; under autocast of autocast's dtype.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = (tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in (x, weight))
-    d = len(geometry.axes)
     y: torch.Tensor = _Product.apply(_pixel_major(x), weight, local_plan(geometry))
-    return y.view(*geometry.output_size, geometry.out_channels, -1).permute(d + 1, d, *range(d))
+    return y
 
 
 def _pixel_major(x: torch.Tensor) -> torch.Tensor:
-    """[batch, channels, *pixels] as a contiguous [pixels * channels, batch]."""
-    return x.flatten(2).permute(2, 1, 0).contiguous().flatten(0, 1)
+    """The same tensor [batch, channels, *pixels], contiguous as [*pixels, channels, batch]: a memory format, like channels-last."""
+    if x.permute(*range(2, x.ndim), 1, 0).is_contiguous():
+        return x
+    y: torch.Tensor = _PixelMajor.apply(x)
+    return y
+
+
+def _empty(like: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> torch.Tensor:
+    """An uninitialised pixel-major tensor [batch, *shape]; not a view, so that it may be changed in place by those who get it."""
+    batch, (channels, *pixels) = like.shape[0], shape
+    strides = [math.prod(pixels[k + 1 :]) * channels * batch for k in range(len(pixels))]
+    return torch.empty_strided((batch, *shape), (1, batch, *strides), dtype=dtype or like.dtype, device=like.device)
+
+
+class _PixelMajor(torch.autograd.Function):
+    """The identity, into the pixel-major layout."""
+
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        y = _empty(x, tuple(x.shape[1:]))
+        rows = y.permute(*range(2, y.ndim), 1, 0).flatten(0, -3)
+        if x.device.type == "cpu" and x.numel() > LARGE:
+            rows.copy_(x.flatten(1).t().contiguous().view(x.shape[1], -1, x.shape[0]).transpose(0, 1))
+        else:
+            rows.copy_(x.flatten(2).permute(2, 1, 0))
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad
 
 
 class _Product(torch.autograd.Function):
@@ -50,9 +84,13 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(x: torch.Tensor, weight: torch.Tensor, plan: LocalPlan) -> torch.Tensor:
         weight = weight.contiguous()
-        y = _accumulator(x, plan.output_rows)
+        y = _accumulator(x, plan.output_shape)
+        if not plan.complete:
+            y.zero_()
         for block in plan.blocks:
-            _accumulate(_outputs(y, block), _weights(weight, block).transpose(1, 2), _inputs(x, block))
+            x_rows = _gathered([_inputs(x, block, part) for part in block.parts])
+            w_rows = _gathered([_weights(weight, block, part) for part in block.parts])
+            _add_product(_outputs(y, block), w_rows.transpose(1, 2), x_rows, overwrite=block.first)
         return y.to(x.dtype)
 
     @staticmethod
@@ -63,7 +101,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        grad = grad.contiguous()
+        grad = _pixel_major(grad)
         gx = _InputGradient.apply(grad, weight, ctx.plan) if ctx.needs_input_grad[0] else None
         gw = _WeightGradient.apply(x, grad, ctx.plan) if ctx.needs_input_grad[1] else None
         return gx, gw, None
@@ -75,9 +113,23 @@ class _InputGradient(torch.autograd.Function):
     @staticmethod
     def forward(grad: torch.Tensor, weight: torch.Tensor, plan: LocalPlan) -> torch.Tensor:
         weight = weight.contiguous()
-        gx = _accumulator(grad, plan.input_rows)
-        for block in plan.disjoint_blocks:
-            _accumulate(_inputs(gx, block), _weights(weight, block), _outputs(grad, block))
+        gx = _accumulator(grad, plan.input_shape).zero_()
+        for block in plan.blocks:
+            y_rows = _outputs(grad, block)
+            if len(block.parts) == 1:
+                x_rows, w_rows, stagger = (
+                    _inputs(gx, block, block.parts[0]),
+                    _weights(weight, block, block.parts[0]),
+                    block.stagger(block.parts[0]),
+                )
+                for k in range(stagger):  # neighbours overlap, and no call may write to one place twice
+                    _add_product(x_rows[k::stagger], w_rows[k::stagger], y_rows[k::stagger])
+                continue
+            product = torch.bmm(_gathered([_weights(weight, block, part) for part in block.parts]), y_rows)
+            for part, rows in zip(block.parts, torch.split(product, [part.rows for part in block.parts], 1), strict=True):
+                x_rows, stagger = _inputs(gx, block, part), block.stagger(part)
+                for k in range(stagger):
+                    x_rows[k::stagger].add_(rows[k::stagger])
         return gx.to(grad.dtype)
 
     @staticmethod
@@ -88,7 +140,7 @@ class _InputGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         grad, weight = ctx.saved_tensors
-        x = x.contiguous()
+        x = _pixel_major(x)
         gy = _Product.apply(x, weight, ctx.plan) if ctx.needs_input_grad[0] else None
         gw = _WeightGradient.apply(x, grad, ctx.plan) if ctx.needs_input_grad[1] else None
         return gy, gw, None
@@ -101,7 +153,13 @@ class _WeightGradient(torch.autograd.Function):
     def forward(x: torch.Tensor, grad: torch.Tensor, plan: LocalPlan) -> torch.Tensor:
         gw = x.new_empty(plan.weight_shape)
         for block in plan.blocks:
-            torch.bmm(_inputs(x, block), _outputs(grad, block).transpose(1, 2), out=_weights(gw, block))
+            y_columns = _outputs(grad, block).transpose(1, 2)
+            if len(block.parts) == 1:
+                torch.bmm(_inputs(x, block, block.parts[0]), y_columns, out=_weights(gw, block, block.parts[0]))
+                continue
+            product = torch.bmm(_gathered([_inputs(x, block, part) for part in block.parts]), y_columns)
+            for part, rows in zip(block.parts, torch.split(product, [part.rows for part in block.parts], 1), strict=True):
+                _weights(gw, block, part).copy_(rows)
         return gw
 
     @staticmethod
@@ -117,31 +175,39 @@ class _WeightGradient(torch.autograd.Function):
         return gx, gy, None
 
 
-def _accumulator(like: torch.Tensor, rows: int) -> torch.Tensor:
-    """Zeros to sum into, [rows, batch]; float32 where the products are of lower precision, so that a sum is rounded once."""
-    return like.new_zeros(rows, like.shape[1], dtype=torch.promote_types(like.dtype, torch.float32))
+def _accumulator(like: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """A pixel-major tensor to sum into; float32 where the products are of lower precision, so that a sum is rounded once."""
+    return _empty(like, shape, torch.promote_types(like.dtype, torch.float32))
 
 
-def _accumulate(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+def _add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, overwrite: bool = False) -> None:
+    """``out += left @ right``, or ``=``."""
     if out.dtype == left.dtype:
-        out.baddbmm_(left, right)
+        out.baddbmm_(left, right, beta=0 if overwrite else 1)
+    elif overwrite:
+        out.copy_(torch.bmm(left, right))
     else:
         out.add_(torch.bmm(left, right))
 
 
-def _inputs(x: torch.Tensor, block: Block) -> torch.Tensor:
-    """[count, rows, batch] of [pixels * in_channels, batch]; overlapping where positions share pixels."""
-    batch = x.shape[1]
-    return x.as_strided((block.count, block.rows, batch), (block.x_step * batch, batch, 1), x.storage_offset() + block.x_start * batch)
+def _gathered(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Parts [count, rows of the part, n] side by side, [count, rows, n]; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _inputs(x: torch.Tensor, block: Block, part: Part) -> torch.Tensor:
+    """[count, rows, batch] of pixel-major inputs; overlapping where positions share pixels."""
+    batch = x.shape[0]
+    return x.as_strided((block.count, part.rows, batch), (block.x_step * batch, batch, 1), x.storage_offset() + part.x_start * batch)
 
 
 def _outputs(y: torch.Tensor, block: Block) -> torch.Tensor:
-    """[count, outputs, batch] of [positions * out_channels, batch]."""
-    batch = y.shape[1]
+    """[count, outputs, batch] of pixel-major outputs."""
+    batch = y.shape[0]
     return y.as_strided((block.count, block.outputs, batch), (block.y_step * batch, batch, 1), y.storage_offset() + block.y_start * batch)
 
 
-def _weights(weight: torch.Tensor, block: Block) -> torch.Tensor:
+def _weights(weight: torch.Tensor, block: Block, part: Part) -> torch.Tensor:
     """[count, rows, outputs]."""
-    size = (block.count, block.rows, block.outputs)
-    return weight.as_strided(size, (block.w_step, block.outputs, 1), weight.storage_offset() + block.w_start)
+    size = (block.count, part.rows, block.outputs)
+    return weight.as_strided(size, (block.w_step, block.outputs, 1), weight.storage_offset() + part.w_start)

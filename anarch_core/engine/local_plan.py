@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Iterator
 
 import attrs
@@ -12,50 +11,54 @@ import attrs
 from anarch_core.geometry import Axis, ConvGeometry
 from anarch_core.lattice import LCN, incidence, label_counts
 
+CHUNK_ROWS = 1024  # rows of inputs or outputs that one block touches, so that they stay in a core's cache for batches of some hundreds
+
+
+@attrs.frozen
+class Part:
+    """The rows that a block takes from one stretch of consecutive pixels.
+
+    Attributes:
+        rows: input rows of one item.
+        x_start: first input row of the first item.
+        w_start: first weight; an item's weights are a contiguous [rows, outputs].
+    """
+
+    rows: int
+    x_start: int
+    w_start: int
+
 
 @attrs.frozen
 class Block:
-    """One batched product: item ``k`` takes ``rows`` rows of the inputs to ``outputs`` rows of the outputs.
+    """One batched product: each item takes the input rows of all parts to ``outputs`` rows of the outputs.
 
     Rows of inputs and outputs are numbered over [pixels * in_channels] and [positions * out_channels]; a row holds the batch. Weights are
     numbered one by one.
 
     Attributes:
+        parts: with a single one the product is taken on views; the rows of several are gathered first.
         count: items.
-        rows: input rows of an item.
         outputs: output rows of an item.
-        x_start: first input row of the first item.
-        x_step: input rows from one item to the next; items overlap where it is smaller than ``rows``.
-        y_start: first output row.
+        x_step: input rows from one item to the next; items overlap where it is smaller than the rows of a part.
+        y_start: first output row of the first item.
         y_step: output rows from one item to the next.
-        w_start: first weight; an item's weights are a contiguous [rows, outputs].
         w_step: weights from one item to the next.
+        first: no earlier block adds to these outputs.
     """
 
+    parts: tuple[Part, ...]
     count: int
-    rows: int
     outputs: int
-    x_start: int
     x_step: int
     y_start: int
     y_step: int
-    w_start: int
     w_step: int
+    first: bool = True
 
-    def disjoint(self) -> Iterator[Block]:
-        """The same products in blocks whose items do not share input rows, so that a block can be added into them in one call."""
-        stagger = self.count if self.x_step == 0 else min(self.count, -(-self.rows // self.x_step))
-        for first in range(stagger):
-            yield attrs.evolve(
-                self,
-                count=len(range(first, self.count, stagger)),
-                x_start=self.x_start + first * self.x_step,
-                x_step=self.x_step * stagger,
-                y_start=self.y_start + first * self.y_step,
-                y_step=self.y_step * stagger,
-                w_start=self.w_start + first * self.w_step,
-                w_step=self.w_step * stagger,
-            )
+    def stagger(self, part: Part) -> int:
+        """Items apart from which the part's input rows no longer overlap."""
+        return self.count if self.x_step == 0 else min(self.count, -(-part.rows // self.x_step))
 
 
 @attrs.frozen(eq=False)
@@ -64,17 +67,17 @@ class LocalPlan:
 
     Attributes:
         blocks: every weight is in exactly one.
-        disjoint_blocks: the same, none with overlapping inputs.
-        input_rows: pixels * in_channels.
-        output_rows: positions * out_channels.
+        input_shape: [in_channels, *pixels].
+        output_shape: [out_channels, *positions].
         weight_shape: of the layer's weight.
+        complete: every output row is in some block.
     """
 
     blocks: tuple[Block, ...]
-    disjoint_blocks: tuple[Block, ...]
-    input_rows: int
-    output_rows: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
+    complete: bool
 
 
 @attrs.frozen
@@ -142,34 +145,40 @@ def local_plan(geometry: ConvGeometry) -> LocalPlan:
     blocks = tuple(_blocks(geometry, shape[len(geometry.axes) - 1]))
     return LocalPlan(
         blocks=blocks,
-        disjoint_blocks=tuple(itertools.chain.from_iterable(block.disjoint() for block in blocks)),
-        input_rows=geometry.pixels * geometry.in_channels,
-        output_rows=geometry.positions * geometry.out_channels,
+        input_shape=(geometry.in_channels, *geometry.input_size),
+        output_shape=(geometry.out_channels, *geometry.output_size),
         weight_shape=shape,
+        complete=sum(block.count * block.outputs for block in blocks if block.first) == geometry.positions * geometry.out_channels,
     )
 
 
 def _blocks(geometry: ConvGeometry, row_pairs: int) -> Iterator[Block]:
-    """The blocks, all those that add to the same outputs close together."""
+    """The blocks, all those that add to the same outputs one after the other."""
     *leading, last = geometry.axes
     groups, outputs, inputs = geometry.channel_block
     pair_weights = groups * inputs * outputs
-    for row, (position, pixel) in enumerate(_leading_pairs(leading)):
-        for strip in strips(last):
-            reach = len(strip.pixels)
-            for tap, taps in strip.runs(reach if groups == 1 else 1):
-                whole = Block(
-                    count=strip.count,
+    for position, rows in _leading_reads(leading):
+        for strip in strips(last) if rows else []:
+            parts = tuple(
+                Part(
                     rows=taps * inputs,
-                    outputs=outputs,
                     x_start=(pixel * last.size + strip.pixels[tap]) * geometry.in_channels,
-                    x_step=strip.step * geometry.in_channels,
-                    y_start=(position * last.positions + strip.position) * geometry.out_channels,
-                    y_step=geometry.out_channels,
                     w_start=(row * row_pairs + strip.pair + tap) * pair_weights,
-                    w_step=reach * pair_weights,
                 )
-                yield from _by_group(whole, groups, inputs) if groups > 1 else [whole]
+                for row, pixel in rows
+                for tap, taps in strip.runs(len(strip.pixels) if groups == 1 else 1)
+            )
+            whole = Block(
+                parts=parts,
+                count=strip.count,
+                outputs=outputs,
+                x_step=strip.step * geometry.in_channels,
+                y_start=(position * last.positions + strip.position) * geometry.out_channels,
+                y_step=geometry.out_channels,
+                w_step=len(strip.pixels) * pair_weights,
+            )
+            for block in _by_group(whole, groups, inputs):
+                yield from _chunks(block)
 
 
 def _by_group(block: Block, groups: int, inputs: int) -> Iterator[Block]:
@@ -177,32 +186,50 @@ def _by_group(block: Block, groups: int, inputs: int) -> Iterator[Block]:
     outputs = block.outputs
     if groups < block.count:
         for group in range(groups):
-            yield attrs.evolve(
-                block,
-                x_start=block.x_start + group * inputs,
-                y_start=block.y_start + group * outputs,
-                w_start=block.w_start + group * inputs * outputs,
-            )
+            yield _moved(block, group * inputs, group * outputs, group * inputs * outputs)
         return
     for k in range(block.count):
-        yield attrs.evolve(
-            block,
-            count=groups,
-            x_start=block.x_start + k * block.x_step,
-            x_step=inputs,
-            y_start=block.y_start + k * block.y_step,
-            y_step=outputs,
-            w_start=block.w_start + k * block.w_step,
-            w_step=inputs * outputs,
-        )
+        item = _moved(block, k * block.x_step, k * block.y_step, k * block.w_step)
+        yield attrs.evolve(item, count=groups, x_step=inputs, y_step=outputs, w_step=inputs * outputs)
 
 
-def _leading_pairs(axes: list[Axis]) -> Iterator[tuple[int, int]]:
-    """(flat position, flat pixel) of every combination of pairs of some axes, in the order of the weights."""
-    per_axis = [[divmod(pair, axis.size) for pair in incidence(LCN, axis).pair.tolist()] for axis in axes]
-    position_strides = [math.prod(axis.positions for axis in axes[k + 1 :]) for k in range(len(axes))]
-    pixel_strides = [math.prod(axis.size for axis in axes[k + 1 :]) for k in range(len(axes))]
-    for combination in itertools.product(*per_axis):
-        position = sum(p * stride for (p, _), stride in zip(combination, position_strides, strict=True))
-        pixel = sum(p * stride for (_, p), stride in zip(combination, pixel_strides, strict=True))
-        yield position, pixel
+def _chunks(block: Block) -> Iterator[Block]:
+    """A block in pieces that fit a cache.
+
+    Where a part has fewer rows than there are outputs, gathering the inputs of all parts costs less than adding to the outputs part by
+    part; and a product over a single row is hardly one.
+    """
+    gather = max(part.rows for part in block.parts) < max(block.outputs, 2)
+    rows = sum(part.rows for part in block.parts) if gather else block.outputs
+    length = max(1, CHUNK_ROWS // rows)
+    for k in range(0, block.count, length):
+        piece = attrs.evolve(_moved(block, k * block.x_step, k * block.y_step, k * block.w_step), count=min(length, block.count - k))
+        if gather:
+            yield piece
+        else:
+            yield from (attrs.evolve(piece, parts=(part,), first=number == 0) for number, part in enumerate(piece.parts))
+
+
+def _moved(block: Block, x: int, y: int, w: int) -> Block:
+    """A block that starts further on, by so many input rows, output rows and weights."""
+    parts = tuple(Part(part.rows, part.x_start + x, part.w_start + w) for part in block.parts)
+    return attrs.evolve(block, parts=parts, y_start=block.y_start + y)
+
+
+def _leading_reads(axes: list[Axis]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Every position of some axes together, flat, with what it reads: (flat index of the pair, flat pixel)."""
+    per_axis = []
+    for axis in axes:
+        reads: list[list[tuple[int, int]]] = [[] for _ in range(axis.positions)]
+        for index, pair in enumerate(incidence(LCN, axis).pair.tolist()):
+            reads[pair // axis.size].append((index, pair % axis.size))
+        per_axis.append(reads)
+    pairs = [incidence(LCN, axis).labels for axis in axes]
+    for position, reads in enumerate(itertools.product(*per_axis)):
+        flat = []
+        for combination in itertools.product(*reads):
+            row = pixel = 0
+            for (index, where), axis, count in zip(combination, axes, pairs, strict=True):
+                row, pixel = row * count + index, pixel * axis.size + where
+            flat.append((row, pixel))
+        yield position, flat
