@@ -5,149 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 import attrs
 
+from anarch_core import setting_values as values
 from anarch_core.errors import ConfigError
 from anarch_core.learning_rate import LearningRate
 from anarch_core.moments import Moment
 
-Control = Literal["continued", "scratch"]
-Precision = Literal["float32", "float64", "tf32", "bfloat16"]
-OptimizerState = Literal["reset", "carry"]
-
 CONSTRAINED = "conv"
 """Name of the stage of a path that projects back to the constrained network."""
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        msg = f"expected a text, got {value!r}"
-        raise ConfigError(msg)
-    return value.strip()
-
-
-def _text_or_none(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _folder_or_none(value: object) -> Path | None:
-    return value if value is None or isinstance(value, Path) else Path(_text(value))
-
-
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"expected a whole number of at least 1, got {value!r}"
-        raise ConfigError(msg)
-    return value
-
-
-def _count_or_none(value: object) -> int | None:
-    return None if value is None else _count(value)
-
-
-def _count_or_auto(value: object) -> int | None:
-    return None if value is None or value == "auto" else _count(value)
-
-
-def _positive(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        msg = f"expected a number above 0, got {value!r}"
-        raise ConfigError(msg)
-    return float(value)
-
-
-def _one_of(allowed: Sequence[str], value: object) -> None:
-    if value not in allowed:
-        msg = f"expected one of {', '.join(allowed)}, got {value!r}"
-        raise ConfigError(msg)
-
-
-def _precision(value: Any) -> Precision:
-    _one_of(get_args(Precision), value)
-    return cast("Precision", value)
-
-
-def _optimizer_state(value: Any) -> OptimizerState:
-    _one_of(get_args(OptimizerState), value)
-    return cast("OptimizerState", value)
-
-
-def _list(value: object) -> list[object]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _names(value: object) -> tuple[str, ...]:
-    """A list, or text with commas, or a list of such texts; each name once."""
-    names = [name.strip() for item in _list(value) for name in _text(item).split(",")]
-    if "" in names:
-        msg = f"empty entry in {value!r}"
-        raise ConfigError(msg)
-    return tuple(dict.fromkeys(names))
-
-
-def _controls(value: object) -> tuple[Control, ...]:
-    names = _names(value)
-    if names == ("none",):
-        return ()
-    for name in names:
-        if name not in get_args(Control):
-            msg = f"expected 'none' or some of {', '.join(get_args(Control))}, got {name!r}"
-            raise ConfigError(msg)
-    return tuple(name for name in get_args(Control) if name in names)
-
-
-def _seeds(value: object) -> tuple[int, ...]:
-    """``[0, 1, 2]``, ``"0,1,2"``, ``"0-4"`` or a mixture."""
-    seeds: list[int] = []
-    for item in _list(value):
-        if isinstance(item, int) and not isinstance(item, bool) and item >= 0:
-            seeds.append(item)
-            continue
-        for part in str(item).split(","):
-            match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-            if isinstance(item, bool) or match is None or int(match[2] or match[1]) < int(match[1]):
-                msg = f"expected seeds such as 0,1,2 or 0-4, got {value!r}"
-                raise ConfigError(msg)
-            seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(dict.fromkeys(seeds))
-
-
-def _paths(value: object) -> tuple[str, ...]:
-    return tuple(_text(item).replace(" ", "") for item in _list(value))
-
-
-def _learning_rate_schedule(value: object) -> str:
-    text = _text(value).replace(" ", "")
-    LearningRate.parse(text, base=1.0, epochs=1)
-    return text
-
-
-def _device(value: object) -> str:
-    text = _text(value)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        msg = f"expected auto, cpu, cuda or cuda:N, got {value!r}"
-        raise ConfigError(msg)
-    return text
-
-
-def _validation(value: object) -> float:
-    """A fraction below 1, or a whole number of samples above 1."""
-    if not isinstance(value, bool) and isinstance(value, (int, float)):
-        if 0 <= value < 1:
-            return float(value)
-        if value > 1 and value == int(value):
-            return int(value)
-    msg = f"expected a fraction from 0 to below 1, or a number of samples above 1, got {value!r}"
-    raise ConfigError(msg)
-
-
-def _options(value: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-    return {name: dict(table) for name, table in value.items() if table}  # plain: worker processes receive it pickled
 
 
 @attrs.frozen
@@ -224,8 +94,8 @@ def _named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[
     return [field.evolve(converter=naming(field.name, cast("Callable[[Any], Any]", field.converter))) for field in fields]
 
 
-def _default_control(config: RunConfig) -> tuple[Control, ...]:
-    return get_args(Control) if config.relax or config.path else ()
+def _default_control(config: RunConfig) -> tuple[values.Control, ...]:
+    return get_args(values.Control) if config.relax or config.path else ()
 
 
 @attrs.frozen(kw_only=True, field_transformer=_named)
@@ -238,102 +108,110 @@ class RunConfig:
         ConfigError: a value of the wrong type or range, or an impossible combination.
     """
 
-    data: str = attrs.field(default="mnist1d", converter=_text, metadata=_setting("Data set.", metavar="NAME", kind="dataset"))
+    data: str = attrs.field(default="mnist1d", converter=values.text, metadata=_setting("Data set.", metavar="NAME", kind="dataset"))
     model: str | None = attrs.field(
         default=None,
-        converter=_text_or_none,
+        converter=values.text_or_none,
         metadata=_setting(
             "Network: a name or package.module:factory; the data set's usual one if not given.", metavar="NAME", kind="model"
         ),
     )
     relax: tuple[str, ...] = attrs.field(
-        default=(), converter=_names, metadata=_setting("Relaxations; each gives branches of its own.", metavar="NAMES", kind="relaxation")
+        default=(),
+        converter=values.names,
+        metadata=_setting("Relaxations; each gives branches of its own.", metavar="NAMES", kind="relaxation"),
     )
     probe: tuple[str, ...] = attrs.field(
-        default=(), converter=_names, metadata=_setting("Probes, run at the start and end of every segment.", metavar="NAMES", kind="probe")
+        default=(),
+        converter=values.names,
+        metadata=_setting("Probes, run at the start and end of every segment.", metavar="NAMES", kind="probe"),
     )
     layers: tuple[str, ...] = attrs.field(
-        default=("*",), converter=_names, metadata=_setting("Layers to relax, as name patterns; a leading ! excludes.", metavar="PATTERNS")
+        default=("*",),
+        converter=values.names,
+        metadata=_setting("Layers to relax, as name patterns; a leading ! excludes.", metavar="PATTERNS"),
     )
     switch: str = attrs.field(
         default="log",
-        converter=_text,
+        converter=values.text,
         metadata=_setting("When to switch: log:20, at:0,10,40 or plateau:5.", metavar="SCHEDULE", kind="schedule"),
     )
     path: tuple[str, ...] = attrs.field(
         default=(),
-        converter=_paths,
+        converter=values.paths,
         metadata=_setting(
             "A staged relaxation, as in lcn@10,efcn@40,conv@80; moments count from the start of the trunk.", metavar="STAGES"
         ),
     )
-    epochs: int = attrs.field(default=150, converter=_count, metadata=_setting("Epochs of the trunk.", metavar="N"))
-    branch_epochs: int = attrs.field(default=100, converter=_count, metadata=_setting("Epochs after the switch.", metavar="N"))
+    epochs: int = attrs.field(default=150, converter=values.count, metadata=_setting("Epochs of the trunk.", metavar="N"))
+    branch_epochs: int = attrs.field(default=100, converter=values.count, metadata=_setting("Epochs after the switch.", metavar="N"))
     seeds: tuple[int, ...] = attrs.field(
-        default=(0,), converter=_seeds, metadata=_setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS")
+        default=(0,), converter=values.seeds, metadata=_setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS")
     )
-    control: tuple[Control, ...] = attrs.field(
+    control: tuple[values.Control, ...] = attrs.field(
         default=attrs.Factory(_default_control, takes_self=True),
-        converter=_controls,
+        converter=values.controls,
         metadata=_setting(
             "Controls: continued (the same network with the branch's settings), scratch (the relaxed network from its default "
             "initialisation), or none; both if there is something to relax.",
             metavar="NAMES",
         ),
     )
-    optimizer: str = attrs.field(default="sgd", converter=_text, metadata=_setting("Optimizer.", metavar="NAME", kind="optimizer"))
-    optimizer_state: OptimizerState = attrs.field(
-        default="reset", converter=_optimizer_state, metadata=_setting("What a switch does to the optimizer's state.")
+    optimizer: str = attrs.field(default="sgd", converter=values.text, metadata=_setting("Optimizer.", metavar="NAME", kind="optimizer"))
+    optimizer_state: values.OptimizerState = attrs.field(
+        default="reset", converter=values.optimizer_state, metadata=_setting("What a switch does to the optimizer's state.")
     )
-    lr: float = attrs.field(default=0.1, converter=_positive, metadata=_setting("Learning rate of the trunk.", metavar="X"))
-    branch_lr: float = attrs.field(default=0.01, converter=_positive, metadata=_setting("Learning rate after the switch.", metavar="X"))
+    lr: float = attrs.field(default=0.1, converter=values.positive, metadata=_setting("Learning rate of the trunk.", metavar="X"))
+    branch_lr: float = attrs.field(
+        default=0.01, converter=values.positive, metadata=_setting("Learning rate after the switch.", metavar="X")
+    )
     lr_schedule: str = attrs.field(
         default="constant",
-        converter=_learning_rate_schedule,
+        converter=values.learning_rate_schedule,
         metadata=_setting(
             "Learning rate over the trunk: constant, cosine or step:30,60 (step:30,60@0.2 for another factor than 0.1).", metavar="SCHEDULE"
         ),
     )
     branch_lr_schedule: str = attrs.field(
         default="constant",
-        converter=_learning_rate_schedule,
+        converter=values.learning_rate_schedule,
         metadata=_setting("Learning rate after the switch, likewise; epochs count from the switch.", metavar="SCHEDULE"),
     )
-    batch_size: int = attrs.field(default=250, converter=_count, metadata=_setting("Samples per step.", metavar="N"))
-    precision: Precision = attrs.field(default="float32", converter=_precision, metadata=_setting("Arithmetic of training."))
+    batch_size: int = attrs.field(default=250, converter=values.count, metadata=_setting("Samples per step.", metavar="N"))
+    precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=_setting("Arithmetic of training."))
     data_root: Path | None = attrs.field(
-        default=None, converter=_folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR")
+        default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR")
     )
     train_limit: int | None = attrs.field(
-        default=None, converter=_count_or_none, metadata=_setting("Use only that many training samples.", metavar="N")
+        default=None, converter=values.count_or_none, metadata=_setting("Use only that many training samples.", metavar="N")
     )
     validation: float = attrs.field(
         default=0.0,
-        converter=_validation,
+        converter=values.validation,
         metadata=_setting("Part of the training set to hold out: a fraction, or a number of samples.", metavar="X"),
     )
     device: str = attrs.field(
-        default="auto", converter=_device, metadata=_setting("Device: auto, cpu, cuda or cuda:N.", metavar="DEVICE", identity=False)
+        default="auto", converter=values.device, metadata=_setting("Device: auto, cpu, cuda or cuda:N.", metavar="DEVICE", identity=False)
     )
     jobs: int | None = attrs.field(
         default=None,
-        converter=_count_or_auto,
+        converter=values.count_or_auto,
         metadata=_setting("Segments to train at once, each in its own process; auto if not given.", metavar="N", identity=False),
     )
     threads: int | None = attrs.field(
         default=None,
-        converter=_count_or_auto,
+        converter=values.count_or_auto,
         metadata=_setting("Processor threads per process; auto if not given.", metavar="N", identity=False),
     )
     out: Path | None = attrs.field(
         default=None,
-        converter=_folder_or_none,
+        converter=values.folder_or_none,
         metadata=_setting("Run directory; one under runs/ if not given.", metavar="DIR", identity=False),
     )
     recipe: str | None = attrs.field(
-        default=None, converter=_text_or_none, metadata=_setting("Named settings to start from.", metavar="NAME", identity=False)
+        default=None, converter=values.text_or_none, metadata=_setting("Named settings to start from.", metavar="NAME", identity=False)
     )
-    options: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=_options)
+    options: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=values.options)
 
     identity_fields: ClassVar[tuple[str, ...]]
     """Settings in which different experiments differ; the others say where and how fast one runs."""
