@@ -72,7 +72,7 @@ def describe(header: Header, path: str | Path) -> Description:
         raise CheckpointError(msg)
     model, relaxations, step, lifted = (header.table(key) for key in (MODEL, RELAXATIONS, STEP, LIFTED))
     try:
-        return Description(
+        description = Description(
             kind=kind,
             model=None if model is None else dict(model),
             relaxations=tuple(dict(record) for record in relaxations or ()),
@@ -80,5 +80,9 @@ def describe(header: Header, path: str | Path) -> Description:
             step=None if step is None else Moment(int(step["iteration"]), int(step["iterations_per_epoch"])),
         )
     except (TypeError, ValueError, KeyError) as error:
-        msg = f"{path} has metadata that does not follow the checkpoint schema: {error}"
+        msg = f"{path} has metadata that does not follow the checkpoint schema: {error!r}"
         raise CheckpointError(msg) from error
+    if not 0 <= description.lifted <= len(description.relaxations):
+        msg = f"{path} has metadata that does not follow the checkpoint schema: {LIFTED} is {description.lifted}"
+        raise CheckpointError(msg)
+    return description

@@ -97,11 +97,11 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
         return _bytes_of(tensors[name])
 
     header = read_data(Path(path), allocate)
-    for dropped, kept in (header.table(TIED) or {}).items() if header.ours else ():
-        if kept not in tensors:
-            msg = f"{path} ties {dropped!r} to {kept!r}, which it does not hold"
-            raise CheckpointError(msg)
-        tensors[dropped] = tensors[kept]
+    tied = (header.table(TIED) if header.ours else None) or {}
+    if not isinstance(tied, dict) or not all(isinstance(kept, str) and kept in tensors for kept in tied.values()):
+        msg = f"{path} ties names to tensors that it does not hold: {header.metadata[TIED]:.80}"
+        raise CheckpointError(msg)
+    tensors |= {dropped: tensors[kept] for dropped, kept in tied.items()}
     return dict(sorted(tensors.items())), header
 
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from anarch_core.errors import CheckpointError
-from anarch_core.safetensors_file import read_header, verify
+from anarch_core.safetensors_file import read_header, verify, write_file
 from anarch_core.safetensors_header import ITEMSIZE, layout
 from anarch_core.state_file import _NAMES, load_state, read_tensors, save_state
 
@@ -167,6 +167,13 @@ def test_views_are_stored_by_value_and_ties_once(tmp_path: Path) -> None:
     assert json.loads(metadata["anarch.tied"]) == {"b": "a"}
     assert again["a"] is again["b"]
     assert "b" not in read_header(tmp_path / "x").tensors
+
+
+@pytest.mark.parametrize("tied", ["[1]", '{"b": "a"}', '{"b": ["a"]}', "{"])
+def test_ties_that_make_no_sense_are_refused(tied: str, tmp_path: Path) -> None:
+    write_file(tmp_path / "x", {}, {"anarch.schema": "1.0", "anarch.tied": tied}, lambda _: memoryview(b""))
+    with pytest.raises(CheckpointError, match=r"ties names to tensors that it does not hold|'anarch\.tied' is not JSON"):
+        load_state(tmp_path / "x")
 
 
 def test_loaded_tensors_are_writable_and_own_their_memory(file: Path, state: dict[str, torch.Tensor]) -> None:
