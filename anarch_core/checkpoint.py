@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from anarch_core.description import BASE, DELTA, RELAXED, Description, describe, other_metadata
-from anarch_core.errors import CheckpointError, UnknownComponentError
+from anarch_core.errors import AnarchError, CheckpointError, UnknownComponentError
 from anarch_core.models import ModelSpec
 from anarch_core.moments import Moment
 from anarch_core.registry import Registry, get_registry
@@ -81,13 +81,14 @@ def load(
         CheckpointError: the file is missing, truncated or altered, does not fit the model, or needs a plugin that is not installed.
     """
     path = Path(path)
-    tensors, header = read_tensors(path)
+    header = read_header(path)
     description = describe(header, path) if header.ours else Description(kind=BASE)
     registry = registry or get_registry()
     applied = [_relaxation(record, registry, path) for record in description.relaxations]
     network = _base_model(description, model, registry, path)
     if description.model is not None:
         network.anarch_model = dict(description.model)  # type: ignore[assignment]  # plain data beside the weights, for save
+    tensors, _ = read_tensors(path)  # only now: what is missing is told before a large file is read
     _cast(network, tensors)
     stored = len(applied) - description.lifted
     if applied[:stored]:
@@ -105,7 +106,7 @@ def _lifted(model: nn.Module, parent: nn.Module) -> int:
         msg = "the parent is not a network that the model was relaxed from; save the model without it"
         raise CheckpointError(msg)
     again, state = _state(reapply(parent, after[len(before) :])), _state(model)
-    for name in again.keys() | state.keys():
+    for name in sorted(again.keys() | state.keys()):
         if name not in again or name not in state or not torch.equal(again[name].cpu(), state[name].cpu()):
             msg = f"relaxing the parent does not give the model: {name!r} differs; it was trained since, so save it without its parent"
             raise CheckpointError(msg)
@@ -146,16 +147,16 @@ def _base_model(description: Description, model: nn.Module | None, registry: Reg
             msg = f"the model given for {path} is relaxed already; expected the base model, which the file's relaxations are applied to"
             raise CheckpointError(msg)
         return copy.deepcopy(model)
-    spec = None if description.model is None else ModelSpec.from_dict(description.model)
-    if spec is None or spec.is_import:
-        what = "does not say how its model is built" if spec is None else f"holds a model of {spec.name}, which is not imported from a file"
-        msg = f"{path} {what}; build the base model and pass it: anarch_core.load({path.name!r}, model=...)"
-        raise CheckpointError(msg)
     try:
-        return spec.build(registry=registry)
-    except UnknownComponentError as error:
-        msg = f"{path} needs a model that is not installed: {error}"
+        spec = None if description.model is None else ModelSpec.from_dict(description.model)
+        if spec is not None and not spec.is_import:
+            return spec.build(registry=registry)
+    except AnarchError as error:
+        msg = f"{path} holds a model that cannot be built here: {error}"
         raise CheckpointError(msg) from error
+    what = "does not say how its model is built" if spec is None else f"holds a model of {spec.name}, which is not imported from a file"
+    msg = f"{path} {what}; build the base model and pass it: anarch_core.load({path.name!r}, model=...)"
+    raise CheckpointError(msg)
 
 
 def _cast(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

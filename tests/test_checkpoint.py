@@ -283,9 +283,12 @@ def test_a_relaxation_that_is_not_installed_is_named_with_its_distribution(train
             load(path)
 
 
-def test_a_model_that_is_not_installed_is_named(base: nn.Module, path: Path) -> None:
+def test_a_model_that_cannot_be_built_is_named(base: nn.Module, path: Path) -> None:
     save(base, path, model_spec=ModelSpec(name="cnn9d", input_shape=(1, 40), classes=10))
-    with pytest.raises(CheckpointError, match="needs a model that is not installed: unknown model 'cnn9d'"):
+    with pytest.raises(CheckpointError, match=f"^{path} holds a model that cannot be built here: unknown model 'cnn9d'"):
+        load(path)
+    save(base, path, model_spec=ModelSpec(name="cnn1d", input_shape=(1, 40), classes=10, options={"nope": 1}))
+    with pytest.raises(CheckpointError, match=f"^{path} holds a model that cannot be built here: .*'nope'"):
         load(path)
 
 
