@@ -46,7 +46,8 @@ class RunCommand(ComponentCommand):
 
     def __init__(self, *, params: Sequence[click.Parameter] = (), callback: Callable[..., None], **kwargs: Any) -> None:
         super().__init__(
-            components=KINDS,
+            # Relaxations on a path are chosen too, whatever --relax says; "stages" is no parameter, only a second name for them.
+            components={**KINDS, "stages": "relaxation"},
             choose=_choices,
             params=[*_setting_options(), _config_option(), *params],
             callback=self._configured(callback),
@@ -70,7 +71,7 @@ def _choices(given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
     flags = {name: given[name] for name in (*KINDS, "path", "recipe") if name in given}
     settings = merged(layers(flags, [Path(file) for file in given.get("config", ())], None, registry))
     config = RunConfig(**{name: settings[name] for name in (*KINDS, "path") if name in settings}, control="none")
-    return {setting: chosen(config, setting) for setting in KINDS}
+    return {**{setting: chosen(config, setting) for setting in KINDS}, "stages": chosen(attrs.evolve(config, relax=()), "relax")}
 
 
 def _setting_options() -> list[click.Option]:

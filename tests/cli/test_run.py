@@ -129,6 +129,14 @@ def test_flags_files_and_options_of_components_reach_the_run(anarch, monkeypatch
     assert config.options["tiled"]["period"] == 5
 
 
+def test_relaxations_on_a_path_bring_their_options_too(anarch, monkeypatch):
+    seen = []
+    monkeypatch.setattr("anarch_core.runner.run", lambda config, out: seen.append(config))
+    monkeypatch.setattr("anarch_core.cli.outcome.show", lambda results: None)
+    assert anarch("run", "--relax", "efcn", "--path", "tiled@1,lcn@2", "--tiled-period", "5")[0] == 0
+    assert seen[0].options["tiled"]["period"] == 5
+
+
 def test_the_same_experiment_has_the_same_directory():
     config = RunConfig(data="tensors:a/b.safetensors", model="my_package.models:build", relax="efcn")
     folder = run_directory(config)
