@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import attrs
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from anarch_core.errors import ProbeError
-from anarch_core.geometry import Axis, ConvGeometry
+from anarch_core.geometry import Axis, Convolution, ConvGeometry
 from anarch_core.lattice import CONV, EFCN, AbstractFamily, incidence
 from anarch_core.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.surgery import trace
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @attrs.frozen(kw_only=True)
@@ -61,8 +63,8 @@ class SpatialLayer:
         """
         weights = self.weights()
         if self.family == EFCN:
-            for axis, index in enumerate(position):
-                weights = weights.select(axis, index)
+            for dim, index in enumerate(position):
+                weights = weights.select(dim, index)
         else:
             for dim, (axis, index) in enumerate(zip(self.geometry.axes, position, strict=True)):
                 rows = incidence(self.family, axis).matrix[index * axis.size : (index + 1) * axis.size]
@@ -126,11 +128,7 @@ def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, S
         model: never changed.
         example_input: with a batch dimension.
     """
-    modules = {
-        path: module
-        for path, module in model.named_modules()
-        if isinstance(module, LatticeLayer) or (isinstance(module, _ConvNd) and not module.transposed)
-    }
+    modules = {path: module for path, module in model.named_modules() if isinstance(module, (LatticeLayer, *CONVOLUTIONS))}
     calls = trace(model, list(modules), example_input).calls
     layers = {}
     for path, module in modules.items():
@@ -140,7 +138,8 @@ def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, S
         if isinstance(module, LatticeLayer):
             family, geometry = module.family, module.geometry
         else:
-            family, geometry = CONV, ConvGeometry.of(module, tuple(given.shape[-len(module.kernel_size) :]))
+            conv = cast(Convolution, module)
+            family, geometry = CONV, ConvGeometry.of(conv, tuple(given.shape[-len(conv.kernel_size) :]))
         layers[path] = SpatialLayer(path=path, module=module, family=family, geometry=geometry, input=given)
     return layers
 
