@@ -14,7 +14,7 @@ from typing import BinaryIO
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path`` that takes its place, synced to the disk, when the block ends without an exception.
 
-    A process that is killed leaves the old file, and perhaps a ``.<name>.<random>.tmp`` beside it that nothing reads.
+    A process that is killed leaves the old file, and perhaps a ``.<name>.<random>.tmp`` beside it, for :func:`remove_leftovers`.
 
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; ``path`` is as it was.
@@ -35,3 +35,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left of unfinished writes in a folder and below; for a folder that no other process writes to."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)

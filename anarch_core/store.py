@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import attrs
 
-from anarch_core.atomic import replacing
+from anarch_core.atomic import remove_leftovers, replacing
 from anarch_core.errors import RunError
 
 
@@ -119,9 +119,12 @@ class SegmentStore:
         result: dict[str, Any] = read_json(self.result_file)
         return result
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other processes off this segment; waits for one that is just dying."""
-        return locked(self.path / ".lock", wait=True)
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes off this segment; waits for one that is just dying, and clears away what it had not finished writing."""
+        with locked(self.path / ".lock", wait=True):
+            remove_leftovers(self.path)
+            yield
 
 
 class History:
