@@ -35,6 +35,7 @@ class Found:
 
     @classmethod
     def of(cls, model: nn.Module, name: str, example_input: Any, layers: str | Sequence[str], options: Any, registry: Registry) -> Found:
+        """Trace the network and ask the relaxation about every chosen layer."""
         check_replaceable(model)
         info = cast(RelaxationInfo, registry.find("relaxation", name))
         relaxation = registry.create("relaxation", name, options)
@@ -51,6 +52,7 @@ class Found:
         return cls(info=info, relaxation=relaxation, paths=paths, sites=sites, refused=refused, trace=traced)
 
     def report(self) -> RelaxationReport:
+        """What would be replaced, at what cost; nothing is allocated."""
         dtypes = {next(site.module.parameters()).dtype for site in self.sites}
         widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
         reports = [
@@ -71,6 +73,7 @@ class Found:
         )
 
     def applied(self, registry: Registry) -> AppliedRelaxation:
+        """The record that a checkpoint needs."""
         distribution, version = registry.owner(self.info)
         options = self.relaxation.options
         return AppliedRelaxation(
@@ -83,7 +86,9 @@ class Found:
         )
 
 
-def checked(report: RelaxationReport, found: Found, lifted: Mapping[str, RelaxedLayer], new: nn.Module, example_input: Any) -> RelaxationReport:
+def checked(
+    report: RelaxationReport, found: Found, lifted: Mapping[str, RelaxedLayer], new: nn.Module, example_input: Any
+) -> RelaxationReport:
     """The report with errors measured, and a warning where they exceed the tolerance."""
     layers = []
     with undisturbed(new), torch.no_grad():
@@ -96,7 +101,10 @@ def checked(report: RelaxationReport, found: Found, lifted: Mapping[str, Relaxed
     result = attrs.evolve(report, layers=layers, error=error)
     if not result.exact:
         worst = max(result.layers, key=lambda layer: layer.error or 0.0)
-        message = f"{report.relaxation} differs from its parent by {error:.1e} end to end ({worst.error:.1e} at {worst.path}), more than {report.tolerance:.0e}"
+        message = (
+            f"{report.relaxation} differs from its parent by {error:.1e} end to end ({worst.error:.1e} at {worst.path}), "
+            f"more than {report.tolerance:.0e}"
+        )
         warnings.warn(message, InexactRelaxationWarning, stacklevel=3)
     return result
 

@@ -1,7 +1,9 @@
 """The index map of a convolution: which input pixel each tap of each output position reads.
 
-Every relaxation is derived from this one map. A convolution in d dimensions is a product of d axes, so the map is kept per axis: tap ``a`` at
-position ``i`` of an axis reads the virtual coordinate ``i * stride + a * dilation - before``, which the padding mode folds back onto a pixel, or onto
+Every relaxation is derived from this one map. A convolution in d dimensions is a product of d axes, so the map is kept per axis: tap
+``a`` at
+position ``i`` of an axis reads the virtual coordinate ``i * stride + a * dilation - before``, which the padding mode folds back onto a
+pixel, or onto
 nothing where zeros are padded. No weight ever meets a padded zero.
 """
 
@@ -107,14 +109,14 @@ class ConvGeometry:
                 before = after = 0
             else:
                 before = after = cast(int, conv.padding[axis])
-            axes.append(Axis(size, kernel, stride, dilation, before, after, cast(PaddingMode, conv.padding_mode)))
-        padding = conv.padding if isinstance(conv.padding, str) else tuple(cast(tuple[int, ...], conv.padding))
+            axes.append(Axis(size, kernel, stride, dilation, before, after, conv.padding_mode))
+        padding = conv.padding if isinstance(conv.padding, str) else tuple(conv.padding)
         return cls(tuple(axes), conv.in_channels, conv.out_channels, conv.groups, conv.bias is not None, padding)
 
     def convolution(self, like: torch.Tensor) -> Convolution:
         """A convolution of this geometry with uninitialised weights of the dtype and device of ``like``."""
         kind = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(self.axes)]
-        conv = nn.utils.skip_init(
+        conv = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             kind,
             self.in_channels,
             self.out_channels,

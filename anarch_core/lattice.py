@@ -1,7 +1,9 @@
 """The lattice of constraints between a convolution and a fully connected layer, and the exact maps along its edges.
 
-A *family* says which entries of the dense matrix from inputs to outputs may be non-zero and which of them are equal: on every axis it gives each
-(position, pixel) pair at most a few *labels*, and pairs with one label share one weight. With A the incidence matrix of pairs and labels, a layer
+A *family* says which entries of the dense matrix from inputs to outputs may be non-zero and which of them are equal: on every axis it
+gives each
+(position, pixel) pair at most a few *labels*, and pairs with one label share one weight. With A the incidence matrix of pairs and
+labels, a layer
 with parameters θ is the dense matrix W = A θ (times the channels, which no family mixes). So for a family F inside a family G
 
 * the lift is ``A_G⁺ A_F`` (exact: A_G times it gives A_F back, which is what being inside means),
@@ -71,7 +73,9 @@ class Incidence:
 
 
 class AbstractFamily(ABC):
-    """A set of layers between convolutions and fully connected layers. Values compare by what they are, so subclasses are frozen attrs classes.
+    """A set of layers between convolutions and fully connected layers.
+
+    Families compare by what they are, so subclasses are frozen attrs classes.
 
     Attributes:
         name: for messages.
@@ -156,7 +160,7 @@ def label_counts(family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, .
 
 
 def share_counts(family: AbstractFamily, geometry: ConvGeometry) -> NDArray[np.float64]:
-    """How many entries of the dense matrix each label stands for, [labels of axis 1, labels of axis 2, ...]: the squared norm of its pattern."""
+    """How many entries of the dense matrix each label stands for, [labels of axis 1, labels of axis 2, ...]."""
     counts = [incidence(family, axis).gram.diagonal() for axis in geometry.axes]
     return np.asarray(functools.reduce(np.multiply.outer, counts))
 
@@ -245,7 +249,10 @@ def lift_map(inner: AbstractFamily, outer: AbstractFamily, geometry: ConvGeometr
     """
     factors = [_axis_lift(incidence(inner, axis), incidence(outer, axis)) for axis in geometry.axes]
     if any(factor is None for factor in factors) or (inner.across_groups and not outer.across_groups and geometry.groups > 1):
-        msg = f"{inner.name} does not lie inside {outer.name}, so there is no exact lift; lift to efcn, which holds every family, or project to conv first"
+        msg = (
+            f"{inner.name} does not lie inside {outer.name}, so there is no exact lift; "
+            "lift to efcn, which holds every family, or project to conv first"
+        )
         raise SurgeryError(msg)
     return LabelMap.product([factor for factor in factors if factor is not None])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -53,7 +54,8 @@ def lattice_drift(layer: LatticeLayer, reference: LatticeLayer | None) -> Drift:
 def expected_at_initialisation(layer: LatticeLayer) -> tuple[float, float, float] | None:
     """Expected squared norms of the parts (shared, unshared, off-local) at default initialisation.
 
-    Weights are then independent with mean 0 and variance bound²/3. None where padding gives some pair two labels, so that the parts are not sums over
+    Weights are then independent with mean 0 and variance bound²/3. None where padding gives some pair two labels, so that the parts
+    are not sums over
     labels.
     """
     geometry, family = layer.geometry, layer.family
@@ -104,7 +106,8 @@ def _off_local_norm2(layer: LatticeLayer, local: torch.Tensor, conv: torch.Tenso
     view = layer.weight_view(weight)
     try:
         fields.apply(torch.zeros_like(local), view)
-        return sum(_norm2(rows) for rows in weight.split(max(1, 2**22 // weight.shape[1])))
+        rows = max(1, 2**22 // weight.shape[1])
+        return math.fsum(_norm2(weight[start : start + rows]) for start in range(0, weight.shape[0], rows))
     finally:
         fields.apply(local, view)
 

@@ -22,7 +22,8 @@ class LatticeLayer(RelaxedLayer):
         geometry: of the convolution it stands for.
         weight: in the layout of the subclass.
         bias: in the layout of the subclass, or None.
-        unseen: what of the convolution's weight no output depends on at this input size (taps that only ever read padding), [out_channels, in_channels /
+        unseen: what of the convolution's weight no output depends on at this input size (taps that only ever read padding),
+        [out_channels, in_channels /
             groups, *kernel], kept so that projecting back restores it; None where every tap is seen.
     """
 
@@ -80,7 +81,10 @@ class LatticeLayer(RelaxedLayer):
         """
         expected = (self.geometry.in_channels, *self.geometry.input_size)
         if tuple(x.shape[-len(expected) :]) != expected or x.ndim not in (len(expected), len(expected) + 1):
-            msg = f"this {self.relaxation} layer was made for inputs of shape {list(expected)}, got {list(x.shape)}; relax the network again at that size"
+            msg = (
+                f"this {self.relaxation} layer was made for inputs of shape {list(expected)}, got {list(x.shape)}; "
+                "relax the network again at that size"
+            )
             raise ValueError(msg)
         return (x, False) if x.ndim > len(expected) else (x.unsqueeze(0), True)
 
@@ -114,7 +118,8 @@ class LatticeLayer(RelaxedLayer):
     def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Orthogonal parts of a tensor shaped as a parameter: (shared, unshared, off-local); they add up to it.
 
-        For families whose weights are entries of the dense matrix (efcn, lcn) the parts are orthogonal as they stand; for the others in the norm of the
+        For families whose weights are entries of the dense matrix (efcn, lcn) the parts are orthogonal as they stand; for the
+        others in the norm of the
         dense matrix, where a weight counts as often as it is shared.
         """
         zero = torch.zeros_like(tensor)
@@ -171,9 +176,8 @@ class LatticeLayer(RelaxedLayer):
 def conv_weight_view(geometry: ConvGeometry, tensor: torch.Tensor) -> torch.Tensor:
     """A convolution's weight-shaped tensor seen as [*kernel, groups, outputs, inputs]."""
     groups, outputs, inputs = geometry.channel_block
-    d = len(geometry.axes)
-    split = tensor.unflatten(0, (groups, outputs))
-    return split.permute(*range(3, 3 + d), 0, 1, 2)
+    split = tensor.view(groups, outputs, inputs, *tensor.shape[2:])
+    return split.permute(*range(3, split.ndim), 0, 1, 2)
 
 
 def fan_in(family: AbstractFamily, geometry: ConvGeometry) -> torch.Tensor:

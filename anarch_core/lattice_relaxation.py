@@ -1,4 +1,4 @@
-"""What the relaxations of the lattice have in common: lift, projection, drift and optimizer state by the maps of :mod:`anarch_core.lattice`."""
+"""What the relaxations of the lattice have in common: lift, projection and optimizer state by the maps of :mod:`anarch_core.lattice`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
         if isinstance(site.module, LatticeLayer):
             if contains(self.family, site.module.family, site.module.geometry):
                 return None
-            return f"it is a {site.module.relaxation} layer, and {site.module.family.name} does not lie inside {self.family.name}; project it first"
+            name = site.module.relaxation
+            return f"it is a layer of {name}, and {name} does not lie inside {self.family.name}; project it first"
         if type(site.module) in CONVOLUTIONS:
             return None
         return f"it is a {type(site.module).__name__}, which {self.family.name} does not know how to embed"
@@ -183,7 +184,7 @@ def _transport_bias(module: nn.Module, layer: LatticeLayer, tensor: torch.Tensor
 
 
 def _transport_weight(module: nn.Module, layer: LatticeLayer, tensor: torch.Tensor, role: TensorRole) -> torch.Tensor:
-    """Velocities move as weights do, M m. What is summed over shared weights is divided among them, G₂ M G₁⁺ m, so that Mᵀ of it is m again."""
+    """Velocities move as weights do, M m. What sums over shared weights is divided among them, G₂ M G₁⁺ m: Mᵀ of it is m again."""
     source, family, geometry = family_of(module), layer.family, layer.geometry
     values = view_of(module, geometry, tensor)
     if role != "velocity":

@@ -13,8 +13,8 @@ from torch import nn
 class Drift:
     """Squared norms of three orthogonal parts of a relaxed layer's weight, seen as the matrix from its inputs to its outputs.
 
-    W = ΦΦ⁺W + (local part of W − ΦΦ⁺W) + off-local part of W, so the squares add up. The third over the whole is the deviation δ of d'Ascoli et al. 2019,
-    section 4.2, squared.
+    W = ΦΦ⁺W + (local part of W − ΦΦ⁺W) + off-local part of W, so the squares add up. The third over the whole is the deviation δ of
+    d'Ascoli et al. 2019, section 4.2, squared.
 
     Attributes:
         shared: the part that is a convolution.
@@ -22,7 +22,8 @@ class Drift:
         off_local: the part outside the receptive field.
         moved: squared distance of the shared part from the reference's; None without a reference.
         reference: squared norm of the reference's shared part; None without a reference.
-        initial: expected (shared, unshared, off-local) squares at default initialisation: geometry alone, nothing learned. None where not known.
+        initial: expected (shared, unshared, off-local) squares at default initialisation: geometry alone, nothing learned. None
+        where not known.
     """
 
     shared: float

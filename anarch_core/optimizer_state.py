@@ -23,7 +23,8 @@ ROLES: Mapping[str, TensorRole] = {
 def carry_optimizer_state(relaxed: Relaxed, source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> dict[str, str]:
     """Fill the state of an optimizer of the relaxed network from that of its parent.
 
-    A gradient g of a shared weight is the sum of the gradients of its n copies. State that sums gradients is divided among them, Φ(ΦᵀΦ)⁺ g, so
+    A gradient g of a shared weight is the sum of the gradients of its n copies. State that sums gradients is divided among them,
+    Φ(ΦᵀΦ)⁺ g, so
     that Φᵀ gives it back; squares are treated as for incoherent positions, and weights that were held at zero get their layer's mean.
 
     Args:

@@ -58,7 +58,8 @@ class AbstractRelaxation(ABC):
     """Replaces a layer by a member of a larger family that computes the same function.
 
     A relaxation is built with an instance of its option class (or None). It works on one layer at a time; walking the network, tracing
-    input sizes, checking exactness and memory are done by :mod:`anarch_core.surgery`. The way back, the drift and the default initialisation belong to the
+    input sizes, checking exactness and memory are done by :mod:`anarch_core.surgery`. The way back, the drift and the default
+    initialisation belong to the
     relaxed layer, a :class:`anarch_core.layers.RelaxedLayer`.
 
     Attributes:
@@ -83,7 +84,9 @@ class AbstractRelaxation(ABC):
         """The relaxed layer, equal to ``site.module`` as a function. Shares no memory with it."""
 
     @abstractmethod
-    def transport(self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole) -> dict[str, torch.Tensor] | None:
+    def transport(
+        self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole
+    ) -> dict[str, torch.Tensor] | None:
         """Carry a tensor of optimizer state over the switch.
 
         Args:
@@ -91,7 +94,8 @@ class AbstractRelaxation(ABC):
             layer: the relaxed layer.
             name: name of the parent's parameter, e.g. ``"weight"``.
             tensor: the state, shaped as that parameter.
-            role: ``"velocity"`` moves like the weight (heavy-ball buffer), ``"gradient"`` like a gradient, ``"square"`` like a squared gradient.
+            role: ``"velocity"`` moves like the weight (heavy-ball buffer), ``"gradient"`` like a gradient, ``"square"``
+            like a squared gradient.
 
         Returns:
             state for the relaxed layer's parameters by name, or None where it has to be reset.

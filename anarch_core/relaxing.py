@@ -64,7 +64,8 @@ def relax(
     Args:
         model: any network; it is not changed. Train or eval mode, any dtype, any device.
         relaxation: name of a registered relaxation.
-        example_input: what the network is called with: a tensor with a batch dimension, a tuple of arguments, or a dictionary of them. It sets the input size
+        example_input: what the network is called with: a tensor with a batch dimension, a tuple of arguments, or a dictionary
+        of them. It sets the input size
             of every relaxed layer.
         layers: shell patterns over module paths (``"features.*"``); one that starts with ``!`` excludes.
         options: of the relaxation, a mapping or an instance of its option class.

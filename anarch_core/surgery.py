@@ -103,7 +103,8 @@ def trace(model: nn.Module, paths: Sequence[str], example_input: Any) -> Trace:
         with undisturbed(model), torch.no_grad():
             outputs = run(model, example_input)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        msg = f"the network does not accept the example input ({describe(example_input)}): {str(error).splitlines()[0] if str(error) else error!r}"
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        msg = f"the network does not accept the example input ({describe(example_input)}): {reason}"
         raise SurgeryError(msg) from error
     finally:
         for handle in handles:
@@ -113,8 +114,11 @@ def trace(model: nn.Module, paths: Sequence[str], example_input: Any) -> Trace:
 
 def describe(example_input: Any) -> str:
     """Shapes of an example input, for messages."""
-    leaves = tree_leaves(example_input)
-    return ", ".join(f"{list(x.shape)} {str(x.dtype).removeprefix('torch.')}" if isinstance(x, torch.Tensor) else type(x).__name__ for x in leaves)
+    names = []
+    for leaf in tree_leaves(example_input):
+        tensor = isinstance(leaf, torch.Tensor)
+        names.append(f"{list(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}" if tensor else type(leaf).__name__)
+    return ", ".join(names)
 
 
 def site_or_reason(model: nn.Module, path: str, calls: Sequence[Call], relaxation: AbstractRelaxation) -> Site | str:
@@ -128,7 +132,8 @@ def site_or_reason(model: nn.Module, path: str, calls: Sequence[Call], relaxatio
     spatial = _spatial_dims(module, calls[0])
     shapes = sorted({tuple(call.input.shape[-spatial - 1 :]) for call in calls})
     if len(shapes) > 1:
-        return f"it is called with {len(shapes)} different input sizes ({' and '.join(str(list(s)) for s in shapes)}), and a relaxed layer has one"
+        sizes = " and ".join(str(list(shape)) for shape in shapes)
+        return f"it is called with {len(shapes)} different input sizes ({sizes}), and a relaxed layer has one"
     site = Site(path=path, module=module, input_shape=shapes[0], output_shape=tuple(calls[0].output.shape[-spatial - 1 :]))
     return relaxation.refusal(site) or site
 

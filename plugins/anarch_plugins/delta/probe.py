@@ -12,8 +12,10 @@ from anarch_core.relaxing import drift
 class Delta(AbstractProbe):
     """δ = ‖off-local part‖ / ‖W‖ over the relaxed layers (d'Ascoli et al. 2019, section 4.2), and its siblings.
 
-    Scalars: ``off_local`` (the paper's δ), ``unshared`` (what giving up sharing did), ``shared`` (the convolution that is left), each a norm over the norm of all
-    relaxed weights, so that their squares add up to 1; ``*_normalised``, the same over the value expected at default initialisation; ``moved``, how far the
+    Scalars: ``off_local`` (the paper's δ), ``unshared`` (what giving up sharing did), ``shared`` (the convolution that is left),
+    each a norm over the norm of all
+    relaxed weights, so that their squares add up to 1; ``*_normalised``, the same over the value expected at default
+    initialisation; ``moved``, how far the
     shared part went since the start of the segment, over its norm there.
     """
 

@@ -18,7 +18,8 @@ from anarch_core.lattice_relaxation import AbstractLatticeRelaxation
 class GlobalKernel(AbstractFamily):
     """Shared, not local; on each axis the label is the displacement from the position's anchor to the pixel.
 
-    On a circular axis displacements are counted modulo its size. Where padding reflects or replicates, pixels are reached through the padding
+    On a circular axis displacements are counted modulo its size. Where padding reflects or replicates, pixels are reached through
+    the padding
     too, as by a convolution with a kernel of that size.
     """
 
@@ -90,7 +91,8 @@ class GlobalKernelLayer(LatticeLayer):
             product = _frequencywise(signal, kernel.conj())
             y = torch.fft.irfftn(product.flatten(1, 2), lengths, dim=dims)
         for dim, (axis, length) in enumerate(zip(self.geometry.axes, lengths, strict=True)):
-            anchors = torch.arange(axis.positions, device=y.device) * axis.stride % length  # a circular axis may be gone round more than once
+            # A circular axis may be gone round more than once.
+            anchors = torch.arange(axis.positions, device=y.device) * axis.stride % length
             y = y.index_select(2 + dim, anchors)
         y = y.to(dtype)
         if self.bias is not None:
