@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import sys
 import textwrap
 import threading
 from collections import Counter
@@ -28,13 +28,7 @@ from anarch_core.results import Results
 from anarch_core.runner import InterruptedRunError, resume, run
 from anarch_core.segments import Segment
 
-sys.path.insert(0, str(Path(__file__).parent))
-from runs import BATCH, STEPS_PER_EPOCH, small, write_signals
-
-
-@pytest.fixture(scope="module")
-def signals(tmp_path_factory):
-    return write_signals(tmp_path_factory.mktemp("data") / "signals.safetensors")
+BATCH, STEPS_PER_EPOCH = 10, 4
 
 
 def finals(path: Path) -> dict[str, bytes]:
@@ -42,9 +36,9 @@ def finals(path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def finished(signals, tmp_path_factory) -> Results:
+def finished(small, tmp_path_factory) -> Results:
     out = tmp_path_factory.mktemp("run") / "plain"
-    return run(small(signals, probe="delta", seeds="0,1"), out=out, progress="silent")
+    return run(small(probe="delta", seeds="0,1"), out=out, progress="silent")
 
 
 def segment(results: Results, kind: str, switch: float | None = None, seed: int = 0):
@@ -139,9 +133,9 @@ def test_the_whole_protocol_equals_a_handwritten_one_bit_for_bit(finished, signa
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_continued_with_the_trunk_s_settings_retraces_the_trunk(signals, tmp_path):
+def test_continued_with_the_trunk_s_settings_retraces_the_trunk(small, tmp_path):
     config = small(
-        signals, relax=(), control="continued", switch="at:0,1,7it", epochs=3, branch_epochs=2, branch_lr=0.1, optimizer_state="carry",
+        relax=(), control="continued", switch="at:0,1,7it", epochs=3, branch_epochs=2, branch_lr=0.1, optimizer_state="carry",
         options={"sgd": {"momentum": 0.9}},
     )  # fmt: skip
     results = run(config, out=tmp_path / "run", progress="silent")
@@ -150,18 +144,18 @@ def test_continued_with_the_trunk_s_settings_retraces_the_trunk(signals, tmp_pat
     assert set(segment(results, "continued", 1.0)["optimizer_state"].values()) == {"carried"}
 
 
-def test_caller_s_random_state_and_threads_are_left_alone(signals, tmp_path):
+def test_caller_s_random_state_and_threads_are_left_alone(small, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
     threads = torch.get_num_threads()
-    run(small(signals, threads=threads + 1), out=tmp_path / "run", progress="silent")
+    run(small(threads=threads + 1), out=tmp_path / "run", progress="silent")
     assert torch.equal(torch.rand(1), expected)
     assert torch.get_num_threads() == threads
 
 
-def test_plateaus_found_by_the_trunk_grow_the_tree(signals, tmp_path):
-    config = small(signals, switch="plateau:2", epochs=6, control="none", lr=1e-9)
+def test_plateaus_found_by_the_trunk_grow_the_tree(small, tmp_path):
+    config = small(switch="plateau:2", epochs=6, control="none", lr=1e-9)
     results = run(config, out=tmp_path / "run", progress="silent")
     trunk = segment(results, "trunk")
     assert len(trunk["switches"]) >= 1
@@ -169,8 +163,8 @@ def test_plateaus_found_by_the_trunk_grow_the_tree(signals, tmp_path):
     assert list(resume(tmp_path / "run", progress="silent").segments) == list(results.segments)
 
 
-def test_staged_path_ends_where_the_last_stage_says(signals, tmp_path):
-    config = small(signals, relax=(), path=["lcn@1,efcn@7it,conv@3"], control="scratch", probe="delta")
+def test_staged_path_ends_where_the_last_stage_says(small, tmp_path):
+    config = small(relax=(), path=["lcn@1,efcn@7it,conv@3"], control="scratch", probe="delta")
     results = run(config, out=tmp_path / "run", progress="silent")
     stages = [s for s in results.segments if s["kind"] == "branch"]
     assert [(s["relaxation"], s["epochs"]) for s in stages] == [("lcn", 0.75), ("lcn>efcn", 1.25), ("lcn>efcn>conv", 2)]
@@ -179,15 +173,15 @@ def test_staged_path_ends_where_the_last_stage_says(signals, tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
-def test_other_precisions(signals, tmp_path, precision):
-    results = run(small(signals, precision=precision, switch="at:2"), out=tmp_path / "run", progress="silent")
+def test_other_precisions(small, tmp_path, precision):
+    results = run(small(precision=precision, switch="at:2"), out=tmp_path / "run", progress="silent")
     kept = {tensor.dtype for tensor in weights(results, segment(results, "branch", 2.0)).values()}
     assert kept == {torch.float64 if precision == "float64" else torch.float32}
     assert not results.failed
 
 
-def test_a_segment_that_diverges_is_recorded_and_its_later_branches_skipped(signals, tmp_path):
-    config = small(signals, lr=1e30, switch="at:0,3", control="none")
+def test_a_segment_that_diverges_is_recorded_and_its_later_branches_skipped(small, tmp_path):
+    config = small(lr=1e30, switch="at:0,3", control="none")
     results = run(config, out=tmp_path / "run", progress="silent")
     assert results.status == "finished"
     trunk = segment(results, "trunk")
@@ -227,10 +221,10 @@ def with_probes(tmp_path, monkeypatch) -> Registry:
     return Registry((*get_registry().plugins, plugin))
 
 
-def test_probes_that_fail_or_misbehave_change_nothing(signals, tmp_path, with_probes):
+def test_probes_that_fail_or_misbehave_change_nothing(small, tmp_path, with_probes):
     settings = {"switch": "at:1", "control": "none"}
-    plain = run(small(signals, **settings), out=tmp_path / "plain", progress="silent")
-    config = RunConfig(**{name: getattr(small(signals, **settings), name) for name in ("data", "model", "batch_size", "relax", "epochs",
+    plain = run(small(**settings), out=tmp_path / "plain", progress="silent")
+    config = RunConfig(**{name: getattr(small(**settings), name) for name in ("data", "model", "batch_size", "relax", "epochs",
         "branch_epochs", "switch", "control", "jobs", "threads", "device", "options")}, probe=("grumpy", "rude"))  # fmt: skip
     probed = run(config, out=tmp_path / "probed", registry=with_probes, progress="silent")
     assert finals(tmp_path / "plain") == finals(tmp_path / "probed")
@@ -250,8 +244,8 @@ class Interrupting(Silent):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_sigterm_saves_and_resume_gives_the_same_bytes(signals, tmp_path, finished):
-    config = small(signals, probe="delta", seeds="0,1")
+def test_sigterm_saves_and_resume_gives_the_same_bytes(small, tmp_path, finished):
+    config = small(probe="delta", seeds="0,1")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(InterruptedRunError, match="anarch resume"):
         run(config, out=tmp_path / "run", progress=Interrupting())
@@ -262,9 +256,9 @@ def test_sigterm_saves_and_resume_gives_the_same_bytes(signals, tmp_path, finish
     assert finals(tmp_path / "run") == finals(finished.path)
 
 
-def test_runs_outside_the_main_thread(signals, tmp_path):
+def test_runs_outside_the_main_thread(small, tmp_path):
     found: list[Results] = []
-    config = small(signals, switch="at:0", control="none")
+    config = small(switch="at:0", control="none")
     thread = threading.Thread(target=lambda: found.append(run(config, out=tmp_path / "run", progress="silent")))
     thread.start()
     thread.join()
@@ -272,22 +266,22 @@ def test_runs_outside_the_main_thread(signals, tmp_path):
 
 
 class TestRefusals:
-    def test_a_directory_of_another_experiment(self, signals, finished):
+    def test_a_directory_of_another_experiment(self, small, finished):
         with pytest.raises(RunError, match=r"holds another experiment, which differs in .*lr"):
-            run(small(signals, probe="delta", seeds="0,1", lr=0.2), out=finished.path, progress="silent")
+            run(small(probe="delta", seeds="0,1", lr=0.2), out=finished.path, progress="silent")
 
-    def test_a_directory_of_something_else(self, signals, tmp_path):
+    def test_a_directory_of_something_else(self, small, tmp_path):
         (tmp_path / "thesis.tex").write_text("")
         with pytest.raises(RunError, match="neither empty nor a run directory"):
-            run(small(signals), out=tmp_path, progress="silent")
+            run(small(), out=tmp_path, progress="silent")
 
     def test_a_directory_without_a_run(self, tmp_path):
         with pytest.raises(RunError, match="holds no run"):
             resume(tmp_path, progress="silent")
 
-    def test_other_data_under_the_same_name(self, tmp_path):
-        path = write_signals(tmp_path / "signals.safetensors")
-        config = small(path, relax=(), control="none")
+    def test_other_data_under_the_same_name(self, signals, small, tmp_path):
+        path = shutil.copy(signals, tmp_path)
+        config = small(data=f"tensors:{path}", relax=(), control="none")
         run(config, out=tmp_path / "run", progress="silent")
         tensors = load_file(path)
         tensors["x"] += 1
@@ -298,21 +292,21 @@ class TestRefusals:
             resume(tmp_path / "run", progress="silent")
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-    def test_a_device_that_is_not_there(self, signals, tmp_path):
+    def test_a_device_that_is_not_there(self, small, tmp_path):
         with pytest.raises(ConfigError, match="'cuda' is not there"):
-            run(small(signals, device="cuda"), out=tmp_path / "run", progress="silent")
+            run(small(device="cuda"), out=tmp_path / "run", progress="silent")
 
-    def test_layers_that_do_not_exist_before_anything_is_trained(self, signals, tmp_path):
+    def test_layers_that_do_not_exist_before_anything_is_trained(self, small, tmp_path):
         with pytest.raises(SurgeryError, match=r"'featurs\.\*' matches none"):
-            run(small(signals, layers="featurs.*"), out=tmp_path / "run", progress="silent")
+            run(small(layers="featurs.*"), out=tmp_path / "run", progress="silent")
         assert not (tmp_path / "run" / "segments").exists()
 
-    def test_too_little_memory_before_anything_is_trained(self, signals, tmp_path, monkeypatch):
+    def test_too_little_memory_before_anything_is_trained(self, small, tmp_path, monkeypatch):
         monkeypatch.setattr("anarch_core.memory.available_bytes", lambda device: 1000)
         with pytest.raises(OutOfMemoryError, match=r"needs .* but cpu has 1\.0 kB free"):
-            run(small(signals), out=tmp_path / "run", progress="silent")
+            run(small(), out=tmp_path / "run", progress="silent")
         assert not (tmp_path / "run" / "segments").exists()
 
-    def test_a_network_that_cannot_be_trained(self, signals, tmp_path):
+    def test_a_network_that_cannot_be_trained(self, small, tmp_path):
         with pytest.raises(ConfigError):
-            run(small(signals, model="vanilla-cnn", options={}), out=tmp_path / "run", progress="silent")
+            run(small(model="vanilla-cnn", options={}), out=tmp_path / "run", progress="silent")

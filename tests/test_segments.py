@@ -51,7 +51,7 @@ def test_switches_found_later_only_add_segments(registry):
 
 
 def test_a_trunk_alone(registry):
-    assert [segment.kind for segment in grow(registry, at(0, 3), relax=(), control="none")][0] == "trunk"
+    assert [segment.kind for segment in grow(registry, (), relax=(), control="none")] == ["trunk"]
 
 
 def test_a_path_is_a_chain_in_which_each_stage_lasts_until_the_next(registry):
@@ -87,7 +87,15 @@ def test_identities_are_frozen(registry):
     assert {segment.title: segment.id for segment in segments} == FROZEN
 
 
-FROZEN: dict[str, str] = {}
+FROZEN = {
+    "trunk, seed 0": "3cb84cf0aedd",
+    "scratch efcn, seed 0": "d3e83afb210d",
+    "continued at 2ep, seed 0": "c8613ececa77",
+    "continued at 3ep, seed 0": "2aef604daabb",
+    "efcn at 3ep, seed 0": "5ad62b2975ca",
+    "lcn at 2ep, seed 0": "5433cb7eefa9",
+    "lcn>conv at 5ep, seed 0": "4a67e9c993e0",
+}
 
 
 def test_identity_ignores_what_does_not_change_the_weights(registry):
@@ -119,7 +127,9 @@ def test_identity_of_all_segments_depends_on(registry, setting):
     assert not {segment.id for segment in plain} & {segment.id for segment in changed}
 
 
-@pytest.mark.parametrize("setting", [{"branch_lr": 0.2}, {"branch_epochs": 6}, {"optimizer_state": "carry"}, {"layers": "!features.0,*"}], ids=str)
+@pytest.mark.parametrize(
+    "setting", [{"branch_lr": 0.2}, {"branch_epochs": 6}, {"optimizer_state": "carry"}, {"layers": "!features.0,*"}], ids=str
+)
 def test_identity_of_the_trunk_does_not_depend_on_what_comes_after(registry, setting):
     plain, changed = grow(registry, at(3), control="none"), grow(registry, at(3), control="none", **setting)
     assert plain[0].id == changed[0].id

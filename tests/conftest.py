@@ -1,0 +1,53 @@
+"""Runs small enough for tests: forty signals of sixteen points, a network of three channels, a few epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from anarch_core.config import RunConfig
+from anarch_core.resolution import resolve
+
+
+@pytest.fixture(scope="session")
+def signals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of noisy waves [1, 16]: 40 to train on, 20 to test on."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(60) % 3
+    wave = torch.sin(torch.arange(16) * (y[:, None] + 1) * 0.7)
+    x = (wave + 0.5 * torch.randn(60, 16, generator=generator))[:, None, :]
+    path = tmp_path_factory.mktemp("data") / "signals.safetensors"
+    save_file({"x": x[:40].clone(), "y": y[:40].clone(), "x_test": x[40:].clone(), "y_test": y[40:].clone()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(signals: Path) -> Callable[..., RunConfig]:
+    """Makes configurations on the signals, four steps an epoch; one job unless the test says otherwise."""
+
+    def configuration(**settings: Any) -> RunConfig:
+        defaults = {
+            "data": f"tensors:{signals}",
+            "model": "cnn1d",
+            "batch_size": 10,
+            "relax": "efcn",
+            "epochs": 3,
+            "branch_epochs": 2,
+            "switch": "at:0,2",
+            "jobs": 1,
+            "threads": 1,
+            "device": "cpu",
+        }
+        if settings.get("path"):
+            del defaults["switch"]
+        elif settings.get("relax") == () and settings.get("control") == "none":
+            del defaults["switch"], defaults["branch_epochs"]
+        options = {"cnn1d": {"channels": 3}, **settings.pop("options", {})}
+        return resolve({**defaults, **settings, "options": options})
+
+    return configuration
