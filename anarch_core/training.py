@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from anarch_core.data import epoch_order
+from anarch_core.engine.fused import fused_sgd
 from anarch_core.errors import CheckpointError
 
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
@@ -150,16 +151,17 @@ class Training:
                 break
 
     def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
-        if self.precision == "bfloat16":
-            with _autocast(self.precision, inputs.device):
+        with fused_sgd(self.optimizer):
+            if self.precision == "bfloat16":
+                with _autocast(self.precision, inputs.device):
+                    logits = self.model(inputs)
+                    loss = cross_entropy(logits, labels)
+            else:
                 logits = self.model(inputs)
                 loss = cross_entropy(logits, labels)
-        else:
-            logits = self.model(inputs)
-            loss = cross_entropy(logits, labels)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
         self._loss.add_(loss.detach(), alpha=len(labels))
         self._correct.add_((logits.detach().argmax(1) == labels).sum())
 

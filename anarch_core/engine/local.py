@@ -15,7 +15,9 @@ import math
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
+from anarch_core.engine.fused import Update, planned_update
 from anarch_core.engine.local_plan import Block, LocalPlan, Part, local_plan
 from anarch_core.geometry import ConvGeometry
 
@@ -37,7 +39,8 @@ def local_product(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry)
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = (tensor if tensor.dtype == torch.float64 else tensor.to(dtype) for tensor in (x, weight))
-    y: torch.Tensor = _Product.apply(_pixel_major(x), weight, local_plan(geometry))
+    x, plan, update = _pixel_major(x), local_plan(geometry), planned_update(x, weight)
+    y: torch.Tensor = _Product.apply(x, weight, plan) if update is None else _FusedProduct.apply(x, weight, plan, update)
     return y
 
 
@@ -152,14 +155,7 @@ class _WeightGradient(torch.autograd.Function):
     @staticmethod
     def forward(x: torch.Tensor, grad: torch.Tensor, plan: LocalPlan) -> torch.Tensor:
         gw = x.new_empty(plan.weight_shape)
-        for block in plan.blocks:
-            y_columns = _outputs(grad, block).transpose(1, 2)
-            if len(block.parts) == 1:
-                torch.bmm(_inputs(x, block, block.parts[0]), y_columns, out=_weights(gw, block, block.parts[0]))
-                continue
-            product = torch.bmm(_gathered([_inputs(x, block, part) for part in block.parts]), y_columns)
-            for part, rows in zip(block.parts, torch.split(product, [part.rows for part in block.parts], 1), strict=True):
-                _weights(gw, block, part).copy_(rows)
+        _accumulate_weights(gw, x, grad, plan, beta=0.0, alpha=1.0)
         return gw
 
     @staticmethod
@@ -173,6 +169,48 @@ class _WeightGradient(torch.autograd.Function):
         gx = _InputGradient.apply(grad, weight, ctx.plan) if ctx.needs_input_grad[0] else None
         gy = _Product.apply(x, weight, ctx.plan) if ctx.needs_input_grad[1] else None
         return gx, gy, None
+
+
+class _FusedProduct(torch.autograd.Function):
+    """A product that descends in its weight on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, plan: LocalPlan, update: Update) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.plan, ctx.update = plan, update
+        return _Product.forward(x, weight, plan)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        plan, update = ctx.plan, ctx.update
+        grad = _pixel_major(grad)
+        gx = _InputGradient.forward(grad, weight, plan) if ctx.needs_input_grad[0] else None
+        gw = None
+        if ctx.needs_input_grad[1] and (update.uses > 1 or not weight.is_contiguous()):
+            gw = _WeightGradient.forward(x, grad, plan)
+        elif ctx.needs_input_grad[1]:
+            _accumulate_weights(weight, x, grad, plan, beta=update.keep, alpha=-update.learning_rate)
+            update.done = True
+        return gx, gw, None, None
+
+
+def _accumulate_weights(out: torch.Tensor, x: torch.Tensor, grad: torch.Tensor, plan: LocalPlan, *, beta: float, alpha: float) -> None:
+    """``out = beta * out + alpha * gradient``, weight by weight once; what ``out`` holds does not matter where ``beta`` is 0."""
+    for block in plan.blocks:
+        y_columns = _outputs(grad, block).transpose(1, 2)
+        if len(block.parts) == 1:
+            _weights(out, block, block.parts[0]).baddbmm_(_inputs(x, block, block.parts[0]), y_columns, beta=beta, alpha=alpha)
+            continue
+        product = torch.bmm(_gathered([_inputs(x, block, part) for part in block.parts]), y_columns)
+        for part, rows in zip(block.parts, torch.split(product, [part.rows for part in block.parts], 1), strict=True):
+            weights = _weights(out, block, part)
+            if beta == 0:
+                weights.zero_()
+            elif beta != 1:
+                weights.mul_(beta)
+            weights.add_(rows, alpha=alpha)
 
 
 def _accumulator(like: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

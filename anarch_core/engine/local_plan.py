@@ -225,9 +225,9 @@ def _leading_reads(axes: list[Axis]) -> Iterator[tuple[int, list[tuple[int, int]
             reads[pair // axis.size].append((index, pair % axis.size))
         per_axis.append(reads)
     pairs = [incidence(LCN, axis).labels for axis in axes]
-    for position, reads in enumerate(itertools.product(*per_axis)):
+    for position, read in enumerate(itertools.product(*per_axis)):
         flat = []
-        for combination in itertools.product(*reads):
+        for combination in itertools.product(*read):
             row = pixel = 0
             for (index, where), axis, count in zip(combination, axes, pairs, strict=True):
                 row, pixel = row * count + index, pixel * axis.size + where

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
+from anarch_core.engine.fused import linear
 from anarch_core.geometry import ConvGeometry
 from anarch_core.lattice import EFCN, AbstractFamily
 from anarch_core.lattice_layer import LatticeLayer, inverse_root
@@ -48,7 +48,7 @@ class FullyConnectedLayer(LatticeLayer):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, in_channels, *input size] to [batch, out_channels, *output size]."""
         x, single = self.batched(x)
-        y = functional.linear(x.flatten(1), self.weight, self.bias)
+        y = linear(x.flatten(1), self.weight, self.bias)
         y = y.unflatten(1, (self.geometry.out_channels, *self.geometry.output_size))
         return y.squeeze(0) if single else y
 
