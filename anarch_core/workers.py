@@ -171,7 +171,12 @@ class _Process:
         # -P: the working directory must not decide which anarch_core is imported.
         command = [sys.executable, "-P", "-m", "anarch_core.worker", str(theirs.fileno()), str(out)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
+        # A worker ignores Ctrl-C, which reaches the whole group, but only once it runs: it inherits the blocked signal until then.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
 
     def send_stop(self) -> None:
