@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import attrs
 import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError
-from anarch_core.geometry import Axis, Convolution, ConvGeometry
+from anarch_core.geometry import Axis, ConvGeometry
 from anarch_core.lattice import CONV, EFCN, AbstractFamily, incidence
 from anarch_core.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.surgery import trace
@@ -138,8 +137,7 @@ def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, S
         if isinstance(module, LatticeLayer):
             family, geometry = module.family, module.geometry
         else:
-            conv = cast(Convolution, module)
-            family, geometry = CONV, ConvGeometry.of(conv, tuple(given.shape[-len(conv.kernel_size) :]))
+            family, geometry = CONV, ConvGeometry.of(module, tuple(given.shape[-len(module.kernel_size) :]))
         layers[path] = SpatialLayer(path=path, module=module, family=family, geometry=geometry, input=given)
     return layers
 

@@ -1,0 +1,1 @@
+"""Paths between two networks: through weight space, straight or relaxed, and through output space; and the barriers on them."""
