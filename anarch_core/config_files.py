@@ -138,7 +138,12 @@ def chosen(config: RunConfig, setting: str) -> tuple[str, ...]:
 
 def options_key(config: RunConfig, spec: str) -> str:
     """Where :attr:`RunConfig.options` has the options of a component: under what the user wrote (``tiled:2``), else under its name."""
-    return spec if spec in config.options else spec.partition(":")[0]
+    return spec if spec in config.options else plain_name(spec)
+
+
+def plain_name(spec: str) -> str:
+    """The name in ``name@distribution:value``."""
+    return spec.partition(":")[0].partition("@")[0]
 
 
 def _layer(source: str, text: str) -> Layer:

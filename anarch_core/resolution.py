@@ -10,7 +10,7 @@ import attrs
 
 from anarch_core.api import TARGET_PATTERN, ComponentInfo, DatasetInfo
 from anarch_core.config import RunConfig
-from anarch_core.config_files import KINDS, Layer, chosen, options_key, read_layer, read_recipe
+from anarch_core.config_files import KINDS, Layer, chosen, options_key, plain_name, read_layer, read_recipe
 from anarch_core.errors import ConfigError, MissingDependencyError, OptionError, UnknownComponentError
 from anarch_core.options import check_given, parse_spec, spec_options, to_dict
 from anarch_core.registry import Registry, get_registry
@@ -95,8 +95,8 @@ def complete(config: RunConfig, registry: Registry | None = None) -> RunConfig:
             if info is None:
                 options[spec] = given
                 continue
-            name = parse_spec(spec)[0]
-            several = sum(name == parse_spec(other)[0] for other in specs) > 1
+            name = plain_name(spec)
+            several = sum(name == plain_name(other) for other in specs) > 1
             options[spec if several else name] = _all_options(info, spec, given, registry)
     return attrs.evolve(config, options=options)
 
@@ -188,7 +188,7 @@ def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
     if config.path and not config.relax and "switch" in flags:
         msg = "--switch changes nothing where staged paths, which say when, are the only branches; add --relax or leave it out"
         raise ConfigError(msg)
-    known = {parse_spec(spec)[0] for setting in KINDS for spec in chosen(config, setting)} | set(chosen(config, "model"))
+    known = {plain_name(spec) for setting in KINDS for spec in chosen(config, setting)} | set(chosen(config, "model"))
     for component in flags.get("options", {}):
         if component not in known:
             msg = f"options for {component!r}, which is not chosen; chosen: {', '.join(sorted(known))}"

@@ -55,6 +55,13 @@ def test_options_of_relaxations_on_a_path_count_too():
     assert resolve({"path": "tiled:3@1,efcn@2"}).options["tiled"]["period"] == 3
 
 
+def test_the_distribution_may_be_said_without_changing_where_options_are():
+    config = resolve({"relax": "tiled@anarch", "options": {"tiled": {"period": 5}}})
+    assert config.relax == ("tiled@anarch",)
+    assert config.options["tiled"]["period"] == 5
+    assert complete(config) == config
+
+
 def test_the_short_form_and_an_option_that_contradicts_it_are_refused():
     with pytest.raises(ConfigError, match="'log:8' contradicts saves = 9"):
         resolve({"relax": "efcn", "switch": "log:8", "options": {"log": {"saves": 9}}})

@@ -131,5 +131,4 @@ command = RunCommand(
         )
     ],
     help="Show what 'anarch run' with the same flags would do: networks, layers, memory, segments, time. Nothing is trained or written.",
-    short_help="Show what a run would do: layers, parameters, memory, time.",
 )

@@ -31,5 +31,4 @@ command = RunCommand(
         "Train a network, relax it at the switch times, train on, probe, and compare.\n\n"
         "The same command again goes on with an unfinished run, and shows the results of a finished one."
     ),
-    short_help="Train, relax at the switch times, train on, probe, and compare.",
 )
