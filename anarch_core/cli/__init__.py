@@ -29,9 +29,6 @@ COMMANDS = {
     "inspect": "Show what a checkpoint holds, without loading its tensors.",
     "relax": "Relax the network of a checkpoint.",
     "project": "Project the relaxed network of a checkpoint back onto its constraints.",
-    "probe": "Measure the network of a checkpoint.",
-    "interpolate": "Measure the loss on the way from one checkpoint to another.",
-    "report": "Write tables, figures and one page about finished runs.",
 }
 
 INTERRUPTED = 130
