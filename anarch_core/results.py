@@ -171,10 +171,8 @@ def _table(lines: Sequence[Row], headlines: Mapping[str, Sequence[str]]) -> Tabl
         table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         at = "" if line.switch is None else f"{line.switch:g}" if line.switch == int(line.switch) else f"{line.switch:.2f}"
-        test = f"{spread(line.test, 1)} *" if line.best else f"{spread(line.test, 1)}  "
-        if line.diverged:
-            test = f"{line.diverged} diverged  " if not line.test else f"{spread(line.test, 1)} ({line.diverged} diverged)  "
-        cells = [at, spread(line.start, 1), spread(line.train, 1), test]
+        mark = f"{line.diverged} diverged" if line.diverged else "*" if line.best else ""
+        cells = [at, spread(line.start, 1), spread(line.train, 1), spread(line.test, 1), mark]
         if controlled:
             cells.append(spread(line.continued, 1) if line.continued else "")
         cells += [_number(line.probes[column]) for column in columns]
