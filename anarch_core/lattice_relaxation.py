@@ -135,6 +135,7 @@ def make_layer(layer_class: type[LatticeLayer], family: AbstractFamily, geometry
     return layer_class(family, geometry, like.detach())
 
 
+@torch.no_grad()
 def project_to_family(layer: LatticeLayer, family: AbstractFamily, layer_class: type[LatticeLayer]) -> LatticeLayer:
     """The layer of a smaller family nearest to ``layer``.
 

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_leaves
 
 from anarch_core.errors import SurgeryError
+from anarch_core.layers import whole_modules
 from anarch_core.relaxation import AbstractRelaxation, Site
 from anarch_core.undisturbed import undisturbed
 
@@ -40,10 +41,10 @@ class Trace:
 
 
 def candidates(model: nn.Module, targets: tuple[type[nn.Module], ...]) -> dict[str, list[str]]:
-    """Modules of the given types: canonical path -> all paths the same module is registered under."""
+    """Modules of the given types: canonical path -> all paths the same module is registered under. Relaxed layers count as wholes."""
     first: dict[int, str] = {}
     paths: dict[str, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in whole_modules(model, remove_duplicate=False):
         if isinstance(module, targets):
             canonical = first.setdefault(id(module), path)
             paths.setdefault(canonical, []).append(path)
@@ -145,8 +146,6 @@ def _spatial_dims(module: nn.Module, call: Call) -> int:
 
 def _opaque(model: nn.Module, module: nn.Module) -> str | None:
     """Why a module is more than its own parameters."""
-    if isinstance(module, nn.modules.lazy.LazyModuleMixin):
-        return "it is lazy: its shape is not known before the first call; run one batch through the network first"
     if parametrize.is_parametrized(module):
         return "it is parametrized (torch.nn.utils.parametrize), and its weight is not a free parameter; remove the parametrization first"
     hooks = [name for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks") if getattr(module, name)]
@@ -160,10 +159,10 @@ def _opaque(model: nn.Module, module: nn.Module) -> str | None:
 
 
 def check_replaceable(model: nn.Module) -> None:
-    """Refuse wrappers that hold on to the modules of a network.
+    """Refuse networks that hold on to their modules, and those that the example input would change.
 
     Raises:
-        SurgeryError: the network is wrapped for distribution, compiled or scripted.
+        SurgeryError: the network is wrapped for distribution, compiled or scripted, or a module in it is lazy.
     """
     if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
         msg = f"the network is a {type(model).__name__}, whose modules cannot be replaced; relax it before torch.compile or torch.jit"
@@ -171,6 +170,10 @@ def check_replaceable(model: nn.Module) -> None:
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         msg = f"the network is wrapped in {type(model).__name__}; relax model.module and wrap it afterwards"
         raise SurgeryError(msg)
+    for path, module in model.named_modules():
+        if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]
+            msg = f"{path} cannot be relaxed: it is lazy, its shape is known only after a first call; run one batch through the network"
+            raise SurgeryError(msg, paths=(path,))
 
 
 def replace(model: nn.Module, paths: Sequence[str], module: nn.Module) -> nn.Module:

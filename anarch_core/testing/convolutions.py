@@ -1,0 +1,65 @@
+"""Generated convolutions: every setting that a relaxation has to be exact for."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@attrs.frozen
+class Case:
+    """A convolution and an input for it.
+
+    Attributes:
+        conv: float64, with random weights.
+        x: [2, in_channels, *input size], float64.
+    """
+
+    conv: nn.Module
+    x: torch.Tensor
+
+    def __repr__(self) -> str:
+        return f"Case({self.conv}, input {list(self.x.shape)})"
+
+
+@st.composite
+def cases(draw: st.DrawFn, dims: tuple[int, ...] = (1, 2, 3)) -> Case:
+    """Draw a convolution.
+
+    1 to 3 dimensions; rectangular kernels and inputs; stride, dilation; numeric, ``same`` and ``valid`` padding of all four modes;
+    groups, also depthwise; with and without bias.
+    """
+    d = draw(st.sampled_from(dims))
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    inputs, outputs = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    mode = draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
+    kernel = [draw(st.integers(1, 4 if d < 3 else 3)) for _ in range(d)]
+    dilation = [draw(st.integers(1, 2)) for _ in range(d)]
+    word = draw(st.sampled_from([None, None, "same", "valid"]))
+    stride = [1 if word == "same" else draw(st.integers(1, 3)) for _ in range(d)]
+    padding = [draw(st.integers(0, 2)) for _ in range(d)]
+    size = []
+    for axis in range(d):
+        extent = dilation[axis] * (kernel[axis] - 1)
+        reach = (extent + 1) // 2 if word == "same" else 0 if word == "valid" else padding[axis]
+        # PyTorch reflects less than, and wraps at most, a whole axis; the kernel has to fit into the padded input.
+        smallest = max(1, extent + 1 - 2 * reach, reach + 1 if mode == "reflect" else reach if mode == "circular" else 1)
+        size.append(smallest + draw(st.integers(0, 3)))
+    torch.manual_seed(draw(st.integers(0, 2**16)))
+    conv = CONVOLUTIONS[d - 1](
+        inputs,
+        outputs,
+        tuple(kernel),
+        stride=tuple(stride),
+        padding=word or tuple(padding),
+        dilation=tuple(dilation),
+        groups=groups,
+        bias=draw(st.booleans()),
+        padding_mode=mode,
+        dtype=torch.float64,
+    )
+    return Case(conv, torch.randn(2, inputs, *size, dtype=torch.float64))
