@@ -9,13 +9,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
 from torch import nn
 
 from anarch_core import checkpoint
+from anarch_core.api import OptimizerInfo
 from anarch_core.config import RunConfig
 from anarch_core.data import TensorData, load_data
 from anarch_core.errors import AnarchError, InexactRelaxationWarning
@@ -137,7 +138,8 @@ class Executor:
         info = self.registry.find("optimizer", self.config.optimizer)
         options = self.registry.parse_options(info, changed_options(self.config, self.registry, "optimizer", self.config.optimizer))
         parameters = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-        optimizer: torch.optim.Optimizer = self.registry.target(info)(parameters, lr, options)
+        network = (model,) if cast(OptimizerInfo, info).takes_model else ()
+        optimizer: torch.optim.Optimizer = self.registry.target(info)(parameters, lr, options, *network)
         return optimizer
 
     def run(self, job: Job, emit: Emit, stop: Callable[[], bool]) -> dict[str, Any] | None:
@@ -322,7 +324,7 @@ class _Execution:
         """The history row of the epoch that just ended."""
         whole, rest = divmod(training.iteration, self.ipe)
         row = {
-            "epoch": whole if rest == 0 else training.iteration / self.ipe,
+            "epoch": _epochs(training.iteration, self.ipe),
             "train_loss": _finite(score.loss),
             "train_accuracy": score.accuracy,
             "learning_rate": training.optimizer.param_groups[0]["lr"],
@@ -408,7 +410,7 @@ class _Execution:
             self.measure("end", model, start.model, start.parent)
         result = {
             **{key: value for key, value in segment.describe().items() if key not in ("settings", "task", "transition")},
-            "epochs": segment.settings.iterations / self.ipe,
+            "epochs": _epochs(segment.settings.iterations, self.ipe),
             "iterations_per_epoch": self.ipe,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "diverged_epoch": diverged,
@@ -444,6 +446,10 @@ def _seed_of(segment: Segment) -> int:
     """Seed of dropout and of fresh weights: other in each segment of a chain, the same in a branch and its control."""
     key = f"segment:{segment.seed}:{segment.age}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
+
+
+def _epochs(iterations: int, per_epoch: int) -> int | float:
+    return iterations / per_epoch if iterations % per_epoch else iterations // per_epoch
 
 
 def _finite(value: float) -> float | None:
