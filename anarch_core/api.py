@@ -110,10 +110,16 @@ class DatasetInfo(ComponentInfo):
 class OptimizerInfo(ComponentInfo):
     """An optimizer; its target is ``build(parameters, lr, options) -> torch.optim.Optimizer``.
 
-    ``parameters`` is the list of ``(name, parameter)`` pairs that require gradients.
+    ``parameters`` is the list of ``(name, parameter)`` pairs that require gradients. The learning rate of a run is written into every
+    parameter group before a step, times the group's ``"lr_scale"`` where it has one.
+
+    Attributes:
+        takes_model: the network is passed too, ``build(parameters, lr, options, model)``, for an optimizer that treats relaxed layers
+            (see :func:`anarch_core.layers.relaxed_layers`) in a way of their own.
     """
 
     kind: ClassVar[str] = "optimizer"
+    takes_model: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -24,6 +24,7 @@ from anarch_core.lattice import (
 from anarch_core.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers import RelaxedLayer
 from anarch_core.relaxation import AbstractRelaxation, Cost, Site, TensorRole
+from anarch_core.reparametrised_layer import ReparametrisedLayer
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -55,7 +56,7 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
         """Floating-point operations of one forward pass of one sample, a multiply-add counting two."""
 
     def refusal(self, site: Site) -> str | None:
-        if isinstance(site.module, LatticeLayer):
+        if isinstance(site.module, LatticeLayer | ReparametrisedLayer):
             if contains(self.family, site.module.family, site.module.geometry):
                 return None
             name = site.module.relaxation
@@ -72,13 +73,16 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
 
     @torch.no_grad()
     def lift(self, site: Site) -> RelaxedLayer:
-        return lift_layer(site.module, site_geometry(site), self.family, self.layer_class)
+        parent = site.module.lattice() if isinstance(site.module, ReparametrisedLayer) else site.module
+        return lift_layer(parent, site_geometry(site), self.family, self.layer_class)
 
     @torch.no_grad()
     def transport(
         self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole
     ) -> dict[str, torch.Tensor] | None:
         relaxed = lattice_layer(layer)
+        if isinstance(site.module, ReparametrisedLayer):
+            return None
         if name == "bias":
             return {"bias": _transport_bias(site.module, relaxed, tensor, role)}
         if name == "weight":
@@ -100,7 +104,7 @@ def lattice_layer(layer: nn.Module) -> LatticeLayer:
 
 def site_geometry(site: Site) -> ConvGeometry:
     """Geometry of the layer at a site."""
-    if isinstance(site.module, LatticeLayer):
+    if isinstance(site.module, LatticeLayer | ReparametrisedLayer):
         return site.module.geometry
     return ConvGeometry.of(cast(Convolution, site.module), site.input_shape[1:])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import attrs
 import torch
@@ -67,3 +68,21 @@ class RelaxedLayer(nn.Module, ABC):
     @abstractmethod
     def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Orthogonal parts of a tensor shaped as the parameter ``name``: (shared, unshared, off-local); they add up to it."""
+
+
+def whole_modules(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Module]]:
+    """Paths and modules of a network as ``named_modules`` gives them, but with relaxed layers as wholes.
+
+    A relaxed layer may be made of modules, convolutions or other relaxed layers among them; these are its own affair and are not listed.
+    """
+    whole: str | None = None
+    for path, module in model.named_modules(remove_duplicate=remove_duplicate):
+        if whole is not None and (path.startswith(f"{whole}.") or whole == ""):
+            continue
+        whole = path if isinstance(module, RelaxedLayer) else None
+        yield path, module
+
+
+def relaxed_layers(model: nn.Module) -> dict[str, RelaxedLayer]:
+    """The relaxed layers of a network by path, each once."""
+    return {path: module for path, module in whole_modules(model) if isinstance(module, RelaxedLayer)}

@@ -60,19 +60,18 @@ def _transported(relaxed: Relaxed, path: str, name: str, state: Mapping[str, obj
     layer = cast(RelaxedLayer, relaxed.model.get_submodule(path))
     shape = dict(relaxed.sites[path].module.named_parameters())[name].shape
     result: dict[str, dict[str, object]] = {}
+    counters: dict[str, object] = {}
     for key, value in state.items():
         if not isinstance(value, torch.Tensor) or value.shape != shape:
-            carried: dict[str, object] | None = {heir: _copied(value) for heir in dict(layer.named_parameters()) if heir == name}
-        elif key in ROLES:
-            tensors = relaxed.relaxation.transport(relaxed.sites[path], layer, name, value, ROLES[key])
-            carried = None if tensors is None else dict(tensors)
-        else:
-            carried = None
+            counters[key] = value
+            continue
+        carried = relaxed.relaxation.transport(relaxed.sites[path], layer, name, value, ROLES[key]) if key in ROLES else None
         if carried is None:
             return None
         for heir, tensor in carried.items():
             result.setdefault(heir, {})[key] = tensor
-    return result if state else {name: {}}
+    heirs = result or {heir: {} for heir, _ in layer.named_parameters() if heir == name}
+    return {heir: {**tensors, **{key: _copied(value) for key, value in counters.items()}} for heir, tensors in heirs.items()}
 
 
 def _copied(value: object) -> object:

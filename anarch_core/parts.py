@@ -20,7 +20,7 @@ from anarch_core.errors import ProbeError
 from anarch_core.geometry import ConvGeometry
 from anarch_core.lattice import CONV, EFCN, LCN, AbstractFamily, incidence, share_counts
 from anarch_core.lattice_layer import LatticeLayer, conv_weight_view
-from anarch_core.layers import RelaxedLayer
+from anarch_core.layers import RelaxedLayer, relaxed_layers
 from anarch_core.surgery import trace
 
 Part = Literal["shared", "unshared", "off-local"]
@@ -58,12 +58,11 @@ class ParameterParts:
         """
         owners = {}
         scale = {}
-        for path, module in model.named_modules():
-            if isinstance(module, RelaxedLayer):
-                prefix = f"{path}." if path else ""
-                owners.update({prefix + name: (module, name) for name, _ in module.named_parameters()})
-                if isinstance(module, LatticeLayer) and module.family not in (EFCN, LCN):
-                    scale.update({prefix + name: tensor for name, tensor in _lattice_scale(path, module).items()})
+        for path, module in relaxed_layers(model).items():
+            prefix = f"{path}." if path else ""
+            owners.update({prefix + name: (module, name) for name, _ in module.named_parameters()})
+            if isinstance(module, LatticeLayer) and module.family not in (EFCN, LCN):
+                scale.update({prefix + name: tensor for name, tensor in _lattice_scale(path, module).items()})
         if not owners:
             scale = _convolution_scale(model, example_input)
         return cls(owners=owners, scale=scale)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import attrs
 import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError
-from anarch_core.geometry import Axis, ConvGeometry
+from anarch_core.geometry import Axis, ConvGeometry, Convolution
 from anarch_core.lattice import CONV, EFCN, AbstractFamily, incidence
 from anarch_core.lattice_layer import LatticeLayer, conv_weight_view
+from anarch_core.layers import whole_modules
+from anarch_core.reparametrised_layer import ReparametrisedLayer
 from anarch_core.surgery import trace
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -28,6 +31,7 @@ class SpatialLayer:
     Attributes:
         path: in the network.
         module: the layer.
+        linear: the layer that holds the weights: ``module``, or the layer of the lattice it equals as a linear map.
         family: of its weights.
         geometry: of the convolution it is or was.
         input: what the layer was given when the example ran through the network, [batch, in_channels, *input size].
@@ -35,6 +39,7 @@ class SpatialLayer:
 
     path: str
     module: nn.Module
+    linear: nn.Module
     family: AbstractFamily
     geometry: ConvGeometry
     input: torch.Tensor
@@ -42,13 +47,13 @@ class SpatialLayer:
     @property
     def relaxed(self) -> bool:
         """Whether a relaxation made it."""
-        return isinstance(self.module, LatticeLayer)
+        return isinstance(self.linear, LatticeLayer)
 
     def weights(self) -> torch.Tensor:
         """The weight as [*labels, groups, outputs, inputs]; for efcn the labels of an axis are (positions, pixels)."""
-        weight = self.module.get_parameter("weight").detach()
-        if isinstance(self.module, LatticeLayer):
-            return self.module.weight_view(weight)
+        weight = self.linear.get_parameter("weight").detach()
+        if isinstance(self.linear, LatticeLayer):
+            return self.linear.weight_view(weight)
         return conv_weight_view(self.geometry, weight)
 
     def filters(self, position: Sequence[int]) -> torch.Tensor:
@@ -127,18 +132,21 @@ def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, S
         model: never changed.
         example_input: with a batch dimension.
     """
-    modules = {path: module for path, module in model.named_modules() if isinstance(module, (LatticeLayer, *CONVOLUTIONS))}
+    kinds = (LatticeLayer, ReparametrisedLayer, *CONVOLUTIONS)
+    modules = {path: module for path, module in whole_modules(model) if isinstance(module, kinds)}
     calls = trace(model, list(modules), example_input).calls
     layers = {}
     for path, module in modules.items():
         if len(calls[path]) != 1:
             continue
         given = calls[path][0].input
-        if isinstance(module, LatticeLayer):
-            family, geometry = module.family, module.geometry
+        linear: nn.Module = module.lattice() if isinstance(module, ReparametrisedLayer) else module
+        if isinstance(linear, LatticeLayer):
+            family, geometry = linear.family, linear.geometry
         else:
-            family, geometry = CONV, ConvGeometry.of(module, tuple(given.shape[-len(module.kernel_size) :]))
-        layers[path] = SpatialLayer(path=path, module=module, family=family, geometry=geometry, input=given)
+            conv = cast(Convolution, module)
+            family, geometry = CONV, ConvGeometry.of(conv, tuple(given.shape[-len(conv.kernel_size) :]))
+        layers[path] = SpatialLayer(path=path, module=module, linear=linear, family=family, geometry=geometry, input=given)
     return layers
 
 

@@ -144,7 +144,7 @@ class Training:
             if (wanted := self.learning_rate(self.iteration)) != rate:
                 rate = wanted
                 for group in self.optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group.get("lr_scale", 1.0)
             self._step(self.x.index_select(0, rows), self.y.index_select(0, rows))
             self.iteration += 1
             if pause():

@@ -181,3 +181,12 @@ def test_tf32_is_allowed_only_where_asked_for():
 
 def test_milestones_are_the_papers_moments():
     assert [epoch for epoch in range(151) if is_milestone(epoch)] == [0, 1, 2, 3, 4, 6, 8, 10, 13, 18, 23, 30, 40, 52, 67, 88, 115, 150]
+
+
+def test_a_parameter_group_may_learn_at_a_rate_of_its_own(samples):
+    model = network()
+    weights, biases = [[p for n, p in model.named_parameters() if n.endswith(kind)] for kind in ("weight", "bias")]
+    optimizer = torch.optim.SGD([{"params": weights}, {"params": biases, "lr_scale": 0.25}], lr=1.0)
+    loop = training(model, samples, optimizer=optimizer, learning_rate=lambda iteration: 0.5)
+    loop.advance(1)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.125]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError, SurgeryError
-from anarch_core.layers import RelaxedLayer
+from anarch_core.layers import relaxed_layers
 from anarch_core.relaxing import applied_relaxations, reapply, relax
 
 
@@ -51,5 +51,5 @@ def _layout(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _fully_connected(model: nn.Module, example_input: torch.Tensor) -> nn.Module:
-    relaxed = [path for path, module in model.named_modules() if isinstance(module, RelaxedLayer)]
+    relaxed = list(relaxed_layers(model))
     return relax(model, "efcn", example_input=example_input, layers=relaxed).model if relaxed else copy.deepcopy(model)

@@ -12,7 +12,7 @@ from torch import nn
 
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
-from anarch_core.layers import RelaxedLayer
+from anarch_core.layers import RelaxedLayer, relaxed_layers
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
 from anarch_core.substitution import with_parameters
 from anarch_core.training import Score, evaluate
@@ -53,7 +53,7 @@ class AblationProbe(AbstractProbe):
         """
         x, y = _data(context.data, self.options.part)
         model = context.model
-        if not any(isinstance(module, RelaxedLayer) for module in model.modules()):
+        if not relaxed_layers(model):
             msg = f"the probe ablation needs relaxed layers, and this {type(model).__name__} has none; relax it first"
             raise ProbeError(msg)
         scalars: dict[str, float | None] = {}
@@ -87,26 +87,29 @@ def _data(data: TensorData | None, part: str) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _relaxed_parameters(model: nn.Module) -> Iterator[tuple[str, RelaxedLayer, str, nn.Parameter]]:
-    for path, module in model.named_modules():
-        if isinstance(module, RelaxedLayer):
-            for name, parameter in module.named_parameters():
-                yield f"{path}.{name}" if path else name, module, name, parameter
+    for path, module in relaxed_layers(model).items():
+        for name, parameter in module.named_parameters():
+            yield f"{path}.{name}" if path else name, module, name, parameter
+
+
+def _is_bias(name: str) -> bool:
+    return name.rpartition(".")[2] == "bias"
 
 
 def _kept(model: nn.Module, kept: tuple[bool, bool, bool]) -> Iterator[tuple[str, torch.Tensor]]:
     for full_name, layer, name, parameter in _relaxed_parameters(model):
         # A bias has no place, so it is neither local nor off-local.
-        if name != "bias" or kept[0] != kept[1]:
+        if not _is_bias(name) or kept[0] != kept[1]:
             parts = layer.split(parameter, name)
             yield full_name, torch.stack([part for part, keep in zip(parts, kept, strict=True) if keep]).sum(0)
 
 
 def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
     for full_name, layer, name, parameter in _relaxed_parameters(model):
-        if name != "bias":
+        if not _is_bias(name):
             shared, unshared, _ = layer.split(torch.ones_like(parameter), name)
-            fan_in = ((shared + unshared).abs() > 0.5).flatten(1).sum(1)
-            rows = parameter.detach().flatten(1).clone()
+            fan_in = ((shared + unshared).abs() > 0.5).reshape(len(parameter), -1).sum(1)
+            rows = parameter.detach().reshape(len(parameter), -1).clone()
             for row, count in enumerate(fan_in.tolist()):
                 dropped = torch.randperm(rows.shape[1], device=rows.device, generator=generator)[count:]
                 rows[row, dropped] = 0

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from anarch_core.errors import ProbeError
-from anarch_core.layers import RelaxedLayer
+from anarch_core.layers import RelaxedLayer, relaxed_layers
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
 from anarch_core.receptive_field import SpatialLayer, chosen_layer, spatial_layers
+from anarch_core.reparametrised_layer import ReparametrisedLayer
 from anarch_plugins.weights.options import WeightsOptions
 
 LOWEST, HIGHEST = -30.0, 5.0
@@ -45,20 +46,20 @@ class WeightsProbe(AbstractProbe):
         tensors = {"block": _block(layer, self.options.size), "edges": torch.linspace(LOWEST, HIGHEST, self.options.bins + 1)}
         details: dict[str, Any] = {"layer": layer.path, "layers": {}}
         totals = {"local": [0.0, 0], "off_local": [0.0, 0]}
-        for path, module in context.model.named_modules():
-            if isinstance(module, RelaxedLayer):
-                counts = {}
-                for part, weights in _parts(module).items():
-                    tensors[f"{path}.{part}"] = _histogram(weights, self.options.bins)
-                    counts[part] = {"weights": weights.numel(), "zeros": int((weights == 0).sum())}
-                    totals[part][0] += float(weights.double().square().sum())
-                    totals[part][1] += weights.numel()
-                details["layers"][path] = counts
+        for path, module in relaxed_layers(context.model).items():
+            counts = {}
+            for part, weights in _parts(module).items():
+                tensors[f"{path}.{part}"] = _histogram(weights, self.options.bins)
+                counts[part] = {"weights": weights.numel(), "zeros": int((weights == 0).sum())}
+                totals[part][0] += float(weights.double().square().sum())
+                totals[part][1] += weights.numel()
+            details["layers"][path] = counts
         scalars = {f"rms_{part}": _root_mean(*total) for part, total in totals.items()}
         return Measurement(scalars=scalars, details=details, tensors=tensors)
 
 
 def _parts(layer: RelaxedLayer) -> dict[str, torch.Tensor]:
+    layer = layer.lattice() if isinstance(layer, ReparametrisedLayer) else layer
     weight = layer.get_parameter("weight").detach()
     shared, unshared, _ = layer.split(torch.ones_like(weight))
     local = (shared + unshared).abs() > 0.5
