@@ -52,4 +52,5 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 parameter.grad = gradient
             with torch.no_grad():
                 for buffer, value in buffers:
-                    buffer.copy_(value)
+                    if not torch.equal(buffer, value):  # writing what is there already would invalidate graphs that are kept
+                        buffer.copy_(value)

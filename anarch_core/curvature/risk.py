@@ -170,6 +170,7 @@ def _derivatives(
     cotangents: Sequence[torch.Tensor] | None = None,
     *,
     create_graph: bool = False,
+    retain_graph: bool = False,
 ) -> tuple[torch.Tensor, ...]:
     """Vector-Jacobian product; zeros where there is no dependence (a linear layer's own second derivative has no graph)."""
     dependent = [index for index, output in enumerate(outputs) if output.requires_grad]
@@ -180,20 +181,33 @@ def _derivatives(
         inputs,
         None if cotangents is None else [cotangents[index] for index in dependent],
         create_graph=create_graph,
+        retain_graph=create_graph or retain_graph,
         allow_unused=True,
         materialize_grads=True,
     )
 
 
 class HessianOperator(AbstractOperator):
-    """Hessian of a risk."""
+    """Hessian of a risk.
+
+    Where all samples fit into one batch, the gradient's graph is kept between products, which saves the forward pass and the first
+    backward pass of all but the first. The network must not change while the operator is in use.
+    """
 
     def __init__(self, risk: Risk) -> None:
         super().__init__(size=risk.size, dtype=risk.dtype, device=risk.device)
         self.risk = risk
+        self._gradient: Sequence[torch.Tensor] | None = None
 
     def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
-        return self.risk.hessian_product(vector)
+        if self.risk.samples > self.risk.batch_size:
+            return self.risk.hessian_product(vector)
+        with undisturbed(self.risk.model):
+            if self._gradient is None:
+                loss = self.risk.loss(self.risk.model(self.risk.inputs), self.risk.targets)
+                self._gradient = _derivatives([loss], self.risk.parameters, create_graph=True)
+            parts = _derivatives(self._gradient, self.risk.parameters, self.risk.views(vector), retain_graph=True)
+        return torch.cat([part.reshape(-1) for part in parts])
 
 
 class GaussNewtonOperator(AbstractOperator):

@@ -14,8 +14,9 @@ def columns(operator) -> torch.Tensor:
     return torch.stack([operator @ unit for unit in torch.eye(operator.size, dtype=operator.dtype)], dim=1)
 
 
-def test_hessian_products_are_those_of_the_dense_hessian(case) -> None:
-    operator = HessianOperator(Risk(case.model, case.inputs, case.targets))
+@pytest.mark.parametrize("batch_size", [30, 13])
+def test_hessian_products_are_those_of_the_dense_hessian(case, batch_size: int) -> None:
+    operator = HessianOperator(Risk(case.model, case.inputs, case.targets, batch_size=batch_size))
     vectors = torch.randn(3, operator.size, dtype=torch.float64)
     for vector in vectors:
         torch.testing.assert_close(operator @ vector, case.dense @ vector, rtol=1e-12, atol=1e-12)
@@ -95,6 +96,17 @@ def test_the_network_stays_bitwise_as_it_was(case) -> None:
     for parameter, (gradient, value) in zip(model.parameters(), gradients, strict=True):
         assert parameter.grad is gradient
         assert torch.equal(gradient, value)
+
+
+def test_a_network_that_changes_between_products_is_noticed(case) -> None:
+    model = copy.deepcopy(case.model)
+    operator = HessianOperator(Risk(model, case.inputs, case.targets))
+    vector = torch.ones(operator.size, dtype=torch.float64)
+    operator @ vector
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        operator @ vector
 
 
 def test_works_where_the_caller_switched_gradients_off(case) -> None:

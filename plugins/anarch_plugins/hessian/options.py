@@ -19,7 +19,7 @@ class HessianOptions:
         metadata=opt("Training samples, class-balanced and the same every time; few samples overestimate the largest eigenvalue."),
     )
     batch_size: int = attrs.field(
-        default=500, validator=attrs.validators.ge(1), metadata=opt("Samples at once; bounds memory, changes no result.")
+        default=1000, validator=attrs.validators.ge(1), metadata=opt("Samples at once; bounds memory, changes no result.")
     )
     rtol: float = attrs.field(
         default=1e-2,
@@ -54,3 +54,8 @@ class HessianOptions:
         metadata=opt("Also the largest eigenvalue on these parts of parameter space, in coordinates that a CNN and its eFCN share."),
     )
     layers: bool = attrs.field(default=False, metadata=opt("Also the largest eigenvalue of the diagonal block of every layer."))
+    subsets: int = attrs.field(
+        default=0,
+        validator=attrs.validators.ge(0),
+        metadata=opt("Also the largest eigenvalue on this many disjoint parts of the samples: how much the choice of samples matters."),
+    )

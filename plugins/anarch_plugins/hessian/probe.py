@@ -90,6 +90,8 @@ class _Session:
         self._subspaces(gradient)
         if options.layers:
             self._layers()
+        if options.subsets:
+            self._subsets()
         self.scalars["products"] = float(self.products)
         return self._measurement()
 
@@ -172,22 +174,29 @@ class _Session:
         layers: dict[str, list[str]] = {}
         for name in self.risk.names:
             layers.setdefault(name.rpartition(".")[0], []).append(name)
-        found = {}
-        for path, names in layers.items():
-            block = self._risk(names)
-            operator = HessianOperator(block)
-            eigenvalue = extreme_eigenvalues(
-                operator,
-                generator=self._generator(),
-                rtol=self.options.rtol,
-                max_products=self.options.max_products,
-                ends=("largest",),
-                favoured=block.gradient(),
-            )["largest"]
-            found[path] = attrs.asdict(eigenvalue)
-            self._count(operator)
-            self.context.progress(len(found), len(layers), "hessian: layers")
-        self.details["layers"] = found
+        self.details["layers"] = {path: attrs.asdict(self._largest(self._risk(names))) for path, names in layers.items()}
+
+    def _subsets(self) -> None:
+        """Disjoint parts give larger values, the largest eigenvalue being convex in the loss; their fall to the whole's is what is left to fall."""
+        inputs, targets, count = self.risk.inputs, self.risk.targets, min(self.options.subsets, self.risk.samples)
+        parts = [
+            Risk(self.context.model, inputs[start::count], targets[start::count], batch_size=self.options.batch_size)
+            for start in range(count)
+        ]
+        self.details["subsets"] = [{"samples": part.samples, **attrs.asdict(self._largest(part))} for part in parts]
+
+    def _largest(self, risk: Risk) -> Eigenvalue:
+        operator = HessianOperator(risk)
+        found = extreme_eigenvalues(
+            operator,
+            generator=self._generator(),
+            rtol=self.options.rtol,
+            max_products=self.options.max_products,
+            ends=("largest",),
+            favoured=risk.gradient(),
+        )
+        self._count(operator)
+        return found["largest"]
 
     def _risk(self, parameters: Sequence[str] | None = None) -> Risk:
         options = self.options

@@ -89,6 +89,15 @@ def test_a_cnn_and_its_efcn_have_one_shared_curvature(cnn, efcn, data) -> None:
     assert values[0] == pytest.approx(values[1], rel=1e-9)
 
 
+def test_parts_of_the_samples_tell_how_much_their_choice_matters(cnn, data) -> None:
+    result = measure(cnn, data, subsets=3)
+    parts = result.details["subsets"]
+    assert [part["samples"] for part in parts] == [17, 17, 16]
+    whole = result.scalars["lambda_max"]
+    assert sum(part["samples"] * part["value"] for part in parts) / 50 >= whole * (1 - 1e-3)
+    assert result.scalars["products"] > sum(part["products"] for part in parts)
+
+
 def test_a_network_without_relaxed_layers_has_only_shared_directions(cnn, data) -> None:
     result = measure(cnn, data, subspaces=("off-local",))
     assert result.scalars["lambda_max_off_local"] is None
