@@ -236,7 +236,7 @@ class _Execution:
             row = None
             if training.iteration % self.ipe == 0 or training.iteration >= settings.iterations:
                 score = training.end_epoch()
-                row = self.row(training, score)
+                row = self.row(training, score, history)
                 history.append(row)
                 if math.isfinite(score.loss):
                     self.switch(training.iteration, history)
@@ -320,8 +320,12 @@ class _Execution:
         x, y = self.data.x_validation, self.data.y_validation
         return {} if x is None or y is None else self.score("validation", model, x, y)
 
-    def row(self, training: Training, score: Score) -> dict[str, float | None]:
-        """The history row of the epoch that just ended."""
+    def row(self, training: Training, score: Score, history: History) -> dict[str, float | None]:
+        """The history row of the epoch that just ended.
+
+        Test accuracy is part of it at milestones, as far as all of that costs no more than a tenth of the training, in which a sample takes
+        three times as long; and at the end.
+        """
         whole, rest = divmod(training.iteration, self.ipe)
         row = {
             "epoch": _epochs(training.iteration, self.ipe),
@@ -330,7 +334,9 @@ class _Execution:
             "learning_rate": training.optimizer.param_groups[0]["lr"],
             **self.validation(training.model),
         }
-        if training.iteration >= self.segment.settings.iterations or (rest == 0 and is_milestone(whole)):
+        tests = 1 + sum("test_loss" in earlier for earlier in history.rows[1:])
+        affordable = tests * len(self.data.y_test) <= 0.1 * 3 * len(self.data.y_train) * whole
+        if training.iteration >= self.segment.settings.iterations or (rest == 0 and is_milestone(whole) and affordable):
             row.update(self.score("test", training.model, self.data.x_test, self.data.y_test))
         return row
 
@@ -384,7 +390,7 @@ class _Execution:
                 with undisturbed(model):
                     measurement = probe.measure(context)
                 scalars = {key: None if value is None else _finite(float(value)) for key, value in measurement.scalars.items()}
-                details = json.loads(json.dumps(dict(measurement.details), allow_nan=False))
+                details = json.loads(json.dumps(dict(measurement.details)), parse_constant=lambda _: None)
             except Exception as error:  # a plugin may raise anything; hours of training must not be lost to it
                 text = str(error) if isinstance(error, AnarchError) else f"{type(error).__name__}: {error}"
                 self.notes["probe_notes"].setdefault(name, {})[moment] = f"failed: {text}"

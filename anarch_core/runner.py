@@ -110,8 +110,13 @@ def _same_experiment(config: RunConfig, store: RunStore) -> RunConfig:
             raise RunError(msg)
         return config
     before = resolve({}, [store.config_file])
-    names = [*RunConfig.identity_fields, "options"] if "options" not in RunConfig.identity_fields else RunConfig.identity_fields
-    differing = [f"{name} ({getattr(before, name)} there)" for name in names if getattr(before, name) != getattr(config, name)]
+    differing = [
+        f"{name} ({getattr(before, name)!r} there, {getattr(config, name)!r} here)"
+        for name in RunConfig.identity_fields
+        if name != "options" and getattr(before, name) != getattr(config, name)
+    ]
+    components = {*before.options, *config.options}
+    differing += [f"options of {name}" for name in sorted(components) if before.options.get(name) != config.options.get(name)]
     if differing:
         msg = f"{store.path} holds another experiment, which differs in {', '.join(differing)}; choose another --out"
         raise RunError(msg)
@@ -233,10 +238,8 @@ class _Run:
                 continue
             if self.ready(segment):
                 self.running[segment.id] = segment
-                carried = any(child.parent is segment and child.transition.optimizer_state == "carry" for child in self.segments.values())
                 keep = frozenset(self.kept.get(segment.id, ()))
-                job = Job(segment=segment, keep=keep, keep_optimizer=carried or self.config.optimizer_state == "carry")
-                workers.submit(job)
+                workers.submit(Job(segment=segment, keep=keep, keep_optimizer=self.config.optimizer_state == "carry"))
 
     def ready(self, segment: Segment) -> bool:
         """Whether the parent's snapshot exists; notes a segment whose parent will never have one."""
@@ -272,13 +275,14 @@ class _Run:
         if outcome.error is not None:
             error = outcome.error
             if outcome.trace is not None:
-                trace = self.store.segment(segment.id).path / "error.txt"
+                trace = self.store.segment(segment.id).error_file
                 write_text(trace, outcome.trace)
                 error = f"{error} (see {trace})"
             self.failed[segment.id] = {"title": segment.title, "error": error}
             self.progress.ended(segment, f"failed: {error}")
         elif outcome.result is not None:
             self.finished[segment.id] = outcome.result
+            self.store.segment(segment.id).error_file.unlink(missing_ok=True)
             self.progress.ended(segment, _in_words(outcome.result))
         self.write("running")
 

@@ -93,6 +93,11 @@ class SegmentStore:
         """The trained network."""
         return self.path / "final.safetensors"
 
+    @property
+    def error_file(self) -> Path:
+        """Where in the program it failed."""
+        return self.path / "error.txt"
+
     def snapshot(self, iteration: int) -> Path:
         """The network after ``iteration`` steps."""
         return self.path / "snapshots" / f"{iteration}.safetensors"

@@ -210,7 +210,8 @@ PROBES = """
             context.model.train()
             for parameter in context.model.parameters():
                 parameter.grad = torch.ones_like(parameter)
-            return Measurement(scalars={"answer": 42, "nothing": float("inf")}, details={"n": 1}, tensors={"t": torch.zeros(2)})
+            details = {"n": 1, "worst": float("nan")}
+            return Measurement(scalars={"answer": 42, "nothing": float("inf")}, details=details, tensors={"t": torch.zeros(2)})
 """
 
 
@@ -233,7 +234,7 @@ def test_probes_that_fail_or_misbehave_change_nothing(small, tmp_path, with_prob
     branch = segment(probed, "branch", 1.0)
     assert branch["probe_notes"]["grumpy"]["end"] == "failed: ZeroDivisionError: no luck"
     assert branch["probes"]["rude"]["start"] == {"answer": 42.0, "nothing": None}
-    assert branch["probe_details"]["rude"]["end"] == {"n": 1}
+    assert branch["probe_details"]["rude"]["end"] == {"n": 1, "worst": None}
     assert list(load_file(tmp_path / "probed" / "segments" / branch["id"] / "probes" / "rude-end.safetensors")) == ["t"]
     assert plain.status == probed.status == "finished"
 
@@ -269,7 +270,7 @@ def test_runs_outside_the_main_thread(small, tmp_path):
 
 class TestRefusals:
     def test_a_directory_of_another_experiment(self, small, finished):
-        with pytest.raises(RunError, match=r"holds another experiment, which differs in .*lr"):
+        with pytest.raises(RunError, match=r"holds another experiment, which differs in lr \(0\.1 there, 0\.2 here\);"):
             run(small(probe="delta", seeds="0,1", lr=0.2), out=finished.path, progress="silent")
 
     def test_a_directory_of_something_else(self, small, tmp_path):
