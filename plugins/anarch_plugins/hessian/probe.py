@@ -177,7 +177,7 @@ class _Session:
         self.details["layers"] = {path: attrs.asdict(self._largest(self._risk(names))) for path, names in layers.items()}
 
     def _subsets(self) -> None:
-        """Disjoint parts give larger values, the largest eigenvalue being convex in the loss; their fall to the whole's is what is left to fall."""
+        """The mean over the parts is never below the value of the whole: the largest eigenvalue is convex in the matrix."""
         inputs, targets, count = self.risk.inputs, self.risk.targets, min(self.options.subsets, self.risk.samples)
         parts = [
             Risk(self.context.model, inputs[start::count], targets[start::count], batch_size=self.options.batch_size)
