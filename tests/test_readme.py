@@ -1,0 +1,58 @@
+"""The README is true: its commands run, its Python runs, its links lead somewhere, its packaging commands are the ones the check calls."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[str]:
+    lines = [line.split("#")[0].strip() for block in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("anarch ")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands())
+def test_commands_run(command, tmp_path):
+    """As written, but for fewer training samples where a network is trained."""
+    arguments = shlex.split(command)[1:]
+    if arguments[0] == "run":
+        arguments += ["--train-limit", "100", "--jobs", "1"]
+    result = subprocess.run([sys.executable, "-P", "-m", "anarch_core", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    if arguments[0] == "run":
+        (run,) = (tmp_path / "runs").iterdir()
+        assert (run / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    pytest.importorskip("torchvision.models", exc_type=(ImportError, RuntimeError))
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    assert names["relaxed"].report.exact
+    assert (tmp_path / "relaxed.safetensors").exists()
+
+
+def test_links_lead_to_files():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_check_calls_the_readmes_test_command():
+    check = (ROOT / ".ci" / "run").read_text()
+    assert 'pip install -e ".[test]" && pytest' in TEXT
+    assert re.search(r"^pytest", check, re.MULTILINE)
