@@ -54,8 +54,8 @@ class Event:
     """What a segment tells while it is trained.
 
     Attributes:
-        kind: ``"started"``, ``"trained"`` (value: steps done, the last history row or None), ``"snapshot"`` (value: iteration),
-            ``"switch"`` (value: iteration the schedule chose), ``"warning"`` (value: text).
+        kind: ``"started"``, ``"trained"`` (value: steps done, the last history row or None), ``"measuring"`` (value: what, in words),
+            ``"snapshot"`` (value: iteration), ``"switch"`` (value: iteration the schedule chose), ``"warning"`` (value: text).
         segment: identity.
         value: as above.
     """
@@ -309,6 +309,7 @@ class _Execution:
         self.measure("start", start.model, None, start.parent)
 
     def scores(self, model: nn.Module) -> dict[str, float | None]:
+        self.emit(Event("measuring", self.segment.id, "evaluating"))
         data = self.data
         return {**self.score("train", model, data.x_train, data.y_train), **self.score("test", model, data.x_test, data.y_test)}
 
@@ -403,6 +404,19 @@ class _Execution:
                 path = self.store.probe_tensors(name, moment)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 checkpoint.save_state(path, measurement.tensors, {"anarch.kind": "probe-result"})
+
+    def telling(self, probe: str) -> Callable[[int, int, str], None]:
+        """What a probe calls while it measures: passes on at most five calls a second."""
+        self.emit(Event("measuring", self.segment.id, probe))
+        last = time.monotonic()
+
+        def tell(done: int, total: int, what: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= 0.2:
+                last = time.monotonic()
+                self.emit(Event("measuring", self.segment.id, f"{probe}: {what} {done}/{total}"))
+
+        return tell
 
     def finish(self, training: Training, history: History, diverged: float | None, seconds: float) -> dict[str, Any]:
         """Measure the trained network and write it and the result, the result last."""

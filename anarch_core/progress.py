@@ -36,6 +36,10 @@ class AbstractProgress(AbstractContextManager["AbstractProgress"], ABC):
         """A segment has taken so many steps; ``row`` is the history row of the epoch, if one ended."""
 
     @abstractmethod
+    def measuring(self, segment: Segment, what: str) -> None:
+        """A segment is being evaluated or probed."""
+
+    @abstractmethod
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """A segment is finished, failed or skipped: ``outcome`` in a few words; ``before`` if it was so when the run began."""
 
@@ -57,6 +61,9 @@ class Silent(AbstractProgress):
         """Do nothing."""
 
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
+        """Do nothing."""
+
+    def measuring(self, segment: Segment, what: str) -> None:
         """Do nothing."""
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
@@ -109,10 +116,11 @@ class Lines(AbstractProgress):
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """Print a line if it is time for one."""
         self._count.done[segment.id] = iteration
-        remaining = self._count.remaining()
-        if time.monotonic() - self._last >= LINE_EVERY:
-            percent = 100 * self._count.steps // max(self._count.iterations, 1)
-            self.say(f"{percent:3d} % done{remaining}; {segment.title}: {100 * iteration // segment.settings.iterations} %")
+        self._line(segment, f"{100 * iteration // segment.settings.iterations} %")
+
+    def measuring(self, segment: Segment, what: str) -> None:
+        """Print a line if it is time for one."""
+        self._line(segment, what)
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Print how it ended."""
@@ -120,6 +128,12 @@ class Lines(AbstractProgress):
         self._count.ended += 1
         if not before:
             self.say(f"[{self._count.ended}/{self._count.segments}] {segment.title}: {outcome}")
+
+    def _line(self, segment: Segment, state: str) -> None:
+        remaining = self._count.remaining()
+        if time.monotonic() - self._last >= LINE_EVERY:
+            percent = 100 * self._count.steps // max(self._count.iterations, 1)
+            self.say(f"{percent:3d} % done{remaining}; {segment.title}: {state}")
 
     def say(self, text: str) -> None:
         """Print to standard error."""
@@ -169,6 +183,11 @@ class Bars(AbstractProgress):
         if accuracy is not None:
             self._progress.update(self._tasks[segment.id], note=f"train {accuracy:.1f} %")
         self._draw()
+
+    def measuring(self, segment: Segment, what: str) -> None:
+        """Write it beside its bar."""
+        self.started(segment)
+        self._progress.update(self._tasks[segment.id], note=what)
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Remove its bar and print how it ended."""

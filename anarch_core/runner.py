@@ -264,6 +264,8 @@ class _Run:
             self.progress.started(segment)
         elif event.kind == "trained":
             self.progress.trained(segment, *event.value)
+        elif event.kind == "measuring":
+            self.progress.measuring(segment, event.value)
         elif event.kind == "switch":
             self.switched(segment, event.value)
         elif event.kind == "warning":

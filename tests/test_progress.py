@@ -34,6 +34,9 @@ def test_lines_are_rare(capsys, clock):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3
     assert said[0] == " 12 % done, about 70 s left; trunk, seed 0: 25 %"
+    clock[0] += LINE_EVERY
+    lines.measuring(segment(), "hessian: products 3/8")
+    assert capsys.readouterr().err.endswith("trunk, seed 0: hessian: products 3/8\n")
 
 
 def test_every_segment_that_ends_has_a_line(capsys):
@@ -56,6 +59,7 @@ def test_bars_draw_the_run_and_what_is_under_way(clock):
         bars.trained(segment(), 0, None)
         clock[0] += 5
         bars.trained(segment(), 100, {"epoch": 25, "train_accuracy": 71.25})
+        bars.measuring(segment(), "delta")
         bars.ended(segment(), "train 99.0 % [bold]")
     text = console.file.getvalue()
     assert "0 of 2 segments" in text
