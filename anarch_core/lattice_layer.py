@@ -74,19 +74,8 @@ class LatticeLayer(RelaxedLayer):
         """Half-width of the uniform default initialisation of the bias, broadcastable to it."""
 
     def batched(self, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
-        """The input with a batch dimension, and whether it had none.
-
-        Raises:
-            ValueError: the input is not of the size the layer was made for.
-        """
-        expected = (self.geometry.in_channels, *self.geometry.input_size)
-        if tuple(x.shape[-len(expected) :]) != expected or x.ndim not in (len(expected), len(expected) + 1):
-            msg = (
-                f"this {self.relaxation} layer was made for inputs of shape {list(expected)}, got {list(x.shape)}; "
-                "relax the network again at that size"
-            )
-            raise ValueError(msg)
-        return (x, False) if x.ndim > len(expected) else (x.unsqueeze(0), True)
+        """See :func:`batched`."""
+        return batched(x, self.geometry, self.relaxation)
 
     @torch.no_grad()
     def project(self) -> nn.Module:
@@ -171,6 +160,22 @@ class LatticeLayer(RelaxedLayer):
         """What ``print(model)`` shows."""
         g = self.geometry
         return f"{g.in_channels}x{list(g.input_size)} -> {g.out_channels}x{list(g.output_size)}, groups={g.groups}, bias={g.bias}"
+
+
+def batched(x: torch.Tensor, geometry: ConvGeometry, relaxation: str) -> tuple[torch.Tensor, bool]:
+    """The input of a relaxed layer with a batch dimension, and whether it had none.
+
+    Raises:
+        ValueError: the input is not of the size the layer was made for.
+    """
+    expected = (geometry.in_channels, *geometry.input_size)
+    if tuple(x.shape[-len(expected) :]) != expected or x.ndim not in (len(expected), len(expected) + 1):
+        msg = (
+            f"this {relaxation} layer was made for inputs of shape {list(expected)}, got {list(x.shape)}; "
+            "relax the network again at that size"
+        )
+        raise ValueError(msg)
+    return (x, False) if x.ndim > len(expected) else (x.unsqueeze(0), True)
 
 
 def conv_weight_view(geometry: ConvGeometry, tensor: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from anarch_core.errors import SurgeryError
 from anarch_core.geometry import ConvGeometry
 from anarch_core.lattice import AbstractFamily
 from anarch_core.lattice_drift import lattice_drift
-from anarch_core.lattice_layer import LatticeLayer
+from anarch_core.lattice_layer import LatticeLayer, batched
 from anarch_core.layers import Drift, RelaxedLayer
 
 
@@ -37,6 +37,10 @@ class ReparametrisedLayer(RelaxedLayer):
     @abstractmethod
     def lattice(self) -> LatticeLayer:
         """The layer of ``family`` that is the same linear map. It shares no memory with this one, and may be much larger."""
+
+    def batched(self, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """See :func:`anarch_core.lattice_layer.batched`."""
+        return batched(x, self.geometry, self.relaxation)
 
     @torch.no_grad()
     def project(self) -> nn.Module:
