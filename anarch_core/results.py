@@ -69,7 +69,7 @@ class Results:
 
     def table(self) -> Table:
         """The summary, for ``rich.print``."""
-        return _table(rows(self.segments, self.headlines), self.headlines)
+        return _table(summary(self.segments, self.headlines))
 
 
 @attrs.frozen(kw_only=True)
@@ -147,10 +147,26 @@ def _probed(group: Iterable[Mapping[str, Any]], probe: str, scalar: str) -> list
     return [value for value in found if value is not None]
 
 
-def _table(lines: Sequence[Row], headlines: Mapping[str, Sequence[str]]) -> Table:
-    from rich import box
-    from rich.table import Table
+@attrs.frozen(kw_only=True)
+class Summary:
+    """The summary as text, for a terminal or a page.
 
+    Attributes:
+        caption: how to read it.
+        headings: of the columns: that of the network's name, an empty one over the mark of the best branch, all others over numbers.
+        lines: cells.
+        best: index of the line with the highest test accuracy of a branch; empty where there is no branch.
+    """
+
+    caption: str
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    best: Sequence[int]
+
+
+def summary(segments: Iterable[Mapping[str, Any]], headlines: Mapping[str, Sequence[str]]) -> Summary:
+    """Segments as lines of text; see :func:`rows`."""
+    lines = rows(segments, headlines)
     controlled = any(line.continued for line in lines)
     columns = [
         (probe, scalar) for probe, scalars in headlines.items() for scalar in scalars if any(line.probes[probe, scalar] for line in lines)
@@ -158,25 +174,36 @@ def _table(lines: Sequence[Row], headlines: Mapping[str, Sequence[str]]) -> Tabl
     caption = "Test and training accuracy in %; t_w: epoch of the switch; start: test accuracy there; * highest test accuracy of a branch"
     if controlled:
         caption += "; continued: the unrelaxed network trained on from t_w with the branch's settings"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=f"{caption}.", caption_justify="left")
-    table.add_column("network", no_wrap=True)
-    for name in [
+    headings = [
+        "network",
         "t_w",
         "start",
         "train",
         "test",
+        "",
         *(["continued"] if controlled else []),
         *(_heading(column, columns) for column in columns),
-    ]:
-        table.add_column(name, justify="right", no_wrap=True)
+    ]
+    texts = []
     for line in lines:
         at = "" if line.switch is None else f"{line.switch:g}" if line.switch == int(line.switch) else f"{line.switch:.2f}"
         mark = f"{line.diverged} diverged" if line.diverged else "*" if line.best else ""
-        cells = [at, spread(line.start, 1), spread(line.train, 1), spread(line.test, 1), mark]
+        cells = [line.name, at, spread(line.start, 1), spread(line.train, 1), spread(line.test, 1), mark]
         if controlled:
             cells.append(spread(line.continued, 1) if line.continued else "")
-        cells += [_number(line.probes[column]) for column in columns]
-        table.add_row(line.name, *cells, style="bold" if line.best else None)
+        texts.append([*cells, *(number(line.probes[column]) for column in columns)])
+    return Summary(caption=f"{caption}.", headings=headings, lines=texts, best=[index for index, line in enumerate(lines) if line.best])
+
+
+def _table(content: Summary) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=content.caption, caption_justify="left")
+    for heading in content.headings:
+        table.add_column(heading, justify="left" if heading in ("network", "") else "right", no_wrap=True)
+    for index, cells in enumerate(content.lines):
+        table.add_row(*cells, style="bold" if index in content.best else None)
     return table
 
 
@@ -185,7 +212,8 @@ def _heading(column: tuple[str, str], columns: Sequence[tuple[str, str]]) -> str
     return scalar if sum(other == scalar for _, other in columns) == 1 else f"{probe} {scalar}"
 
 
-def _number(values: Sequence[float]) -> str:
+def number(values: Sequence[float]) -> str:
+    """Mean, and the sample standard deviation where there are several, with four significant digits; empty where there is nothing."""
     if not values:
         return ""
     magnitude = max(abs(value) for value in values)

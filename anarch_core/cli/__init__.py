@@ -29,6 +29,7 @@ COMMANDS = {
     "inspect": "Show what a checkpoint holds, without loading its tensors.",
     "relax": "Relax the network of a checkpoint.",
     "project": "Project the relaxed network of a checkpoint back onto its constraints.",
+    "report": "Write figures and one page about finished runs.",
 }
 
 INTERRUPTED = 130

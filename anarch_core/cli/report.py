@@ -1,0 +1,28 @@
+"""``anarch report RUN...``: figures and one page about finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("report")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The page.  [default: report.html in RUN, or here where there are several]",
+)
+def command(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Write one self-contained HTML page about the run directories RUN, and the figures as PNG and SVG.
+
+    Several runs are put side by side. A figure that a run has no data for is left out, and the page says why.
+    """
+    from anarch_core.report.writer import write_report
+
+    report = write_report(runs, out)
+    for title, reason in report.missing.items():
+        click.echo(f"left out: {title}: {reason}")
+    click.echo(f"figures: {report.folder}")
+    click.echo(f"report:  {report.path}")

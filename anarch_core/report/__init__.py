@@ -1,0 +1,1 @@
+"""Figures and one page about finished runs."""

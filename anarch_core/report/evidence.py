@@ -1,0 +1,212 @@
+"""Finished runs as figures and pages look at them: branches by switch time, their seeds and their controls."""
+
+from __future__ import annotations
+
+import statistics
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from anarch_core.errors import AnarchError, RunError
+from anarch_core.results import Results
+from anarch_core.store import RunStore, read_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Segment = Mapping[str, Any]
+"""An entry of ``results.json``."""
+
+
+class NothingToDrawError(AnarchError):
+    """The runs do not have what a figure shows; the message says what is missing."""
+
+
+@attrs.frozen
+class Spread:
+    """A quantity over seeds.
+
+    Attributes:
+        mean: over the seeds.
+        deviation: sample standard deviation, 0 for a single seed.
+        count: how many seeds.
+    """
+
+    mean: float
+    deviation: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """Sum up the values that are there; None if there are none."""
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0, len(known))
+
+
+@attrs.frozen(kw_only=True)
+class FinishedRun:
+    """What a run directory holds.
+
+    Attributes:
+        results: of all segments that are finished.
+        label: short name that tells it from the other runs of the same report.
+        toml: text of the resolved configuration.
+        settings: the same, parsed.
+        environment: of ``run.json``.
+    """
+
+    results: Results
+    label: str
+    toml: str
+    settings: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, label: str = "") -> FinishedRun:
+        """Read a run directory, also one whose run is still going on.
+
+        Raises:
+            RunError: there is no run in it, or it has no finished segment yet.
+        """
+        store = RunStore(path)
+        if not store.results_file.exists():
+            msg = f"{path} holds no results: there is no {store.results_file.name} in it; give the directory that 'anarch run' wrote"
+            raise RunError(msg)
+        results = Results.read(path)
+        if not results.segments:
+            msg = f"{path} has no finished segment yet (the run is {results.status!r}); there is nothing to report"
+            raise RunError(msg)
+        try:
+            toml = store.config_file.read_text(encoding="utf-8")
+            settings = tomllib.loads(toml)
+        except (OSError, ValueError) as error:
+            msg = f"cannot read {store.config_file}: {error}"
+            raise RunError(msg) from error
+        return cls(
+            results=results, label=label or path.resolve().name, toml=toml, settings=settings, environment=read_json(store.environment_file)
+        )
+
+    @property
+    def trunk(self) -> tuple[Segment, ...]:
+        """The constrained network, one segment per seed."""
+        return self.segments("trunk")
+
+    def segments(self, kind: str, relaxation: str | None = None) -> tuple[Segment, ...]:
+        """Segments of a kind that did not diverge; of one relaxation if given."""
+        return tuple(
+            segment
+            for segment in self.results.segments
+            if segment["kind"] == kind and (relaxation is None or segment["relaxation"] == relaxation) and segment["diverged_epoch"] is None
+        )
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """Its relaxations."""
+        names = dict.fromkeys(segment["relaxation"] for segment in self.segments("branch"))
+        return tuple(Series(run=self, relaxation=name) for name in names)
+
+    def tensors(self, segment: Segment, probe: str, moment: str) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Arrays that a probe kept at ``"start"`` or ``"end"``; empty where it kept none.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        path = RunStore(self.results.path).segment(segment["id"]).probe_tensors(probe, moment)
+        if not path.exists():
+            return {}
+        from safetensors.numpy import load_file
+
+        from anarch_core.safetensors_file import verify
+
+        verify(path)
+        arrays: dict[str, np.ndarray[Any, Any]] = load_file(path)
+        return arrays
+
+
+@attrs.frozen(kw_only=True)
+class Series:
+    """The branches of one relaxation in one run.
+
+    Attributes:
+        run: the run.
+        relaxation: ``"efcn"``, or ``"lcn>efcn"`` for stages.
+    """
+
+    run: FinishedRun
+    relaxation: str
+
+    @property
+    def branches(self) -> Mapping[float, tuple[Segment, ...]]:
+        """By epoch of the switch, ascending; a segment per seed."""
+        return by_switch(self.run.segments("branch", self.relaxation))
+
+    @property
+    def continued(self) -> Mapping[float, tuple[Segment, ...]]:
+        """The controls that went on without a switch, likewise, where this relaxation has a branch."""
+        controls = by_switch(self.run.segments("continued"))
+        return {switch: controls[switch] for switch in self.branches if switch in controls}
+
+    @property
+    def scratch(self) -> tuple[Segment, ...]:
+        """The relaxed network from its default initialisation, a segment per seed."""
+        return self.run.segments("scratch", self.relaxation.rpartition(">")[2])
+
+    def label(self, runs: Sequence[FinishedRun]) -> str:
+        """Its name, with the run's where there are several."""
+        return self.relaxation if len(runs) == 1 else f"{self.run.label}: {self.relaxation}"
+
+
+def by_switch(segments: Iterable[Segment]) -> dict[float, tuple[Segment, ...]]:
+    """Group segments by the epoch of their switch, ascending."""
+    found: dict[float, tuple[Segment, ...]] = {}
+    for segment in sorted(segments, key=lambda segment: float(segment["switch_epoch"])):
+        found[segment["switch_epoch"]] = (*found.get(segment["switch_epoch"], ()), segment)
+    return found
+
+
+def all_series(runs: Sequence[FinishedRun]) -> tuple[Series, ...]:
+    """The relaxations of all runs.
+
+    Raises:
+        NothingToDrawError: there are none.
+    """
+    found = tuple(series for run in runs for series in run.series)
+    if not found:
+        msg = "no branch is finished: the runs relax nothing, or stopped before the first branch ended"
+        raise NothingToDrawError(msg)
+    return found
+
+
+def score(segments: Iterable[Segment], moment: str, name: str) -> Spread | None:
+    """Loss or accuracy at ``"start"`` or ``"final"``, over seeds."""
+    return Spread.of(segment[moment][name] for segment in segments)
+
+
+def probed(segments: Iterable[Segment], probe: str, moment: str, scalar: str) -> Spread | None:
+    """A probe's scalar at ``"start"`` or ``"end"``, over seeds; None where it was not measured."""
+    return Spread.of(segment["probes"].get(probe, {}).get(moment, {}).get(scalar) for segment in segments)
+
+
+def history(segments: Sequence[Segment], name: str) -> Iterator[tuple[float, Spread]]:
+    """(epoch since the segment's start, value over seeds) wherever it was measured."""
+    values: dict[float, list[float]] = {}
+    for segment in segments:
+        for row in segment["history"]:
+            if row.get(name) is not None:
+                values.setdefault(row["epoch"], []).append(row[name])
+    for epoch, found in sorted(values.items()):
+        spread = Spread.of(found)
+        if spread is not None:
+            yield epoch, spread
+
+
+def some(switches: Sequence[float], count: int) -> list[float]:
+    """At most ``count`` of them, evenly spaced by rank, the first and the last among them."""
+    if len(switches) <= count:
+        return list(switches)
+    return [switches[round(index * (len(switches) - 1) / (count - 1))] for index in range(count)]

@@ -1,0 +1,73 @@
+"""The path into the relaxed network: figure 12 of d'Ascoli et al. (2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Segment, Series, Spread, all_series, some
+from anarch_core.report.figures.style import CONTROL, TEST_ACCURACY, TRAINING_LOSS, grid, legend, points
+
+METHODS = {
+    "linear": ("#d55e00", "o-", "linear"),
+    "curvilinear": ("#e69f00", "v-", "norm-preserving"),
+    "string": ("#0072b2", "s-", "string"),
+    "band": ("#cc79a7", "D-", "nudged elastic band"),
+    "logits": ("#009e73", "^-", "logits mixed"),
+    "probabilities": ("#56b4e9", "x-", "probabilities mixed"),
+}
+COLUMNS = {1: TRAINING_LOSS, 4: TEST_ACCURACY}
+"""Columns of a profile that are drawn: it holds position, training loss and accuracy, test loss and accuracy."""
+
+
+def paths(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+    """Training loss and test accuracy along paths to the trained relaxed network, for up to four switch times (figure 12).
+
+    Raises:
+        NothingToDrawError: the probe interpolation was not run.
+    """
+    rows = [
+        (series, switch, profiles)
+        for series in all_series(runs)
+        for switch in some(list(series.branches), 4)
+        if (profiles := _profiles(series, series.branches[switch]))
+    ]
+    if not rows:
+        msg = "the probe interpolation was not run; run again with --probe interpolation"
+        raise NothingToDrawError(msg)
+    figure, axes = grid(len(rows), 2, narrow=narrow, height=1.75)
+    several = len({(series.run.label, series.relaxation) for series, _, _ in rows}) > 1
+    for (series, switch, profiles), row in zip(rows, axes, strict=True):
+        for panel, (column, label) in zip(row, COLUMNS.items(), strict=True):
+            for method, tables in profiles.items():
+                colour, fmt, name = METHODS.get(method, (CONTROL, ".-", method))
+                places = [float(np.mean([table[index, 0] for table in tables])) for index in range(len(tables[0]))]
+                spreads = [Spread.of(float(table[index, column]) for table in tables) for index in range(len(tables[0]))]
+                points(panel, places, spreads, color=colour, fmt=fmt, markersize=3, linewidth=1.0, label=name)
+            panel.set_ylabel(label)
+            panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
+            panel.set_xlabel(r"position on the path $\alpha$")
+    legend(figure, narrow=narrow)
+    return figure
+
+
+def origin(runs: Sequence[FinishedRun]) -> str | None:
+    """Where the paths begin: the option of the probe."""
+    for run in runs:
+        for segment in run.segments("branch"):
+            details = segment["probe_details"].get("interpolation", {}).get("end")
+            if details is not None:
+                return str(details["origin"])
+    return None
+
+
+def _profiles(series: Series, segments: Sequence[Segment]) -> dict[str, list[Any]]:
+    """By method, the profile of every seed, [points, 5]."""
+    found: dict[str, list[Any]] = {}
+    for segment in segments:
+        for method, table in series.run.tensors(segment, "interpolation", "end").items():
+            found.setdefault(method, []).append(table)
+    return found

@@ -1,0 +1,195 @@
+"""How figures look: sizes, colours that colour-blind readers tell apart, axes in the field's symbols, and files with the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from anarch_core.atomic import replacing
+from anarch_core.report.evidence import FinishedRun, Spread
+
+WIDE, NARROW = 7.2, 3.5
+"""Inches: the text width of a paper, and of one of its columns."""
+
+INK = "#000000"
+CONTROL = "#767676"
+SERIES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito (2008)."""
+
+SWITCH_TIME = "switch time $t_w$ (epochs)"
+TEST_ACCURACY = "test accuracy (%)"
+TRAINING_LOSS = "training loss (nats)"
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "mathtext.fontset": "dejavusans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "errorbar.capsize": 2,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "anarch",
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+}
+
+
+def grid(rows: int, columns: int, *, narrow: bool, height: float = 2.3) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of panels; ``narrow`` puts all of them below each other, for a phone or one column of a paper.
+
+    Returns:
+        the figure, and the axes by row and column of the wide layout.
+    """
+    shape = (rows * columns, 1) if narrow else (rows, columns)
+    width = NARROW if narrow or columns == 1 else WIDE
+    if columns == 1 and not narrow:
+        width = 4.8
+    figure = Figure(figsize=(width, height * shape[0] + 0.35), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(*shape, squeeze=False)
+    flat = list(axes.flat)
+    return figure, [flat[row * columns : (row + 1) * columns] for row in range(rows)]
+
+
+def each_run(
+    runs: Sequence[FinishedRun], draw: Sequence[Callable[[Axes, FinishedRun], None]], *, narrow: bool, height: float = 2.3
+) -> Figure:
+    """A figure with a row of panels per run, and one legend."""
+    figure, axes = grid(len(runs), len(draw), narrow=narrow, height=height)
+    for run, row in zip(runs, axes, strict=True):
+        for panel, function in zip(row, draw, strict=True):
+            function(panel, run)
+            if len(runs) > 1:
+                panel.set_title(run.label, loc="left")
+    legend(figure, narrow=narrow)
+    return figure
+
+
+def legend(figure: Figure, *, narrow: bool) -> None:
+    """One legend above all panels, every label once."""
+    found: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        columns = 2 if narrow else min(5, len(found))
+        figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=columns, handlelength=1.8, columnspacing=1.2)
+
+
+def series_colours(run: FinishedRun) -> Mapping[str, str]:
+    """A colour for every relaxation of a run."""
+    return {series.relaxation: SERIES[index % len(SERIES)] for index, series in enumerate(run.series)}
+
+
+def time_colours(times: Iterable[float]) -> dict[float, Any]:
+    """Colours from early (dark) to late (light), evenly by rank, leaving out the end of the map that paper swallows."""
+    ordered = sorted(set(times))
+    colours = mpl.colormaps["viridis"]
+    return {time: colours(0.88 * index / max(len(ordered) - 1, 1)) for index, time in enumerate(ordered)}
+
+
+def time_bar(figure: Figure, axes: Sequence[Axes], colours: Mapping[float, Any], label: str) -> None:
+    """A scale beside the panels with one box per time."""
+    times = list(colours)
+    bar = figure.colorbar(
+        mpl.cm.ScalarMappable(
+            mpl.colors.BoundaryNorm(range(len(times) + 1), len(times)), mpl.colors.ListedColormap(list(colours.values()))
+        ),
+        ax=list(axes),
+        aspect=28,
+        pad=0.02,
+        fraction=0.06,
+    )
+    shown = range(0, len(times), -(-len(times) // 12))
+    bar.set_ticks([index + 0.5 for index in shown], labels=[f"{times[index]:g}" for index in shown])
+    bar.ax.tick_params(which="both", length=0)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.set_label(label)
+
+
+def time_axis(axes: Axes, times: Iterable[float], label: str) -> None:
+    """A logarithmic axis of epochs that has a place for epoch 0."""
+    last = max([*times, 1.0])
+    axes.set_xscale("symlog", linthresh=1, linscale=0.4)
+    ticks = [0.0] + [digit * 10.0**power for power in range(7) for digit in (1, 2, 5) if digit * 10**power <= last * 1.05]
+    if len(ticks) > 8:
+        ticks = [tick for tick in ticks if not f"{tick:g}".startswith("2")]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlim(-0.12 if last <= 5 else -0.18, last * 1.12)
+    axes.set_xlabel(label)
+
+
+def log_axis(axes: Axes, values: Iterable[float]) -> None:
+    """A logarithmic y axis where positive values span more than a factor of ten."""
+    known = list(values)
+    if known and min(known) > 0 and max(known) > 10 * min(known):
+        axes.set_yscale("log")
+        if max(known) < 1000 * min(known):
+            plain_numbers(axes)
+
+
+def plain_numbers(axes: Axes) -> None:
+    """Write 0.1, 0.2, 0.5 on a logarithmic y axis of few decades."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def points(axes: Axes, places: Sequence[float], spreads: Sequence[Spread | None], **style: Any) -> None:
+    """Means with their standard deviation as error bars, joined by a line."""
+    known = [(place, spread) for place, spread in zip(places, spreads, strict=True) if spread is not None]
+    if known:
+        deviations = [spread.deviation for _, spread in known]
+        bars = deviations if any(deviations) else None
+        axes.errorbar([place for place, _ in known], [spread.mean for _, spread in known], yerr=bars, **style)
+
+
+def level(axes: Axes, spread: Spread | None, *, label: str, colour: str, dashes: str = "-") -> None:
+    """A horizontal line at the mean, in a band of its standard deviation."""
+    if spread is not None:
+        axes.axhline(spread.mean, color=colour, linestyle=dashes, linewidth=1.1, label=label)
+        if spread.deviation:
+            axes.axhspan(spread.mean - spread.deviation, spread.mean + spread.deviation, color=colour, alpha=0.12, linewidth=0)
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG, the same text each time."""
+    buffer = io.StringIO()
+    with mpl.rc_context(RC):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # the places are found; looking for them again takes as long as drawing
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def write(figure: Figure, stem: Path) -> str:
+    """Write ``stem.png`` and ``stem.svg``; the SVG is returned too."""
+    drawn = svg(figure)
+    with mpl.rc_context(RC), replacing(stem.with_suffix(".png")) as file:
+        figure.savefig(file, format="png", facecolor="white", metadata={"Software": None})
+    with replacing(stem.with_suffix(".svg")) as file:
+        file.write(drawn.encode())
+    return drawn

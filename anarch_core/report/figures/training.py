@@ -1,0 +1,99 @@
+"""How training goes: figures 2 and 9 of d'Ascoli et al. (2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anarch_core.report.evidence import FinishedRun, Segment, Series, all_series, history, score
+from anarch_core.report.figures.style import (
+    INK,
+    SERIES,
+    SWITCH_TIME,
+    TEST_ACCURACY,
+    TRAINING_LOSS,
+    grid,
+    legend,
+    level,
+    log_axis,
+    time_axis,
+    time_bar,
+    time_colours,
+)
+
+
+def training_curves(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+    """Training loss and test accuracy against training time, coloured by switch time (figure 2); a row per relaxation.
+
+    Raises:
+        NothingToDrawError: no branch is finished.
+    """
+    every = all_series(runs)
+    figure, axes = grid(len(every), 2, narrow=narrow, height=2.5)
+    for series, row in zip(every, axes, strict=True):
+        colours = time_colours(series.branches)
+        for panel, name, label in zip(row, ("train_loss", "test_accuracy"), (TRAINING_LOSS, TEST_ACCURACY), strict=True):
+            for switch, segments in series.branches.items():
+                _curve(panel, segments, name, color=colours[switch], linewidth=1.0)
+            _curve(panel, series.run.trunk, name, color=INK, linewidth=1.6, label="CNN")
+            _curve(panel, series.scratch, name, color=SERIES[0], linewidth=1.6, linestyle="--", label="relaxed network from scratch")
+            time_axis(panel, _epochs(series), "training time (epochs)")
+            panel.set_ylabel(label)
+            if len(every) > 1:
+                panel.set_title(series.label(runs), loc="left")
+        log_axis(
+            row[0], [spread.mean for group in (*series.branches.values(), series.run.trunk) for _, spread in history(group, "train_loss")]
+        )
+        time_bar(figure, row, colours, SWITCH_TIME)
+    legend(figure, narrow=narrow)
+    return figure
+
+
+def accuracy_histories(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+    """Above every switch time the test accuracies that its branch went through, over the CNN's curve (figure 9); a panel per relaxation.
+
+    Raises:
+        NothingToDrawError: no branch is finished.
+    """
+    every = all_series(runs)
+    columns = min(2, len(every))
+    rows = -(-len(every) // columns)
+    figure, axes = grid(rows, columns, narrow=narrow, height=2.7)
+    panels = [panel for row in axes for panel in row]
+    for spare in panels[len(every) :]:
+        spare.remove()
+    found = [{switch: dict(history(segments, "test_accuracy")) for switch, segments in series.branches.items()} for series in every]
+    colours = time_colours(epoch for curves in found for curve in curves.values() for epoch in curve)
+    for series, curves, panel in zip(every, found, panels, strict=False):
+        _curve(panel, series.run.trunk, "test_accuracy", color=INK, linewidth=1.4, label="CNN")
+        level(panel, score(series.scratch, "final", "test_accuracy"), label="relaxed network from scratch", colour=SERIES[0], dashes="--")
+        for switch, curve in curves.items():
+            for epoch, spread in curve.items():
+                panel.plot(switch, spread.mean, "x", color=colours[epoch], markersize=4.5, markeredgewidth=1.1)
+        time_axis(panel, [*series.branches, *_epochs(series, branches=False)], f"training time of the CNN, {SWITCH_TIME}")
+        panel.set_ylabel(TEST_ACCURACY)
+        if len(every) > 1:
+            panel.set_title(series.label(runs), loc="left")
+    time_bar(figure, panels[: len(every)], colours, "epochs after the switch")
+    legend(figure, narrow=narrow)
+    return figure
+
+
+def _curve(axes: Axes, segments: Sequence[Segment], name: str, **style: object) -> None:
+    """Mean over seeds, in a band of the standard deviation."""
+    curve = list(history(segments, name))
+    if not curve:
+        return
+    epochs, means = [epoch for epoch, _ in curve], [spread.mean for _, spread in curve]
+    axes.plot(epochs, means, **style)  # type: ignore[arg-type]
+    if any(spread.deviation for _, spread in curve):
+        low = [max(spread.mean - spread.deviation, spread.mean / 10) for _, spread in curve]
+        high = [spread.mean + spread.deviation for _, spread in curve]
+        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)  # type: ignore[arg-type]
+
+
+def _epochs(series: Series, *, branches: bool = True) -> list[float]:
+    segments = [*series.run.trunk, *(segment for group in series.branches.values() for segment in group if branches)]
+    return [segment["epochs"] for segment in segments]

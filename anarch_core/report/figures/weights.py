@@ -1,0 +1,182 @@
+"""What the weights look like: figures 5, 6 and 8 of d'Ascoli et al. (2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Segment, Series, all_series, some
+from anarch_core.report.figures.style import CONTROL, INK, SERIES, grid, legend
+
+Array = np.ndarray[Any, Any]
+
+LOG_WEIGHT = r"$\ln|w|$"
+
+
+@attrs.frozen(kw_only=True)
+class Pair:
+    """A filter before and after training.
+
+    Attributes:
+        name: ``"$t_w$ = 20"`` or ``"from scratch"``.
+        start: [*input size].
+        end: likewise.
+        inside: 1 on the receptive field, likewise.
+    """
+
+    name: str
+    start: Array
+    end: Array
+    inside: Array
+
+
+def filters(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+    """One filter of the first relaxed layer before and after training, for some switch times and from scratch (figures 5 and 6).
+
+    Images show the natural logarithm of ``|w|``; for signals the weights themselves and their logarithm are curves.
+
+    Raises:
+        NothingToDrawError: the probe filters was not run.
+    """
+    every = [(series, pairs) for series in all_series(runs) if (pairs := chosen_filters(series)[0])]
+    if not every:
+        msg = "the probe filters was not run; run again with --probe filters"
+        raise NothingToDrawError(msg)
+    dimensions = {pair.inside.ndim for _, pairs in every for pair in pairs}
+    if dimensions == {1}:
+        return _curves(every, runs, narrow=narrow)
+    if dimensions == {2}:
+        return _images(every, runs, narrow=narrow)
+    msg = f"filters of {' and '.join(map(str, sorted(dimensions)))} dimensions cannot be drawn in one figure"
+    raise NothingToDrawError(msg)
+
+
+def chosen_filters(series: Series, count: int = 3) -> tuple[list[Pair], int]:
+    """Filters of the first seed, and the output channel they are of: the one whose weights off the receptive field grew most.
+
+    The filter is that of the first input channel.
+    """
+    segments: list[tuple[str, Segment]] = [
+        (f"$t_w$ = {switch:g}", group[0]) for switch, group in series.branches.items() if switch in some(list(series.branches), count)
+    ]
+    segments += [("from scratch", segment) for segment in series.scratch[:1]]
+    found = []
+    for name, segment in segments:
+        start, end = (series.run.tensors(segment, "filters", moment) for moment in ("start", "end"))
+        if start and end:
+            found.append((name, start["filters"], end["filters"], end["inside"]))
+    if not found:
+        return [], 0
+    _, before, after, inside = found[0]
+    grown = np.square((after - before) * (1 - inside)).reshape(len(after), -1).sum(1)
+    channel = int(grown.argmax())
+    return [Pair(name=name, start=start[channel, 0], end=end[channel, 0], inside=inside) for name, start, end, inside in found], channel
+
+
+def weight_matrix(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+    """A block of the first relaxed layer's matrix before and after training, and the weights' histograms (figure 8), for the last switch.
+
+    Raises:
+        NothingToDrawError: the probe weights was not run.
+    """
+    every = []
+    for series in all_series(runs):
+        segment = list(series.branches.values())[-1][0]
+        start, end = (series.run.tensors(segment, "weights", moment) for moment in ("start", "end"))
+        if start and end:
+            every.append((series, segment, start, end))
+    if not every:
+        msg = "the probe weights was not run; run again with --probe weights"
+        raise NothingToDrawError(msg)
+    figure, axes = grid(len(every), 3, narrow=narrow, height=2.6)
+    for (series, segment, start, end), row in zip(every, axes, strict=True):
+        images = [_log(start["block"]), _log(end["block"])]
+        limits = _limits(images)
+        name = "" if len(every) == 1 else f"{series.label(runs)}, "
+        for panel, image, when in zip(row, images, ("at the switch", "after training"), strict=False):
+            shown = panel.imshow(image, **limits)
+            panel.set_title(f"{name}$t_w$ = {segment['switch_epoch']:g}, {when}", loc="left")
+            panel.set_xlabel("input")
+            panel.set_ylabel("output")
+            panel.grid(visible=False)
+        figure.colorbar(shown, ax=row[:2] if not narrow else row[1], label=LOG_WEIGHT, fraction=0.05, pad=0.02)
+        _histograms(row[2], end)
+    legend(figure, narrow=narrow)
+    return figure
+
+
+def _histograms(axes: Axes, tensors: Any) -> None:
+    centres = (tensors["edges"][1:] + tensors["edges"][:-1]) / 2
+    width = float(centres[1] - centres[0])
+    for part, colour, label in (("local", SERIES[1], "local weights"), ("off_local", SERIES[0], "off-local weights")):
+        counts = np.sum([array for name, array in tensors.items() if name.endswith(f".{part}")], axis=0, dtype=float)
+        if counts.sum():
+            axes.step(centres, counts / (counts.sum() * width), where="mid", color=colour, label=label)
+            filled = centres[counts > 0]
+            axes.update_datalim([(filled[0], 0), (filled[-1], 0)])
+    low = min((line.get_xdata()[line.get_ydata() > 1e-4].min() for line in axes.lines), default=-30.0)
+    axes.set_xlim(low - 1, max((line.get_xdata()[line.get_ydata() > 1e-4].max() for line in axes.lines), default=5.0) + 1)
+    axes.set_xlabel(f"{LOG_WEIGHT} after training")
+    axes.set_ylabel("density of all relaxed layers")
+
+
+def _curves(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedRun], *, narrow: bool) -> Figure:
+    columns = max(len(pairs) for _, pairs in every)
+    figure, axes = grid(2 * len(every), columns, narrow=narrow, height=1.5)
+    for index, (series, pairs) in enumerate(every):
+        for column, pair in enumerate(pairs):
+            place = np.arange(len(pair.inside))
+            for panel, change in ((axes[2 * index][column], lambda w: w), (axes[2 * index + 1][column], _log)):
+                seen = np.flatnonzero(pair.inside)
+                panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label="receptive field of the CNN")
+                panel.plot(place, change(pair.end), color=SERIES[0], linewidth=1.0, label="after training")
+                panel.plot(place, change(pair.start), color=INK, linewidth=0.9, linestyle="--", label="before")
+                if column == 0 or narrow:
+                    panel.set_ylabel("weight $w$" if change is not _log else LOG_WEIGHT)
+            axes[2 * index][column].set_title(pair.name if len(every) == 1 else f"{series.label(runs)}, {pair.name}", loc="left")
+            axes[2 * index + 1][column].set_xlabel("position in the input")
+        for spare in [panel for row in axes[2 * index : 2 * index + 2] for panel in row[len(pairs) :]]:
+            spare.remove()
+    legend(figure, narrow=narrow)
+    return figure
+
+
+def _images(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedRun], *, narrow: bool) -> Figure:
+    columns = max(len(pairs) for _, pairs in every)
+    figure, axes = grid(2 * len(every), columns, narrow=False, height=1.9)
+    if narrow:
+        figure.set_size_inches(3.5, figure.get_size_inches()[1] * 0.6)
+    for index, (series, pairs) in enumerate(every):
+        rows = axes[2 * index : 2 * index + 2]
+        limits = _limits([_log(image) for pair in pairs for image in (pair.start, pair.end)])
+        for column, pair in enumerate(pairs):
+            for row, image, when in zip(rows, (pair.start, pair.end), ("before", "after training"), strict=True):
+                shown = row[column].imshow(_log(image), **limits)
+                row[column].set_xticks([])
+                row[column].set_yticks([])
+                if column == 0:
+                    row[column].set_ylabel(when)
+            rows[0][column].set_title(pair.name if len(every) == 1 or column else f"{series.label(runs)}, {pair.name}", loc="left")
+        for spare in [panel for row in rows for panel in row[len(pairs) :]]:
+            spare.remove()
+        figure.colorbar(shown, ax=[panel for row in rows for panel in row[: len(pairs)]], label=LOG_WEIGHT, fraction=0.04, pad=0.02)
+    return figure
+
+
+def _log(weights: Array) -> Array:
+    """Logarithm of the absolute value; weights that are exactly zero are left blank."""
+    with np.errstate(divide="ignore"):
+        logarithms = np.log(np.abs(weights.astype(np.float64)))
+    return np.where(np.isfinite(logarithms), logarithms, np.nan)
+
+
+def _limits(images: Sequence[Array]) -> dict[str, Any]:
+    known = np.concatenate([image[np.isfinite(image)] for image in images])
+    low, high = (-1.0, 0.0) if not len(known) else np.percentile(known, [1, 99.8])
+    return {"vmin": float(low), "vmax": float(max(high, low + 1e-6)), "cmap": mpl.colormaps["viridis"], "interpolation": "nearest"}

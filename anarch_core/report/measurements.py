@@ -1,0 +1,206 @@
+"""Tables of what was measured: drift by layer, every probe before and after, its certificates, exactness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from anarch_core.report.evidence import FinishedRun, Segment, Series, by_switch
+from anarch_core.report.html import Html, folded, join, paragraph, table
+from anarch_core.results import number
+
+DRIFT = {
+    "off_local": "δ: off-local part over all relaxed weights",
+    "unshared": "unshared part over all relaxed weights",
+    "moved": "way of the shared part since the switch, over its norm there",
+}
+
+CERTIFICATE = ("value", "residual", "error_bound", "products", "converged")
+"""What a probe's details hold about an eigenvalue that was found by iteration."""
+
+
+def drift_by_layer(run: FinishedRun) -> Html:
+    """How far each layer went, by switch time; nothing where the probe delta did not run."""
+    return join(_drift(series, scalar, title) for series in run.series for scalar, title in DRIFT.items())
+
+
+def _drift(series: Series, scalar: str, title: str) -> Html:
+    groups: dict[str, Sequence[Segment]] = {f"t_w = {switch:g}": group for switch, group in series.branches.items()}
+    if series.scratch:
+        groups["scratch"] = series.scratch
+    rows: dict[str, list[str]] = {}
+    for group in groups.values():
+        layers = dict.fromkeys(layer for segment in group for layer in _delta_layers(segment))
+        for layer in layers:
+            rows.setdefault(layer, [])
+    if not rows:
+        return Html()
+    rows["all relaxed layers"] = []
+    for group in groups.values():
+        for layer, cells in rows.items():
+            ends = [
+                segment["probes"].get("delta", {}).get("end", {})
+                if layer == "all relaxed layers"
+                else _delta_layers(segment).get(layer, {})
+                for segment in group
+            ]
+            cells.append(number([end[scalar] for end in ends if end.get(scalar) is not None]))
+    if not any(cell not in ("", "0") for cells in rows.values() for cell in cells):
+        return Html()
+    return table(
+        f"{series.relaxation}: {title}", ["layer", *groups], [[layer, *cells] for layer, cells in rows.items()], strong=[len(rows) - 1]
+    )
+
+
+def _delta_layers(segment: Segment) -> Mapping[str, Mapping[str, float | None]]:
+    layers: Mapping[str, Mapping[str, float | None]] = segment["probe_details"].get("delta", {}).get("end", {}).get("layers", {})
+    return layers
+
+
+def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
+    """(probe, its scalars before and after training for every kind of segment) of a run."""
+    names = dict.fromkeys(probe for segment in run.results.segments for probe in segment["probes"])
+    for probe in names:
+        scalars = dict.fromkeys(
+            scalar
+            for segment in run.results.segments
+            for moment in segment["probes"].get(probe, {}).values()
+            for scalar in moment
+            if not scalar.endswith("_residual")
+        )
+        rows = []
+        for (name, switch), group in _groups(run.results.segments).items():
+            cells = [_before_after(group, probe, scalar) for scalar in scalars]
+            if any(cells):
+                rows.append([name, switch, *cells])
+        if rows:
+            yield probe, table(f"{probe}: at the start of the segment → at its end", ["network", "t_w", *scalars], rows)
+
+
+def _groups(segments: Iterable[Segment]) -> dict[tuple[str, str], list[Segment]]:
+    """Segments that differ in nothing but the seed."""
+    groups: dict[tuple[str, str], list[Segment]] = {}
+    order = ("trunk", "scratch", "continued", "branch")
+    for segment in sorted(segments, key=lambda one: (order.index(one["kind"]), one["relaxation"] or "", one["switch_epoch"] or 0)):
+        relaxation = segment["relaxation"] or ""
+        name = {"trunk": "CNN", "continued": "CNN continued", "scratch": f"{relaxation} from scratch"}.get(segment["kind"], relaxation)
+        switch = "" if segment["switch_epoch"] is None else f"{segment['switch_epoch']:g}"
+        groups.setdefault((name, switch), []).append(segment)
+    return groups
+
+
+def _before_after(group: Sequence[Segment], probe: str, scalar: str) -> str:
+    found = []
+    for moment in ("start", "end"):
+        values = (segment["probes"].get(probe, {}).get(moment, {}).get(scalar) for segment in group)
+        found.append(number([value for value in values if value is not None]))
+    return " → ".join(text or "–" for text in found) if any(found) else ""
+
+
+def certificates(run: FinishedRun) -> Html:
+    """Residual, error bound and effort of every eigenvalue; nothing where there is none."""
+    rows, worst, failed = [], 0.0, 0
+    for (name, switch), group in _groups(run.results.segments).items():
+        for segment in group:
+            for moment in ("start", "end"):
+                for probe, details in segment["probe_details"].items():
+                    for label, found in _certified(details.get(moment, {})):
+                        value, residual, bound, products, converged = (found[key] for key in CERTIFICATE)
+                        worst = max(worst, residual / abs(value)) if value else worst
+                        failed += not converged
+                        rows.append(
+                            [
+                                name,
+                                switch,
+                                str(segment["seed"]),
+                                moment,
+                                f"{probe} {label}",
+                                f"{value:.6g}",
+                                f"{residual:.1e}",
+                                f"{bound:.1e}",
+                                str(products),
+                                "yes" if converged else "NO",
+                            ]
+                        )
+    if not rows:
+        return Html()
+    verdict = f"All {len(rows)} eigenvalues converged" if not failed else f"{failed} of {len(rows)} eigenvalues did not converge"
+    text = (
+        f"{verdict}; the largest residual is {100 * worst:.2g} % of its eigenvalue. An eigenvalue lies within the residual of the value; the "
+        "error bound is the sharper one of Kato and Temple."
+    )
+    headings = ["network", "t_w", "seed", "moment", "eigenvalue", "value", "residual", "error bound", "products", "converged"]
+    return join([paragraph(text), folded("Certificates of all eigenvalues", table("Certificates", headings, rows, texts=5))])
+
+
+def _certified(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, value in details.items():
+        name = f"{prefix} {key}".strip()
+        if isinstance(value, Mapping):
+            if value.keys() >= set(CERTIFICATE):
+                yield name, value
+            else:
+                yield from _certified(value, name)
+        elif isinstance(value, list):
+            yield from _certified({str(index + 1): item for index, item in enumerate(value) if isinstance(item, Mapping)}, name)
+
+
+def exactness(run: FinishedRun) -> Html:
+    """How exactly each branch began as the network it left."""
+    rows = []
+    inexact = 0
+    for series in run.series:
+        for switch, group in by_switch(run.segments("branch", series.relaxation)).items():
+            for segment in group:
+                report = segment["exactness"]
+                if report is None:
+                    continue
+                worst = max(report["layers"], key=lambda layer: float(report["layers"][layer]), default="")
+                inexact += not report["exact"]
+                rows.append(
+                    [
+                        series.relaxation,
+                        f"{switch:g}",
+                        str(segment["seed"]),
+                        worst,
+                        f"{report['error']:.1e}",
+                        f"{report['tolerance']:.1e}",
+                        report["dtype"],
+                        "yes" if report["exact"] else "NO",
+                    ]
+                )
+    if not rows:
+        return Html()
+    largest = max(float(row[4]) for row in rows)
+    verdict = (
+        f"All {len(rows)} embeddings are exact up to rounding" if not inexact else f"{inexact} of {len(rows)} embeddings are NOT exact"
+    )
+    text = f"{verdict}: the outputs of branch and parent differ by at most {largest:.1e} of the largest output at the moment of the switch."
+    headings = ["relaxation", "t_w", "seed", "worst layer", "error", "tolerance", "arithmetic", "exact"]
+    return join([paragraph(text), folded("Every embedding", table("Exactness at the switch", headings, rows, texts=4))])
+
+
+def problems(run: FinishedRun) -> list[str]:
+    """What went wrong, and probes that did not measure."""
+    results = run.results
+    said = []
+    if results.status not in ("finished", "failed"):
+        said.append(f"The run is {results.status}, not finished: figures and tables show the {len(results.segments)} segments done so far.")
+    said += [f"{segment['title']} failed: {segment['error']}" for segment in results.failed.values()]
+    said += [f"{segment['title']} was skipped: {segment['error']}" for segment in results.skipped.values()]
+    diverged = [segment for segment in results.segments if segment["diverged_epoch"] is not None]
+    said += [f"{_name(segment)} diverged in epoch {segment['diverged_epoch']:g} and is left out of every mean." for segment in diverged]
+    notes: dict[str, list[str]] = {}
+    for segment in results.segments:
+        for probe, moments in segment["probe_notes"].items():
+            for moment, note in moments.items():
+                if not note.startswith("skipped"):
+                    notes.setdefault(f"probe {probe} {note}", []).append(f"{_name(segment)} ({moment})")
+    said += [f"{note}: {', '.join(where[:4])}{f' and {len(where) - 4} more' if len(where) > 4 else ''}" for note, where in notes.items()]
+    return said
+
+
+def _name(segment: Segment) -> str:
+    at = "" if segment["switch_epoch"] is None else f" at {segment['switch_epoch']:g}ep"
+    kind = "" if segment["kind"] == "branch" else segment["kind"]
+    return f"{kind} {segment['relaxation'] or ''}".strip() + f"{at}, seed {segment['seed']}"

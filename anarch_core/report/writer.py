@@ -1,0 +1,79 @@
+"""Write figures and page of finished runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from anarch_core.errors import AnarchError
+from anarch_core.report.catalogue import FIGURES, FigureKind
+from anarch_core.report.evidence import FinishedRun
+from anarch_core.report.inline_svg import inline
+from anarch_core.report.page import Drawn, page
+from anarch_core.store import write_text
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        path: the page.
+        folder: where the figures lie.
+        figures: names of those that were drawn, as ``<name>.png`` and ``<name>.svg``.
+        missing: by title, why a figure was not drawn.
+    """
+
+    path: Path
+    folder: Path
+    figures: Sequence[str]
+    missing: Mapping[str, str]
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
+    """Draw the figures and write the page.
+
+    A figure that cannot be drawn is left out, and the page says why.
+
+    Args:
+        runs: run directories, finished or not.
+        out: the page; by default ``report.html`` in the run directory, or in the working directory where there are several runs.
+
+    Returns:
+        what was written: the figures of one run to ``figures`` in its directory, those of several beside the page.
+
+    Raises:
+        RunError: a directory holds no run, or nothing of it is finished.
+    """
+    read = [FinishedRun.read(path, label) for path, label in zip(runs, _labels(runs), strict=True)]
+    page_path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    folder = runs[0] / "figures" if len(runs) == 1 else page_path.with_name(f"{page_path.stem}-figures")
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: list[Drawn] = []
+    missing: dict[str, str] = {}
+    for kind in FIGURES:
+        try:
+            drawn.append(_drawn(kind, read, folder))
+        except Exception as error:  # a report without one figure is better than none
+            missing[kind.title] = str(error) if isinstance(error, AnarchError) else f"drawing it failed: {type(error).__name__}: {error}"
+    write_text(page_path, page(read, drawn, missing, folder))
+    return Report(path=page_path, folder=folder, figures=[figure.name for figure in drawn], missing=missing)
+
+
+def _drawn(kind: FigureKind, runs: Sequence[FinishedRun], folder: Path) -> Drawn:
+    from anarch_core.report.figures.style import svg, write
+
+    wide = write(kind.draw(runs), folder / kind.name)
+    narrow = svg(kind.draw(runs, narrow=True))
+    drawings = [inline(text, f"{kind.name}-{width}", kind.title, width) for text, width in ((wide, "wide"), (narrow, "narrow"))]
+    return Drawn(name=kind.name, title=kind.title, caption=kind.caption(runs), drawings=drawings)
+
+
+def _labels(runs: Sequence[Path]) -> list[str]:
+    """The directories' names, with a number where two have the same."""
+    names = [path.resolve().name for path in runs]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else f"{name} ({index + 1})" for index, name in enumerate(names)]
