@@ -1,0 +1,56 @@
+"""Trained convolutions with a dense residual beside them."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from anarch_core.geometry import ConvGeometry, Convolution
+from anarch_core.lattice_relaxation import CONVOLUTIONS
+from anarch_core.layers import RelaxedLayer
+from anarch_core.relaxation import AbstractRelaxation, Cost, Site, TensorRole
+from anarch_plugins.efcn.relaxation import FullyConnectedRelaxation
+from anarch_residual.layer import ResidualLayer
+
+DENSE = FullyConnectedRelaxation(None)
+
+
+class ResidualRelaxation(AbstractRelaxation):
+    """conv -> residual: A is the convolution, B is zero. B's gradient is the eFCN's, so this is no saddle."""
+
+    def refusal(self, site: Site) -> str | None:
+        if type(site.module) in CONVOLUTIONS:
+            return None
+        return f"it is a {type(site.module).__name__}, and residual is made from a convolution; project it first"
+
+    def cost(self, site: Site) -> Cost:
+        dense = DENSE.cost(site)
+        own = sum(parameter.numel() for parameter in site.module.parameters())
+        weight = cast(Convolution, site.module).weight
+        products = weight.numel() * _geometry(site).positions
+        return Cost(parameters=dense.parameters + own, flops=dense.flops + 2 * products, itemsize=dense.itemsize)
+
+    @torch.no_grad()
+    def lift(self, site: Site) -> RelaxedLayer:
+        conv = cast(Convolution, site.module)
+        layer = ResidualLayer(_geometry(site), conv.weight)
+        for name, parameter in conv.named_parameters():
+            layer.shared.get_parameter(name).copy_(parameter).requires_grad_(parameter.requires_grad)
+            layer.residual.get_parameter(name).requires_grad_(parameter.requires_grad)
+        return layer.train(conv.training)
+
+    def transport(
+        self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole
+    ) -> dict[str, torch.Tensor] | None:
+        # A gets the gradients that the convolution got, and B those that an eFCN in its place would have got. A velocity is A's alone.
+        residual = cast(ResidualLayer, layer).residual
+        if role == "velocity":
+            dense = {name: torch.zeros_like(residual.get_parameter(name), requires_grad=False)}
+        else:
+            dense = DENSE.transport(site, residual, name, tensor, role) or {}
+        return {f"shared.{name}": tensor.clone(), **{f"residual.{heir}": state for heir, state in dense.items()}}
+
+
+def _geometry(site: Site) -> ConvGeometry:
+    return ConvGeometry.of(cast(Convolution, site.module), site.input_shape[1:])
