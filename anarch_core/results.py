@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,14 @@ from anarch_core.errors import RunError
 from anarch_core.store import RunStore, read_json, write_json
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
+    from rich.text import Text
 
 SCHEMA = "1.0"
+
+GAP = 2
+"""Blanks between two columns of the summary."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,9 +72,9 @@ class Results:
         segments = [dict(segment) for segment in self.segments]
         write_json(RunStore(self.path).results_file, {"schema": SCHEMA, "anarch": __version__, **record, "segments": segments})
 
-    def table(self) -> Table:
+    def table(self) -> SummaryTable:
         """The summary, for ``rich.print``."""
-        return _table(summary(self.segments, self.headlines))
+        return SummaryTable(summary(self.segments, self.headlines))
 
 
 @attrs.frozen(kw_only=True)
@@ -195,16 +200,43 @@ def summary(segments: Iterable[Mapping[str, Any]], headlines: Mapping[str, Seque
     return Summary(caption=f"{caption}.", headings=headings, lines=texts, best=[index for index, line in enumerate(lines) if line.best])
 
 
-def _table(content: Summary) -> Table:
-    from rich import box
-    from rich.table import Table
+@attrs.frozen
+class SummaryTable:
+    """The summary for ``rich``: one table where it fits, else several that share the columns ``network`` and ``t_w``."""
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=content.caption, caption_justify="left")
-    for heading in content.headings:
-        table.add_column(heading, justify="left" if heading in ("network", "") else "right", no_wrap=True)
-    for index, cells in enumerate(content.lines):
-        table.add_row(*cells, style="bold" if index in content.best else None)
-    return table
+    content: Summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | Text]:
+        """Lay the columns out in the width there is."""
+        from rich.text import Text
+
+        for columns in self.split(options.max_width):
+            yield self.part(columns)
+        yield Text(self.content.caption, style="dim italic")
+
+    def split(self, width: int) -> list[list[int]]:
+        """Indices of the columns of each table."""
+        content = self.content
+        widths = [max(len(cells[index]) for cells in (content.headings, *content.lines)) + GAP for index in range(len(content.headings))]
+        tables: list[list[int]] = [[0, 1]]
+        for index in range(2, len(widths)):
+            if len(tables[-1]) > 2 and sum(widths[shown] for shown in (*tables[-1], index)) > width:
+                tables.append([0, 1])
+            tables[-1].append(index)
+        return tables
+
+    def part(self, columns: Sequence[int]) -> Table:
+        """The table of some columns."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+        for index in columns:
+            heading = self.content.headings[index]
+            table.add_column(heading, justify="left" if heading in ("network", "") else "right", no_wrap=True)
+        for index, cells in enumerate(self.content.lines):
+            table.add_row(*(cells[column] for column in columns), style="bold" if index in self.content.best else None)
+        return table
 
 
 def _heading(column: tuple[str, str], columns: Sequence[tuple[str, str]]) -> str:

@@ -89,6 +89,18 @@ def test_table_fits_eighty_columns_and_is_aligned(tmp_path):
     assert [line.count("*") for line in body] == [0, 0, 0, 1]
 
 
+def test_columns_that_do_not_fit_go_into_further_tables(tmp_path):
+    seeds = tuple({**segment, "seed": seed} for seed in (0, 1) for segment in SEGMENTS)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    several = Results(path=tmp_path, data="d", model="m", status="finished", segments=seeds, headlines={"delta": ["off_local"] * 6})
+    console.print(several.table())
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert text.count("scratch efcn") == 3
+    assert text.count("0.0468 ± 0.0000") == 6
+
+
 def test_results_of_another_schema_are_refused(tmp_path):
     results(tmp_path).write()
     file = tmp_path / "results.json"
