@@ -1,4 +1,4 @@
-"""What is printed when a run has ended."""
+"""What is printed and written when a run has ended."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import click
 from anarch_core.store import RunStore
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from anarch_core.results import Results
 
 
 def show(results: Results) -> None:
-    """Print the table, what went wrong, and where the results are; leave with 1 if a segment failed."""
+    """Print the table, what went wrong, and where the results are; write the report; leave with 1 if a segment failed."""
     import sys
 
     from rich.console import Console
@@ -25,5 +27,18 @@ def show(results: Results) -> None:
         for segment in segments.values():
             console.print(f"{segment['title']} {what}: {segment['error']}", markup=False, soft_wrap=True)
     console.print(f"results: {RunStore(results.path).results_file}", markup=False, soft_wrap=True)
+    _report(console, results)
     if results.failed:
         click.get_current_context().exit(1)
+
+
+def _report(console: Console, results: Results) -> None:
+    from anarch_core.report.writer import write_report
+
+    if not results.segments:
+        return
+    try:
+        text = f"report:  {write_report([results.path]).path}"
+    except Exception as error:  # whatever is wrong with the report, the run is done and its results are safe
+        text = f"no report was written: {type(error).__name__}: {error}; try 'anarch report {results.path}'"
+    console.print(text, markup=False, soft_wrap=True)

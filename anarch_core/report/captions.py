@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from anarch_core.report.evidence import FinishedRun, Series, probed, score
-from anarch_core.report.findings import percent
+from anarch_core.report.findings import percent, together
 
 PAPER = "d'Ascoli et al. 2019"
 
@@ -33,10 +34,10 @@ def performance(runs: Sequence[FinishedRun]) -> str:
     return _said(
         f"Final test accuracy against switch time (as {PAPER}, Fig. 3), with the CNN at the end of its training, the relaxed network from "
         "scratch, and the CNN continued from the same moment with the branch's settings.",
-        *(f"Further: {panels[probe]}, at the switch and after training." for probe, _ in measured),
+        f"Then the {' and the '.join(panels[probe] for probe, _ in measured)}, at the switch and after training." if measured else "",
         _seeds(runs, "bars and bands are one standard deviation over {n} seeds"),
         *_sharper(runs, measured),
-        f"There is no panel for the {' and '.join(panels[probe] for probe in missing)}: the probe{'s' * (len(missing) > 1)} "
+        f"There is no panel for the {' and the '.join(panels[probe] for probe in missing)}: the probe{'s' * (len(missing) > 1)} "
         f"{' and '.join(missing)} did not run."
         if missing
         else "",
@@ -52,7 +53,7 @@ def deviation(runs: Sequence[FinishedRun]) -> str:
                 spread.mean for group in series.branches.values() if (spread := probed(group, "delta", "end", "off_local")) is not None
             ]
             if len(deltas) > 1 and max(deltas) > 0:
-                falls = all(later <= earlier for earlier, later in zip(deltas, deltas[1:], strict=False))
+                falls = all(later <= earlier for earlier, later in itertools.pairwise(deltas))
                 how = "falls at every step" if falls else "does not fall at every step"
                 seen.append(f"{series.label(runs)}: δ {how} with later switches, from {deltas[0]:.3g} to {deltas[-1]:.3g}.")
     return _said(
@@ -107,8 +108,8 @@ def parts(runs: Sequence[FinishedRun]) -> str:
 def weight_matrix(runs: Sequence[FinishedRun]) -> str:
     """Figure 8."""
     return _said(
-        f"Corner of the first relaxed layer's weight matrix for the last switch, just after it and after training (as {PAPER}, Fig. 8), and "
-        "histograms of all relaxed layers' weights after training. First seed.",
+        f"Corner of the first relaxed layer's weight matrix for the last switch, just after it and after training (as {PAPER}, Fig. 8), "
+        "and histograms of all relaxed layers' weights after training. First seed.",
         "Outputs and inputs are positions in flattened maps; weights that are exactly zero are blank.",
     )
 
@@ -139,7 +140,8 @@ def paths(runs: Sequence[FinishedRun]) -> str:
                 spread.mean for group in series.branches.values() if (spread := probed(group, "interpolation", "end", "linear_barrier"))
             ]
             if barrier:
-                seen.append(f"{series.label(runs)}: the highest barrier on a straight path is {max(barrier):.2g} nats.")
+                height = f"has a barrier of up to {max(barrier):.2g} nats" if max(barrier) > 1e-6 else "has no barrier at any switch time"
+                seen.append(f"{series.label(runs)}: the straight path {height}.")
     return _said(
         f"Training loss and test accuracy on the way from {begin} (α = 0) to the trained relaxed network (α = 1) (as {PAPER}, Fig. 12).",
         "For curved paths α is the length travelled.",
@@ -180,4 +182,4 @@ def _seeds(runs: Sequence[FinishedRun], text: str) -> str:
 
 
 def _said(*sentences: str) -> str:
-    return " ".join(sentence for sentence in sentences if sentence)
+    return together(" ".join(sentence for sentence in sentences if sentence))

@@ -38,13 +38,8 @@ class FigureKind:
         Raises:
             NothingToDrawError: the runs do not have what it shows.
         """
-        import matplotlib as mpl
-
-        from anarch_core.report.figures.style import RC
-
         module, _, function = self.target.partition(":")
-        with mpl.rc_context(RC):
-            figure: Figure = getattr(importlib.import_module(f"anarch_core.report.figures.{module}"), function)(runs, narrow=narrow)
+        figure: Figure = getattr(importlib.import_module(f"anarch_core.report.figures.{module}"), function)(runs, narrow=narrow)
         return figure
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from anarch_core.report.evidence import FinishedRun, Segment, Series, Spread, probed, score
 
+_QUANTITY = re.compile(r"t_w = [\d.]+|[+\u2212]?[\d.]+( ± [\d.]+)? %|[+\u2212]?[\d.]+ ± [\d.]+")
+
 
 def findings(run: FinishedRun) -> list[str]:
     """What one run shows, a paragraph per relaxation and one on how far to trust it."""
-    paragraphs = [" ".join(_of_series(series)) for series in run.series]
+    paragraphs = [together(" ".join(_of_series(series))) for series in run.series]
     seeds = {segment["seed"] for segment in run.results.segments}
     doubts = []
     if run.series:
@@ -52,8 +55,8 @@ def _of_series(series: Series) -> list[str]:
         gain = Spread.of(compared[switch])
         if gain is not None:
             wins = sum(value > 0 for value in compared[switch])
-            over = f" ± {gain.deviation:.1f} (paired, {gain.count} seeds, ahead in {wins})" if gain.count > 1 else ""
-            said[-1] += f"at t_w = {switch:g} the difference is {gain.mean:+.1f}{over} points."
+            over = f" ± {gain.deviation:.1f} points (paired over {gain.count} seeds, ahead in {wins})" if gain.count > 1 else " points"
+            said[-1] += f"at t_w = {switch:g} the difference is {gain.mean:+.1f}{over}."
     scratch = score(series.scratch, "final", "test_accuracy")
     if scratch is not None:
         above = [switch for switch, spread in reached.items() if spread.mean > scratch.mean]
@@ -83,6 +86,11 @@ def _gains(branches: Sequence[Segment], controls: Sequence[Segment]) -> list[flo
 def percent(spread: Spread) -> str:
     """``"88.8 %"`` or ``"88.8 ± 0.3 %"``."""
     return f"{spread.mean:.1f} %" if spread.count == 1 else f"{spread.mean:.1f} ± {spread.deviation:.1f} %"
+
+
+def together(text: str) -> str:
+    """The text with a proper minus sign, and without line breaks inside of quantities."""
+    return _QUANTITY.sub(lambda found: found[0].replace(" ", "\u00a0"), re.sub(r"(?<![\w.])-(?=\d)", "\u2212", text))
 
 
 def _count(some: int, all_: int) -> str:

@@ -56,8 +56,11 @@ def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], 
 
     head = (element("th", heading, scope="col", class_=None if index < texts else "number") for index, heading in enumerate(headings))
     body = (element("tr", *cells(row), class_="strong" if index in marked else None) for index, row in enumerate(rows))
-    inner = element("table", element("caption", caption), element("thead", element("tr", *head)), element("tbody", *body))
-    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    content = element("table", element("thead", element("tr", *head)), element("tbody", *body), aria_label=caption)
+    # The caption stands outside, so that it does not scroll away.
+    return join(
+        [element("p", caption, class_="caption"), element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)]
+    )
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Html:

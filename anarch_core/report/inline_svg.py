@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from anarch_core.report.html import Html
 
+SCALE = 0.105
+"""Width on the page in rem per point of the drawing, at most: letters of 8 points become about as large as the captions."""
+
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 _ROOT = re.compile(r"<svg\b[^>]*?viewBox=\"([^\"]+)\"[^>]*>", re.DOTALL)
 
@@ -33,7 +36,9 @@ def inline(drawing: str, name: str, title: str, class_: str) -> Html:
     body = body.replace("xlink:href=", "href=")
     body = _COLOUR.sub(lambda found: f"var(--c{found[0][1:]}, {found[0]})", body)
     label = html.escape(title)
-    return Html(f'<svg class="{class_}" role="img" aria-label="{label}" viewBox="{start[1]}"><title>{label}</title>{body}')
+    width = float(start[1].split()[2]) * SCALE
+    attributes = f'class="{class_}" role="img" aria-label="{label}" viewBox="{start[1]}" style="max-width:{width:.1f}rem"'
+    return Html(f"<svg {attributes}><title>{label}</title>{body}")
 
 
 def dark_colours(page: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ def _drift(series: Series, scalar: str, title: str) -> Html:
                 else _delta_layers(segment).get(layer, {})
                 for segment in group
             ]
-            cells.append(number([end[scalar] for end in ends if end.get(scalar) is not None]))
+            cells.append(number([value for end in ends if (value := end.get(scalar)) is not None]))
     if not any(cell not in ("", "0") for cells in rows.values() for cell in cells):
         return Html()
     return table(
@@ -126,8 +126,8 @@ def certificates(run: FinishedRun) -> Html:
         return Html()
     verdict = f"All {len(rows)} eigenvalues converged" if not failed else f"{failed} of {len(rows)} eigenvalues did not converge"
     text = (
-        f"{verdict}; the largest residual is {100 * worst:.2g} % of its eigenvalue. An eigenvalue lies within the residual of the value; the "
-        "error bound is the sharper one of Kato and Temple."
+        f"{verdict}; the largest residual is {100 * worst:.2g} % of its eigenvalue. An eigenvalue lies within the residual of the value; "
+        "the error bound is the sharper one of Kato and Temple."
     )
     headings = ["network", "t_w", "seed", "moment", "eigenvalue", "value", "residual", "error bound", "products", "converged"]
     return join([paragraph(text), folded("Certificates of all eigenvalues", table("Certificates", headings, rows, texts=5))])

@@ -2,31 +2,32 @@
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--quiet:#59636e;--line:#d5dae0;--shade:#f4f6f8;--accent:#0b5cad}
-@media (prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e4e7eb;--quiet:#9aa4af;--line:#363c44;--shade:#1d2126;--accent:#7db7f5;DARK}}
+@media (prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e4e7eb;--quiet:#9aa4af;--line:#363c44;--shade:#1d2126;--accent:#7db7f5;
+DARK}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
+body{margin:0;background:var(--paper);color:var(--ink);
+font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
 main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.75rem;line-height:1.25;margin:.5rem 0}
 h2{font-size:1.3rem;margin:2.8rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
 h3{font-size:1.05rem;margin:1.8rem 0 .4rem}
 p,li,dd{max-width:46rem;overflow-wrap:anywhere}
-.quiet,figcaption,caption{color:var(--quiet);font-size:.9rem}
+.quiet,figcaption,.caption{color:var(--quiet);font-size:.9rem}
 nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1rem;padding:0;margin:.8rem 0;list-style:none}
 a{color:var(--accent)}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.2rem;margin:.8rem 0}
 dt{color:var(--quiet)}
 dd{margin:0}
-.scroll{overflow-x:auto;margin:1rem 0}
+.scroll{overflow-x:auto;margin:.3rem 0 1rem}
 .scroll:focus-visible{outline:2px solid var(--accent)}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;padding-bottom:.4rem;caption-side:top}
+.caption{margin:1.2rem 0 0}
 th,td{padding:.25rem .75rem .25rem 0;text-align:left;white-space:nowrap;border-bottom:1px solid var(--line);font-weight:400}
 thead th{color:var(--quiet);border-bottom-width:2px}
 .number{text-align:right;padding:.25rem 0 .25rem .75rem}
 .strong td,.strong th{font-weight:700}
 figure{margin:1.6rem 0 2.4rem}
 figure svg{display:block;width:100%;height:auto}
-figure svg.wide{max-width:54rem}
 svg.narrow{display:none}
 figcaption{max-width:46rem;margin-top:.5rem}
 figcaption b{color:var(--ink)}

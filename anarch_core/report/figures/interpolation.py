@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Segment, Series, Spread, all_series, some
-from anarch_core.report.figures.style import CONTROL, TEST_ACCURACY, TRAINING_LOSS, grid, legend, points
+from anarch_core.report.figures.style import CONTROL, TEST_ACCURACY, TRAINING_LOSS, grid, legend, points, styled
 
 METHODS = {
     "linear": ("#d55e00", "o-", "linear"),
@@ -23,16 +23,20 @@ COLUMNS = {1: TRAINING_LOSS, 4: TEST_ACCURACY}
 """Columns of a profile that are drawn: it holds position, training loss and accuracy, test loss and accuracy."""
 
 
+@styled
 def paths(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-    """Training loss and test accuracy along paths to the trained relaxed network, for up to four switch times (figure 12).
+    """Training loss and test accuracy along paths to the trained relaxed network (figure 12).
+
+    For four switch times, or two of every relaxation.
 
     Raises:
         NothingToDrawError: the probe interpolation was not run.
     """
+    every = all_series(runs)
     rows = [
         (series, switch, profiles)
-        for series in all_series(runs)
-        for switch in some(list(series.branches), 4)
+        for series in every
+        for switch in some(list(series.branches), 4 if len(every) == 1 else 2)
         if (profiles := _profiles(series, series.branches[switch]))
     ]
     if not rows:
@@ -50,7 +54,7 @@ def paths(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
             panel.set_ylabel(label)
             panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
             panel.set_xlabel(r"position on the path $\alpha$")
-    legend(figure, narrow=narrow)
+    legend(figure)
     return figure
 
 

@@ -1,11 +1,12 @@
-"""How figures look: sizes, colours that colour-blind readers tell apart, axes in the field's symbols, and files with the same bytes each time."""
+"""How figures look: sizes, colours that colour-blind readers tell apart, axes in the field's symbols, files of reproducible bytes."""
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ SWITCH_TIME = "switch time $t_w$ (epochs)"
 TEST_ACCURACY = "test accuracy (%)"
 TRAINING_LOSS = "training loss (nats)"
 
-RC: dict[str, Any] = {
+RC: Any = {
     "font.family": "DejaVu Sans",
     "mathtext.fontset": "dejavusans",
     "font.size": 8,
@@ -50,9 +51,25 @@ RC: dict[str, Any] = {
     "errorbar.capsize": 2,
     "svg.fonttype": "path",
     "svg.hashsalt": "anarch",
+    "figure.constrained_layout.w_pad": 0.06,
+    "figure.constrained_layout.wspace": 0.03,
     "figure.dpi": 100,
     "savefig.dpi": 200,
 }
+
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Make a function that draws a figure draw it in this style, whatever the caller's settings of matplotlib."""
+
+    @functools.wraps(draw)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return call
 
 
 def grid(rows: int, columns: int, *, narrow: bool, height: float = 2.3) -> tuple[Figure, list[list[Axes]]]:
@@ -72,29 +89,40 @@ def grid(rows: int, columns: int, *, narrow: bool, height: float = 2.3) -> tuple
     return figure, [flat[row * columns : (row + 1) * columns] for row in range(rows)]
 
 
-def each_run(
-    runs: Sequence[FinishedRun], draw: Sequence[Callable[[Axes, FinishedRun], None]], *, narrow: bool, height: float = 2.3
-) -> Figure:
+def each_run(runs: Sequence[FinishedRun], draw: Sequence[Callable[[Axes, FinishedRun], None]], *, narrow: bool) -> Figure:
     """A figure with a row of panels per run, and one legend."""
-    figure, axes = grid(len(runs), len(draw), narrow=narrow, height=height)
+    figure, axes = grid(len(runs), len(draw), narrow=narrow)
     for run, row in zip(runs, axes, strict=True):
         for panel, function in zip(row, draw, strict=True):
             function(panel, run)
             if len(runs) > 1:
                 panel.set_title(run.label, loc="left")
-    legend(figure, narrow=narrow)
+    legend(figure)
     return figure
 
 
-def legend(figure: Figure, *, narrow: bool) -> None:
-    """One legend above all panels, every label once."""
+def legend(figure: Figure) -> None:
+    """One legend above all panels, every label once, in as many columns as fit."""
     found: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    if found:
-        columns = 2 if narrow else min(5, len(found))
-        figure.legend(list(found.values()), list(found), loc="outside upper left", ncols=columns, handlelength=1.8, columnspacing=1.2)
+    if not found:
+        return
+    labels = list(found)
+    width = figure.get_size_inches()[0] - 0.2
+    columns = next(n for n in range(len(labels), 0, -1) if n == 1 or _legend_width(labels, n) <= width)
+    figure.legend(list(found.values()), labels, loc="outside upper left", ncols=columns, handlelength=1.8, columnspacing=1.2)
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> float:
+    """Inches, a little more than it will be; labels go down the columns."""
+    rows = -(-len(labels) // columns)
+    longest = [
+        max(len(label.replace("\\", "").replace("$", "")) for label in labels[start : start + rows])
+        for start in range(0, len(labels), rows)
+    ]
+    return sum(0.43 + 0.068 * length for length in longest)
 
 
 def series_colours(run: FinishedRun) -> Mapping[str, str]:
@@ -124,7 +152,7 @@ def time_bar(figure: Figure, axes: Sequence[Axes], colours: Mapping[float, Any],
     shown = range(0, len(times), -(-len(times) // 12))
     bar.set_ticks([index + 0.5 for index in shown], labels=[f"{times[index]:g}" for index in shown])
     bar.ax.tick_params(which="both", length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label(label)
 
 

@@ -19,6 +19,7 @@ from anarch_core.report.figures.style import (
     log_axis,
     points,
     series_colours,
+    styled,
     time_axis,
 )
 
@@ -31,6 +32,7 @@ SHARPNESS = {
 Panel = Callable[[Axes, FinishedRun], None]
 
 
+@styled
 def performance(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
     """Final accuracy, gradient norm and largest eigenvalue against switch time (figure 3); panels of probes that did not run are left out.
 
@@ -50,6 +52,7 @@ def sharpness_measured(runs: Sequence[FinishedRun]) -> list[tuple[str, str]]:
     return [key for key in SHARPNESS if probed(branches, key[0], "end", key[1]) is not None]
 
 
+@styled
 def deviation(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
     """Deviation from the constrained subspace against switch time, initial loss and final accuracy (figure 4).
 
@@ -61,8 +64,11 @@ def deviation(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
     return each_run(runs, [_deviation, *beside], narrow=narrow)
 
 
+@styled
 def parts(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-    """Test accuracy of the local and of the off-local weights alone against switch time (figure 7); a panel per relaxation with off-local weights.
+    """Test accuracy of the local and of the off-local weights alone against switch time (figure 7).
+
+    There is a panel for every relaxation with off-local weights.
 
     Raises:
         NothingToDrawError: the probe ablation was not run, or every relaxation keeps its weights local.
@@ -155,8 +161,9 @@ def _against(moment: str, name: str, label: str) -> Panel:
             for group, style in groups:
                 delta, other = probed(group, "delta", "end", "off_local"), score(group, moment, name)
                 if delta is not None and other is not None and delta.mean > 0:
-                    bars = {"xerr": other.deviation or None, "yerr": delta.deviation or None}
-                    axes.errorbar(other.mean, delta.mean, **bars, color=colours[series.relaxation], mew=1.3, **style)
+                    if other.deviation or delta.deviation:
+                        style |= {"xerr": other.deviation, "yerr": delta.deviation}
+                    axes.errorbar(other.mean, delta.mean, color=colours[series.relaxation], mew=1.3, **style)
                     shown.append(delta.mean)
         log_axis(axes, shown)
         axes.set_xlabel(label)
@@ -170,7 +177,7 @@ def _parts(relaxation: str) -> Panel:
         "accuracy_full": (INK, "o-", "whole network"),
         "accuracy_local": ("#0072b2", "s-", "local weights only"),
         "accuracy_off_local": ("#d55e00", "x-", "off-local weights only"),
-        "accuracy_random": (CONTROL, "^:", "as many weights as local ones, at random"),
+        "accuracy_random": (CONTROL, "^:", "random masks, same size"),
     }
 
     def draw(axes: Axes, run: FinishedRun) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,12 +19,14 @@ from anarch_core.report.figures.style import (
     legend,
     level,
     log_axis,
+    styled,
     time_axis,
     time_bar,
     time_colours,
 )
 
 
+@styled
 def training_curves(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
     """Training loss and test accuracy against training time, coloured by switch time (figure 2); a row per relaxation.
 
@@ -47,10 +50,11 @@ def training_curves(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Fig
             row[0], [spread.mean for group in (*series.branches.values(), series.run.trunk) for _, spread in history(group, "train_loss")]
         )
         time_bar(figure, row, colours, SWITCH_TIME)
-    legend(figure, narrow=narrow)
+    legend(figure)
     return figure
 
 
+@styled
 def accuracy_histories(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
     """Above every switch time the test accuracies that its branch went through, over the CNN's curve (figure 9); a panel per relaxation.
 
@@ -77,21 +81,21 @@ def accuracy_histories(runs: Sequence[FinishedRun], *, narrow: bool = False) -> 
         if len(every) > 1:
             panel.set_title(series.label(runs), loc="left")
     time_bar(figure, panels[: len(every)], colours, "epochs after the switch")
-    legend(figure, narrow=narrow)
+    legend(figure)
     return figure
 
 
-def _curve(axes: Axes, segments: Sequence[Segment], name: str, **style: object) -> None:
+def _curve(axes: Axes, segments: Sequence[Segment], name: str, **style: Any) -> None:
     """Mean over seeds, in a band of the standard deviation."""
     curve = list(history(segments, name))
     if not curve:
         return
     epochs, means = [epoch for epoch, _ in curve], [spread.mean for _, spread in curve]
-    axes.plot(epochs, means, **style)  # type: ignore[arg-type]
+    axes.plot(epochs, means, **style)
     if any(spread.deviation for _, spread in curve):
         low = [max(spread.mean - spread.deviation, spread.mean / 10) for _, spread in curve]
         high = [spread.mean + spread.deviation for _, spread in curve]
-        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)  # type: ignore[arg-type]
+        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 
 def _epochs(series: Series, *, branches: bool = True) -> list[float]:

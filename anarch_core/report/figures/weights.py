@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Segment, Series, all_series, some
-from anarch_core.report.figures.style import CONTROL, INK, SERIES, grid, legend
+from anarch_core.report.figures.style import CONTROL, INK, SERIES, grid, legend, styled
 
 Array = np.ndarray[Any, Any]
 
@@ -36,6 +36,7 @@ class Pair:
     inside: Array
 
 
+@styled
 def filters(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
     """One filter of the first relaxed layer before and after training, for some switch times and from scratch (figures 5 and 6).
 
@@ -79,6 +80,7 @@ def chosen_filters(series: Series, count: int = 3) -> tuple[list[Pair], int]:
     return [Pair(name=name, start=start[channel, 0], end=end[channel, 0], inside=inside) for name, start, end, inside in found], channel
 
 
+@styled
 def weight_matrix(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
     """A block of the first relaxed layer's matrix before and after training, and the weights' histograms (figure 8), for the last switch.
 
@@ -100,28 +102,29 @@ def weight_matrix(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figur
         limits = _limits(images)
         name = "" if len(every) == 1 else f"{series.label(runs)}, "
         for panel, image, when in zip(row, images, ("at the switch", "after training"), strict=False):
-            shown = panel.imshow(image, **limits)
+            flat = max(image.shape) > 2 * min(image.shape)
+            shown = panel.imshow(image, aspect="auto" if flat else "equal", **limits)
             panel.set_title(f"{name}$t_w$ = {segment['switch_epoch']:g}, {when}", loc="left")
             panel.set_xlabel("input")
             panel.set_ylabel("output")
             panel.grid(visible=False)
         figure.colorbar(shown, ax=row[:2] if not narrow else row[1], label=LOG_WEIGHT, fraction=0.05, pad=0.02)
         _histograms(row[2], end)
-    legend(figure, narrow=narrow)
+    legend(figure)
     return figure
 
 
-def _histograms(axes: Axes, tensors: Any) -> None:
-    centres = (tensors["edges"][1:] + tensors["edges"][:-1]) / 2
-    width = float(centres[1] - centres[0])
+def _histograms(axes: Axes, tensors: Mapping[str, Array]) -> None:
+    edges = tensors["edges"]
+    shown = []
     for part, colour, label in (("local", SERIES[1], "local weights"), ("off_local", SERIES[0], "off-local weights")):
         counts = np.sum([array for name, array in tensors.items() if name.endswith(f".{part}")], axis=0, dtype=float)
         if counts.sum():
-            axes.step(centres, counts / (counts.sum() * width), where="mid", color=colour, label=label)
-            filled = centres[counts > 0]
-            axes.update_datalim([(filled[0], 0), (filled[-1], 0)])
-    low = min((line.get_xdata()[line.get_ydata() > 1e-4].min() for line in axes.lines), default=-30.0)
-    axes.set_xlim(low - 1, max((line.get_xdata()[line.get_ydata() > 1e-4].max() for line in axes.lines), default=5.0) + 1)
+            axes.stairs(counts / (counts.sum() * (edges[1] - edges[0])), edges, color=colour, label=label)
+            shown.append(np.flatnonzero(counts > 1e-3 * counts.max()))
+    if shown:
+        bins = np.concatenate(shown)
+        axes.set_xlim(edges[bins.min()], edges[bins.max() + 1])
     axes.set_xlabel(f"{LOG_WEIGHT} after training")
     axes.set_ylabel("density of all relaxed layers")
 
@@ -137,13 +140,14 @@ def _curves(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedR
                 panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label="receptive field of the CNN")
                 panel.plot(place, change(pair.end), color=SERIES[0], linewidth=1.0, label="after training")
                 panel.plot(place, change(pair.start), color=INK, linewidth=0.9, linestyle="--", label="before")
+                panel.set_xlim(-0.5, len(place) - 0.5)
                 if column == 0 or narrow:
                     panel.set_ylabel("weight $w$" if change is not _log else LOG_WEIGHT)
             axes[2 * index][column].set_title(pair.name if len(every) == 1 else f"{series.label(runs)}, {pair.name}", loc="left")
             axes[2 * index + 1][column].set_xlabel("position in the input")
         for spare in [panel for row in axes[2 * index : 2 * index + 2] for panel in row[len(pairs) :]]:
             spare.remove()
-    legend(figure, narrow=narrow)
+    legend(figure)
     return figure
 
 
