@@ -56,6 +56,8 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
         """Floating-point operations of one forward pass of one sample, a multiply-add counting two."""
 
     def refusal(self, site: Site) -> str | None:
+        if isinstance(site.module, ReparametrisedLayer) and not site.module.linear:
+            return f"it is a layer of {site.module.relaxation}, whose map depends on its input; project it first"
         if isinstance(site.module, LatticeLayer | ReparametrisedLayer):
             if contains(self.family, site.module.family, site.module.geometry):
                 return None

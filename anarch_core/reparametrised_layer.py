@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import attrs
 import torch
@@ -24,10 +25,12 @@ class ReparametrisedLayer(RelaxedLayer):
 
     Attributes:
         family: of the lattice that the map lies in.
+        linear: whether the layer is that map. False where the map depends on the input and its mean is meant, which no larger family holds.
         geometry: of the convolution it stands for.
     """
 
     family: AbstractFamily
+    linear: ClassVar[bool] = True
     geometry: ConvGeometry
 
     def __init__(self, geometry: ConvGeometry) -> None:

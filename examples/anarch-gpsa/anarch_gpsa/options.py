@@ -1,0 +1,16 @@
+"""Options of the relaxation ``gpsa``."""
+
+from __future__ import annotations
+
+import attrs
+
+from anarch_core.options import opt
+
+
+@attrs.frozen(kw_only=True)
+class AttentionOptions:
+    """Size of the content attention."""
+
+    head_dim: int = attrs.field(
+        default=8, validator=attrs.validators.ge(1), metadata=opt("Numbers that a query and a key of one head are compared by.")
+    )
