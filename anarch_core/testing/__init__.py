@@ -1,1 +1,34 @@
-"""For authors of plugins: what the interfaces promise, as tests to subclass. Needs the extra ``anarch[test]``."""
+"""For authors of plugins: what the interfaces promise, as tests to subclass. Needs the extra ``anarch[test]``.
+
+A test file of a plugin::
+
+    from anarch_core.testing import RelaxationConformance
+
+    class TestConformance(RelaxationConformance):
+        name = "gpsa"
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# Before they are imported, so that a failing check shows the values it compared.
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{kind}" for kind in ("component", "relaxation", "probe", "model", "dataset", "schedule", "optimizer"))
+)
+
+from anarch_core.testing.dataset import DatasetConformance  # noqa: E402
+from anarch_core.testing.model import ModelConformance  # noqa: E402
+from anarch_core.testing.optimizer import OptimizerConformance  # noqa: E402
+from anarch_core.testing.probe import ProbeConformance  # noqa: E402
+from anarch_core.testing.relaxation import RelaxationConformance  # noqa: E402
+from anarch_core.testing.schedule import ScheduleConformance  # noqa: E402
+
+__all__ = [
+    "DatasetConformance",
+    "ModelConformance",
+    "OptimizerConformance",
+    "ProbeConformance",
+    "RelaxationConformance",
+    "ScheduleConformance",
+]

@@ -1,0 +1,219 @@
+"""What a probe promises."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from anarch_core.data import TensorData
+from anarch_core.errors import AnarchError
+from anarch_core.options import canonical_json
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
+from anarch_core.relaxing import relax
+from anarch_core.testing.component import ComponentConformance
+from anarch_core.testing.convolutions import CONVOLUTIONS
+from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, same_bits
+
+NEEDS = frozenset({"data", "reference", "parent", "relaxed"})
+
+
+class ProbeConformance(ComponentConformance):
+    """Tests of a probe.
+
+    Attributes:
+        input_shape: shape of one input of the network that is measured, [channels, *spatial].
+        relaxation: what that network was relaxed with.
+    """
+
+    kind = "probe"
+    input_shape: ClassVar[tuple[int, ...]] = (1, 16)
+    relaxation: ClassVar[str] = "efcn"
+
+    def network(self) -> nn.Module:
+        """A constrained network with batch norm and dropout, in training mode, on which traces of a measurement would show."""
+        torch.manual_seed(0)
+        d = len(self.input_shape) - 1
+        conv, norm = CONVOLUTIONS[d - 1], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[d - 1]
+        layers: OrderedDict[str, nn.Module] = OrderedDict(
+            first=conv(self.input_shape[0], 3, 5, stride=2, padding=2),
+            norm=norm(3),
+            relu=nn.ReLU(),
+            dropout=nn.Dropout(0.2),
+            second=conv(3, 4, 3, stride=2, padding=1),
+            flatten=nn.Flatten(),
+        )
+        features = nn.Sequential(layers)
+        outputs = features(torch.zeros(2, *self.input_shape)).shape[1]
+        return nn.Sequential(OrderedDict(features=features, head=nn.Linear(outputs, 3)))
+
+    def data(self) -> TensorData:
+        """Sixty noisy samples of three classes, a part of them held out for validation."""
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(60, *self.input_shape, generator=generator)
+        y = torch.arange(60) % 3
+        x += y.view(-1, *[1] * (x.ndim - 1))
+        data = TensorData(name="noise", x_train=x[:45], y_train=y[:45], x_test=x[45:], y_test=y[45:], classes=3)
+        return data.with_validation(9, seed=0)
+
+    def context(self, without: Collection[str] = ()) -> ProbeContext:
+        """A trained relaxed network with all that a probe may need, except for what is to be missing."""
+        parent, data = self.network(), self.data()
+        with torch.no_grad():
+            parent(data.x_train)
+        reference = parent
+        if "relaxed" not in without:
+            example = data.x_train[:1]
+            reference = relax(parent, self.relaxation, example_input=example, registry=self.registry, check=False).model
+        model = _trained(reference, data)
+        return ProbeContext(
+            model=model,
+            data=None if "data" in without else data,
+            reference=None if "reference" in without else reference,
+            parent=None if "parent" in without else parent,
+            seed=7,
+            moment="end",
+        )
+
+    def probe(self) -> AbstractProbe:
+        """The probe with the tested options."""
+        probe: AbstractProbe = self.registry.create(self.kind, self.info.name, dict(self.options))
+        return probe
+
+    def test_declares_what_it_needs(self) -> None:
+        """`needs` holds nothing but data, reference, parent and relaxed."""
+        needs = self.probe().needs
+        assert isinstance(needs, frozenset), f"`needs` must be a frozenset: {needs!r}"
+        assert needs <= NEEDS, f"`needs` may hold {', '.join(sorted(NEEDS))}, not {', '.join(sorted(needs - NEEDS))}"
+
+    def test_measurement_is_valid(self) -> None:
+        """Scalars are finite floats or None, units belong to scalars, details are JSON, tensors can be stored."""
+        found = self.probe().measure(self.context())
+        assert isinstance(found, Measurement), f"measure() gives a {type(found).__name__}, expected a Measurement"
+        assert found.scalars or found.details or found.tensors, "measure() found nothing"
+        for name, value in found.scalars.items():
+            plain = value is None or (type(value) is float and math.isfinite(value))
+            assert plain, f"scalar {name!r} must be a finite float, or None where nothing can be measured: {value!r}"
+        strange = sorted(set(found.units) - set(found.scalars))
+        assert not strange, f"`units` names {', '.join(strange)}, which is no scalar"
+        try:
+            canonical_json(dict(found.details))
+        except (TypeError, ValueError) as error:
+            msg = f"`details` must be JSON-ready, with finite numbers and None instead of nan: {error}"
+            raise AssertionError(msg) from error
+        for name, tensor in found.tensors.items():
+            assert isinstance(tensor, torch.Tensor), f"tensor {name!r} is a {type(tensor).__name__}"
+            assert not tensor.requires_grad, f"tensor {name!r} still hangs on the graph of the network; detach() it"
+
+    def test_headline_is_measured(self) -> None:
+        """Every scalar of `headline` is among the scalars."""
+        probe = self.probe()
+        missing = [name for name in probe.headline if name not in probe.measure(self.context()).scalars]
+        assert not missing, f"`headline` names {', '.join(missing)}, which measure() does not give; name scalars, None where not measurable"
+
+    def test_leaves_everything_as_it_was(self) -> None:
+        """Parameters, gradients, buffers, modes, hooks, data and random states are what they were, bit by bit."""
+        context = self.context()
+        assert context.data is not None
+        networks = {"model": context.model, "reference": context.reference, "parent": context.parent}
+        before = {role: Snapshot.of(network) for role, network in networks.items() if network is not None}
+        digest, states = context.data.digest(), random_states()
+        self.probe().measure(context)
+        for role, snapshot in before.items():
+            network = networks[role]
+            assert network is not None
+            changes = snapshot.changes(network)
+            assert not changes, (
+                f"measure() changed the {role}: {', '.join(changes)}; measure inside 'with undisturbed(model)' (anarch_core.undisturbed), "
+                "and substitute weights with torch.func.functional_call instead of writing to them"
+            )
+        assert context.data.digest() == digest, "measure() changed the data; do not write to them in place"
+        changed = changed_states(states)
+        assert not changed, f"measure() changed the {', '.join(changed)}; draw from a torch.Generator seeded with context.seed"
+
+    def test_is_a_function_of_the_seed(self) -> None:
+        """Two measurements of one network with one seed agree to the last bit, whatever the global random state."""
+        measurements = []
+        state = torch.get_rng_state(), random.getstate(), np.random.get_state()
+        try:
+            for seed in (1, 2):
+                context = self.context()
+                torch.manual_seed(seed)
+                random.seed(seed)
+                np.random.seed(seed)
+                measurements.append(self.probe().measure(context))
+        finally:
+            torch.set_rng_state(state[0])
+            random.setstate(state[1])
+            np.random.set_state(state[2])
+        first, second = measurements
+        advice = "draw from generators seeded with context.seed, and keep times out of the measurement"
+        differing = [name for name in {**first.scalars, **second.scalars} if first.scalars.get(name) != second.scalars.get(name)]
+        assert not differing, f"scalars {', '.join(differing)} differ between two measurements; {advice}"
+        assert canonical_json(dict(first.details)) == canonical_json(dict(second.details)), f"details differ; {advice}"
+        assert first.tensors.keys() == second.tensors.keys(), f"there are other tensors each time; {advice}"
+        differing = [name for name in first.tensors if not same_bits(first.tensors[name], second.tensors[name])]
+        assert not differing, f"tensors {', '.join(differing)} differ between two measurements; {advice}"
+
+    def test_what_it_needs_is_enough(self) -> None:
+        """A context with nothing but what `needs` names can be measured."""
+        probe = self.probe()
+        rest = NEEDS - probe.needs
+        try:
+            probe.measure(self.context(without=rest))
+        except Exception as error:
+            msg = f"without {', '.join(sorted(rest))} it raised {type(error).__name__}: {error}; add what it cannot do without to `needs`"
+            raise AssertionError(msg) from error
+
+    def test_refuses_what_lacks_its_needs(self) -> None:
+        """Where something that it needs is missing, the probe says so in one line."""
+        probe = self.probe()
+        for need in sorted(probe.needs):
+            advice = f"without {need!r}, raise ProbeError with one line that says what is missing and what to do"
+            try:
+                probe.measure(self.context(without={need}))
+            except AnarchError as error:
+                assert str(error).strip() and "\n" not in str(error), f"{advice}: {error}"
+            except Exception as error:
+                msg = f"{advice}; it raised {type(error).__name__}: {error}"
+                raise AssertionError(msg) from error
+            else:
+                msg = f"`needs` names {need!r}, but the probe does without it; {advice}, or take it out"
+                raise AssertionError(msg)
+
+    def test_reports_progress_as_documented(self) -> None:
+        """Progress is (done, total, what), done never above total."""
+        calls: list[tuple[Any, ...]] = []
+        self.probe().measure(attrs.evolve(self.context(), progress=lambda *arguments: calls.append(arguments)))
+        for call in calls:
+            valid = len(call) == 3 and isinstance(call[0], int) and isinstance(call[1], int) and isinstance(call[2], str)
+            assert valid and 0 <= call[0] <= call[1], f"progress is called with (done, total, what), not {call!r}"
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_cuda_network_is_measured(self) -> None:
+        """A network and data on a CUDA device can be measured, and the tensors of the measurement can be stored."""
+        context = self.context()
+        assert context.data is not None
+        moved = {role: getattr(context, role).cuda() for role in ("model", "reference", "parent")}
+        found = self.probe().measure(attrs.evolve(context, data=context.data.to("cuda"), **moved))
+        assert all(value is None or math.isfinite(value) for value in found.scalars.values())
+
+
+def _trained(start: nn.Module, data: TensorData) -> nn.Module:
+    """A copy of a network after two steps, with gradients left from the second, as a probe may find it."""
+    model = copy.deepcopy(start)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(data.x_train), data.y_train).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return model

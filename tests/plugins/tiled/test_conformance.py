@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+from anarch_core.testing import RelaxationConformance
+
+
+class TestConformance(RelaxationConformance):
+    name = "tiled"
+    options = {"period": 2}
