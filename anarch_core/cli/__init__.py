@@ -25,10 +25,12 @@ COMMANDS = {
     "run": "Train, relax at the switch times, train on, probe, and compare.",
     "resume": "Finish a run that was interrupted.",
     "plan": "Show what a run would do: layers, parameters, memory, time.",
-    "plugins": "List the installed plugins and find out what is wrong with one.",
+    "plugins": "List the installed plugins, find out what is wrong with one, or start your own.",
     "inspect": "Show what a checkpoint holds, without loading its tensors.",
     "relax": "Relax the network of a checkpoint.",
     "project": "Project the relaxed network of a checkpoint back onto its constraints.",
+    "probe": "Measure the network of a checkpoint.",
+    "interpolate": "Measure the loss on the way from one checkpoint to another.",
     "report": "Write figures and one page about finished runs.",
 }
 

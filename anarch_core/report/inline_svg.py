@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable
 
@@ -43,23 +44,26 @@ def inline(drawing: str, name: str, title: str, class_: str) -> Html:
 
 def dark_colours(page: Iterable[str]) -> str:
     """Declarations that turn every colour of the drawings into one of the same hue for a dark page."""
-    found = sorted({colour for text in page for colour in re.findall(r"var\(--c([0-9a-f]{6})", text)})
+    found = sorted({"000000"} | {colour for text in page for colour in re.findall(r"var\(--c([0-9a-f]{6})", text)})
     return "".join(f"--c{colour}:{in_the_dark(colour)};" for colour in found)
 
 
 def in_the_dark(colour: str) -> str:
-    """The same hue with its lightness turned around: black ``"000000"`` becomes nearly white, white nearly black.
+    """A colour as it looks on a dark ground: greys turned around (black ``"000000"`` becomes nearly white), others lifted, hues kept.
 
     Lightness is that of Oklab (Ottosson 2020), in which equal steps look equal.
     """
     linear = [_linear(int(colour[index : index + 2], 16) / 255) for index in (0, 2, 4)]
     lms = [sum(weight * value for weight, value in zip(row, linear, strict=True)) ** (1 / 3) for row in _TO_LMS]
     lightness, a, b = (sum(weight * value for weight, value in zip(row, lms, strict=True)) for row in _TO_LAB)
-    lightness = 0.94 - 0.70 * lightness
+    lightness = 0.94 - 0.70 * lightness if math.hypot(a, b) < GREY else 0.50 + 0.42 * lightness
     lms = [(lightness + weight[0] * a + weight[1] * b) ** 3 for weight in _FROM_LAB]
     rgb = [sum(weight * value for weight, value in zip(row, lms, strict=True)) for row in _FROM_LMS]
     return "#" + "".join(f"{round(255 * _encoded(min(max(value, 0.0), 1.0))):02x}" for value in rgb)
 
+
+GREY = 0.03
+"""Chroma below which a colour counts as grey."""
 
 _TO_LMS = (
     (0.4122214708, 0.5363325363, 0.0514459929),

@@ -66,7 +66,7 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
             for segment in run.results.segments
             for moment in segment["probes"].get(probe, {}).values()
             for scalar in moment
-            if not scalar.endswith("_residual")
+            if not scalar.endswith("_residual") and scalar != "products"
         )
         rows = []
         for (name, switch), group in _groups(run.results.segments).items():
@@ -104,7 +104,7 @@ def certificates(run: FinishedRun) -> Html:
         for segment in group:
             for moment in ("start", "end"):
                 for probe, details in segment["probe_details"].items():
-                    for label, found in _certified(details.get(moment, {})):
+                    for label, found in certified(details.get(moment, {})):
                         value, residual, bound, products, converged = (found[key] for key in CERTIFICATE)
                         worst = max(worst, residual / abs(value)) if value else worst
                         failed += not converged
@@ -133,16 +133,17 @@ def certificates(run: FinishedRun) -> Html:
     return join([paragraph(text), folded("Certificates of all eigenvalues", table("Certificates", headings, rows, texts=5))])
 
 
-def _certified(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def certified(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Names and certificates of the eigenvalues in a probe's details, wherever they stand in there."""
     for key, value in details.items():
         name = f"{prefix} {key}".strip()
         if isinstance(value, Mapping):
             if value.keys() >= set(CERTIFICATE):
                 yield name, value
             else:
-                yield from _certified(value, name)
+                yield from certified(value, name)
         elif isinstance(value, list):
-            yield from _certified({str(index + 1): item for index, item in enumerate(value) if isinstance(item, Mapping)}, name)
+            yield from certified({str(index + 1): item for index, item in enumerate(value) if isinstance(item, Mapping)}, name)
 
 
 def exactness(run: FinishedRun) -> Html:

@@ -27,7 +27,7 @@ thead th{color:var(--quiet);border-bottom-width:2px}
 .number{text-align:right;padding:.25rem 0 .25rem .75rem}
 .strong td,.strong th{font-weight:700}
 figure{margin:1.6rem 0 2.4rem}
-figure svg{display:block;width:100%;height:auto}
+figure svg{display:block;width:100%;height:auto;fill:var(--c000000,#000)}
 svg.narrow{display:none}
 figcaption{max-width:46rem;margin-top:.5rem}
 figcaption b{color:var(--ink)}

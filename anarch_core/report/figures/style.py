@@ -125,7 +125,7 @@ def _legend_width(labels: Sequence[str], columns: int) -> float:
         max(len(label.replace("\\", "").replace("$", "")) for label in labels[start : start + rows])
         for start in range(0, len(labels), rows)
     ]
-    return sum(0.43 + 0.068 * length for length in longest)
+    return sum(0.45 + 0.075 * length for length in longest)
 
 
 def series_colours(run: FinishedRun) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Segment, Series, all_series, some
-from anarch_core.report.figures.style import CONTROL, INK, SERIES, grid, legend, styled
+from anarch_core.report.figures.style import CONTROL, INK, NARROW, SERIES, grid, legend, styled
 
 Array = np.ndarray[Any, Any]
 
@@ -130,32 +130,44 @@ def _histograms(axes: Axes, tensors: Mapping[str, Array]) -> None:
 
 
 def _curves(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedRun], *, narrow: bool) -> Figure:
-    columns = max(len(pairs) for _, pairs in every)
-    figure, axes = grid(2 * len(every), columns, narrow=narrow, height=1.5)
-    for index, (series, pairs) in enumerate(every):
-        for column, pair in enumerate(pairs):
-            place = np.arange(len(pair.inside))
-            for panel, change in ((axes[2 * index][column], lambda w: w), (axes[2 * index + 1][column], _log)):
-                seen = np.flatnonzero(pair.inside)
-                panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label="receptive field of the CNN")
-                panel.plot(place, change(pair.end), color=SERIES[0], linewidth=1.0, label="after training")
-                panel.plot(place, change(pair.start), color=INK, linewidth=0.9, linestyle="--", label="before")
-                panel.set_xlim(-0.5, len(place) - 0.5)
-                if column == 0 or narrow:
-                    panel.set_ylabel("weight $w$" if change is not _log else LOG_WEIGHT)
-            axes[2 * index][column].set_title(pair.name if len(every) == 1 else f"{series.label(runs)}, {pair.name}", loc="left")
-            axes[2 * index + 1][column].set_xlabel("position in the input")
-        for spare in [panel for row in axes[2 * index : 2 * index + 2] for panel in row[len(pairs) :]]:
-            spare.remove()
+    """Weights and their logarithms: above each other, or side by side where it is narrow."""
+    columns = 2 if narrow else max(len(pairs) for _, pairs in every)
+    figure, axes = grid(sum(len(pairs) for _, pairs in every) if narrow else 2 * len(every), columns, narrow=False, height=1.5)
+    if narrow:
+        figure.set_size_inches(NARROW, figure.get_size_inches()[1])
+    row = 0
+    for series, pairs in every:
+        for index, pair in enumerate(pairs):
+            panels = axes[row + index] if narrow else [axes[row][index], axes[row + 1][index]]
+            _curve(panels, pair, labelled=narrow or index == 0)
+            panels[0].set_title(pair.name if len(every) == 1 else f"{series.label(runs)}, {pair.name}", loc="left")
+        if not narrow:
+            for spare in [panel for line in axes[row : row + 2] for panel in line[len(pairs) :]]:
+                spare.remove()
+        row += len(pairs) if narrow else 2
     legend(figure)
     return figure
+
+
+def _curve(panels: Sequence[Axes], pair: Pair, *, labelled: bool) -> None:
+    place = np.arange(len(pair.inside))
+    seen = np.flatnonzero(pair.inside)
+    changes: tuple[Callable[[Array], Array], ...] = (np.asarray, _log)
+    for panel, change, label in zip(panels, changes, ("weight $w$", LOG_WEIGHT), strict=True):
+        panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label="receptive field of the CNN")
+        panel.plot(place, change(pair.end), color=SERIES[0], linewidth=1.0, label="after training")
+        panel.plot(place, change(pair.start), color=INK, linewidth=0.9, linestyle="--", label="before")
+        panel.set_xlim(-0.5, len(place) - 0.5)
+        if labelled:
+            panel.set_ylabel(label)
+    panels[1].set_xlabel("position in the input")
 
 
 def _images(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedRun], *, narrow: bool) -> Figure:
     columns = max(len(pairs) for _, pairs in every)
     figure, axes = grid(2 * len(every), columns, narrow=False, height=1.9)
     if narrow:
-        figure.set_size_inches(3.5, figure.get_size_inches()[1] * 0.6)
+        figure.set_size_inches(NARROW, figure.get_size_inches()[1] * 0.6)
     for index, (series, pairs) in enumerate(every):
         rows = axes[2 * index : 2 * index + 2]
         limits = _limits([_log(image) for pair in pairs for image in (pair.start, pair.end)])

@@ -1,0 +1,102 @@
+"""``anarch interpolate A B``: loss and accuracy on the way from one checkpoint to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from anarch_core.cli.checkpoints import model_options, open_network, print_table
+from anarch_core.cli.components import ComponentCommand, split_names
+from anarch_core.cli.measured_data import data_options, load_fitting
+from anarch_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from anarch_core.paths.interpolation import Profile
+
+METHODS = ("linear", "curvilinear", "string", "band", "logits", "probabilities")
+
+
+@click.command("interpolate", cls=ComponentCommand, components={"data": "dataset", "model": "model"})
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--method", multiple=True, default=("linear",), metavar="NAME,...", help=f"{', '.join(METHODS)}.  [default: linear]")
+@click.option("--points", type=click.IntRange(3), default=11, show_default=True, help="Points on the path, both ends included.")
+@click.option("--samples", type=click.IntRange(1), default=1000, show_default=True, help="Training samples, class-balanced.")
+@click.option("--steps", type=click.IntRange(1), default=200, show_default=True, help="Steps of descent, for string and band.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.05, show_default=True, help="Step size of descent.")
+@click.option("--stiffness", type=click.FloatRange(0), default=1.0, show_default=True, help="Stiffness of the springs.")
+@click.option("--seed", default=0, show_default=True, help="Order of the batches of descent.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the profiles as JSON.")
+@data_options
+@model_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    a: Path,
+    b: Path,
+    method: tuple[str, ...],
+    data: str | None,
+    data_root: Path | None,
+    device: str,
+    out: Path | None,
+    model: str | None,
+    input_shape: tuple[int, ...] | None,
+    classes: int | None,
+    **settings: Any,
+) -> None:
+    """Walk from the network of A to that of B, lifted to a common architecture, and say how high the barrier on the way is."""
+    methods = list(dict.fromkeys(split_names(method)))
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        msg = f"{unknown[0]!r} is no method of interpolation; expected some of {', '.join(METHODS)}"
+        raise click.BadParameter(msg, param_hint="--method")
+    if data is None:
+        msg = "the loss on the way has to be measured on data; add --data NAME"
+        raise ConfigError(msg)
+    from anarch_core.resources import resolve_device
+
+    where = resolve_device(device)
+    first, second = (open_network(ctx, file, model, input_shape, classes) for file in (a, b))
+
+    from anarch_core.paths.interpolation import interpolate
+
+    loaded = load_fitting(ctx, data, data_root, first.spec, a, first.network, where)
+    ends = first.network.to(where), second.network.to(where)
+    profiles = [interpolate(*ends, loaded, method=name, **settings) for name in methods]  # type: ignore[arg-type]
+    for profile in profiles:
+        _print(profile)
+    if out is not None:
+        from anarch_core.store import write_json
+
+        write_json(out, {"a": str(a), "b": str(b), "data": data, **settings, "profiles": [_record(profile) for profile in profiles]})
+        click.echo(f"wrote {out}")
+
+
+def _print(profile: Profile) -> None:
+    click.echo(profile.method)
+    rows = [("position", "train loss", "train %", "test loss", "test %")]
+    for position, train, test in zip(profile.positions, profile.train, profile.test, strict=True):
+        rows.append((f"{position:.3f}", f"{train.loss:.4f}", f"{train.accuracy:.1f}", f"{test.loss:.4f}", f"{test.accuracy:.1f}"))
+    print_table(rows, numbers=5)
+    for part, barrier in (("training", profile.train_barrier), ("test", profile.test_barrier)):
+        over = f"{barrier.excess:.4g} over the higher end, {barrier.chord:.4g} over the straight line between the ends' losses"
+        click.echo(f"barrier in {part} loss: {over}")
+    if profile.statistics_shift:
+        click.echo(
+            f"batch-norm statistics were estimated anew, which moved the ends' training loss by up to {profile.statistics_shift:.2g}"
+        )
+    click.echo()
+
+
+def _record(profile: Profile) -> dict[str, Any]:
+    def scores(part: Sequence[Any]) -> list[dict[str, float]]:
+        return [{"loss": score.loss, "accuracy": score.accuracy} for score in part]
+
+    barriers = {"train": attrs.asdict(profile.train_barrier), "test": attrs.asdict(profile.test_barrier)}
+    scored = {"train": scores(profile.train), "test": scores(profile.test)}
+    return {"method": profile.method, "positions": list(profile.positions), **scored, "barriers": barriers}

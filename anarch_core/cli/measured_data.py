@@ -1,0 +1,53 @@
+"""The data that a checkpoint is measured on: options, loading, and whether they fit the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from anarch_core.cli.components import component_options
+from anarch_core.errors import DataError
+from anarch_core.options import parse_spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from anarch_core.data import TensorData
+    from anarch_core.models import ModelSpec
+
+
+def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what data a network is measured on, and where."""
+    for option in (
+        click.option("--device", default="auto", metavar="DEVICE", help="Device: auto, cpu, cuda or cuda:N.  [default: auto]"),
+        click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder the data is found in."),
+        click.option("--data", metavar="NAME", help="Data set; its options are --NAME-..., see --data NAME --help."),
+    ):
+        function = option(function)
+    return function
+
+
+def load_fitting(
+    ctx: click.Context, name: str, root: Path | None, spec: ModelSpec, file: Path, network: nn.Module, device: str
+) -> TensorData:
+    """The data set on the network's device and in its precision.
+
+    Raises:
+        DataError: its inputs or classes are not those of the network.
+    """
+    from anarch_core.data import load_data
+
+    data = load_data(name, root=root, options=component_options(ctx).get(parse_spec(name)[0]))
+    if tuple(data.input_shape) != tuple(spec.input_shape) or data.classes != spec.classes:
+        there, here = (_shape(shape, classes) for shape, classes in ((data.input_shape, data.classes), (spec.input_shape, spec.classes)))
+        msg = f"{name} has {there}, but the network of {file} takes {here}; name the data set that it was trained on"
+        raise DataError(msg)
+    dtype = next((parameter.dtype for parameter in network.parameters()), data.x_train.dtype)
+    return data.to(device, dtype)
+
+
+def _shape(shape: tuple[int, ...], classes: int) -> str:
+    return f"inputs {'×'.join(map(str, shape))} and {classes} classes"

@@ -1,0 +1,146 @@
+"""``anarch probe FILE --probe NAME,...``: measure the network of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from anarch_core.cli.checkpoints import model_options, open_network, print_table
+from anarch_core.cli.components import ComponentCommand, component_options, split_names
+from anarch_core.cli.measured_data import data_options, load_fitting
+from anarch_core.errors import ProbeError
+from anarch_core.options import parse_spec, spec_options
+from anarch_core.registry import get_registry
+from anarch_core.report.measurements import certified
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
+
+MISSING = {
+    "data": "data to measure on; add --data NAME",
+    "relaxed": "a relaxed network, and that of {file} has no relaxed layer; relax it first with 'anarch relax'",
+    "reference": "the network to compare with; add --reference FILE",
+    "parent": "the network it was lifted from; add --parent FILE",
+}
+"""What a probe needs and where it comes from."""
+
+
+@click.command("probe", cls=ComponentCommand, components={"probe": "probe", "data": "dataset", "model": "model"})
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--probe", "probe", multiple=True, required=True, metavar="NAME,...", help="Probes; options are --NAME-..., see --probe NAME --help."
+)
+@data_options
+@click.option(
+    "--reference", type=click.Path(path_type=Path), metavar="FILE", help="Checkpoint of the network at the start of its training."
+)
+@click.option("--parent", type=click.Path(path_type=Path), metavar="FILE", help="Checkpoint of the network that it was lifted from.")
+@click.option("--seed", default=0, show_default=True, help="For any randomness of the probes.")
+@click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write everything that was measured as JSON.")
+@model_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    file: Path,
+    probe: tuple[str, ...],
+    data: str | None,
+    data_root: Path | None,
+    device: str,
+    reference: Path | None,
+    parent: Path | None,
+    seed: int,
+    out: Path | None,
+    model: str | None,
+    input_shape: tuple[int, ...] | None,
+    classes: int | None,
+) -> None:
+    """Measure the network of FILE, which is read and never written."""
+    from anarch_core.resources import resolve_device
+
+    probes = {name: _create(ctx, name) for name in split_names(probe)}
+    opened = open_network(ctx, file, model, input_shape, classes)
+    given = {"data": data, "reference": reference, "parent": parent, "relaxed": getattr(opened.network, "anarch_relaxations", None)}
+    for name, made in probes.items():
+        for need in sorted(made.needs):
+            if not given[need]:
+                msg = f"the probe {name} needs {MISSING[need].format(file=file)}"
+                raise ProbeError(msg)
+    where = resolve_device(device)
+
+    from anarch_core.probe import ProbeContext
+
+    def network(path: Path | None) -> nn.Module | None:
+        return None if path is None else open_network(ctx, path, model, input_shape, classes).network.to(where)
+
+    context = ProbeContext(
+        model=opened.network.to(where),
+        data=None if data is None else load_fitting(ctx, data, data_root, opened.spec, file, opened.network, where),
+        reference=network(reference),
+        parent=network(parent),
+        seed=seed,
+    )
+    found = {name: _measure(name, made, context) for name, made in probes.items()}
+    for name, measurement in found.items():
+        _print(name, measurement)
+    if out is not None:
+        _write(out, file, data, seed, found)
+
+
+def _create(ctx: click.Context, spec: str) -> AbstractProbe:
+    name, value = parse_spec(spec)
+    registry = get_registry()
+    info = registry.find("probe", name)
+    options = dict(component_options(ctx).get(info.name, {}))
+    if value is not None:
+        options |= spec_options(info.options, value, name=info.name)
+    probe: AbstractProbe = registry.create("probe", info.name, options)
+    return probe
+
+
+def _measure(name: str, probe: AbstractProbe, context: ProbeContext) -> Measurement:
+    from anarch_core.undisturbed import undisturbed
+
+    with undisturbed(context.model):
+        try:
+            return probe.measure(context)
+        except NotImplementedError as error:
+            msg = f"the probe {name} cannot measure this network: {error}"
+            raise ProbeError(msg) from error
+
+
+def _print(name: str, measurement: Measurement) -> None:
+    rows = [("scalar", "value", "unit")]
+    for scalar, value in measurement.scalars.items():
+        rows.append((scalar, "not measurable" if value is None else f"{value:.6g}", measurement.units.get(scalar, "")))
+    click.echo(f"{name}")
+    print_table(rows, numbers=0)
+    eigenvalues = list(certified(measurement.details))
+    if eigenvalues:
+        click.echo()
+        print_table(
+            [("eigenvalue", "value", "residual", "error bound", "products", "converged"), *map(_certificate, eigenvalues)], numbers=5
+        )
+    click.echo()
+
+
+def _certificate(named: tuple[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    name, found = named
+    numbers = f"{found['value']:.6g}", f"{found['residual']:.1e}", f"{found['error_bound']:.1e}", str(found["products"])
+    return name, *numbers, "yes" if found["converged"] else "NO"
+
+
+def _write(out: Path, file: Path, data: str | None, seed: int, found: Mapping[str, Measurement]) -> None:
+    from anarch_core.store import write_json
+
+    probes = {
+        name: {"scalars": dict(measurement.scalars), "units": dict(measurement.units), "details": dict(measurement.details)}
+        for name, measurement in found.items()
+    }
+    write_json(out, json.loads(json.dumps({"file": str(file), "data": data, "seed": seed, "probes": probes})))
+    click.echo(f"wrote {out}")
