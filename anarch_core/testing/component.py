@@ -75,6 +75,11 @@ class ComponentConformance:
             raise AssertionError(msg) from error
 
     @property
+    def called_with(self) -> tuple[str, ...]:
+        """Arguments of the target, where it is a function."""
+        return self.arguments
+
+    @property
     def parsed_options(self) -> Any:
         """An instance of the option class; None for a component without options."""
         return self.registry.parse_options(self.info, dict(self.options))
@@ -113,12 +118,12 @@ class ComponentConformance:
         except AnarchError as error:
             msg = f"{error}. Correct `target` of the record: 'package.module:Name'"
             raise AssertionError(msg) from error
-        if self.arguments:
+        if self.called_with:
             signature = inspect.signature(target)
             try:
-                signature.bind(*self.arguments)
+                signature.bind(*self.called_with)
             except TypeError as error:
-                called = f"{self.info.target.partition(':')[2]}({', '.join(self.arguments)})"
+                called = f"{self.info.target.partition(':')[2]}({', '.join(self.called_with)})"
                 msg = f"the target is called as {called}, but its signature is {signature}: {error}"
                 raise AssertionError(msg) from error
             return

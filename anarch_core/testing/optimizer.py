@@ -26,10 +26,16 @@ class OptimizerConformance(ComponentConformance):
     lr: ClassVar[float] = 0.02
     steps: ClassVar[int] = 60
 
+    @property
+    def called_with(self) -> tuple[str, ...]:
+        """A network too, if the record asks for it."""
+        return (*self.arguments, "model") if self.info.takes_model else self.arguments
+
     def build(self, network: nn.Module, lr: float | None = None) -> torch.optim.Optimizer:
         """The optimizer of a network's parameters."""
         parameters = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
-        found = self.registry.target(self.info)(parameters, self.lr if lr is None else lr, self.parsed_options)
+        given = (network,) if self.info.takes_model else ()
+        found = self.registry.target(self.info)(parameters, self.lr if lr is None else lr, self.parsed_options, *given)
         assert isinstance(found, torch.optim.Optimizer), f"the target gives a {type(found).__name__}, expected a torch.optim.Optimizer"
         return found
 

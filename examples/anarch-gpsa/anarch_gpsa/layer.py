@@ -61,14 +61,19 @@ class AttentionLayer(ReparametrisedLayer):
         self.gate = nn.Parameter(like.new_empty(kernel))
         self.register_buffer("attention", like.new_empty((heads, geometry.positions, geometry.pixels), requires_grad=False))
         self.register_buffer("anchors", _anchors(geometry).to(like.device), persistent=False)
-        self.close()
+        self.close(torch.Generator().manual_seed(options.seed))
 
     @torch.no_grad()
-    def close(self) -> None:
-        """Close the gate: a convolution with ``values``, whatever the content attention, which starts anew."""
+    def close(self, generator: torch.Generator | None = None) -> None:
+        """Close the gate: a convolution with ``values``, whatever the content attention, which starts anew.
+
+        Args:
+            generator: of the queries and keys; the global random state if None.
+        """
         self.gate.zero_()
-        nn.init.trunc_normal_(self.query, std=QUERY_KEY_STD)
-        nn.init.trunc_normal_(self.key, std=QUERY_KEY_STD)
+        for parameter in (self.query, self.key):
+            drawn = torch.empty(parameter.shape, dtype=torch.float64)
+            parameter.copy_(nn.init.trunc_normal_(drawn, std=QUERY_KEY_STD, generator=generator))
         self.attention.fill_(1 / self.geometry.pixels)
 
     def reset_parameters(self) -> None:

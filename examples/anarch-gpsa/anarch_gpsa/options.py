@@ -14,3 +14,4 @@ class AttentionOptions:
     head_dim: int = attrs.field(
         default=8, validator=attrs.validators.ge(1), metadata=opt("Numbers that a query and a key of one head are compared by.")
     )
+    seed: int = attrs.field(default=0, validator=attrs.validators.ge(0), metadata=opt("Seed of the first queries and keys."))

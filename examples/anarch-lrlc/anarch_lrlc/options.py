@@ -28,3 +28,4 @@ class LowRankOptions:
         validator=attrs.validators.gt(0.0),
         metadata=opt("How far apart the banks start, as a part of the filters' root mean square; identical banks would never part."),
     )
+    seed: int = attrs.field(default=0, validator=attrs.validators.ge(0), metadata=opt("Seed of the differences between the banks."))

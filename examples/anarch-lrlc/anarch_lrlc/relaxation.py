@@ -47,7 +47,8 @@ class LowRankRelaxation(AbstractRelaxation):
         scale = conv.weight.square().mean().sqrt()
         if scale == 0:
             scale = conv.weight.new_tensor(conv.weight[0].numel() ** -0.5)
-        apart = torch.randn_like(banks) * scale * self.options.spread
+        noise = torch.randn(banks.shape, generator=torch.Generator().manual_seed(self.options.seed), dtype=torch.float64)
+        apart = noise.to(banks) * scale * self.options.spread
         banks.copy_(conv.weight.unflatten(0, (conv.groups, -1)).unsqueeze(1) + apart - apart.mean(1, keepdim=True))
         if layer.bias is not None and conv.bias is not None:
             layer.bias.copy_(conv.bias)
