@@ -1,4 +1,4 @@
-"""``anarch plugins``: what is installed, and what is wrong with it."""
+"""``anarch plugins``: what is installed, what is wrong with it, and a start for one of your own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import json
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,11 +17,12 @@ from anarch_core.discovery import PluginRecord, Status
 from anarch_core.errors import UnknownComponentError
 from anarch_core.options import OptionField, option_fields
 from anarch_core.registry import KINDS, Registry, get_registry
+from anarch_core.scaffold import PREFIX, SCAFFOLDED, create
 
 
 @click.group("plugins", no_args_is_help=True)
 def command() -> None:
-    """List the installed plugins and find out what is wrong with one."""
+    """List the installed plugins, find out what is wrong with one, or start your own."""
 
 
 @command.command("list")
@@ -71,6 +73,24 @@ def doctor(ctx: click.Context, name: str | None) -> None:
         times = f"loaded in {1000 * total:.0f} ms" + (f" (slowest: {slowest.name}, {1000 * slowest.seconds:.0f} ms)" if slowest else "")
         click.echo(f"{len(registry.plugins)} plugins, {times}; {wrong or 'no'} problem{'' if wrong == 1 else 's'}")
     ctx.exit(1 if wrong else 0)
+
+
+@command.command("new")
+@click.argument("name")
+@click.option("--kind", required=True, type=click.Choice(SCAFFOLDED), help="What the plugin adds.")
+@click.option(
+    "--dir",
+    "folder",
+    default=".",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default="here",
+    help="Folder to make the distribution's folder in.",
+)
+def new(name: str, kind: str, folder: Path) -> None:
+    """Write a complete distribution anarch-NAME: package, options, tests that pass; a start for a plugin of your own."""
+    root = create(name, kind, folder, registry=get_registry())
+    steps = [f"cd {root}", "pip install -e '.[test]'", f"anarch plugins doctor {root.name.removeprefix(PREFIX)}", "pytest"]
+    click.echo(f"Wrote {root}. Try it:\n\n" + textwrap.indent("\n".join(steps), "  "))
 
 
 def _named(registry: Registry, name: str) -> list[PluginRecord]:
