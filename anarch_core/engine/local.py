@@ -21,7 +21,9 @@ from anarch_core.engine.fused import Update, planned_update
 from anarch_core.engine.local_plan import Block, LocalPlan, Part, local_plan
 from anarch_core.geometry import ConvGeometry
 
-LARGE = 2**18  # on a CPU PyTorch transposes large matrices well, and moves whole rows well, but is several times slower at both in one step
+# On a CPU PyTorch transposes large matrices well, and moves whole rows well, but is several times slower at both in one step. Some samples
+# are transposed at a time, so that the matrix between the two steps stays in a cache.
+LARGE, SLICE = 2**18, 64
 
 
 def local_product(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
@@ -65,11 +67,13 @@ class _PixelMajor(torch.autograd.Function):
     @staticmethod
     def forward(x: torch.Tensor) -> torch.Tensor:
         y = _empty(x, tuple(x.shape[1:]))
-        rows = y.permute(*range(2, y.ndim), 1, 0).flatten(0, -3)
-        if x.device.type == "cpu" and x.numel() > LARGE:
-            rows.copy_(x.flatten(1).t().contiguous().view(x.shape[1], -1, x.shape[0]).transpose(0, 1))
-        else:
+        rows = y.permute(*range(2, y.ndim), 1, 0).flatten(0, -3)  # [pixels, channels, batch]
+        if x.device.type != "cpu" or x.numel() <= LARGE:
             rows.copy_(x.flatten(2).permute(2, 1, 0))
+            return y
+        for target, samples in zip(torch.split(rows, SLICE, 2), torch.split(x, SLICE), strict=True):
+            transposed = samples.flatten(1).t().contiguous()
+            target.copy_(transposed.view(x.shape[1], -1, len(samples)).transpose(0, 1))
         return y
 
     @staticmethod

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from anarch_core.engine.local import local_product
+from anarch_core.engine.local import LARGE, local_product
 from anarch_core.geometry import ConvGeometry
 from anarch_core.lattice import LCN, incidence, label_counts
 
@@ -124,3 +124,10 @@ def test_memory_is_far_below_the_unfolded_input():
         local_product(x, weight, geometry).sum().backward()
     allocated = sum(max(event.self_device_memory_usage + event.self_cpu_memory_usage, 0) for event in profile.events())
     assert allocated < unfolded / 2 + 4 * weight.numel()
+
+
+def test_large_activations_whose_layout_changes_in_slices():
+    geometry = ConvGeometry.of(nn.Conv2d(3, 4, 3, padding=1), (24, 24))
+    x, weight = operands(geometry, batch=160)
+    assert x.numel() > LARGE
+    close(local_product(x, weight, geometry), reference(x, weight, geometry))
