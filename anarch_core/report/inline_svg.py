@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from anarch_core.report.html import Html
@@ -31,7 +32,13 @@ def inline(drawing: str, name: str, title: str, class_: str) -> Html:
         raise ValueError(msg)
     body = drawing[start.end() :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
+    seen: Counter[str] = Counter()
+
+    def identity(found: re.Match[str]) -> str:
+        seen[found[1]] += 1  # matplotlib gives equal images the same identity
+        return f'id="{name}-{found[1]}{"" if seen[found[1]] == 1 else f"-{seen[found[1]]}"}"'
+
+    body = re.sub(r'\bid="([^"]+)"', identity, body)
     body = re.sub(r'(xlink:href|href)="#([^"]+)"', rf'href="#{name}-\2"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", body)
     body = body.replace("xlink:href=", "href=")

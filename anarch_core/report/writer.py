@@ -15,6 +15,9 @@ from anarch_core.report.inline_svg import inline
 from anarch_core.report.page import Drawn, page
 from anarch_core.store import write_text
 
+LONGEST = 32
+"""Letters of a run's name that fit above a panel."""
+
 
 @attrs.frozen(kw_only=True)
 class Report:
@@ -75,5 +78,6 @@ def _drawn(kind: FigureKind, runs: Sequence[FinishedRun], folder: Path) -> Drawn
 def _labels(runs: Sequence[Path]) -> list[str]:
     """The directories' names, with a number where two have the same."""
     names = [path.resolve().name for path in runs]
+    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     counts = Counter(names)
     return [name if counts[name] == 1 else f"{name} ({index + 1})" for index, name in enumerate(names)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -119,13 +120,14 @@ def legend(figure: Figure) -> None:
 
 
 def _legend_width(labels: Sequence[str], columns: int) -> float:
-    """Inches, a little more than it will be; labels go down the columns."""
-    rows = -(-len(labels) // columns)
-    longest = [
-        max(len(label.replace("\\", "").replace("$", "")) for label in labels[start : start + rows])
-        for start in range(0, len(labels), rows)
-    ]
-    return sum(0.45 + 0.075 * length for length in longest)
+    """Inches, a little more than it will be; labels go down the columns, the first of which are the longer ones."""
+    rows, longer = divmod(len(labels), columns)
+    ends = itertools.accumulate(rows + (column < longer) for column in range(columns))
+    widths, start = [], 0
+    for end in ends:
+        widths.append(0.45 + 0.07 * max(len(label.replace("\\", "").replace("$", "")) for label in labels[start:end]))
+        start = end
+    return sum(widths)
 
 
 def series_colours(run: FinishedRun) -> Mapping[str, str]:

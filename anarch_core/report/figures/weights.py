@@ -100,11 +100,11 @@ def weight_matrix(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figur
     for (series, segment, start, end), row in zip(every, axes, strict=True):
         images = [_log(start["block"]), _log(end["block"])]
         limits = _limits(images)
-        name = "" if len(every) == 1 else f"{series.label(runs)}, "
         for panel, image, when in zip(row, images, ("at the switch", "after training"), strict=False):
             flat = max(image.shape) > 2 * min(image.shape)
             shown = panel.imshow(image, aspect="auto" if flat else "equal", **limits)
-            panel.set_title(f"{name}$t_w$ = {segment['switch_epoch']:g}, {when}", loc="left")
+            label = series.label(runs) if len(every) > 1 and (narrow or panel is row[0]) else None
+            _title(panel, f"$t_w$ = {segment['switch_epoch']:g}, {when}", label)
             panel.set_xlabel("input")
             panel.set_ylabel("output")
             panel.grid(visible=False)
@@ -140,7 +140,7 @@ def _curves(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedR
         for index, pair in enumerate(pairs):
             panels = axes[row + index] if narrow else [axes[row][index], axes[row + 1][index]]
             _curve(panels, pair, labelled=narrow or index == 0)
-            panels[0].set_title(pair.name if len(every) == 1 else f"{series.label(runs)}, {pair.name}", loc="left")
+            _title(panels[0], pair.name, series.label(runs) if len(every) > 1 and (narrow or index == 0) else None)
         if not narrow:
             for spare in [panel for line in axes[row : row + 2] for panel in line[len(pairs) :]]:
                 spare.remove()
@@ -178,11 +178,16 @@ def _images(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedR
                 row[column].set_yticks([])
                 if column == 0:
                     row[column].set_ylabel(when)
-            rows[0][column].set_title(pair.name if len(every) == 1 or column else f"{series.label(runs)}, {pair.name}", loc="left")
+            _title(rows[0][column], pair.name, series.label(runs) if len(every) > 1 and column == 0 else None)
         for spare in [panel for row in rows for panel in row[len(pairs) :]]:
             spare.remove()
         figure.colorbar(shown, ax=[panel for row in rows for panel in row[: len(pairs)]], label=LOG_WEIGHT, fraction=0.04, pad=0.02)
     return figure
+
+
+def _title(axes: Axes, name: str, series: str | None) -> None:
+    """A panel's title, under that of its row in the first panel; the latter may reach over the panels beside it."""
+    axes.set_title(name if series is None else f"{series}\n{name}", loc="left")
 
 
 def _log(weights: Array) -> Array:

@@ -1,0 +1,162 @@
+"""Run directories written by hand, with every probe's results, so that what a figure must show is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from anarch_core.checkpoint import save_state
+from anarch_core.results import Results
+from anarch_core.store import RunStore, write_json, write_text
+
+SWITCHES = (0.0, 2.0, 10.0)
+PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation")
+
+CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 0.001, "products": 6, "converged": True}
+
+
+def scores(test: float, loss: float = 0.4) -> dict[str, float]:
+    return {"train_loss": loss, "train_accuracy": 99.0, "test_loss": loss, "test_accuracy": test}
+
+
+def entry(kind: str, test: float, relaxation: str | None = None, switch: float | None = None, seed: int = 0) -> dict[str, Any]:
+    epochs = 20.0 if kind == "trunk" else 10.0
+    start = 10.0 + 2 * (switch or 0)
+    rows = [{"epoch": 0, **scores(start, 2.3)}, {"epoch": 1, "train_loss": 1.5, "train_accuracy": 40.0}]
+    return {
+        "id": f"{kind}-{(relaxation or '').replace('>', '-')}-{switch}-{seed}",
+        "kind": kind,
+        "seed": seed,
+        "relaxation": relaxation,
+        "parent": None,
+        "switch_epoch": switch,
+        "epochs": epochs,
+        "parameters": 5210,
+        "diverged_epoch": None,
+        "start": scores(start, 2.3 - 0.2 * (switch or 0)),
+        "final": scores(test),
+        "exactness": {"error": 1e-7, "tolerance": 1e-4, "exact": True, "dtype": "float32", "layers": {"features.0": 1e-7}}
+        if kind == "branch"
+        else None,
+        "probes": {},
+        "probe_details": {},
+        "probe_notes": {},
+        "seconds": 1.5,
+        "history": [*rows, {"epoch": epochs, **scores(test)}],
+    }
+
+
+def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimensions: int) -> None:
+    """Adds what the probes would have found: δ falls with the switch time, off-local weights are worth five points."""
+    relaxed, switch, test = segment["relaxation"] is not None, segment["switch_epoch"] or 0.0, segment["final"]["test_accuracy"]
+    delta = 0.9 if segment["kind"] == "scratch" else 0.4 / (1 + switch)
+    found: dict[str, dict[str, float]] = {
+        "hessian": {"lambda_max": 20.0 + switch, "lambda_max_residual": 0.1, "products": 6.0},
+        "gradient": {"norm": 0.5 + switch},
+    }
+    if relaxed:
+        found["delta"] = {"off_local": delta, "unshared": delta / 2, "moved": 0.1}
+        found["ablation"] = {
+            "accuracy_full": test,
+            "accuracy_local": test - 5,
+            "accuracy_off_local": 10.0,
+            "accuracy_random": 10.0,
+            "loss_full": 0.4,
+            "loss_local": 0.5,
+        }
+        found["interpolation"] = {"linear_barrier": 0.25}
+        found["filters"] = {"rms_inside": 0.3}
+        found["weights"] = {"rms_local": 0.3}
+    details: dict[str, Any] = {
+        "delta": {"layers": {"features.0": {"off_local": delta, "unshared": delta / 2, "moved": 0.1}}},
+        "hessian": {"lambda_max": CERTIFICATE},
+        "interpolation": {"origin": "parent"},
+    }
+    rng = np.random.default_rng(0)
+    size = (12,) * dimensions
+    inside = np.zeros(size, np.float32)
+    inside[(slice(4, 7),) * dimensions] = 1
+    filters = {"filters": rng.normal(size=(2, 1, *size)).astype(np.float32), "inside": inside}
+    weights = {"block": rng.normal(size=(20, 12)).astype(np.float32), "edges": np.linspace(-30, 5, 11)}
+    weights |= {"features.0.local": np.arange(10), "features.0.off_local": np.arange(10)[::-1].copy()}
+    path = np.stack([np.linspace(0, 1, 5), *np.tile([0.5, 90.0, 0.6, test], (5, 1)).T], axis=1)
+    tensors = {"filters": filters, "weights": weights, "interpolation": {"linear": path, "logits": path}}
+    for probe in probes:
+        for moment in ("start", "end"):
+            if probe in found:
+                segment["probes"].setdefault(probe, {})[moment] = found[probe]
+            if probe in details and probe in found:
+                segment["probe_details"].setdefault(probe, {})[moment] = details[probe]
+            if probe in tensors and relaxed:
+                store = RunStore(folder).segment(segment["id"]).probe_tensors(probe, moment)
+                store.parent.mkdir(parents=True, exist_ok=True)
+                save_state(store, {name: torch.from_numpy(array) for name, array in tensors[probe].items()}, {})
+
+
+TOML = """[run]
+data = "signals"
+model = "cnn1d"
+relax = ["efcn"]
+switch = "at:0,2,10"
+epochs = 20
+branch_epochs = 10
+seeds = [0]
+control = ["continued", "scratch"]
+lr = 0.1
+"""
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a run directory: CNN at 80 %, from scratch 50 %, continued 79 %, branches at 60, 70 and 85 %; a point more for each seed."""
+
+    def make(
+        name: str = "run",
+        *,
+        seeds: int = 1,
+        relaxations: Sequence[str] = ("efcn",),
+        probes: Sequence[str] = PROBES,
+        dimensions: int = 1,
+        controls: bool = True,
+        change: Callable[[list[dict[str, Any]]], None] = lambda segments: None,
+        **results: Any,
+    ) -> Path:
+        folder = tmp_path_factory.mktemp("runs") / name
+        segments = []
+        for seed in range(seeds):
+            segments.append(entry("trunk", 80.0 + seed, seed=seed))
+            for relaxation in relaxations:
+                if controls:
+                    segments.append(entry("scratch", 50.0 + seed, relaxation.rpartition(">")[2], seed=seed))
+                for switch, test in zip(SWITCHES, (60.0, 70.0, 85.0), strict=True):
+                    segments.append(entry("branch", test + seed, relaxation, switch, seed))
+            if controls:
+                segments += [entry("continued", 79.0 + seed, None, switch, seed) for switch in SWITCHES]
+        for segment in segments:
+            measured(segment, folder, probes, dimensions)
+        change(segments)
+        fields = {"status": "finished", "headlines": {"delta": ["off_local"]}} | results
+        Results(path=folder, data="signals", model="cnn1d", segments=tuple(segments), **fields).write()
+        write_text(RunStore(folder).config_file, TOML)
+        environment = {
+            "started": "2019-06-15T12:00:00+00:00",
+            "host": "here",
+            "platform": "Linux",
+            "python": "3.11",
+            "versions": {"torch": "2.6"},
+        }
+        environment |= {
+            "device": "cpu",
+            "device_name": "x86_64",
+            "command": ["/usr/bin/anarch", "run", "--relax", "efcn"],
+            "data_sha256": "ab",
+        }
+        write_json(RunStore(folder).environment_file, environment)
+        return folder
+
+    return make

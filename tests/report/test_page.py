@@ -1,0 +1,275 @@
+"""The page: well formed, alone, readable, and true."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from anarch_core.errors import RunError
+from anarch_core.report import writer
+from anarch_core.report.catalogue import FIGURES, FigureKind
+from anarch_core.report.evidence import FinishedRun
+from anarch_core.report.findings import findings, together
+from anarch_core.report.html import Html, element, table
+from anarch_core.report.inline_svg import in_the_dark, inline
+from anarch_core.report.settings_text import command
+from anarch_core.report.writer import write_report
+from anarch_core.store import read_json, write_json
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Checked(HTMLParser):
+    """Reads a page and notes its structure."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        assert len({name for name, _ in attrs}) == len(attrs), f"<{tag}> has an attribute twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open and "title" not in self.open:
+            self.text.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def page(made) -> str:
+    """With every figure."""
+    return write_report([made(seeds=2)]).path.read_text()
+
+
+@pytest.fixture
+def one_figure(monkeypatch):
+    monkeypatch.setattr(writer, "FIGURES", FIGURES[:1])
+
+
+def read(*runs: Path) -> Checked:
+    return Checked(write_report(list(runs), runs[0] / "page.html").path.read_text())
+
+
+def test_is_well_formed_and_every_link_leads_to_a_place_on_it(page):
+    checked = Checked(page)
+    assert page.startswith("<!doctype html>")
+    identities = [attributes["id"] for _, attributes in checked.tags if "id" in attributes]
+    assert len(identities) == len(set(identities))
+    for tag, attributes in checked.tags:
+        if (href := attributes.get("href")) is not None and not href.startswith("data:"):
+            assert href.removeprefix("#") in identities, (tag, href)
+    for reference in re.findall(r"url\(#([^)]+)\)", page):
+        assert reference in identities
+
+
+def test_fetches_nothing(page):
+    checked = Checked(page)
+    for tag, attributes in checked.tags:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base"}
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in {"src", "href", "srcset", "data"}:
+                assert value.startswith(("#", "data:image/png;base64,")), value[:60]
+    assert not re.search(r"@import|url\((?!#)", page)
+    outside = re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+    assert "http://" not in outside
+    assert "https://" not in outside
+
+
+def test_can_be_read_aloud_and_in_order(page):
+    checked = Checked(page)
+    assert checked.named("html") == [{"lang": "en"}]
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in checked.named("svg"))
+    levels = [int(tag[1]) for tag, _ in checked.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert all(attributes.get("scope") in {"col", "row"} for attributes in checked.named("th"))
+
+
+def test_has_a_drawing_for_wide_and_one_for_narrow_screens(page):
+    classes = [attributes["class"] for attributes in Checked(page).named("svg")]
+    assert classes == ["wide", "narrow"] * len(FIGURES)
+    assert 'name="viewport"' in page
+
+
+def test_tables_scroll_inside_of_their_box(page):
+    checked = Checked(page)
+    boxes = [attributes for attributes in checked.named("div") if attributes.get("class") == "scroll"]
+    assert len(boxes) == len(checked.named("table")) > 5
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
+
+
+def test_tells_settings_numbers_environment_and_how_to_reproduce(page):
+    text = " ".join(" ".join(Checked(page).text).split())
+    for expected in (
+        "at:0,2,10: epochs 0, 2, 10",
+        "efcn: δ: off-local part over all relaxed weights",
+        "All 32 eigenvalues converged; the largest residual is 0.5 % of its eigenvalue",
+        "All 6 embeddings are exact up to rounding",
+        "anarch run --relax efcn",
+        'switch = "at:0,2,10"',
+        "torch 2.6",
+    ):
+        assert expected in text, expected
+    assert "/usr/bin/anarch" not in text
+
+
+def test_strings_of_users_are_text(made, one_figure):
+    def break_out(segments):
+        segments[0]["probe_notes"] = {"delta": {"end": "failed: </p><script>alert(1)</script>"}}
+
+    run = made("<b>run & co</b>", change=break_out, failed={"x": {"title": '"><img src=x onerror=alert(2)>', "error": "<i>"}})
+    environment = read_json(run / "run.json")
+    write_json(run / "run.json", {**environment, "host": "<script>", "command": ["anarch", "run", "--data", "</code><script>"]})
+    other = made("</style>")
+    checked = read(run, other)
+    assert not checked.named("script")
+    assert not checked.named("img")
+    assert "failed: </p><script>alert(1)</script>" in "".join(checked.text)
+    assert any("<b>run & co</b>" in text for text in checked.text)
+
+
+def test_what_is_missing_is_said(made):
+    run = made(probes=["delta"], status="running", skipped={"x": {"title": "efcn at 5ep, seed 0", "error": "the trunk diverged"}})
+    report = write_report([run])
+    assert report.figures == ["training-curves", "performance", "deviation", "accuracy-histories"]
+    assert len(report.missing) == 4
+    text = " ".join(Checked(report.path.read_text()).text)
+    assert "the probe ablation was not run; run again with --probe ablation" in text
+    assert "The run is running, not finished" in text
+    assert "efcn at 5ep, seed 0 was skipped: the trunk diverged" in text
+
+
+def test_a_figure_that_fails_is_left_out_and_the_page_is_written(made, monkeypatch):
+    broken = FigureKind(name="broken", title="Broken one", target="nowhere:nothing", caption=lambda runs: "")
+    monkeypatch.setattr(writer, "FIGURES", (broken, FIGURES[0]))
+    report = write_report([made()])
+    assert report.figures == ["training-curves"]
+    assert report.missing["Broken one"].startswith("drawing it failed: ModuleNotFoundError")
+    assert "Broken one: drawing it failed" in "".join(Checked(report.path.read_text()).text)
+
+
+def test_a_damaged_file_costs_one_figure(made, monkeypatch):
+    monkeypatch.setattr(writer, "FIGURES", [kind for kind in FIGURES if kind.name in ("weight-matrix", "deviation")])
+    run = made()
+    for file in run.glob("segments/*/probes/weights-*.safetensors"):
+        file.write_bytes(b"damaged")
+    report = write_report([run])
+    assert list(report.missing) == ["A block of the weight matrix"]
+    assert "weights-start.safetensors" in report.missing["A block of the weight matrix"]
+
+
+def test_figures_are_files_too(made, one_figure):
+    run = made()
+    report = write_report([run])
+    assert report.path == run / "report.html"
+    assert sorted(file.name for file in (run / "figures").iterdir()) == ["training-curves.png", "training-curves.svg"]
+
+
+def test_the_same_results_make_the_same_page(made, one_figure):
+    run = made()
+    first = write_report([run]).path.read_bytes()
+    assert write_report([run]).path.read_bytes() == first
+
+
+def test_several_runs_make_one_page_beside_their_figures(made, tmp_path, one_figure):
+    report = write_report([made("one"), made("two")], tmp_path / "both.html")
+    assert report.folder == tmp_path / "both-figures"
+    checked = Checked(report.path.read_text())
+    assert "".join(checked.text).count("two") > 5
+
+
+def test_runs_of_the_same_name_are_told_apart(made, tmp_path, one_figure):
+    report = write_report([made("run"), made("run")], tmp_path / "out.html")
+    text = "".join(Checked(report.path.read_text()).text)
+    assert "run (1)" in text
+    assert "run (2)" in text
+
+
+def test_what_holds_no_run_is_refused(tmp_path, made):
+    with pytest.raises(RunError, match=r"holds no results: there is no results\.json in it"):
+        write_report([tmp_path])
+    empty = made(change=lambda segments: segments.clear())
+    with pytest.raises(RunError, match="has no finished segment yet"):
+        write_report([empty])
+
+
+class TestFindings:
+    def test_they_compare_with_the_cnn_the_control_and_scratch(self, made):
+        [said, doubts] = findings(FinishedRun.read(made()))
+        said = said.replace("\u00a0", " ")
+        assert (
+            "The best efcn branch leaves the CNN at epoch 10 and ends at a test accuracy of 85.0 %; the CNN itself ends at 80.0 %." in said
+        )
+        assert "1 of 3 branches ends above the CNN (t_w = 10)." in said
+        assert "at t_w = 10 the difference is +6.0 points" in said
+        assert "reaches 50.0 %; all 3 branches end above that" in said
+        assert "δ from the constrained subspace is 0.4 for t_w = 0 and 0.0364 for t_w = 10; from scratch it is 0.9" in said
+        assert "one seed" in doubts
+
+    def test_seeds_are_paired_with_their_own_control(self, made):
+        [said, doubts] = findings(FinishedRun.read(made(seeds=3)))
+        assert "+6.0 ± 0.0 points (paired over 3 seeds, ahead in 3)" in said.replace("\u00a0", " ")
+        assert "one seed" not in doubts
+
+    def test_a_missing_control_is_a_doubt(self, made):
+        assert "There is no control" in findings(FinishedRun.read(made(controls=False)))[-1]
+
+    def test_a_run_that_relaxes_nothing_claims_nothing(self, made):
+        assert findings(FinishedRun.read(made(relaxations=(), seeds=2))) == []
+
+    def test_quantities_stay_on_one_line(self):
+        assert together("at t_w = 20 it is -2.3 ± 0.1 %, lr-free") == "at t_w\u00a0=\u00a020 it is −2.3\u00a0±\u00a00.1\u00a0%, lr-free"
+
+
+class TestPieces:
+    def test_text_is_escaped_and_html_is_not(self):
+        assert element("p", "<&>", Html("<b>x</b>"), title='"') == '<p title="&quot;">&lt;&amp;&gt;<b>x</b></p>'
+
+    def test_table_marks_headings_and_numbers(self):
+        made = table("caption", ["name", "n"], [["a", "1"], ["b", "2"]], strong=[1])
+        assert '<th scope="row">a</th><td class="number">1</td>' in made
+        assert '<tr class="strong"><th scope="row">b</th>' in made
+
+    def test_drawings_get_identities_of_their_own(self):
+        use = '<use xlink:href="#m" style="fill: #ff0000; clip-path: url(#m)"/>'
+        drawing = f'<?xml?><svg viewBox="0 0 100 50"><defs><path id="m"/></defs>{use}</svg>'
+        made = inline(drawing, "fig", "A <title>", "wide")
+        assert 'id="fig-m"' in made
+        assert 'href="#fig-m"' in made
+        assert "url(#fig-m)" in made
+        assert "fill: var(--cff0000, #ff0000)" in made
+        assert made.startswith('<svg class="wide" role="img" aria-label="A &lt;title&gt;" viewBox="0 0 100 50"')
+
+    @pytest.mark.parametrize(("colour", "lighter"), [("000000", True), ("ffffff", False), ("440154", True), ("d9d9d9", False)])
+    def test_colours_stand_out_from_a_dark_ground(self, colour, lighter):
+        def brightness(text):
+            return sum(int(text[index : index + 2], 16) for index in (0, 2, 4))
+
+        assert (brightness(in_the_dark(colour)[1:]) > brightness(colour)) == lighter
+
+    def test_a_run_from_python_has_no_command(self, made):
+        run = made()
+        write_json(run / "run.json", {**read_json(run / "run.json"), "command": ["script.py"]})
+        assert command(FinishedRun.read(run)) is None
