@@ -1,0 +1,141 @@
+"""``anarch probe`` and ``anarch interpolate`` on checkpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import anarch_core
+from anarch_core import cli
+from anarch_core.cli import interpolate
+from anarch_core.models import model_spec
+from anarch_core.paths.interpolation import METHODS
+from anarch_core.relaxing import relax
+
+
+@pytest.fixture
+def anarch(capsys):
+    def call(*args: object, code: int = 0) -> str:
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        assert caught.value.code == code, captured.err
+        assert "Traceback" not in captured.err
+        return captured.out if code == 0 else captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """A small network, its eFCN, and that moved off the constraints; for signals of 16 points in 3 classes."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    spec = model_spec("cnn1d", input_shape=(1, 16), classes=3, options={"channels": 3})
+    base = spec.build(seed=0)
+    relaxed = relax(base, "efcn", example_input=torch.zeros(2, 1, 16)).model
+    paths = {name: folder / f"{name}.safetensors" for name in ("base", "start", "moved")}
+    anarch_core.save(base, paths["base"], model_spec=spec)
+    anarch_core.save(relaxed, paths["start"], model_spec=spec)
+    with torch.no_grad():
+        for parameter in relaxed.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)), alpha=0.05)
+    anarch_core.save(relaxed, paths["moved"], model_spec=spec)
+    return paths
+
+
+class TestProbe:
+    def test_it_prints_scalars_and_certificates(self, anarch, files, signals):
+        out = anarch("probe", files["moved"], "--probe", "delta,hessian", "--data", f"tensors:{signals}", "--hessian-top-k", 1)
+        assert re.search(r"^off_local +0\.\d+$", out, re.MULTILINE)
+        assert re.search(r"^loss +\d\.\d+ +nats$", out, re.MULTILINE)
+        assert re.search(r"^lambda_max +\d\S* +\S+ +\S+ +\d+ +yes$", out, re.MULTILINE)
+        assert re.search(r"^top_k 1 +\d", out, re.MULTILINE)
+
+    def test_it_needs_no_data_where_the_probe_needs_none(self, anarch, files):
+        out = anarch("probe", files["start"], "--probe", "delta")
+        assert re.search(r"^off_local +0$", out, re.MULTILINE)
+        assert re.search(r"^moved +not measurable$", out, re.MULTILINE)
+
+    def test_a_reference_and_a_parent_can_be_given(self, anarch, files, signals):
+        out = anarch("probe", files["moved"], "--probe", "delta", "--reference", files["start"])
+        assert re.search(r"^moved +0\.\d+$", out, re.MULTILINE)
+        options = ["--data", f"tensors:{signals}", "--interpolation-origin", "parent"]
+        assert "linear_barrier" in anarch("probe", files["moved"], "--probe", "interpolation", "--parent", files["base"], *options)
+
+    def test_json_holds_everything(self, anarch, files, signals, tmp_path):
+        out = tmp_path / "found.json"
+        anarch("probe", files["moved"], "--probe", "delta", "--json", out)
+        content = json.loads(out.read_text())
+        assert content["file"] == str(files["moved"])
+        assert set(content["probes"]["delta"]["details"]["layers"]) == {"features.0", "features.2", "features.4"}
+
+    def test_the_checkpoint_stays_as_it_is(self, anarch, files, signals):
+        before = files["moved"].read_bytes()
+        anarch("probe", files["moved"], "--probe", "gradient,ablation", "--data", f"tensors:{signals}")
+        assert files["moved"].read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("file", "args", "message"),
+        [
+            ("base", ["--probe", "delta"], "the probe delta needs a relaxed network, and that of {file} has no relaxed layer"),
+            ("moved", ["--probe", "hessian"], "the probe hessian needs data to measure on; add --data NAME"),
+            ("moved", ["--probe", "hesian"], "unknown probe 'hesian'"),
+            (
+                "moved",
+                ["--probe", "hessian", "--data", "mnist1d"],
+                "mnist1d has inputs 1×40 and 10 classes, but the network of {file} takes",
+            ),
+            ("moved", ["--probe", "delta", "--device", "cuda:99"], "device 'cuda:99' is not there"),
+        ],
+    )
+    def test_what_cannot_be_measured_is_refused_in_one_line(self, anarch, files, file, args, message):
+        err = anarch("probe", files[file], *args, code=1)
+        assert err.startswith(f"Error: {message.format(file=files[file])}")
+        assert len(err.splitlines()) == 1
+
+    def test_a_probe_has_to_be_named(self, anarch, files):
+        assert "Missing option '--probe'" in anarch("probe", files["base"], code=2)
+        assert "--hessian-top-k is an option of probe 'hessian'" in anarch(
+            "probe", files["base"], "--probe", "delta", "--hessian-top-k", 2, code=2
+        )
+
+
+class TestInterpolate:
+    def test_it_walks_from_a_cnn_to_its_relaxed_network(self, anarch, files, signals, tmp_path):
+        out = tmp_path / "paths.json"
+        data = ["--data", f"tensors:{signals}", "--points", 5]
+        text = anarch("interpolate", files["base"], files["moved"], "--method", "linear,string,logits", "--steps", 2, *data, "--json", out)
+        assert [line for line in text.splitlines() if line in METHODS] == ["linear", "string", "logits"]
+        assert text.count("barrier in training loss: ") == 3
+        content = json.loads(out.read_text())
+        assert [profile["method"] for profile in content["profiles"]] == ["linear", "string", "logits"]
+        linear = content["profiles"][0]
+        assert linear["positions"] == [0, 0.25, 0.5, 0.75, 1]
+        assert len(linear["train"]) == len(linear["test"]) == 5
+
+    def test_ends_are_the_networks_themselves(self, anarch, files, signals, tmp_path):
+        data = ["--data", f"tensors:{signals}"]
+        scores = []
+        for a, b in (("base", "moved"), ("start", "moved")):
+            anarch("interpolate", files[a], files[b], *data, "--json", tmp_path / "path.json")
+            [profile] = json.loads((tmp_path / "path.json").read_text())["profiles"]
+            scores.append([score["loss"] for score in profile["test"]])
+        assert scores[0] == pytest.approx(scores[1], rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("args", "code", "message"),
+        [
+            ([], 1, "the loss on the way has to be measured on data; add --data NAME"),
+            (["--method", "curly"], 2, "'curly' is no method of interpolation; expected some of linear"),
+            (["--points", 2], 2, "Invalid value for '--points'"),
+        ],
+    )
+    def test_wrong_usage_is_told(self, anarch, files, args, code, message):
+        assert message in anarch("interpolate", files["base"], files["moved"], *args, code=code)
+
+    def test_its_methods_are_those_of_the_library(self):
+        assert interpolate.METHODS == METHODS

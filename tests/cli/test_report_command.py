@@ -1,0 +1,76 @@
+"""``anarch report``, and the report that ``anarch run`` ends with, on real runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from anarch_core import cli
+from anarch_core.report import writer
+from anarch_core.results import Results
+from anarch_core.runner import run
+
+PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation"
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory) -> Results:
+    out = tmp_path_factory.mktemp("run") / "tiny"
+    return run(small(probe=PROBES, relax="efcn,lcn", seeds="0,1"), out=out, progress="silent")
+
+
+@pytest.fixture
+def anarch(capsys):
+    def call(*args: object, code: int = 0) -> str:
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(arg) for arg in args])
+        captured = capsys.readouterr()
+        assert caught.value.code == code, captured.err
+        assert "Traceback" not in captured.err
+        return captured.out if code == 0 else captured.err
+
+    return call
+
+
+def test_a_run_with_all_probes_has_all_figures(anarch, finished):
+    out = anarch("report", finished.path)
+    assert "left out" not in out
+    assert out.splitlines()[-1] == f"report:  {finished.path / 'report.html'}"
+    assert len(list((finished.path / "figures").iterdir())) == 16
+    page = (finished.path / "report.html").read_text()
+    assert "What went wrong" not in page
+    assert "equivariance: at the start of the segment" in page
+
+
+def test_a_report_needs_neither_torch_nor_a_display(finished):
+    code = (
+        "import sys; from pathlib import Path; from anarch_core.report.writer import write_report; "
+        "write_report([Path(sys.argv[1])], Path(sys.argv[2])); assert 'torch' not in sys.modules; "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    page = finished.path.parent / "other.html"
+    subprocess.run([sys.executable, "-c", code, finished.path, page], check=True, env=environment)
+    assert page.exists()
+
+
+def test_what_is_no_run_is_told_in_one_line(anarch, tmp_path):
+    err = anarch("report", tmp_path, code=1)
+    assert err == f"Error: {tmp_path} holds no results: there is no results.json in it; give the directory that 'anarch run' wrote\n"
+    assert "Missing argument" in anarch("report", code=2)
+
+
+def test_a_run_ends_with_its_report(anarch, signals, tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "FIGURES", writer.FIGURES[:1])
+    command = ["run", "--data", f"tensors:{signals}", "--model", "cnn1d", "--relax", "efcn", "--switch", "at:1", "--epochs", 1]
+    command += ["--branch-epochs", 1, "--jobs", 1, "--device", "cpu", "--control", "none", "--out", tmp_path / "run"]
+    assert anarch(*command).rstrip().endswith(f"report:  {tmp_path / 'run' / 'report.html'}")
+    assert (tmp_path / "run/figures/training-curves.svg").exists()
+
+    monkeypatch.setattr(writer, "page", lambda *_: 1 / 0)
+    out = anarch(*command)
+    assert "no report was written: ZeroDivisionError" in out
+    assert "efcn" in out
