@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,6 +19,9 @@ from anarch_core.testing.snapshot import changed_states, random_states
 _COMPONENT_SETTINGS = {"model": "model", "optimizer": "optimizer", "switch": "schedule", "relax": "relaxation", "probe": "probe"}
 
 
+_LAST: dict[Any, TensorData] = {}
+
+
 class DatasetConformance(ComponentConformance):
     """Tests of a data set.
 
@@ -30,15 +33,23 @@ class DatasetConformance(ComponentConformance):
     arguments = ("root", "options")
     root: ClassVar[Path | None] = None
 
+    def data(self) -> TensorData:
+        """The data, loaded once for all checks that only look at them."""
+        key = (self.registry.target(self.info), self.root, self.parsed_options)
+        if key not in _LAST:
+            _LAST.clear()
+            _LAST[key] = self.load()
+        return _LAST[key]
+
     def load(self, root: Path | None = None) -> TensorData:
-        """The data."""
+        """Load the data; override to give the target other arguments."""
         found = self.registry.target(self.info)(root or self.root, self.parsed_options)
         assert isinstance(found, TensorData), f"the target gives a {type(found).__name__}, expected an anarch_core.data.TensorData"
         return found
 
     def test_can_be_trained_on(self) -> None:
         """Shapes, types, labels and sizes agree, all numbers are finite, and every class is in the training part."""
-        data = self.load()
+        data = self.data()
         try:
             data.check()
         except AnarchError as error:
@@ -49,13 +60,13 @@ class DatasetConformance(ComponentConformance):
 
     def test_names_are_right(self) -> None:
         """The data call themselves what the record does, and name either no class or all of them."""
-        data = self.load()
+        data = self.data()
         assert data.name == self.info.name, f"the data call themselves {data.name!r}, the record {self.info.name!r}"
         assert len(data.class_names) in (0, data.classes), f"{len(data.class_names)} class names for {data.classes} classes"
 
     def test_inputs_are_normalised(self) -> None:
         """Inputs are contiguous float32 on the CPU, centred and scaled about as networks expect."""
-        data = self.load()
+        data = self.data()
         for part in ("x_train", "x_test"):
             x: torch.Tensor = getattr(data, part)
             assert x.dtype == torch.float32 and x.device.type == "cpu" and x.is_contiguous(), (
@@ -109,7 +120,7 @@ class DatasetConformance(ComponentConformance):
         spec = self.info.defaults.get("model")
         if spec is None:
             return
-        data = self.load()
+        data = self.data()
         try:
             build_model(spec, input_shape=data.input_shape, classes=data.classes, registry=self.registry)
         except AnarchError as error:
