@@ -21,6 +21,7 @@ from anarch_core.geometry import ConvGeometry
 from anarch_core.lattice import CONV, EFCN, LCN, AbstractFamily, incidence, share_counts
 from anarch_core.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers import RelaxedLayer, relaxed_layers
+from anarch_core.reparametrised_layer import ReparametrisedLayer
 from anarch_core.surgery import trace
 
 Part = Literal["shared", "unshared", "off-local"]
@@ -54,11 +55,17 @@ class ParameterParts:
 
         Raises:
             ProbeError: a layer has no orthonormal coordinates: several of its weights meet in one entry of the matrix (padding that is not
-                zeros), or it is called at different input sizes.
+                zeros), its parameters are no weights, or it is called at different input sizes.
         """
         owners = {}
         scale = {}
         for path, module in relaxed_layers(model).items():
+            if isinstance(module, ReparametrisedLayer):
+                msg = (
+                    f"parameters of {path or 'the network'} have no orthonormal scale: those of {module.relaxation} are not weights of the "
+                    "matrix from inputs to outputs; project the layer, or relax it on to efcn, first"
+                )
+                raise ProbeError(msg)
             prefix = f"{path}." if path else ""
             owners.update({prefix + name: (module, name) for name, _ in module.named_parameters()})
             if isinstance(module, LatticeLayer) and module.family not in (EFCN, LCN):
