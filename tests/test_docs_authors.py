@@ -27,9 +27,15 @@ FILE = re.compile(r"^`([\w./]+)` — [^\n]*\n\n```\w+\n(.*?)^```$", re.DOTALL | 
 CLASSES = [getattr(testing, name) for name in testing.__all__]
 
 
+def own(cls: type) -> list[type]:
+    """The class, and the bases that its checks are divided among; not what all kinds share."""
+    return [base for base in cls.__mro__ if base not in ComponentConformance.__mro__] or [ComponentConformance]
+
+
 def checks(cls: type) -> dict[str, str]:
     """The checks a conformance class adds, with what they say of themselves."""
-    return {name: " ".join(inspect.getdoc(check).split()) for name, check in vars(cls).items() if name.startswith("test_")}
+    found = {name: check for base in own(cls) for name, check in vars(base).items() if name.startswith("test_")}
+    return {name: " ".join(inspect.getdoc(check).split()) for name, check in found.items()}
 
 
 class Reader:
@@ -101,7 +107,7 @@ def test_every_check_is_documented_as_it_documents_itself(cls: type) -> None:
     heading = "## Every component" if cls is ComponentConformance else f"`{cls.__name__}`\n"
     section = PAGES["conformance"].partition(heading)[2].partition("\n## ")[0]
     assert dict(re.findall(r"^\| `(test_\w+)` \| (.*) \|$", section, re.MULTILINE)) == checks(cls)
-    settings = [name for name in vars(cls).get("__annotations__", {}) if name not in ("kind", "arguments")]
+    settings = [name for base in own(cls) for name in vars(base).get("__annotations__", {}) if name not in ("kind", "arguments")]
     assert [name for name in settings if f"`{name}`" not in section] == []
 
 

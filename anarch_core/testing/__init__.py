@@ -10,11 +10,21 @@ A test file of a plugin::
 
 from __future__ import annotations
 
-import pytest
+from anarch_core.errors import MissingDependencyError
+
+try:
+    import hypothesis  # noqa: F401
+    import pytest
+except ModuleNotFoundError as error:
+    msg = f"the conformance kit needs {error.name}; pip install 'anarch[test]'"
+    raise MissingDependencyError(msg) from error
 
 # Before they are imported, so that a failing check shows the values it compared.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{kind}" for kind in ("component", "relaxation", "probe", "model", "dataset", "schedule", "optimizer"))
+    *(
+        f"{__name__}.{module}"
+        for module in ("component", "dataset", "family", "lift", "model", "optimizer", "probe", "relaxation", "schedule", "subject")
+    )
 )
 
 from anarch_core.testing.dataset import DatasetConformance  # noqa: E402

@@ -5,6 +5,7 @@ Each test breaks a correct component in one place and runs the one check that ha
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -525,3 +526,9 @@ def test_expected_failures_must_fail_and_be_checks(pytester: pytest.Pytester) ->
     result.stdout.fnmatch_lines(["*XPASS(strict)*for once*"])
     with pytest.raises(TypeError, match="names 'test_unknown', which is no check of ScheduleConformance"):
         type("TestLog", (ScheduleConformance,), {"expected_failures": {"test_unknown": "?"}})
+
+
+def test_what_the_kit_needs_is_told() -> None:
+    code = "import sys; sys.modules['hypothesis'] = None; import anarch_core.testing"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "the conformance kit needs hypothesis; pip install 'anarch[test]'" in ran.stderr

@@ -1,0 +1,165 @@
+"""Checks of the family: the way back to the constraints, and the distance from them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from anarch_core.errors import AnarchError
+from anarch_core.layers import Drift, RelaxedLayer
+from anarch_core.relaxation import Site
+from anarch_core.testing.convolutions import Case
+from anarch_core.testing.snapshot import relative
+from anarch_core.testing.subject import RelaxationSubject, disturb, site_of
+
+
+class FamilyChecks(RelaxationSubject):
+    """Projection, drift, parts of tensors and initialisation of the relaxed layer agree with each other."""
+
+    def test_projection_undoes_the_lift(self) -> None:
+        """Projecting a relaxed layer that was not trained gives its parent again."""
+
+        def check(site: Site, x: torch.Tensor, layer: RelaxedLayer) -> None:
+            back = layer.project()
+            error = relative(back(x), site.module(x))
+            assert error <= self.allowed, f"project() of a fresh layer differs from the parent by {error:.1e}; it must undo the lift"
+            if not isinstance(site.module, nn.modules.conv._ConvNd):
+                return
+            assert repr(back) == repr(site.module), f"project() gives {back}, but the parent was {site.module}"
+            for name, parameter in site.module.named_parameters():
+                error = relative(back.get_parameter(name), parameter)
+                assert error <= self.allowed, (
+                    f"after lift and project() the parent's {name} differs by {error:.1e}; where no output depends on a number "
+                    "(a tap that only reads padding), keep the parent's"
+                )
+
+        self.on_generated(check)
+
+    def test_leaves_the_constrained_family(self) -> None:
+        """Gradients are finite and reach every parameter, and one step of gradient descent leads off the constrained family."""
+        _, x, layer = self.lifted()
+        target = torch.randn(layer(x).shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
+        (layer(x) - target).square().mean().backward()
+        without = [name for name, parameter in layer.named_parameters() if parameter.requires_grad and parameter.grad is None]
+        assert not without, f"no gradient reaches {', '.join(without)}; use it in forward(), or register it as a buffer"
+        with torch.no_grad():
+            for name, parameter in layer.named_parameters():
+                if parameter.grad is not None:
+                    assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite at the switch"
+                    parameter.sub_(parameter.grad, alpha=0.1)
+            apart = relative(layer(x), layer.project()(x))
+        assert apart > 1e-8, (
+            "after one step of gradient descent the layer still is its own projection: the switch is a saddle point. "
+            "Break the symmetry, e.g. by different factors for copies that start equal, so that gradients tell them apart"
+        )
+        drift = _drift(layer)
+        assert drift is None or drift.unshared + drift.off_local > 1e-16 * drift.total, (
+            "one step of gradient descent left the constrained family, but drift() still finds nothing unshared nor off-local"
+        )
+
+    def test_is_twice_differentiable(self) -> None:
+        """Gradients can be differentiated again, as curvature probes do."""
+        _, x, layer = self.lifted()
+        parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(layer(x).pow(3).sum(), parameters, create_graph=True)
+        size = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+        assert size.requires_grad, "the gradient cannot be differentiated; write forward() in differentiable operations"
+        second = torch.autograd.grad(size, parameters, allow_unused=True)
+        assert all(bool(value.isfinite().all()) for value in second if value is not None), "a second derivative is not finite"
+
+    def test_drift_of_a_fresh_layer_is_nothing(self) -> None:
+        """Right after the lift all of the weight is shared, and nothing has moved."""
+
+        def check(site: Site, x: torch.Tensor, layer: RelaxedLayer) -> None:
+            drift = _drift(layer)
+            if drift is None:
+                return
+            apart = drift.unshared + drift.off_local
+            assert apart <= max(self.allowed, 1e-10) ** 2 * drift.total or apart == 0, (
+                f"drift() of a fresh layer finds {drift.unshared:.1e} unshared and {drift.off_local:.1e} off-local of {drift.total:.1e}"
+            )
+            still = layer.drift(copy.deepcopy(layer))
+            assert still.moved is not None, "drift(reference) must say how far the shared part moved"
+            assert still.reference is not None, "drift(reference) must say how large the reference's shared part is"
+            assert still.moved <= 1e-18 * max(still.reference, 1e-300), f"drift() of a layer from itself moved by {still.moved:.1e}"
+
+        self.on_generated(check)
+
+    def test_drift_parts_are_squared_norms(self) -> None:
+        """The parts of the drift are not negative, and of a layer that is linear in its input they add up to its matrix."""
+        _, x, layer = self.lifted()
+        disturb(layer)
+        drift = _drift(layer)
+        if drift is None:
+            return
+        parts = {"shared": drift.shared, "unshared": drift.unshared, "off_local": drift.off_local}
+        for name, value in parts.items():
+            assert value >= 0, f"drift().{name} is a squared norm, not {value}"
+        for value in drift.initial or ():
+            assert value >= 0, f"drift().initial holds expected squared norms, not {value}"
+        projected = self.relaxation().lift(site_of(Case(layer.project(), x))).drift().total
+        assert drift.shared == pytest.approx(projected, rel=1e-6), (
+            f"drift().shared is {drift.shared:.6g}, but the projection, lifted again, has a squared norm of {projected:.6g}"
+        )
+        matrix = _matrix(layer, x)
+        assert matrix is None or drift.total == pytest.approx(matrix, rel=1e-6), (
+            f"the parts of drift() add up to {drift.total:.6g}, but the layer's matrix has a squared norm of {matrix:.6g}"
+        )
+
+    def test_split_parts_add_up(self) -> None:
+        """The parts of any tensor shaped as a parameter add up to it, and splitting a part again changes nothing."""
+        _, _, layer = self.lifted()
+        generator = torch.Generator().manual_seed(1)
+        for name, parameter in layer.named_parameters():
+            tensor = torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator)
+            try:
+                parts = layer.split(tensor, name)
+            except AnarchError:
+                continue  # a clear refusal; probes report it
+            assert len(parts) == 3, f"split(..., {name!r}) gives {len(parts)} parts, expected (shared, unshared, off-local)"
+            for part, label in zip(parts, ("shared", "unshared", "off-local"), strict=True):
+                assert part.shape == tensor.shape, f"the {label} part of {name} is {list(part.shape)}, expected {list(tensor.shape)}"
+            assert relative(sum(parts, torch.zeros_like(tensor)), tensor) < 1e-9, f"the parts of {name} do not add up to it"
+            for index, label in enumerate(("shared", "unshared", "off-local")):
+                for other, again in enumerate(layer.split(parts[index], name)):
+                    expected = parts[index] if other == index else torch.zeros_like(tensor)
+                    error = float((again - expected).abs().max() / tensor.abs().max())
+                    assert error < 1e-9, f"split() of the {label} part of {name} does not give that part back: it is no projection"
+
+    def test_reset_depends_on_the_seed_alone(self) -> None:
+        """Default initialisation is a function of the random state: equal for equal seeds, whatever the weights were."""
+        _, x, layer = self.lifted()
+        values = []
+        for seed in (0, 0, 1):
+            disturb(layer)
+            torch.manual_seed(seed)
+            with torch.random.fork_rng(devices=[]):
+                layer.reset_parameters()
+            values.append({name: parameter.detach().clone() for name, parameter in layer.named_parameters()})
+        kept = [name for name in values[0] if not torch.equal(values[0][name], values[1][name])]
+        assert not kept, f"reset_parameters() leaves something of the old {', '.join(kept)}; initialise every parameter"
+        assert any(not torch.equal(values[1][name], values[2][name]) for name in values[0]), "reset_parameters() ignores the seed"
+        assert layer(x).isfinite().all(), "a freshly initialised layer gives numbers that are not finite"
+
+
+def _drift(layer: RelaxedLayer) -> Drift | None:
+    """The drift; None where the layer says that it has none."""
+    try:
+        return layer.drift()
+    except AnarchError:
+        return None
+
+
+def _matrix(layer: nn.Module, x: torch.Tensor) -> float | None:
+    """Squared norm of a layer's matrix; None for one that is not linear in its input, up to a bias."""
+    with torch.no_grad():
+        constant = layer(torch.zeros_like(x))
+        if relative(layer(2 * x) - constant, 2 * (layer(x) - constant)) > 1e-9:
+            return None
+        if relative(layer(x + x.flip(0)) - constant, layer(x) + layer(x.flip(0)) - 2 * constant) > 1e-9:
+            return None
+    jacobian = torch.autograd.functional.jacobian(lambda one: layer(one[None])[0], x[0])  # type: ignore[no-untyped-call]
+    return float(jacobian.square().sum())

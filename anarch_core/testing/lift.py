@@ -1,0 +1,247 @@
+"""Checks of the lift: the relaxed layer is its parent in all that can be seen of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from anarch_core.errors import NoEffectWarning, SurgeryError
+from anarch_core.layers import RelaxedLayer
+from anarch_core.relaxation import Cost, Site, TensorRole
+from anarch_core.relaxing import applied_relaxations, relax
+from anarch_core.testing.convolutions import CONVOLUTIONS, Case
+from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, relative, same_bits
+from anarch_core.testing.subject import RelaxationSubject, disturb, site_of
+
+
+class LiftChecks(RelaxationSubject):
+    """The relaxed layer equals its parent, shares nothing with it, and costs what was said."""
+
+    def test_record_states_its_exactness(self) -> None:
+        """The record's tolerance is a positive number, and small if the relaxation calls itself exact."""
+        assert self.info.tolerance > 0, f"`tolerance` must be positive: {self.info.tolerance}"
+        assert not self.info.exact or self.info.tolerance <= 1e-6, (
+            f"a relaxation with a tolerance of {self.info.tolerance} in float64 is not exact; write exact=False, or find the error"
+        )
+
+    def test_equals_its_parent(self) -> None:
+        """The relaxed layer computes what its parent does, in float64, for every generated convolution that it does not refuse."""
+
+        def check(site: Site, x: torch.Tensor, layer: RelaxedLayer) -> None:
+            expected = site.module(x)
+            found = layer(x)
+            assert found.shape == expected.shape, f"the relaxed layer gives {list(found.shape)}, its parent {list(expected.shape)}"
+            error = relative(found, expected)
+            assert error <= self.allowed, (
+                f"the relaxed layer differs from its parent by {error:.1e}, more than {self.allowed:.0e}; "
+                "correct the lift, or refuse such layers with a reason in `refusal`"
+            )
+
+        self.on_generated(check)
+
+    def test_refusals_are_sentences(self) -> None:
+        """What is refused is refused with the end of a sentence, and something is accepted."""
+        relaxation = self.relaxation()
+        reasons = self.on_generated(lambda site, x, layer: None)
+        odd = nn.EmbeddingBag(3, 2)
+        reason = relaxation.refusal(Site(path="odd", module=odd, input_shape=(3, 4), output_shape=(2,)))
+        assert reason is not None, "`refusal` accepts an nn.EmbeddingBag; say which modules you know, and refuse all others"
+        for text in {*reasons, reason}:
+            told = isinstance(text, str) and len(text.split()) >= 3 and "\n" not in text and not text.endswith(".")
+            assert told, f"'features.0 cannot be relaxed: {text}' should be a sentence that says why, in one line"
+
+    def test_parent_is_untouched(self) -> None:
+        """Neither lifting, training nor projecting changes a bit of the network it came from, and no memory is shared."""
+        case = self.parent()
+        case.conv(case.x).sum().backward()
+        before = Snapshot.of(case.conv)
+        layer = self.relaxation().lift(site_of(case))
+        assert not before.changes(case.conv), f"lift() changed the parent: {', '.join(before.changes(case.conv))}; copy what you need"
+        disturb(layer)
+        assert not before.changes(case.conv), "the relaxed layer shares memory with its parent; clone its tensors in lift()"
+        lifted = Snapshot.of(layer)
+        back = layer.project()
+        assert not lifted.changes(layer), f"project() changed the layer: {', '.join(lifted.changes(layer))}"
+        disturb(back)
+        assert not lifted.changes(layer), "project() shares memory with the relaxed layer; clone its tensors"
+
+    def test_whole_network(self) -> None:
+        """A network with batch norm is relaxed whole: equal in both modes, statistics kept, the original untouched."""
+        network, x = self.network()
+        network.eval()
+        network.get_submodule("features").train()
+        with torch.no_grad():
+            network(x)
+        before = Snapshot.of(network)
+        relaxed = self.relaxed(network, x)
+        assert not before.changes(network), f"relaxing changed the network: {', '.join(before.changes(network))}"
+        assert relaxed.report.exact, f"the relaxed network differs from its parent by {relaxed.report.error:.1e} end to end"
+        modes = {name: module.training for name, module in network.named_modules() if name not in relaxed.sites}
+        kept = {name: module.training for name, module in relaxed.model.named_modules() if name in modes}
+        assert kept == modes, "relaxing changed the training mode of a module"
+        for training in (True, False):
+            error = relative(relaxed.model.train(training)(x), network.train(training)(x))
+            assert error <= 100 * self.allowed, f"with training={training} the networks differ by {error:.1e}"
+
+    def test_parameter_map_is_total(self) -> None:
+        """Every parameter of the parent has an heir that exists; new parameters appear in relaxed layers alone."""
+        network, x = self.network()
+        relaxed = self.relaxed(network, x)
+        heirs = relaxed.parameter_map
+        names = {name for name, _ in relaxed.model.named_parameters()}
+        lost = [name for name, _ in network.named_parameters() if not names.intersection(heirs.get(name, ()))]
+        assert not lost, f"{', '.join(lost)} of the parent has no heir; a relaxed layer holds its weights as parameters"
+        orphans = [
+            name for name in sorted(names.difference(*heirs.values())) if not any(name.startswith(f"{path}.") for path in relaxed.sites)
+        ]
+        assert not orphans, f"{', '.join(orphans)} comes from no parameter of the parent and belongs to no relaxed layer"
+
+    def test_dtype_is_kept(self) -> None:
+        """A float32, bfloat16 or float64 layer stays what it is, and so do its outputs."""
+        for dtype, rounding in ((torch.float32, 1e-4), (torch.bfloat16, 0.1), (torch.float64, self.allowed)):
+            case = self.parent()
+            case = Case(case.conv.to(dtype), case.x.to(dtype))
+            layer = self.relaxation().lift(site_of(case))
+            for name, tensor in [*layer.named_parameters(), *layer.named_buffers()]:
+                kept = tensor.dtype == dtype or not tensor.is_floating_point()
+                assert kept, f"{name} is {tensor.dtype} where the parent is {dtype}; make tensors with parent.weight.new_zeros(...)"
+            output = layer(case.x)
+            assert output.dtype == dtype, f"the output is {output.dtype} where the parent's is {dtype}"
+            error = relative(output, case.conv(case.x))
+            assert error <= rounding, f"in {dtype} the relaxed layer differs from its parent by {error:.1e}"
+            assert all(parameter.dtype == dtype for parameter in layer.project().parameters()), f"project() does not keep {dtype}"
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_cuda_device_is_kept(self) -> None:
+        """A layer on a CUDA device stays there, equal to its parent."""
+        case = self.parent()
+        case = Case(case.conv.cuda(), case.x.cuda())
+        layer = self.relaxation().lift(site_of(case))
+        elsewhere = [name for name, tensor in [*layer.named_parameters(), *layer.named_buffers()] if tensor.device.type != "cuda"]
+        assert not elsewhere, f"{', '.join(elsewhere)} left the parent's device; make tensors with parent.weight.new_zeros(...)"
+        assert relative(layer(case.x), case.conv(case.x)) <= self.allowed, "on a CUDA device the layer differs from its parent"
+        assert relative(layer.project()(case.x), case.conv(case.x)) <= self.allowed, "on a CUDA device project() does not undo the lift"
+
+    def test_single_inputs(self) -> None:
+        """An input without a batch dimension is accepted where the parent accepts it."""
+        site, x, layer = self.lifted()
+        try:
+            expected = site.module(x[0])
+        except (RuntimeError, ValueError):
+            return
+        found = layer(x[0])
+        assert relative(found, expected) <= self.allowed, f"for one input without batch dimension the layer gives {list(found.shape)}"
+
+    def test_mode_is_kept(self) -> None:
+        """A layer in evaluation mode stays in evaluation mode, when lifted and when projected."""
+        for training in (True, False):
+            case = self.parent()
+            case.conv.train(training)
+            layer = self.relaxation().lift(site_of(case))
+            assert layer.training == training, f"lift() gives training={layer.training}; end it with layer.train(site.module.training)"
+            assert layer.project().training == training, "project() does not keep the mode; end it with .train(self.training)"
+
+    def test_lift_draws_no_random_numbers(self) -> None:
+        """The lift is a function of the layer and the options: the same bits whatever the global random state, which it leaves alone."""
+        state = random_states()
+        try:
+            case = self.parent()
+            torch.manual_seed(1)
+            before = random_states()
+            first = self.relaxation().lift(site_of(case)).state_dict()
+            changed = changed_states(before)
+            torch.manual_seed(2)
+            second = self.relaxation().lift(site_of(case)).state_dict()
+        finally:
+            torch.set_rng_state(torch.tensor(state["random state of torch"], dtype=torch.uint8))
+        advice = "draw from a torch.Generator of your own, seeded by an option: a checkpoint repeats the lift to the same bits"
+        assert not changed, f"lift() changes the {', '.join(changed)}; {advice}"
+        differing = [name for name in first if not same_bits(first[name], second[name])]
+        assert not differing, f"lift() gives another {', '.join(differing)} each time; {advice}"
+
+    def test_cost_is_what_is_allocated(self) -> None:
+        """The cost that was told beforehand is what the relaxed layer holds."""
+        relaxation = self.relaxation()
+
+        def check(site: Site, x: torch.Tensor, layer: RelaxedLayer) -> None:
+            cost = relaxation.cost(site)
+            assert isinstance(cost, Cost), f"cost() gives a {type(cost).__name__}, expected a Cost"
+            held = sum(parameter.numel() for parameter in layer.parameters())
+            assert cost.parameters == held, f"cost() says {cost.parameters} parameters, the layer has {held}"
+            sizes = {parameter.element_size() for parameter in layer.parameters()}
+            assert sizes <= {cost.itemsize}, f"cost() says {cost.itemsize} bytes per number, the layer has {sizes}"
+
+        self.on_generated(check)
+        site, _, layer = self.lifted()
+        beside = sum(buffer.numel() for buffer in layer.buffers())
+        cost = relaxation.cost(site)
+        told = f"cost() says {cost.scratch_parameters} numbers beside the parameters, the layer has buffers of {beside}"
+        assert cost.scratch_parameters >= beside, told
+        assert cost.flops > 0, "cost() says that a forward pass takes no operations"
+
+    def test_cost_allocates_nothing(self) -> None:
+        """The cost of a layer far too large for memory is told at once."""
+        d = self.parent().x.ndim - 2
+        shape = (64, *[(4096, 128, 32)[d - 1]] * d)
+        site = Site(path="large", module=CONVOLUTIONS[d - 1](64, 64, 3, padding=1), input_shape=shape, output_shape=shape)
+        relaxation = self.relaxation()
+        if relaxation.refusal(site) is not None:
+            return
+        with _LargestTensor() as seen:
+            relaxation.cost(site)
+        assert seen.numbers < 1 << 22, f"cost() made a tensor of {seen.numbers} numbers; work it out from the sizes"
+
+    def test_optimizer_state_fits(self) -> None:
+        """State carried over the switch has the shapes of the relaxed parameters; squares stay non-negative."""
+        relaxation = self.relaxation()
+
+        def check(site: Site, x: torch.Tensor, layer: RelaxedLayer) -> None:
+            parameters = dict(layer.named_parameters())
+            for name, parameter in site.module.named_parameters():
+                for role in get_args(TensorRole):
+                    state = relaxation.transport(site, layer, name, parameter.detach().square(), role)
+                    for heir, tensor in (state or {}).items():
+                        assert heir in parameters, f"transport({name!r}) gives state for {heir!r}, which is no parameter of the layer"
+                        shapes = f"{list(tensor.shape)}, expected {list(parameters[heir].shape)}"
+                        assert tensor.shape == parameters[heir].shape, f"transport({name!r}, role={role!r}) gives {heir} {shapes}"
+                        assert tensor.dtype == parameter.dtype, f"transport({name!r}, role={role!r}) gives {heir} in {tensor.dtype}"
+                        assert tensor.isfinite().all(), f"transport({name!r}, role={role!r}) gives numbers that are not finite"
+                        assert role != "square" or bool((tensor >= 0).all()), f"transport({name!r}, role='square') gives negative squares"
+
+        self.on_generated(check)
+
+    def test_applying_twice_is_defined(self) -> None:
+        """Relaxing the relaxed network again is exact, has nothing to do, or is refused with a reason."""
+        case = self.parent()
+        base = nn.Sequential(OrderedDict(layer=case.conv))
+        arguments: dict[str, Any] = {"example_input": case.x, "options": dict(self.options), "registry": self.registry}
+        once = relax(base, self.name, **arguments).model
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NoEffectWarning)
+            try:
+                twice = relax(once, self.name, **arguments)
+            except SurgeryError:
+                return
+        assert twice.report.exact, "relaxing the relaxed network again is not exact; refuse such layers in `refusal`"
+        assert len(applied_relaxations(twice.model)) == 2, "relaxing twice must leave two records"
+
+
+class _LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the largest tensor that any operation gives."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.numbers = max([self.numbers, *sizes])
+        return result
