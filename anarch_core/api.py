@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -31,6 +31,10 @@ def _valid_options(_: object, attribute: attrs.Attribute[Any], value: object) ->
         raise ValueError(msg)
 
 
+def _strings(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
 def _read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
@@ -54,8 +58,8 @@ class ComponentInfo:
     summary: str = attrs.field(validator=attrs.validators.instance_of(str))
     target: str = attrs.field(validator=_valid_target)
     options: type | None = attrs.field(default=None, validator=_valid_options)
-    aliases: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    references: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    references: tuple[str, ...] = attrs.field(default=(), converter=_strings)
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from anarch_core.geometry import Axis, ConvGeometry
+from anarch_core.geometry import Axis, ConvGeometry, Convolution
 from anarch_core.lattice import EFCN
 from anarch_core.lattice_layer import LatticeLayer
 from anarch_core.lattice_relaxation import lift_layer
@@ -46,6 +46,7 @@ class AttentionLayer(ReparametrisedLayer):
 
     family = EFCN
     linear = False
+    values: Convolution
     attention: torch.Tensor
     anchors: torch.Tensor
 

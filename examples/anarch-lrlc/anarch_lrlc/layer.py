@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.geometry import ConvGeometry
+from anarch_core.geometry import ConvGeometry, Convolution
 from anarch_core.lattice import CONV, LCN, incidence, lift_map
 from anarch_core.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.lattice_relaxation import lift_layer
@@ -30,6 +30,8 @@ class LowRankLayer(ReparametrisedLayer):
     """
 
     family = LCN
+    banks: Convolution
+    bias: nn.Parameter | None
 
     def __init__(self, geometry: ConvGeometry, options: LowRankOptions, like: torch.Tensor) -> None:
         super().__init__(geometry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from anarch_core.geometry import ConvGeometry
+from anarch_core.geometry import ConvGeometry, Convolution
 from anarch_core.lattice import EFCN
 from anarch_core.lattice_layer import LatticeLayer
 from anarch_core.lattice_relaxation import lift_layer
@@ -23,6 +23,8 @@ class ResidualLayer(ReparametrisedLayer):
     """
 
     family = EFCN
+    shared: Convolution
+    residual: FullyConnectedLayer
 
     def __init__(self, geometry: ConvGeometry, like: torch.Tensor) -> None:
         super().__init__(geometry)
