@@ -37,7 +37,15 @@ def bullets(items: Iterable[str]) -> Html:
     return element("ul", *(element("li", item) for item in items))
 
 
-def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1, strong: Iterable[int] = ()) -> Html:
+def table(
+    caption: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    texts: int = 1,
+    strong: Iterable[int] = (),
+    wrapped: bool = False,
+) -> Html:
     """A table in a box that scrolls sideways where the page is narrow; the first cell of a row is its heading.
 
     Args:
@@ -46,6 +54,7 @@ def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], 
         rows: cells.
         texts: how many columns, from the left, are texts; the others are numbers and flush right.
         strong: rows that stand out.
+        wrapped: whether cells may take several lines.
     """
     marked = set(strong)
 
@@ -56,7 +65,9 @@ def table(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]], 
 
     head = (element("th", heading, scope="col", class_=None if index < texts else "number") for index, heading in enumerate(headings))
     body = (element("tr", *cells(row), class_="strong" if index in marked else None) for index, row in enumerate(rows))
-    content = element("table", element("thead", element("tr", *head)), element("tbody", *body), aria_label=caption)
+    content = element(
+        "table", element("thead", element("tr", *head)), element("tbody", *body), class_="wrapped" if wrapped else None, aria_label=caption
+    )
     # The caption stands outside, so that it does not scroll away.
     return join(
         [element("p", caption, class_="caption"), element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)]

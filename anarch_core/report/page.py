@@ -45,7 +45,7 @@ def page(runs: Sequence[FinishedRun], figures: Sequence[Drawn], missing: Mapping
         folder: where the figures lie as files.
     """
     sections = [
-        ("run", "What was run", _each(runs, _what)),
+        ("run", "What was run", _what(runs)),
         ("findings", "What it shows", _each(runs, lambda run: join(paragraph(text) for text in findings(run)))),
         ("summary", "Summary", _each(runs, _summary)),
         ("figures", "Figures", _figures(figures, missing, folder)),
@@ -104,8 +104,16 @@ def _warnings(runs: Sequence[FinishedRun]) -> Iterator[Html]:
             yield element("div", element("h3", head), bullets(said), class_="bad", role="note")
 
 
-def _what(run: FinishedRun) -> Html:
-    return facts(settings_in_words(run))
+def _what(runs: Sequence[FinishedRun]) -> Html:
+    """The settings, side by side where there are several runs."""
+    said = [dict(settings_in_words(run)) for run in runs]
+    names = dict.fromkeys(name for words in said for name in words)
+    if len(runs) == 1:
+        return facts(said[0].items())
+    rows = [[name, *(words.get(name, "–") for words in said)] for name in names]
+    different = [index for index, row in enumerate(rows) if len(set(row[1:])) > 1]
+    caption = "Settings; those in which the runs differ stand out."
+    return table(caption, ["", *(run.label for run in runs)], rows, texts=len(runs) + 1, strong=different, wrapped=True)
 
 
 def _summary(run: FinishedRun) -> Html:

@@ -19,7 +19,7 @@ def settings_in_words(run: FinishedRun) -> list[tuple[str, str]]:
         ("training", f"{said['epochs']} epochs, {said['optimizer']}, learning rate {said['lr']} ({said['lr_schedule']}), "
                      f"batches of {said['batch_size']}, {said['precision']}"),
         ("relaxed to", _list(said.values.get("relax")) or "nothing"),
-        ("layers", _list(said.values.get("layers"))),
+        ("layers", "all" if said.values.get("layers") == ["*"] else _list(said.values.get("layers"))),
         ("switch times", f"{said['switch']}: epochs {_switches(run)}"),
         ("staged paths", _list(said.values.get("path"))),
         ("after the switch", f"{said['branch_epochs']} epochs, learning rate {said['branch_lr']} ({said['branch_lr_schedule']}), "
@@ -70,8 +70,8 @@ def _switches(run: FinishedRun) -> str:
 
 def _controls(names: Any) -> str:
     words = {
-        "continued": "continued (the CNN goes on from the same moment with the settings after the switch)",
-        "scratch": "scratch (the relaxed network from its default initialisation)",
+        "continued": "continued (the CNN goes on with the settings after the switch)",
+        "scratch": "scratch (the relaxed network from its initialisation)",
     }
     return "; ".join(words.get(name, name) for name in names or ()) or "none"
 

@@ -8,6 +8,7 @@ DARK}}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif}
 main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}
+h1,h2,h3{overflow-wrap:anywhere}
 h1{font-size:1.75rem;line-height:1.25;margin:.5rem 0}
 h2{font-size:1.3rem;margin:2.8rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
 h3{font-size:1.05rem;margin:1.8rem 0 .4rem}
@@ -23,6 +24,7 @@ dd{margin:0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 .caption{margin:1.2rem 0 0}
 th,td{padding:.25rem .75rem .25rem 0;text-align:left;white-space:nowrap;border-bottom:1px solid var(--line);font-weight:400}
+.wrapped td{white-space:normal;min-width:12rem;vertical-align:top}
 thead th{color:var(--quiet);border-bottom-width:2px}
 .number{text-align:right;padding:.25rem 0 .25rem .75rem}
 .strong td,.strong th{font-weight:700}

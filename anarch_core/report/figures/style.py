@@ -93,14 +93,24 @@ def grid(rows: int, columns: int, *, narrow: bool, height: float = 2.3) -> tuple
     return figure, [flat[row * columns : (row + 1) * columns] for row in range(rows)]
 
 
-def each_run(runs: Sequence[FinishedRun], draw: Sequence[Callable[[Axes, FinishedRun], None]], *, narrow: bool) -> Figure:
+Panel = Callable[[Axes, FinishedRun, Mapping[str, str]], None]
+"""Draws a run; the last argument gives the colour of every relaxation."""
+
+
+def each_run(runs: Sequence[FinishedRun], draw: Sequence[Panel], *, narrow: bool) -> Figure:
     """A figure with a row of panels per run, and one legend."""
+    names = dict.fromkeys(series.relaxation for run in runs for series in run.series)
+    colours = {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
     figure, axes = grid(len(runs), len(draw), narrow=narrow)
     for run, row in zip(runs, axes, strict=True):
         for panel, function in zip(row, draw, strict=True):
-            function(panel, run)
+            function(panel, run, colours)
             if len(runs) > 1:
                 panel.set_title(run.label, loc="left")
+            if not panel.has_data():
+                panel.grid(visible=False)
+                panel.set(xticks=[], yticks=[])
+                panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", color=CONTROL)
     legend(figure)
     return figure
 
@@ -128,11 +138,6 @@ def _legend_width(labels: Sequence[str], columns: int) -> float:
         widths.append(0.45 + 0.07 * max(len(label.replace("\\", "").replace("$", "")) for label in labels[start:end]))
         start = end
     return sum(widths)
-
-
-def series_colours(run: FinishedRun) -> Mapping[str, str]:
-    """A colour for every relaxation of a run."""
-    return {series.relaxation: SERIES[index % len(SERIES)] for index, series in enumerate(run.series)}
 
 
 def time_colours(times: Iterable[float]) -> dict[float, Any]:

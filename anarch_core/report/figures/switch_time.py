@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,11 +14,11 @@ from anarch_core.report.figures.style import (
     INK,
     SWITCH_TIME,
     TEST_ACCURACY,
+    Panel,
     each_run,
     level,
     log_axis,
     points,
-    series_colours,
     styled,
     time_axis,
 )
@@ -28,8 +28,6 @@ SHARPNESS = {
     ("hessian", "lambda_max"): r"largest eigenvalue $\lambda_\mathrm{max}$",
 }
 """Panels of figure 3 beside the accuracy, where the probe was run."""
-
-Panel = Callable[[Axes, FinishedRun], None]
 
 
 @styled
@@ -95,9 +93,8 @@ def _require(runs: Sequence[FinishedRun], probe: str, scalar: str) -> None:
         raise NothingToDrawError(msg)
 
 
-def _accuracy(axes: Axes, run: FinishedRun) -> None:
+def _accuracy(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
     level(axes, score(run.trunk, "final", "test_accuracy"), label="CNN", colour=INK)
-    colours = series_colours(run)
     continued = {switch: group for series in run.series for switch, group in series.continued.items()}
     _line(axes, continued, lambda group: score(group, "final", "test_accuracy"), color=CONTROL, fmt="o:", mfc="none", label="CNN continued")
     for series in run.series:
@@ -110,9 +107,8 @@ def _accuracy(axes: Axes, run: FinishedRun) -> None:
 
 
 def _sharpness(probe: str, scalar: str) -> Panel:
-    def draw(axes: Axes, run: FinishedRun) -> None:
-        colours = series_colours(run)
-        several = len(run.series) > 1
+    def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
+        several = len(colours) > 1
         shown: list[float] = []
         for series in run.series:
             for moment, fmt, face in (("start", "o:", "none"), ("end", "x-", None)):
@@ -131,8 +127,7 @@ def _sharpness(probe: str, scalar: str) -> Panel:
     return draw
 
 
-def _deviation(axes: Axes, run: FinishedRun) -> None:
-    colours = series_colours(run)
+def _deviation(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
     shown = []
     for series in run.series:
         colour = colours[series.relaxation]
@@ -150,8 +145,7 @@ def _deviation(axes: Axes, run: FinishedRun) -> None:
 
 
 def _against(moment: str, name: str, label: str) -> Panel:
-    def draw(axes: Axes, run: FinishedRun) -> None:
-        colours = series_colours(run)
+    def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
         shown = []
         for series in run.series:
             groups: list[tuple[Sequence[Segment], dict[str, Any]]] = [
@@ -180,7 +174,7 @@ def _parts(relaxation: str) -> Panel:
         "accuracy_random": (CONTROL, "^:", "random masks, same size"),
     }
 
-    def draw(axes: Axes, run: FinishedRun) -> None:
+    def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
         series = Series(run=run, relaxation=relaxation)
         for scalar, (colour, fmt, label) in shown.items():
             found = {switch: probed(group, "ablation", "end", scalar) for switch, group in series.branches.items()}

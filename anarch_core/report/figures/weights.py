@@ -164,16 +164,18 @@ def _curve(panels: Sequence[Axes], pair: Pair, *, labelled: bool) -> None:
 
 
 def _images(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedRun], *, narrow: bool) -> Figure:
+    """Logarithms before and after training, and of the change between: from scratch only the change shows what was learnt."""
     columns = max(len(pairs) for _, pairs in every)
-    figure, axes = grid(2 * len(every), columns, narrow=False, height=1.9)
+    figure, axes = grid(3 * len(every), columns, narrow=False, height=1.7)
     if narrow:
         figure.set_size_inches(NARROW, figure.get_size_inches()[1] * 0.6)
     for index, (series, pairs) in enumerate(every):
-        rows = axes[2 * index : 2 * index + 2]
-        limits = _limits([_log(image) for pair in pairs for image in (pair.start, pair.end)])
+        rows = axes[3 * index : 3 * index + 3]
+        images = [[_log(image) for image in (pair.start, pair.end, pair.end - pair.start)] for pair in pairs]
+        limits = _limits([image for column in images for image in column])
         for column, pair in enumerate(pairs):
-            for row, image, when in zip(rows, (pair.start, pair.end), ("before", "after training"), strict=True):
-                shown = row[column].imshow(_log(image), **limits)
+            for row, image, when in zip(rows, images[column], ("before", "after training", "change"), strict=True):
+                shown = row[column].imshow(image, **limits)
                 row[column].set_xticks([])
                 row[column].set_yticks([])
                 if column == 0:
