@@ -166,7 +166,7 @@ def _reproduce(run: FinishedRun) -> Html:
             element("code", "config.toml"),
             " of the run directory; ",
             element("code", "anarch run --config config.toml --out NEW"),
-            " runs it again. On the same processor, with the same versions, the results are the same to the bit.",
+            " runs it again. On a CPU of the same kind, with the same versions, the results are the same to the bit.",
         )
     )
     parts.append(folded("config.toml", element("pre", element("code", run.toml))))

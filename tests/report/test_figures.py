@@ -152,5 +152,3 @@ def test_history_is_averaged_over_seeds_where_it_was_measured(made):
 def test_some_keeps_both_ends():
     assert some([0, 1, 2], 3) == [0, 1, 2]
     assert some(list(range(10)), 4) == [0, 3, 6, 9]
-
-

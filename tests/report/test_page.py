@@ -220,7 +220,8 @@ class TestFindings:
         [said, doubts] = findings(FinishedRun.read(made()))
         said = said.replace("\u00a0", " ")
         assert (
-            "The best efcn branch leaves the CNN at epoch 10 and ends at a test accuracy of 85.0 %; the CNN itself ends at 80.0 %." in said
+            "The best efcn branch is the one that switched at epoch 10; it ends at a test accuracy of 85.0 %, the CNN itself at 80.0 %."
+            in said
         )
         assert "1 of 3 branches ends above the CNN (t_w = 10)." in said
         assert "at t_w = 10 the difference is +6.0 points" in said
