@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 from anarch_core.report.evidence import FinishedRun, Segment, Series, Spread, probed, score
 
@@ -103,5 +103,5 @@ def _count(some: int, all_: int) -> str:
     return f"{some} of {all_} branches end{'s' if some == 1 else ''}"
 
 
-def _at(some: Sequence[float], all_: object) -> str:
-    return f" (t_w = {', '.join(f'{switch:g}' for switch in some)})" if some and len(some) < len(all_) else ""  # type: ignore[arg-type]
+def _at(some: Sequence[float], all_: Sized) -> str:
+    return f" (t_w = {', '.join(f'{switch:g}' for switch in some)})" if some and len(some) < len(all_) else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -88,11 +88,11 @@ def _title(runs: Sequence[FinishedRun]) -> str:
     return f"{run.results.model} on {run.results.data}: {relaxations}"
 
 
-def _each(runs: Sequence[FinishedRun], make: object) -> Html:
+def _each(runs: Sequence[FinishedRun], make: Callable[[FinishedRun], Html]) -> Html:
     """The same for every run, under its label where there are several; nothing if there is nothing for any."""
-    contents = [(run, make(run)) for run in runs]  # type: ignore[operator]
+    contents = [(run, make(run)) for run in runs]
     if len(runs) == 1:
-        return Html(contents[0][1])
+        return contents[0][1]
     return join(Html(element("h3", run.label) + content) for run, content in contents if content)
 
 
