@@ -61,8 +61,9 @@ class AbstractProbe(ABC):
     single checkpoints.
 
     Attributes:
-        needs: what the context must hold: any of ``"data"``, ``"reference"``, ``"parent"``, ``"relaxed"`` (the model has relaxed layers). Where
-            something is missing the probe is skipped in a run, and refused with a clear sentence when it was asked for by hand.
+        needs: what the context must hold: any of ``"data"``, ``"reference"``, ``"parent"``, ``"relaxed"`` (the model has relaxed
+            layers). Where something is missing the probe is skipped in a run, and refused with a clear sentence when it was asked for by
+            hand.
         headline: names of the scalars worth a column in the summary table.
     """
 
