@@ -40,6 +40,26 @@ def test_packages_are_typed(package: object) -> None:
     assert (Path(package.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.parametrize("package", [anarch_core, anarch_plugins])
+def test_every_folder_with_modules_is_a_package(package: object) -> None:
+    """Others are left out of wheels without a word."""
+    folders = {file.parent for file in Path(package.__file__).parent.rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+@pytest.mark.parametrize("package", [anarch_core, anarch_plugins])
+def test_every_file_beside_the_modules_is_package_data(package: object) -> None:
+    """As wheels take them: patterns are relative to the package that they stand under."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    root = Path(package.__file__).parent
+    taken = set()
+    for folder in {file.parent for file in root.rglob("__init__.py")}:
+        name = ".".join(folder.relative_to(root.parent).parts)
+        taken |= {file for pattern in (*patterns["*"], *patterns.get(name, ())) for file in folder.glob(pattern)}
+    files = {file for file in root.rglob("*") if file.is_file() and file.suffix != ".py" and "__pycache__" not in file.parts}
+    assert files - taken == set()
+
+
 def test_every_built_in_loads_lightly_and_no_name_is_used_twice() -> None:
     registry = Registry.load(disabled=(), builtin_only=True, strict=True)
     assert all(plugin.components for plugin in registry.plugins if plugin.builtin)

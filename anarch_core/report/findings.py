@@ -34,9 +34,8 @@ def _of_series(series: Series) -> list[str]:
         return [f"Every {series.relaxation} branch diverged."]
     best = max(reached, key=lambda switch: reached[switch].mean)
     trunk = score(series.run.trunk, "final", "test_accuracy")
-    said = [
-        f"The best {series.relaxation} branch is the one that switched at epoch {best:g}; it ends at a test accuracy of {percent(reached[best])}"
-    ]
+    said = [f"The best {series.relaxation} branch is the one that switched at epoch {best:g}; it ends at a test accuracy of "]
+    said[0] += percent(reached[best])
     if trunk is not None:
         above = [switch for switch, spread in reached.items() if spread.mean > trunk.mean]
         said[0] += f", the CNN itself at {percent(trunk)}."
