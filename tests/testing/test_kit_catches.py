@@ -21,6 +21,7 @@ from anarch_core import scaffold
 from anarch_core.api import DatasetInfo, ModelInfo, OptimizerInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
 from anarch_core.data import TensorData
 from anarch_core.discovery import PluginRecord, Status
+from anarch_core.errors import AnarchError
 from anarch_core.layers import Drift
 from anarch_core.moments import Clock, Moment
 from anarch_core.options import opt
@@ -58,7 +59,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Registry]]
         )
         registry = Registry((*get_registry().plugins, added))
         monkeypatch.setattr("anarch_core.testing.component.get_registry", lambda: registry)
-        monkeypatch.setattr("anarch_core.checkpoint.get_registry", lambda: registry)
+        for module in ("checkpoint", "relaxing"):
+            monkeypatch.setattr(f"anarch_core.{module}.get_registry", lambda: registry)
         return registry
 
     return register
@@ -67,7 +69,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Registry]]
 def fails(conformance: type, check: str, message: str, *arguments: Any, **settings: Any) -> None:
     """Assert that the check fails with a message."""
     kit = type("TestWrong", (conformance,), {"name": "wrong", **settings})()
-    with pytest.raises(AssertionError, match=message):
+    with pytest.raises((AssertionError, AnarchError), match=message):
         getattr(kit, check)(*arguments)
 
 
@@ -125,14 +127,6 @@ def _frozen_gain(layer: Any, site: Any) -> None:
     layer.gain.requires_grad_(False)
 
 
-def _forget(layer: Any, site: Any) -> None:
-    layer.register_buffer("scale", site.module.weight.detach().abs().mean(), persistent=False)
-
-
-def _forward_with_scale(self: Any, x: torch.Tensor) -> torch.Tensor:
-    return type(self).__mro__[1].forward(self, x) * (self.scale / self.scale.detach().clone())
-
-
 def _single_precision(layer: Any, site: Any) -> None:
     layer.gain.data = layer.gain.data.float()
 
@@ -141,7 +135,50 @@ def _evaluation(layer: Any, site: Any) -> None:
     layer.eval()
 
 
+def _mode_of_the_parent(layer: Any, site: Any) -> None:
+    site.module.eval()
+
+
+def _no_parameters(layer: Any, site: Any) -> None:
+    for name, parameter in list(layer.named_parameters()):
+        delattr(layer, name)
+        layer.register_buffer(name, parameter.detach())
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.clone()
+
+
+def _forward_once(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return _Once.apply(type(self).__mro__[1].forward(self, x))
+
+
+def _forward_batches(self: Any, x: torch.Tensor) -> torch.Tensor:
+    if x.ndim == 3 and x.shape[0] == 2 and len(self.geometry.axes) == 2:
+        msg = "a batch, please"
+        raise ValueError(msg)
+    return type(self).__mro__[1].forward(self, x)
+
+
 RELAXATION_FAULTS = [
+    ("test_whole_network", {"after_lift": _mode_of_the_parent}, {}, "relaxing changed the network: training mode of features.first"),
+    ("test_parameter_map_is_total", {"after_lift": _no_parameters}, {}, "features.first.weight.* of the parent has no heir"),
+    ("test_is_twice_differentiable", {}, {"forward": _forward_once}, "write the backward pass in differentiable operations"),
+    ("test_single_inputs", {}, {"forward": _forward_batches}, "refuses one input without batch dimension, which its parent takes: a batch"),
+    (
+        "test_drift_of_a_fresh_layer_is_nothing",
+        {},
+        {"drift": lambda self, reference=None: Drift(shared=1.0, unshared=1.0, off_local=0.0)},
+        "of a fresh layer finds 1.0e.00 unshared",
+    ),
+    ("test_copies_are_independent", {}, {"__deepcopy__": lambda self, memo: self}, "copy.deepcopy of the layer shares memory with it"),
     ("test_equals_its_parent", {"after_lift": _scale_gain}, {}, r"differs from its parent by 1\.0e-06, more than 1e-10; correct the lift"),
     ("test_parent_is_untouched", {"after_lift": _share_weight}, {}, "shares memory with its parent; clone its tensors in lift"),
     (
@@ -249,6 +286,16 @@ class Demanding(Norm):
         return Measurement(scalars={"norm": float(context.data.x_train.norm())})
 
 
+class Inventive(Norm):
+    needs = frozenset({"gradient"})
+
+
+class Overdone(Norm):
+    def measure(self, context: Any) -> Measurement:
+        context.progress(3, 1, "norm")
+        return super().measure(context)
+
+
 class Undemanding(Norm):
     needs = frozenset({"data"})
 
@@ -273,6 +320,8 @@ class DemandingInSilence(Demanding):
         (Demanding, "test_what_it_needs_is_enough", "it raised AttributeError.*; add what it cannot do without to `needs`"),
         (Undemanding, "test_refuses_what_lacks_its_needs", "`needs` names 'data', but the probe does without it"),
         (DemandingInSilence, "test_refuses_what_lacks_its_needs", "raise ProbeError with one line .*; it raised AttributeError"),
+        (Inventive, "test_declares_what_it_needs", "`needs` may hold data, parent, reference, relaxed, not gradient"),
+        (Overdone, "test_reports_progress_as_documented", r"progress is called with \(done, total, what\), not \(3, 1, 'norm'\)"),
         (Disturbing, "test_target_is_what_its_kind_promises", "Disturbing inherits from Norm, which can be used itself"),
     ],
 )
@@ -300,6 +349,38 @@ def _dense(input_shape: Any, classes: int, options: Any) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
 
 
+def _resting(input_shape: Any, classes: int, options: Any) -> nn.Module:
+    return nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(28, classes)).eval()
+
+
+def _crowded(input_shape: Any, classes: int, options: Any) -> nn.Module:
+    norm = nn.BatchNorm1d(2, track_running_stats=False)
+    return nn.Sequential(nn.Conv1d(1, 2, 3), norm, nn.Flatten(), nn.Linear(28, classes))
+
+
+def _abrupt(input_shape: Any, classes: int, options: Any) -> nn.Module:
+    conv = {2: nn.Conv1d}[len(input_shape)]
+    return nn.Sequential(conv(1, 2, 3), nn.Flatten(), nn.Linear(28, classes))
+
+
+class _Hidden(nn.Sequential):
+    """Holds a number that is in no state dict."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(28, classes))
+        self.scale = torch.rand(()).item()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * super().forward(x)
+
+
+class _Single(_Hidden):
+    """Is its own copy."""
+
+    def __deepcopy__(self, memo: Any) -> _Single:
+        return self
+
+
 def _without_options(input_shape: Any, classes: int) -> None: ...
 
 
@@ -309,12 +390,23 @@ def _without_options(input_shape: Any, classes: int) -> None: ...
         (_dead_end, "test_gradients_reach_every_parameter", "no gradient reaches unused; use it in forward"),
         (_seeded, "test_weights_depend_on_the_seed_alone", "do not seed in build"),
         (_dense, "test_has_something_to_relax", "efcn finds no layer to relax; use nn.Conv1d"),
+        (_headless, "test_gives_one_row_of_logits_per_input", r"gives \(2, 10\) for two inputs .*, expected a tensor of \(2, 11\)"),
+        (_resting, "test_is_fresh", r"the model is in evaluation mode; build\(\) gives a network to be trained"),
+        (_crowded, "test_evaluation_is_a_function", "an output depends on the other samples of its batch"),
+        (_abrupt, "test_refuses_inputs_that_do_not_fit", "it raised KeyError: 3; raise anarch_core.errors.ConfigError"),
+        (lambda shape, classes, options: _Single(classes), "test_can_be_copied", "copy.deepcopy of the model shares memory"),
         (_without_options, "test_target_is_what_its_kind_promises", r"called as target\(input_shape, classes, options\)"),
     ],
 )
 def test_a_wrong_model(plugin: Kit, target: Any, check: str, message: str) -> None:
     plugin("model", target)
     fails(ModelConformance, check, message, input_shape=(1, 16))
+
+
+def test_a_model_that_is_more_than_its_state(plugin: Kit, tmp_path: Path) -> None:
+    plugin("model", lambda shape, classes, options: _Hidden(classes))
+    message = "a saved and loaded network computes something else; hold its state in parameters and buffers"
+    fails(ModelConformance, "test_is_rebuilt_from_a_checkpoint", message, tmp_path, input_shape=(1, 16))
 
 
 def tensors(**changed: Any) -> Callable[..., TensorData]:
@@ -375,6 +467,14 @@ class Outside(Never):
         return (Moment(clock.iterations + 1, clock.iterations_per_epoch),)
 
 
+class Fickle(Never):
+    calls = 0
+
+    def moments(self, clock: Clock) -> tuple[Moment, ...]:
+        self.calls += 1
+        return (Moment(min(self.calls, clock.iterations), clock.iterations_per_epoch),)
+
+
 class Counting(Never):
     calls = 0
 
@@ -388,6 +488,7 @@ class Counting(Never):
     [
         (Never, "test_switches_at_all", r"the schedule never switches: moments\(\) is empty"),
         (Outside, "test_moments_lie_on_the_trunk", "lies outside the trunk of 1 steps; leave it out, or raise ConfigError"),
+        (Fickle, "test_moments_depend_on_the_clock_alone", "it gives other moments; .* or a resumed run switches elsewhere"),
         (Counting, "test_switches_depend_on_the_history_alone", "keep nothing on self: a resumed run starts with a fresh instance"),
     ],
 )
@@ -415,6 +516,28 @@ class Forgetful(torch.optim.SGD):
                 parameter.data.sub_(parameter.grad, alpha=group["lr"] / self.count)
 
 
+class Pushing(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.sub_(torch.ones_like(parameter) if parameter.grad is None else parameter.grad, alpha=group["lr"])
+
+
+class Noisy(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.sub_(parameter.grad + torch.randn_like(parameter), alpha=group["lr"])
+
+
+class Halving(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:
+        super().step()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data = parameter.data.half()
+
+
 def of(cls: type) -> Callable[..., torch.optim.Optimizer]:
     """A target that gives an optimizer of the class."""
     return lambda parameters, lr, options: cls([parameter for _, parameter in parameters], lr=lr)
@@ -425,6 +548,8 @@ def of(cls: type) -> Callable[..., torch.optim.Optimizer]:
     [
         (of(Ascent), "test_lowers_a_loss", "check the sign of the step"),
         (of(Ascent), "test_obeys_the_learning_rate", r"weights move at a learning rate of 0; read group\['lr'\] in step"),
+        (of(Pushing), "test_skips_parameters_without_gradient", "a parameter whose gradient is None was moved; skip it in step"),
+        (of(Noisy), "test_is_a_function_of_its_gradients", "keep random numbers out of step"),
         (of(Forgetful), "test_goes_on_from_its_saved_state", r"keep all memory in self.state\[parameter\]"),
         (
             lambda parameters, lr, options: torch.optim.SGD([parameters[0][1]], lr=lr),
@@ -504,6 +629,48 @@ def _imported_by_uncached() -> Any:
     from anarch_core.testing.component import _imported_by
 
     return _imported_by.__wrapped__
+
+
+def test_an_inexact_relaxation_that_calls_itself_exact(plugin: Kit, gains: SimpleNamespace) -> None:
+    plugin("relaxation", broken_relaxation(gains, {}, {}), options=gains.Options, tolerance=0.1)
+    fails(RelaxationConformance, "test_record_states_its_exactness", "a tolerance of 0.1 in float64 is not exact; write exact=False")
+
+
+def test_a_lift_that_cannot_be_repeated(plugin: Kit, gains: SimpleNamespace, tmp_path: Path) -> None:
+    plugin("relaxation", broken_relaxation(gains, {}, {"after_lift": _random_gain}), options=gains.Options)
+    fails(RelaxationConformance, "test_checkpoint_of_a_fresh_lift", "relaxing the parent does not give the model", tmp_path)
+
+
+@pytest.mark.slow
+def test_a_layer_that_is_more_than_its_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process cannot know is found by asking one."""
+    root = scaffold.create("wrong", "relaxation", tmp_path, registry=get_registry())
+    file = root / "anarch_wrong" / "relaxation.py"
+    text = file.read_text()
+    broken = text.replace(
+        "        # new_ones keeps",
+        '        self.register_buffer("hidden", 1 + 1e-12 * self.weight.detach().mean(), persistent=False)\n        # new_ones keeps',
+    ).replace("y = self.gain * y", "y = self.gain * self.hidden * y")
+    assert broken.count("hidden") == 2
+    file.write_text(broken)
+    info = tmp_path / "anarch_wrong-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: anarch-wrong\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[anarch.plugins]\nwrong = anarch_wrong\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(root)
+    registry = Registry.load()
+    monkeypatch.setattr("anarch_core.testing.component.get_registry", lambda: registry)
+    message = "another process loads computes something else; hold all that is not rebuilt"
+    fails(RelaxationConformance, "test_checkpoint_in_a_fresh_process", message, tmp_path)
+
+
+def test_every_check_is_shown_to_catch_something() -> None:
+    """All but those that need a GPU, and those whose failure is an exception with its own words."""
+    own_words = {"test_applying_twice_is_defined"}
+    kits = (RelaxationConformance, ProbeConformance, ModelConformance, DatasetConformance, ScheduleConformance, OptimizerConformance)
+    checks = {name for kit in kits for name in dir(kit) if name.startswith("test_") and not name.startswith("test_cuda_")}
+    assert {check for check in checks if f'"{check}"' not in Path(__file__).read_text().replace("own_words", "")} - own_words == set()
 
 
 def test_expected_failures_must_fail_and_be_checks(pytester: pytest.Pytester) -> None:
