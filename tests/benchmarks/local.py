@@ -147,7 +147,7 @@ def small_case() -> Case:
         OURS: functools.partial(_built, make, ours),
         PRODUCTS: functools.partial(_built, make, products),
     }
-    whole = case(make, "the same layer, batch 4, beside the broadcast form")
+    whole = case(make, "locally connected layer, 64 to 64 channels, 8 x 8, kernel 5, batch 4, beside the broadcast form")
     return Case(whole.title, contenders, whole.flops, whole.bytes)
 
 
