@@ -21,7 +21,7 @@ def anarch_datasets() -> list[DatasetInfo]:
                 "lr": 0.1,
                 "branch_lr": 0.05,
                 "batch_size": 100,
-                "switch": "log:6",
+                "switch": "log:5",
             },
             references=("Greydanus & Kobak 2024, Scaling Down Deep Learning with MNIST-1D, https://arxiv.org/abs/2011.14439",),
         )
