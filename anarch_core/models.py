@@ -133,7 +133,7 @@ def model_spec(
     except UnknownComponentError as unknown:
         if value is not None and TARGET_PATTERN.fullmatch(spec):
             return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
-        if value is not None or not _is_torchvision_model(unknown):
+        if value is not None or not is_torchvision_model(unknown):
             raise
         info, value = registry.find("model", "torchvision"), name
     if value is not None:
@@ -185,7 +185,7 @@ def _without_files(options: Any) -> Any:
     return attrs.evolve(options, **{field.name: field.default for field in paths})
 
 
-def _is_torchvision_model(unknown: UnknownComponentError) -> bool:
+def is_torchvision_model(unknown: UnknownComponentError) -> bool:
     """Whether torchvision has what no plugin has.
 
     Raises:

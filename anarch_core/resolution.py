@@ -11,7 +11,7 @@ import attrs
 from anarch_core.api import TARGET_PATTERN, ComponentInfo, DatasetInfo
 from anarch_core.config import RunConfig
 from anarch_core.config_files import KINDS, Layer, chosen, options_key, plain_name, read_layer, read_recipe
-from anarch_core.errors import ConfigError, MissingDependencyError, OptionError, UnknownComponentError
+from anarch_core.errors import ConfigError, OptionError, UnknownComponentError
 from anarch_core.options import check_given, parse_spec, spec_options, to_dict
 from anarch_core.registry import Registry, get_registry
 
@@ -115,14 +115,11 @@ def _torchvision_spelt_out(model: str, registry: Registry) -> str:
     """``torchvision:resnet18`` for ``resnet18``, where no plugin has that name."""
     try:
         _component("model", model, registry)
-    except UnknownComponentError:
-        from anarch_core.vision import classification_models
+    except UnknownComponentError as unknown:
+        from anarch_core.models import is_torchvision_model
 
-        try:
-            if model in classification_models():
-                return f"torchvision:{model}"
-        except MissingDependencyError:
-            pass
+        if is_torchvision_model(unknown):
+            return f"torchvision:{model}"
         raise
     return model
 

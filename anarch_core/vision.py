@@ -24,10 +24,9 @@ def torchvision(part: str) -> ModuleType:
     except Exception as error:
         # A torchvision built for another torch fails as it registers its operators, with a RuntimeError or an OSError.
         reason = str(error).strip().partition("\n")[0]
-        build = f"cu{torch.version.cuda.replace('.', '')}" if torch.version.cuda else "cpu"
         msg = (
-            f"torchvision is needed here and is built for another torch than {torch.__version__} ({reason}); install both from one place: "
-            f"pip install --force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/{build}"
+            f"torchvision is needed here and is built for another torch than {torch.__version__} ({reason}); install both together, from "
+            "one index: pip install --force-reinstall torch torchvision, with the --index-url that pytorch.org gives for this build"
         )
         raise MissingDependencyError(msg) from error
 

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from anarch_core.api import ComponentInfo
-from anarch_core.errors import AnarchError, ComponentConflictError, MissingDependencyError
+from anarch_core.errors import AnarchError, ComponentConflictError, UnknownComponentError
 from anarch_core.option_types import BoolType, OptionType
 from anarch_core.options import OptionField, option_fields, parse_spec
 from anarch_core.registry import get_registry
@@ -121,7 +121,7 @@ class ComponentCommand(click.Command):
             for spec in specs.get(parameter, ()):
                 name, value = parse_spec(spec)
                 # A model may also be "package.module:factory" or a name of torchvision's, which are no components.
-                if kind == "model" and name not in registry.names(kind) and (value is not None or _torchvision_has(name)):
+                if kind == "model" and name not in registry.names(kind) and (value is not None or _only_torchvision_has(name)):
                     continue
                 wanted.append((kind, name))
         return registry.find_all(list(dict.fromkeys(wanted)))
@@ -164,13 +164,14 @@ class ComponentCommand(click.Command):
         return parameters
 
 
-def _torchvision_has(model: str) -> bool:
-    from anarch_core.vision import classification_models
-
+def _only_torchvision_has(model: str) -> bool:
     try:
-        return model in classification_models()
-    except MissingDependencyError:
-        return False
+        get_registry().find("model", model)
+    except UnknownComponentError as unknown:
+        from anarch_core.models import is_torchvision_model
+
+        return is_torchvision_model(unknown)
+    return False
 
 
 class _FieldType(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only
