@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anarch_core.config import RunConfig
 from anarch_core.errors import AnarchError
-from anarch_core.execution import Executor
+from anarch_core.executor import Executor
 from anarch_core.memory import available_bytes
 from anarch_core.moments import Clock, Moment
 from anarch_core.preflight import check

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from anarch_core.config import RunConfig
 from anarch_core.errors import ConfigError, SurgeryError
-from anarch_core.execution import Executor
+from anarch_core.executor import Executor
 from anarch_core.relaxing import plan
 from anarch_core.resources import share
 from anarch_core.segments import Segment, Transition

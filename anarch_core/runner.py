@@ -26,7 +26,8 @@ from anarch_core.store import RunStore, read_json, write_json, write_text
 from anarch_core.workers import AbstractWorkers, InProcess, Outcome, Processes
 
 if TYPE_CHECKING:
-    from anarch_core.execution import Event, Executor
+    from anarch_core.events import Event
+    from anarch_core.executor import Executor
 
 
 class InterruptedRunError(RunError):
@@ -127,7 +128,7 @@ class _Run:
     """A run under way."""
 
     def __init__(self, config: RunConfig, store: RunStore, registry: Registry, progress: AbstractProgress, *, in_process: bool) -> None:
-        from anarch_core.execution import Executor
+        from anarch_core.executor import Executor
         from anarch_core.preflight import check
 
         progress.say(f"loading {config.data}")
@@ -229,7 +230,7 @@ class _Run:
 
     def submit(self, workers: AbstractWorkers) -> None:
         """Hand over segments that are ready, as many as fit."""
-        from anarch_core.execution import Job
+        from anarch_core.events import Job
 
         for segment in self.segments.values():
             if len(self.running) >= workers.capacity or self.stopped.is_set():

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from anarch_core.execution import Executor
+from anarch_core.executor import Executor
 from anarch_core.registry import get_registry
 from anarch_core.resolution import resolve
 from anarch_core.store import RunStore
 from anarch_core.workers import STOP, run_job
 
 if TYPE_CHECKING:
-    from anarch_core.execution import Job
+    from anarch_core.events import Job
 
 
 def main(handle: int, out: Path) -> None:

@@ -22,7 +22,8 @@ import attrs
 from anarch_core.errors import AnarchError
 
 if TYPE_CHECKING:
-    from anarch_core.execution import Event, Executor, Job
+    from anarch_core.events import Event, Job
+    from anarch_core.executor import Executor
 
 
 STOP = "stop"
