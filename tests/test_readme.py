@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 
 
-def commands() -> list[str]:
-    lines = [line.split("#")[0].strip() for block in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+def commands(text: str = TEXT) -> list[str]:
+    lines = [line.split("#")[0].strip() for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     parts = [part.strip() for line in lines for part in line.split("&&")]
     return [part for part in parts if part.startswith("anarch ")]
 
@@ -33,6 +33,17 @@ def test_commands_run(command, tmp_path):
     if arguments[0] == "run":
         (run,) = (tmp_path / "runs").iterdir()
         assert (run / "results.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands((ROOT / "docs" / "results" / "mnist1d.md").read_text()))
+def test_commands_behind_the_published_results_run(command, tmp_path):
+    """As written, but for one seed, four epochs and fewer training samples; switch times beyond them are moved."""
+    arguments = shlex.split(re.sub(r"at:[\d,]+", "at:3,4", command))[1:]
+    arguments += ["--epochs", "4", "--branch-epochs", "2", "--seeds", "0", "--train-limit", "100", "--jobs", "1", "--out", "run"]
+    result = subprocess.run([sys.executable, "-P", "-m", "anarch_core", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "failed" not in result.stdout + result.stderr
 
 
 @pytest.mark.slow
