@@ -72,6 +72,7 @@ class RunPlan:
         moments: switch times known beforehand; a schedule may find more while the trunk trains.
         segments: that follow from them.
         networks: that are trained.
+        probe_bytes: what each probe takes on the largest network, which is among it; activations come on top.
         free_bytes: memory of the device.
         refusal: why the run would not start, None if it would.
     """
@@ -83,6 +84,7 @@ class RunPlan:
     moments: tuple[Moment, ...]
     segments: tuple[Segment, ...]
     networks: tuple[Network, ...]
+    probe_bytes: Mapping[str, int]
     free_bytes: int
     refusal: str | None
 
@@ -132,6 +134,7 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
         moments=moments,
         segments=segments,
         networks=tuple(networks),
+        probe_bytes={name: round(probe.vectors() * max(n.bytes for n in networks)) for name, probe in executor.probes.items()},
         free_bytes=available_bytes(config.device),
         refusal=refusal,
     )

@@ -39,8 +39,8 @@ def check(executor: Executor, segments: Sequence[Segment]) -> RunConfig:
         threads=config.threads,
         parallel=len(segments),
         model_bytes=largest,
-        # Weights, gradients and optimizer state while training; weights, the start and one more copy while measuring.
-        peak_bytes=int(largest * max(2 + states, 3 if executor.probes else 2)),
+        # Weights, gradients and optimizer state while training; what the largest probe says while measuring.
+        peak_bytes=int(largest * max([2 + states, *(probe.vectors() for probe in executor.probes.values())])),
         data_bytes=data.nbytes,
     )
     return attrs.evolve(config, jobs=jobs, threads=threads)

@@ -73,6 +73,13 @@ class AbstractProbe(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
+    def vectors(self) -> float:
+        """How many vectors as large as the network are held at once while measuring, the network itself among them.
+
+        ``anarch plan`` states the memory by it, and a run that would not fit is refused before it starts. Activations come on top.
+        """
+        return 3.0
+
     @abstractmethod
     def measure(self, context: ProbeContext) -> Measurement:
         """Measure the network of ``context``.

@@ -56,6 +56,7 @@ def _facts(plan: RunPlan) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, config.seeds))),
         ("segments", f"{len(plan.segments)} ({counts}), {epochs:,.0f} epochs in all"),
         ("device", f"{config.device}, {plan.free_bytes / 1e9:.1f} GB free, {config.precision}"),
+        *(("probe", f"{name}: {_size(size)} on the largest network, and activations") for name, size in plan.probe_bytes.items()),
         ("directory", str(run_directory(config))),
     ]
     if plan.seconds is not None:
