@@ -40,7 +40,7 @@ class Found:
         info = cast(RelaxationInfo, registry.find("relaxation", name))
         relaxation = registry.create("relaxation", name, options)
         paths = candidates(model, relaxation.targets)
-        chosen = select(paths, [layers] if isinstance(layers, str) else list(layers))
+        chosen = select(paths, layers)
         traced = trace(model, chosen, example_input)
         sites, refused = [], {}
         for path in chosen:

@@ -126,7 +126,7 @@ def view_of(module: nn.Module, geometry: ConvGeometry, tensor: torch.Tensor) -> 
 def lift_layer(module: nn.Module, geometry: ConvGeometry, family: AbstractFamily, layer_class: type[LatticeLayer]) -> LatticeLayer:
     """The layer of ``family`` that equals a convolution, or a layer of a smaller family."""
     parent = cast(Convolution | LatticeLayer, module)
-    layer = make_layer(layer_class, family, geometry, parent.weight)
+    layer = layer_class(family, geometry, parent.weight.detach())
     lift_map(family_of(parent), family, geometry).apply(view_of(parent, geometry, parent.weight), layer.weight_view(layer.weight))
     if layer.bias is not None and parent.bias is not None:
         layer.bias.copy_(layer.collect_bias(_position_bias(parent, geometry, parent.bias), mean=True))
@@ -134,11 +134,6 @@ def lift_layer(module: nn.Module, geometry: ConvGeometry, family: AbstractFamily
         parameter.requires_grad_(cast(nn.Parameter, getattr(parent, name)).requires_grad)
     layer.unseen = _unseen(parent, geometry)
     return layer.train(parent.training)
-
-
-def make_layer(layer_class: type[LatticeLayer], family: AbstractFamily, geometry: ConvGeometry, like: torch.Tensor) -> LatticeLayer:
-    """A layer with all weights zero, of the dtype and device of ``like``."""
-    return layer_class(family, geometry, like.detach())
 
 
 @torch.no_grad()
@@ -149,7 +144,7 @@ def project_to_family(layer: LatticeLayer, family: AbstractFamily, layer_class: 
         SurgeryError: ``family`` does not lie inside the layer's.
     """
     lift_map(family, layer.family, layer.geometry)
-    smaller = make_layer(layer_class, family, layer.geometry, layer.weight)
+    smaller = layer_class(family, layer.geometry, layer.weight.detach())
     view = smaller.weight_view(smaller.weight)
     view.copy_(project_labels(family, layer.family, layer.geometry, layer.weight_view(layer.weight)).view(view.shape))
     if smaller.bias is not None and layer.bias is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psutil
 import torch
+from torch import nn
 
 from anarch_core.errors import OutOfMemoryError
 
@@ -36,6 +37,11 @@ def require(needed: int, device: torch.device | str, what: str) -> None:
             "relax fewer layers (--layers), a smaller input, or a smaller family such as lcn"
         )
         raise OutOfMemoryError(msg, needed=needed, available=available)
+
+
+def network_bytes(model: nn.Module) -> int:
+    """Bytes of the parameters and buffers of a network."""
+    return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
 
 
 def human_bytes(count: float) -> str:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from anarch_core.config import RunConfig
 from anarch_core.errors import AnarchError
 from anarch_core.executor import Executor
-from anarch_core.memory import available_bytes
+from anarch_core.memory import available_bytes, network_bytes
 from anarch_core.moments import Clock, Moment
 from anarch_core.preflight import check
 from anarch_core.registry import Registry, get_registry
@@ -148,7 +148,7 @@ def _label(transition: Transition) -> str:
 def _network(executor: Executor, label: str | None, users: list[Segment], timed: bool) -> Network:
     model = executor.build(executor.config.seeds[0])
     flops = _flops(model, executor.data.x_train[:1])
-    total, parameters, size = flops[""], sum(p.numel() for p in model.parameters()), _bytes(model)
+    total, parameters, size = flops[""], sum(p.numel() for p in model.parameters()), network_bytes(model)
     report = None
     if label is not None:
         how = users[0].transition
@@ -245,7 +245,3 @@ def _threads(count: int | None) -> Iterator[None]:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])

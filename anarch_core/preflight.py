@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from anarch_core.config import RunConfig
 from anarch_core.errors import ConfigError, SurgeryError
 from anarch_core.executor import Executor
+from anarch_core.memory import network_bytes
 from anarch_core.relaxing import plan
 from anarch_core.resources import share
 from anarch_core.segments import Segment, Transition
@@ -28,7 +29,7 @@ def check(executor: Executor, segments: Sequence[Segment]) -> RunConfig:
     """
     config, data = executor.config, executor.data
     model = executor.build(config.seeds[0])
-    own = _bytes(model)
+    own = network_bytes(model)
     largest = own
     for transition in _relaxations(segments):
         largest = max(largest, _relaxed_bytes(executor, model, transition))
@@ -73,7 +74,7 @@ def _relaxed_bytes(executor: Executor, model: nn.Module, transition: Transition)
         msg = f"{transition.relaxation} finds no layer to relax in {executor.spec.name}"
         raise SurgeryError(msg)
     replaced = sum(layer.parameters_before for layer in report.layers) * next(model.parameters()).element_size()
-    return _bytes(model) - replaced + report.bytes
+    return network_bytes(model) - replaced + report.bytes
 
 
 def _try_step(executor: Executor, model: nn.Module) -> float:
@@ -99,7 +100,3 @@ def _try_step(executor: Executor, model: nn.Module) -> float:
         value.numel() for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)
     )
     return remembered / max(parameters, 1)
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])

@@ -123,7 +123,7 @@ def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module
     if not paths:
         msg = f"this {type(model).__name__} has no relaxed layer to project"
         raise SurgeryError(msg)
-    chosen = select(paths, _patterns(layers))
+    chosen = select(paths, layers)
     new = _copy_with(model, {path: (paths[path], model.get_submodule(path).project()) for path in chosen})  # type: ignore[operator]
     left = []
     for applied in applied_relaxations(model):
@@ -204,10 +204,6 @@ def initialise_relaxed(model: nn.Module) -> None:
     """Give every relaxed layer its default initialisation, from the global random state: the scratch control."""
     for path in candidates(model, (RelaxedLayer,)):
         model.get_submodule(path).reset_parameters()  # type: ignore[operator]
-
-
-def _patterns(layers: str | Sequence[str]) -> list[str]:
-    return [layers] if isinstance(layers, str) else list(layers)
 
 
 def _copy_with(model: nn.Module, new: Mapping[str, tuple[Sequence[str], nn.Module]]) -> nn.Module:

@@ -51,16 +51,17 @@ def candidates(model: nn.Module, targets: tuple[type[nn.Module], ...]) -> dict[s
     return paths
 
 
-def select(paths: Mapping[str, Sequence[str]], patterns: Sequence[str]) -> list[str]:
+def select(paths: Mapping[str, Sequence[str]], patterns: str | Sequence[str]) -> list[str]:
     """Canonical paths that match the patterns, in the order of the network.
 
     Args:
         paths: result of :func:`candidates`.
-        patterns: shell patterns over dotted paths; one that starts with ``!`` takes matches away again.
+        patterns: shell pattern or patterns over dotted paths; one that starts with ``!`` takes matches away again.
 
     Raises:
         SurgeryError: a pattern matches nothing.
     """
+    patterns = [patterns] if isinstance(patterns, str) else patterns
     chosen: dict[str, bool] = dict.fromkeys(paths, all(pattern.startswith("!") for pattern in patterns))
     for pattern in patterns:
         bare = pattern.removeprefix("!")

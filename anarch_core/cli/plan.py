@@ -37,6 +37,8 @@ def _plan(config: RunConfig, timed: bool) -> None:
 
 
 def _facts(plan: RunPlan) -> list[tuple[str, str]]:
+    from anarch_core.memory import human_bytes
+
     config = plan.config
     sizes = ", ".join(f"{count:,} {name}" for name, count in plan.samples.items())
     moments = ", ".join(str(moment) for moment in plan.moments) or "found while the trunk trains"
@@ -56,7 +58,7 @@ def _facts(plan: RunPlan) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, config.seeds))),
         ("segments", f"{len(plan.segments)} ({counts}), {epochs:,.0f} epochs in all"),
         ("device", f"{config.device}, {plan.free_bytes / 1e9:.1f} GB free, {config.precision}"),
-        *(("probe", f"{name}: {_size(size)} on the largest network, and activations") for name, size in plan.probe_bytes.items()),
+        *(("probe", f"{name}: {human_bytes(size)} on the largest network, and activations") for name, size in plan.probe_bytes.items()),
         ("directory", str(run_directory(config))),
     ]
     if plan.seconds is not None:
@@ -67,6 +69,8 @@ def _facts(plan: RunPlan) -> list[tuple[str, str]]:
 def _print_networks(console: Console, plan: RunPlan) -> None:
     from rich.table import Table
 
+    from anarch_core.memory import human_bytes
+
     columns = ("parameters", "size", "in training", "FLOPs a sample", "a step", "segments", "steps")
     table = Table("network", box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -75,8 +79,8 @@ def _print_networks(console: Console, plan: RunPlan) -> None:
         table.add_row(
             network.name,
             f"{network.parameters:,}",
-            _size(network.bytes),
-            _size(network.training_bytes),
+            human_bytes(network.bytes),
+            human_bytes(network.training_bytes),
             f"{network.flops:,}",
             "–" if network.step_seconds is None else f"{1000 * network.step_seconds:.2f} ms",
             str(network.segments),
@@ -89,6 +93,8 @@ def _print_networks(console: Console, plan: RunPlan) -> None:
 def _print_layers(console: Console, network: Network) -> None:
     from rich.table import Table
 
+    from anarch_core.memory import human_bytes
+
     if network.report is None:
         return
     table = Table("layer", "type", box=None, pad_edge=False, header_style="bold")
@@ -97,19 +103,12 @@ def _print_layers(console: Console, network: Network) -> None:
     for layer in network.report.layers:
         cost = layer.cost
         table.add_row(
-            layer.path, layer.before, f"{layer.parameters_before:,}", f"{cost.parameters:,}", _size(cost.bytes), f"{cost.flops:,}"
+            layer.path, layer.before, f"{layer.parameters_before:,}", f"{cost.parameters:,}", human_bytes(cost.bytes), f"{cost.flops:,}"
         )
     console.print(f"\n{network.name}:", markup=False)
     console.print(table)
     for path, reason in network.report.refused.items():
         console.print(f"{path or 'the network'} cannot be relaxed: {reason}", markup=False, soft_wrap=True)
-
-
-def _size(count: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} B"
 
 
 def _at_once(jobs: int) -> str:
