@@ -47,8 +47,11 @@ def plain_network(padded: bool) -> nn.Sequential:
 
 
 def plain(padded: bool) -> Step:
+    return descending(plain_network(padded))
+
+
+def descending(model: nn.Module) -> Step:
     """What one writes without thinking of speed: autograd, ``torch.optim.SGD``, a ``DataLoader``."""
-    model = plain_network(padded)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     loader = DataLoader(TensorDataset(*data()), batch_size=BATCH, shuffle=True)
     batches = iter(())
@@ -67,10 +70,10 @@ def plain(padded: bool) -> Step:
     return step
 
 
-def ours() -> Step:
+def ours(relaxation: str) -> Step:
     """The loop that ``anarch run`` runs."""
     x, y = data()
-    model = relax(build_model("vanilla-cnn", input_shape=(3, SIDE, SIDE), classes=10), "efcn", example_input=x[:2], check=False).model
+    model = relax(build_model("vanilla-cnn", input_shape=(3, SIDE, SIDE), classes=10), relaxation, example_input=x[:2], check=False).model
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, fused=True)
     training = Training(model=model, optimizer=optimizer, x=x, y=y, batch_size=BATCH, seed=0, learning_rate=lambda _: RATE)
     return lambda: training.advance(training.iteration + 1)
@@ -102,7 +105,7 @@ def case() -> Case:
         contenders={
             "plain: padded nn.Linear": functools.partial(plain, True),
             "plain: padding folded in": functools.partial(plain, False),
-            OURS: ours,
+            OURS: functools.partial(ours, "efcn"),
             PRODUCTS: products,
         },
         flops=sum(2 * BATCH * count * weight for count, weight in zip(products_per_weight, weights, strict=True)),

@@ -1,4 +1,4 @@
-"""Forward and backward of one locally connected layer."""
+"""Forward and backward of one locally connected layer, and a training step of a network of them."""
 
 from __future__ import annotations
 
@@ -6,87 +6,108 @@ import functools
 import importlib.util
 from collections.abc import Callable
 
+import attrs
+import dense
 import torch
+from local_layers import Broadcast, KerasMasked, KerasSlices, Unfolded
 from measure import OURS, PRODUCTS, Case, Step
 from torch import nn
-from torch.nn import functional
 
-from anarch_core.engine.local import local_product
 from anarch_core.geometry import ConvGeometry
 from anarch_core.lattice import LCN, label_counts
+from anarch_core.models import build_model
+from anarch_core.relaxing import relax
 
-Layer = tuple[nn.Conv2d, int, int, bool]  # convolution, side, batch, whether the input needs a gradient
 
+@attrs.frozen
+class Layer:
+    """A convolution whose positions are not to share weights.
 
-def inner(batch: int = 250) -> Layer:
-    return nn.Conv2d(64, 64, 5, padding=2), 8, batch, True
+    Attributes:
+        conv: without bias.
+        side: of the input.
+        batch: samples.
+        inner: whether the input comes from another layer: it needs a gradient, and is in the memory format that such a layer gives.
+    """
+
+    conv: nn.Conv2d
+    side: int
+    batch: int
+    inner: bool
+
+    @property
+    def geometry(self) -> ConvGeometry:
+        return ConvGeometry.of(self.conv, (self.side, self.side))
+
+    @property
+    def weights(self) -> int:
+        """Pairs of a position and a pixel, times the channels."""
+        rows, columns = label_counts(LCN, self.geometry)
+        return rows * columns * self.conv.in_channels * self.conv.out_channels
+
+    @property
+    def products(self) -> int:
+        """Output, weight gradient and, where needed, input gradient."""
+        return 3 if self.inner else 2
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.products * self.weights * self.batch
+
+    @property
+    def bytes(self) -> int:
+        """Every weight and every activation once per product it takes part in."""
+        geometry = self.geometry
+        activations = geometry.pixels * geometry.in_channels + geometry.positions * geometry.out_channels
+        return 4 * (self.products * self.weights + 2 * activations * self.batch)
+
+    def inputs(self, memory_format: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
+        x = torch.randn(self.batch, self.conv.in_channels, self.side, self.side).contiguous(memory_format=memory_format)
+        return x.requires_grad_(self.inner)
 
 
 def first(batch: int = 250) -> Layer:
-    return nn.Conv2d(3, 64, 4, stride=2, padding=2), 32, batch, False
+    return Layer(nn.Conv2d(3, 64, 4, stride=2, padding=2, bias=False), 32, batch, inner=False)
 
 
-def operands(layer: Layer) -> tuple[ConvGeometry, torch.Tensor, torch.Tensor]:
-    conv, side, batch, needs = layer
-    geometry = ConvGeometry.of(conv, (side, side))
-    x = torch.randn(batch, conv.in_channels, side, side, requires_grad=needs)
-    return geometry, x, torch.randn(batch, conv.out_channels, *geometry.output_size)
+def inner(batch: int = 250) -> Layer:
+    return Layer(nn.Conv2d(64, 64, 5, padding=2, bias=False), 8, batch, inner=True)
 
 
-def backward(product: Callable[[], torch.Tensor], wanted: list[torch.Tensor], grad: torch.Tensor) -> Step:
-    """A step that takes the product and its gradients."""
-    wanted = [tensor for tensor in wanted if tensor.requires_grad]
-    return lambda: torch.autograd.grad(product(), wanted, grad)
+def last(batch: int = 250) -> Layer:
+    return Layer(nn.Conv2d(64, 64, 3, padding=1, bias=False), 3, batch, inner=True)
+
+
+def gradients(network: nn.Module, x: torch.Tensor) -> Step:
+    """A step that takes the output and all gradients; the output's own comes in the memory format of the output."""
+    wanted = [tensor for tensor in (x, *network.parameters()) if tensor.requires_grad]
+    grad = torch.randn_like(network(x))
+    return lambda: torch.autograd.grad(network(x), wanted, grad)
 
 
 def ours(layer: Layer) -> Step:
-    geometry, x, grad = operands(layer)
-    groups, outputs, inputs = geometry.channel_block
-    weight = torch.randn(*label_counts(LCN, geometry), groups, inputs, outputs, requires_grad=True)
-    return backward(lambda: local_product(x, weight, geometry), [x, weight], grad)
+    """Images come as they are stored; an inner layer of ours reads what a layer of ours has written."""
+    x = layer.inputs(torch.channels_last if layer.inner else torch.contiguous_format)
+    return gradients(relax(nn.Sequential(layer.conv), "lcn", example_input=x[:1].detach(), check=False).model, x)
 
 
-def unfolded(layer: Layer, form: str) -> Step:
-    """``unfold``, then one product over the patches; the weights include those that meet padding."""
-    geometry, x, grad = operands(layer)
-    conv = layer[0]
-    positions, taps = geometry.positions, conv.weight[0].numel()
-    weight = torch.randn(positions, taps, conv.out_channels, requires_grad=True)
-
-    def product() -> torch.Tensor:
-        patches = functional.unfold(x, conv.kernel_size, padding=conv.padding, stride=conv.stride)
-        if form == "einsum":
-            y = torch.einsum("bkp,pko->bop", patches, weight)
-        else:
-            y = torch.bmm(patches.permute(2, 0, 1), weight).permute(1, 2, 0)
-        return y.unflatten(2, geometry.output_size)
-
-    return backward(product, [x, weight], grad)
+def theirs(layer: Layer, kind: Callable[[nn.Conv2d, int], nn.Module]) -> Step:
+    return gradients(kind(layer.conv, layer.side), layer.inputs())
 
 
-def broadcast(layer: Layer) -> Step:
-    """The layer as in the textbooks: patches times weights elementwise, then a sum."""
-    geometry, x, grad = operands(layer)
-    conv = layer[0]
-    weight = torch.randn(conv.out_channels, conv.in_channels, *geometry.output_size, *conv.kernel_size, requires_grad=True)
-    before, stride = conv.padding[0], conv.stride[0]
-
-    def product() -> torch.Tensor:
-        padded = functional.pad(x, (before,) * 4)
-        patches = padded.unfold(2, conv.kernel_size[0], stride).unfold(3, conv.kernel_size[1], stride)
-        return (patches.unsqueeze(1) * weight).sum((2, 5, 6))
-
-    return backward(product, [x, weight], grad)
+def keras(layer: Layer, kind: Callable[[nn.Conv2d, int], nn.Module]) -> Step:
+    return gradients(kind(layer.conv, layer.side), layer.inputs(torch.channels_last))
 
 
 def jax_local(layer: Layer) -> Step:
     import jax
     from jax import numpy as jnp
 
-    geometry, x, grad = operands(layer)
-    conv, _, _, needs = layer
+    conv, geometry = layer.conv, layer.geometry
     kernel, stride, before = conv.kernel_size, conv.stride, conv.padding[0]
-    weight = jnp.asarray(torch.randn(conv.out_channels, conv.weight[0].numel(), *geometry.output_size).numpy())
+    weights = jnp.asarray(torch.randn(conv.out_channels, conv.weight[0].numel(), *geometry.output_size).numpy())
+    inputs = jnp.asarray(layer.inputs().detach().numpy())
+    cotangent = jnp.asarray(torch.randn(layer.batch, conv.out_channels, *geometry.output_size).numpy())
 
     def product(inputs: jax.Array, weights: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated_local(
@@ -94,62 +115,89 @@ def jax_local(layer: Layer) -> Step:
         )
 
     @jax.jit
-    def gradients(inputs: jax.Array, weights: jax.Array, cotangent: jax.Array) -> object:
-        _, pull = jax.vjp(product, inputs, weights) if needs else jax.vjp(lambda w: product(inputs, w), weights)
+    def pulled_back(inputs: jax.Array, weights: jax.Array, cotangent: jax.Array) -> object:
+        _, pull = jax.vjp(product, inputs, weights) if layer.inner else jax.vjp(lambda w: product(inputs, w), weights)
         return pull(cotangent)
 
-    inputs, cotangent = jnp.asarray(x.detach().numpy()), jnp.asarray(grad.numpy())
-    weights = weight.transpose(0, 1, 2, 3)
-    return lambda: jax.block_until_ready(gradients(inputs, weights, cotangent))
+    return lambda: jax.block_until_ready(pulled_back(inputs, weights, cotangent))
 
 
 def products(layer: Layer) -> Step:
     """One product per position over patches that lie ready in the best order: output, weight gradient and, where needed, patch gradient."""
-    geometry, x, _ = operands(layer)
-    conv = layer[0]
-    taps = (
-        label_counts(LCN, geometry)[0] * label_counts(LCN, geometry)[1] * conv.in_channels // geometry.positions
-    )  # on average, without padding
-    batch = x.shape[0]
-    patches, weight = torch.randn(geometry.positions, taps, batch), torch.randn(geometry.positions, taps, conv.out_channels)
-    y, gx, gw = torch.randn(geometry.positions, conv.out_channels, batch), torch.empty_like(patches), torch.empty_like(weight)
+    positions, outputs = layer.geometry.positions, layer.conv.out_channels
+    taps = layer.weights // (positions * outputs)  # on average, without padding
+    patches, weight = torch.randn(positions, taps, layer.batch), torch.randn(positions, taps, outputs)
+    y, gx, gw = torch.randn(positions, outputs, layer.batch), torch.empty_like(patches), torch.empty_like(weight)
 
     def step() -> None:
         torch.bmm(weight.transpose(1, 2), patches, out=y)
         torch.bmm(patches, y.transpose(1, 2), out=gw)
-        if x.requires_grad:
+        if layer.inner:
             torch.bmm(weight, y, out=gx)
 
     return step
 
 
-def case(make: Callable[..., Layer], title: str) -> Case:
-    layer = make()
-    geometry = operands(layer)[0]
-    weights = label_counts(LCN, geometry)[0] * label_counts(LCN, geometry)[1] * layer[0].in_channels * layer[0].out_channels
-    contenders = {
-        "unfold + einsum": functools.partial(_built, make, unfolded, "einsum"),
-        "unfold + bmm": functools.partial(_built, make, unfolded, "bmm"),
+def case(make: Callable[[], Layer], title: str) -> Case:
+    contenders: dict[str, Callable[[Layer], Step]] = {
+        "unfold + einsum": functools.partial(theirs, kind=functools.partial(Unfolded, form="einsum")),
+        "unfold + bmm": functools.partial(theirs, kind=Unfolded),
+        "Keras 2, slices": functools.partial(keras, kind=KerasSlices),
+        "Keras 2, masked dense kernel": functools.partial(keras, kind=KerasMasked),
     }
     if importlib.util.find_spec("jax"):
-        contenders["JAX conv_general_dilated_local"] = functools.partial(_built, make, jax_local)
-    contenders |= {OURS: functools.partial(_built, make, ours), PRODUCTS: functools.partial(_built, make, products)}
-    count = 3 if layer[3] else 2
-    activations = geometry.pixels * geometry.in_channels + geometry.positions * geometry.out_channels
-    return Case(title, contenders, flops=2 * count * weights * layer[2], bytes=4 * (count * weights + 2 * activations * layer[2]))
+        contenders["JAX conv_general_dilated_local"] = jax_local
+    return _case(make, title, contenders)
 
 
 def small_case() -> Case:
     """The broadcast form, at a batch it can be run at."""
-    make = functools.partial(inner, 4)
-    contenders = {
-        "broadcast": functools.partial(_built, make, broadcast),
-        OURS: functools.partial(_built, make, ours),
-        PRODUCTS: functools.partial(_built, make, products),
-    }
-    whole = case(make, "locally connected layer, 64 to 64 channels, 8 x 8, kernel 5, batch 4, beside the broadcast form")
-    return Case(whole.title, contenders, whole.flops, whole.bytes)
+    title = "locally connected layer, 64 to 64 channels, 8 x 8, kernel 5, batch 4, beside the broadcast form"
+    return _case(functools.partial(inner, 4), title, {"broadcast": functools.partial(theirs, kind=Broadcast)})
 
 
-def _built(make: Callable[[], Layer], contender: Callable[..., Step], *arguments: str) -> Step:
-    return contender(make(), *arguments)
+def _case(make: Callable[[], Layer], title: str, contenders: dict[str, Callable[[Layer], Step]]) -> Case:
+    contenders = {**contenders, OURS: ours, PRODUCTS: products}
+    layer = make()
+    return Case(
+        title, {name: functools.partial(_built, make, contender) for name, contender in contenders.items()}, layer.flops, layer.bytes
+    )
+
+
+def _built(make: Callable[[], Layer], contender: Callable[[Layer], Step]) -> Step:
+    return contender(make())
+
+
+def network(kind: Callable[[nn.Conv2d, int], nn.Module]) -> nn.Module:
+    """The VanillaCNN with every convolution replaced by a locally connected layer."""
+    model = build_model("vanilla-cnn", input_shape=(3, dense.SIDE, dense.SIDE), classes=10)
+    x = torch.zeros(1, 3, dense.SIDE, dense.SIDE)
+    for index, module in enumerate(model.features):
+        if isinstance(module, nn.Conv2d):
+            model.features[index] = kind(module, x.shape[-1])
+        x = module(x)
+    return model
+
+
+def train_theirs(kind: Callable[[nn.Conv2d, int], nn.Module]) -> Step:
+    return dense.descending(network(kind))
+
+
+def all_products() -> Step:
+    steps = [products(make()) for make in (first, inner, last)]
+    return lambda: [step() for step in steps]
+
+
+def network_case() -> Case:
+    layers = [first(), inner(), last()]
+    return Case(
+        title="LCN training step, VanillaCNN, batch 250",
+        contenders={
+            "unfold + bmm": functools.partial(train_theirs, Unfolded),
+            "Keras 2, slices": functools.partial(train_theirs, KerasSlices),
+            OURS: functools.partial(dense.ours, "lcn"),
+            PRODUCTS: all_products,
+        },
+        flops=sum(layer.flops for layer in layers),
+        bytes=sum(layer.bytes for layer in layers),
+    )

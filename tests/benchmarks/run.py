@@ -4,7 +4,7 @@
 
 Everything in one table was measured in one run, contenders taking turns; the best of the repeats is compared, and the median tells how
 quiet the machine was. The floor is the larger of FLOPs over the rate of a large matrix product and bytes over the rate of a large copy,
-both measured in the same run. Cases: dense, local, local-first, local-small, lift, small; all of them where none is named.
+both measured in the same run. Cases: dense, local, local-first, local-small, local-network, lift, small; all of them where none is named.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ CASES: dict[str, Callable[[], measure.Case]] = {
         local.case, local.first, "locally connected layer, 3 to 64 channels, 32 x 32, kernel 4, stride 2, batch 250"
     ),
     "local-small": local.small_case,
+    "local-network": local.network_case,
     "lift": lift.case,
     "small": small.case,
 }

@@ -1,0 +1,66 @@
+"""Every contender does the same work: that of the convolution it was made from."""
+
+from __future__ import annotations
+
+import functools
+
+import local
+import pytest
+import torch
+from local_layers import Broadcast, KerasMasked, KerasSlices, Unfolded
+from torch import nn
+
+KINDS = [functools.partial(Unfolded, form="einsum"), Unfolded, Broadcast, KerasSlices, KerasMasked]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("conv", [nn.Conv2d(3, 4, 4, stride=2, padding=2), nn.Conv2d(2, 3, 5, padding=2, bias=False)])
+def test_layers_start_as_their_convolution_forwards_and_backwards(kind, conv: nn.Conv2d) -> None:
+    x = torch.randn(3, conv.in_channels, 8, 8, requires_grad=True)
+    layer = kind(conv, 8)
+    y, expected = layer(x), conv(x)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    grad = torch.randn_like(expected)
+    for actual, wanted in zip(torch.autograd.grad(y, x, grad), torch.autograd.grad(expected, x, grad), strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_outside_the_receptive_field_learn_nothing_and_the_others_are_not_shared(kind) -> None:
+    conv = nn.Conv2d(2, 3, 3, padding=1, bias=False)
+    layer, x = kind(conv, 4), torch.randn(5, 2, 4, 4)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), layer.parameters())
+    met = sum(min(i + 2, 4) - max(i - 1, 0) for i in range(4)) ** 2  # pairs of a position and a pixel of its field
+    assert int((gradient != 0).sum()) == met * 2 * 3
+
+
+def test_an_output_gradient_comes_in_the_memory_format_of_the_output() -> None:
+    seen = []
+
+    class Recorder(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            seen.append(grad.stride())
+            return grad
+
+    class Network(nn.Module):
+        def forward(self, x):
+            return Recorder.apply(x)
+
+    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    local.gradients(Network(), x)()
+    assert seen == [x.stride()]
+
+
+def test_a_network_of_them_is_the_convolutional_one() -> None:
+    torch.manual_seed(0)
+    unfolded = local.network(Unfolded)
+    torch.manual_seed(0)
+    slices = local.network(KerasSlices)
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(unfolded(x), slices(x), rtol=1e-4, atol=1e-5)
+    assert not [module for module in unfolded.modules() if isinstance(module, nn.Conv2d)]
