@@ -5,14 +5,27 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from torch import nn
 
-from anarch_core.engine.local import LARGE, local_product
+from anarch_core.engine import gathers, local
+from anarch_core.engine.gathers import gather_plan
+from anarch_core.engine.local import local_product
+from anarch_core.engine.strip_plan import strip_plan
 from anarch_core.geometry import ConvGeometry
 from anarch_core.lattice import LCN, incidence, label_counts
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+KERNELS = {"strips": lambda geometry, x: strip_plan(geometry), "gathers": lambda geometry, x: gather_plan(geometry, x.device)}
+
+
+@pytest.fixture(params=KERNELS, autouse=True)
+def kernels(request, monkeypatch):
+    """Every test here is run with either set of kernels."""
+    monkeypatch.setattr(local, "_kernels", KERNELS[request.param])
+    return request.param
 
 
 def reference(x, weight, geometry):
@@ -60,7 +73,7 @@ def close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(geometry=geometries())
 def test_outputs_and_gradients_of_any_geometry(geometry):
     x, weight = operands(geometry)
@@ -116,7 +129,8 @@ def test_weights_that_are_views_of_a_flat_vector():
     close(local_product(x, flat[7:].view_as(weight), geometry), reference(x, weight, geometry))
 
 
-def test_memory_is_far_below_the_unfolded_input():
+@pytest.mark.parametrize("kernels", ["strips"], indirect=True)
+def test_memory_of_the_strips_is_far_below_the_unfolded_input():
     geometry = ConvGeometry.of(nn.Conv2d(4, 4, 7, padding=3), (16, 16))
     x, weight = operands(geometry, batch=64, dtype=torch.float32)
     unfolded = 49 * x.numel() * 4
@@ -126,8 +140,27 @@ def test_memory_is_far_below_the_unfolded_input():
     assert allocated < unfolded / 2 + 4 * weight.numel()
 
 
-def test_large_activations_whose_layout_changes_in_slices():
-    geometry = ConvGeometry.of(nn.Conv2d(3, 4, 3, padding=1), (24, 24))
-    x, weight = operands(geometry, batch=160)
-    assert x.numel() > LARGE
-    close(local_product(x, weight, geometry), reference(x, weight, geometry))
+def test_outputs_and_input_gradients_are_channels_last():
+    geometry = ConvGeometry.of(nn.Conv2d(3, 4, 3, padding=1), (6, 5))
+    x, weight = operands(geometry)
+    y = local_product(x, weight, geometry)
+    (gx,) = torch.autograd.grad(y.sum(), x)  # an expanded gradient, all strides 0
+    for tensor in y, gx:
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+    close(gx, torch.autograd.grad(reference(x, weight, geometry).sum(), x)[0])
+
+
+def test_outputs_may_be_changed_in_place():
+    geometry = ConvGeometry.of(nn.Conv1d(3, 4, 3, padding=1), (6,))
+    x, weight = operands(geometry)
+    close(local_product(x, weight, geometry).relu_(), reference(x, weight, geometry).relu())
+
+
+def test_gathering_a_part_at_a_time(monkeypatch):
+    monkeypatch.setattr(gathers, "LARGEST", 100)
+    geometry = ConvGeometry.of(nn.Conv2d(2, 4, 3, padding=1, groups=2), (5, 6))
+    x, weight = operands(geometry)
+    y, expected = local_product(x, weight, geometry), reference(x, weight, geometry)
+    close(y, expected)
+    direction = torch.randn_like(expected)
+    close(torch.autograd.grad(y, (x, weight), direction), torch.autograd.grad(expected, (x, weight), direction))

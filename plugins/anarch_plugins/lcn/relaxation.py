@@ -48,8 +48,8 @@ class LocallyConnectedLayer(LatticeLayer):
         """[batch, in_channels, *input size] to [batch, out_channels, *output size]."""
         x, single = self.batched(x)
         y = local_product(x, self.weight, self.geometry)
-        if self.bias is not None:
-            y = y + self.bias
+        if self.bias is not None:  # added with the channels last: several times faster than across the layouts
+            y = (y.movedim(1, -1) + self.bias.movedim(0, -1).contiguous()).movedim(-1, 1)
         return y.squeeze(0) if single else y
 
 
