@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from anarch_core.data import epoch_order
 from anarch_core.engine.fused import fused_sgd
+from anarch_core.engine.memory_format import channels_last, takes_channels_last
 from anarch_core.errors import CheckpointError
 
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
@@ -67,10 +68,11 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 10
     loss = torch.zeros((), dtype=torch.float64, device=x.device)
     correct = torch.zeros((), dtype=torch.int64, device=x.device)
     model.eval()
+    laid_out = takes_channels_last(model, x)
     try:
         for inputs, labels in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
             with _autocast(precision, x.device):
-                logits = model(inputs)
+                logits = model(channels_last(inputs) if laid_out else inputs)
             loss += cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
     finally:
@@ -123,8 +125,10 @@ class Training:
     iteration: int = 0
     _loss: torch.Tensor = attrs.field(init=False)
     _correct: torch.Tensor = attrs.field(init=False)
+    _channels_last: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._channels_last = takes_channels_last(self.model, self.x)
         self.model.train()
         self._loss = torch.zeros((), dtype=torch.float64, device=self.x.device)
         self._correct = torch.zeros((), dtype=torch.int64, device=self.x.device)
@@ -145,7 +149,8 @@ class Training:
                 rate = wanted
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate * group.get("lr_scale", 1.0)
-            self._step(self.x.index_select(0, rows), self.y.index_select(0, rows))
+            inputs = self.x.index_select(0, rows)
+            self._step(channels_last(inputs) if self._channels_last else inputs, self.y.index_select(0, rows))
             self.iteration += 1
             if pause():
                 break

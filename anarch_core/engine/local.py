@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from anarch_core.engine.fused import Update, planned_update
 from anarch_core.engine.gathers import Gathers, gather_plan
+from anarch_core.engine.memory_format import empty_channels_last
 from anarch_core.engine.strip_plan import strip_plan
 from anarch_core.engine.strips import Strips
 from anarch_core.geometry import ConvGeometry
@@ -60,18 +61,12 @@ def _flat(x: torch.Tensor) -> torch.Tensor:
     return x.movedim(1, -1).flatten(1).contiguous()
 
 
-def _empty(like: torch.Tensor, channels: int, pixels: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """An uninitialised [batch, channels, *pixels] with the channels last; not a view, so that those who get it may change it in place."""
-    strides = [math.prod(pixels[k + 1 :]) * channels for k in range(len(pixels))]
-    return torch.empty_strided((len(like), channels, *pixels), (math.prod(pixels) * channels, 1, *strides), dtype=dtype, device=like.device)
-
-
 class _Product(torch.autograd.Function):
     """Inputs and weights to outputs."""
 
     @staticmethod
     def forward(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
-        y = _empty(x, geometry.out_channels, geometry.output_size, x.dtype)
+        y = empty_channels_last(x, geometry.out_channels, geometry.output_size, x.dtype)
         _kernels(geometry, x).write_outputs(_flat(y), _flat(x), weight.contiguous())
         return y
 
@@ -95,7 +90,7 @@ class _InputGradient(torch.autograd.Function):
     def forward(grad: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
         # Summed in float32 where the products are of lower precision, so that a sum is rounded once.
         exact = torch.promote_types(grad.dtype, torch.float32)
-        gx = _empty(grad, geometry.in_channels, geometry.input_size, exact)
+        gx = empty_channels_last(grad, geometry.in_channels, geometry.input_size, exact)
         _kernels(geometry, grad).write_input_gradient(_flat(gx), _flat(grad), weight.contiguous())
         return gx.to(grad.dtype)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from anarch_core.engine.local import local_product
+from anarch_core.engine.memory_format import is_channels_last
 from anarch_core.geometry import ConvGeometry
 from anarch_core.lattice import LCN, AbstractFamily, incidence, label_counts
 from anarch_core.lattice_layer import LatticeLayer, fan_in, inverse_root
@@ -45,11 +46,13 @@ class LocallyConnectedLayer(LatticeLayer):
         return inverse_root(fan_in(LCN, self.geometry))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, in_channels, *input size] to [batch, out_channels, *output size]."""
+        """[batch, in_channels, *input size] to [batch, out_channels, *output size], in the memory format of the input."""
         x, single = self.batched(x)
         y = local_product(x, self.weight, self.geometry)
         if self.bias is not None:  # added with the channels last: several times faster than across the layouts
             y = (y.movedim(1, -1) + self.bias.movedim(0, -1).contiguous()).movedim(-1, 1)
+        if not is_channels_last(x):
+            y = y.contiguous()
         return y.squeeze(0) if single else y
 
 
