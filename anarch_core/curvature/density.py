@@ -8,6 +8,7 @@ from collections.abc import Callable
 import attrs
 import torch
 
+from anarch_core.curvature.basis import empty_basis
 from anarch_core.curvature.lanczos import tridiagonal_matrix, tridiagonalise
 from anarch_core.curvature.operators import AbstractOperator
 
@@ -76,7 +77,7 @@ def spectral_density(
     steps = min(steps, operator.size)
     nodes = torch.zeros(probes, steps, dtype=torch.float64)
     weights = torch.zeros(probes, steps, dtype=torch.float64)
-    basis = torch.empty(steps, operator.size, dtype=operator.dtype, device=operator.device) if reorthogonalise else None
+    basis = empty_basis(operator, steps) if reorthogonalise else None
     before = operator.products
     for probe in range(probes):
         diagonal: list[float] = []

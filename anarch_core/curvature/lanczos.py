@@ -1,9 +1,9 @@
 """Lanczos' method: extreme eigenvalues with certificates, from products alone.
 
-Two variants. :func:`extreme_eigenvalues` keeps three vectors and gives values only: in finite precision its Krylov basis loses
-orthogonality and repeats eigenvalues it has found, which hurts neither end of the spectrum (Paige 1980). :func:`eigenpairs` keeps a basis,
-re-orthogonalises it twice (Giraud et al. 2005), restarts thickly when it is full (Wu and Simon 2000), and gives the leading k eigenvalues,
-once each, with their vectors.
+Two variants. :func:`extreme_eigenvalues` keeps two vectors and what a product takes, and gives values only: in finite precision its Krylov
+basis loses orthogonality and repeats eigenvalues it has found, which hurts neither end of the spectrum (Paige 1980). :func:`eigenpairs`
+keeps a basis, re-orthogonalises it twice (Giraud et al. 2005), restarts thickly when it is full (Wu and Simon 2000), and gives the
+leading k eigenvalues, once each, with their vectors.
 
 A Ritz value ``theta`` comes with its residual ``|H x - theta x|``: some eigenvalue lies within that distance. That no larger one was missed
 is known only with the high probability that a random start gives (Kuczyński and Woźniakowski 1992).
@@ -12,12 +12,13 @@ is known only with the high probability that a random start gives (Kuczyński an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import attrs
 import torch
 
+from anarch_core.curvature.basis import combine, empty_basis, orthogonalise
 from anarch_core.curvature.operators import AbstractOperator
 from anarch_core.errors import ProbeError
 
@@ -53,7 +54,7 @@ class Eigenpairs:
 
     Attributes:
         eigenvalues: k of them, from the end that was asked for inwards.
-        vectors: unit eigenvectors, [k, P].
+        vectors: unit eigenvectors, [k, P], where the basis was: see :func:`~anarch_core.curvature.basis.empty_basis`.
         products: products taken altogether.
         restarts: how often the basis was full.
     """
@@ -64,14 +65,16 @@ class Eigenpairs:
     restarts: int
 
 
-def tridiagonalise(operator: AbstractOperator, start: torch.Tensor, *, basis: torch.Tensor | None = None) -> Iterator[tuple[float, float]]:
+def tridiagonalise(
+    operator: AbstractOperator, current: torch.Tensor, *, basis: torch.Tensor | None = None
+) -> Iterator[tuple[float, float]]:
     """Run the Lanczos recurrence, one product a step, until the Krylov space is exhausted or the caller stops.
 
     Args:
         operator: the matrix.
-        start: unit vector, [P].
+        current: unit vector to start from, [P]; overwritten, so that nothing but two vectors and what a product takes need be held.
         basis: room for Lanczos vectors, [steps, P]; given, each new vector is orthogonalised against all before it, twice, and the
-            recurrence stops when it is full. Not given, only three vectors are held.
+            recurrence stops when it is full.
 
     Yields:
         the next diagonal and off-diagonal entry of the tridiagonal matrix.
@@ -80,21 +83,18 @@ def tridiagonalise(operator: AbstractOperator, start: torch.Tensor, *, basis: to
         ProbeError: a product is not finite.
     """
     epsilon = torch.finfo(operator.dtype).eps
-    previous: torch.Tensor | None = None
-    current = start
+    following = torch.zeros_like(current)
     beta = scale = 0.0
     step = 0
     while True:
         if basis is not None:
             basis[step] = current
         step += 1
-        following = operator @ current
-        if previous is not None:
-            following.sub_(previous, alpha=beta)
+        operator.add_product(current, following)  # to the vector before, times minus beta
         alpha = float(following @ current)
         following.sub_(current, alpha=alpha)
         if basis is not None:
-            _orthogonalise(following, basis[:step])
+            orthogonalise(following, basis[:step])
         scale = max(scale, abs(alpha) + beta)
         beta = float(following.norm())
         if not math.isfinite(alpha + beta):
@@ -104,7 +104,7 @@ def tridiagonalise(operator: AbstractOperator, start: torch.Tensor, *, basis: to
         yield alpha, beta
         if exhausted or step == (operator.size if basis is None else len(basis)):
             return
-        previous, current = current, following.div_(beta)
+        current, following = following.div_(beta), current.mul_(-beta)
 
 
 def extreme_eigenvalues(
@@ -114,9 +114,9 @@ def extreme_eigenvalues(
     rtol: float = 1e-2,
     max_products: int = 100,
     ends: tuple[End, ...] = ("largest", "smallest"),
-    favoured: torch.Tensor | None = None,
+    favoured: Callable[[], torch.Tensor] | None = None,
 ) -> dict[End, Eigenvalue]:
-    """The largest and the smallest (most negative) eigenvalue, in three vectors.
+    """The largest and the smallest (most negative) eigenvalue, in two vectors and what a product takes.
 
     Each end stops at ``residual <= rtol * |value|``; the error is then of second order, about ``rtol² |value|`` over the relative gap. An
     end at zero (the smaller one of a singular positive matrix) cannot meet this and runs into ``max_products``.
@@ -127,8 +127,9 @@ def extreme_eigenvalues(
         rtol: relative residual to reach.
         max_products: where to give up; what was not reached is marked as not converged.
         ends: which eigenvalues must converge before it stops.
-        favoured: a direction, [P], that makes up half of the start where it is not zero. The gradient is a good one: it lies mostly in the
-            leading eigenspace (Gur-Ari et al. 2018) and saves about two products in six. The random half keeps every eigenvector in reach.
+        favoured: gives a direction, [P], that makes up half of the start where it is not zero; a function, so that nobody holds it
+            afterwards. The gradient is a good one: it lies mostly in the leading eigenspace (Gur-Ari et al. 2018) and saves about two
+            products in six. The random half keeps every eigenvector in reach.
 
     Returns:
         an entry for each of ``ends``.
@@ -140,11 +141,7 @@ def extreme_eigenvalues(
     diagonal: list[float] = []
     off_diagonal: list[float] = []
     found: dict[End, Eigenvalue] = {}
-    start = operator.random_unit(generator)
-    if favoured is not None and (length := float(favoured.norm())) > 0:
-        start.add_(favoured, alpha=1 / length)
-        start.div_(start.norm())
-    for alpha, beta in tridiagonalise(operator, start):
+    for alpha, beta in tridiagonalise(operator, _start(operator, generator, favoured)):
         diagonal.append(alpha)
         steps = len(diagonal)
         values, components = torch.linalg.eigh(tridiagonal_matrix(diagonal, off_diagonal))
@@ -160,6 +157,17 @@ def extreme_eigenvalues(
         if steps >= max_products or all(found[end].converged for end in ends):
             break
     return found
+
+
+def _start(operator: AbstractOperator, generator: torch.Generator, favoured: Callable[[], torch.Tensor] | None) -> torch.Tensor:
+    """A random unit vector, half along the favoured direction."""
+    start = operator.random_unit(generator)
+    if favoured is not None:
+        direction = favoured()
+        if (length := float(direction.norm())) > 0:
+            start.add_(direction, alpha=1 / length)
+            start.div_(start.norm())
+    return start
 
 
 def eigenpairs(
@@ -192,7 +200,7 @@ def eigenpairs(
         msg = f"cannot find {count} eigenvalues of a matrix of {operator.size} rows with a basis of {room} vectors (needs {count + 2})"
         raise ValueError(msg)
     floor = ROUNDING * torch.finfo(operator.dtype).eps
-    basis = torch.empty(room, operator.size, dtype=operator.dtype, device=operator.device)
+    basis = empty_basis(operator, room)
     projected = torch.zeros(room, room, dtype=torch.float64)
     following = operator.random_unit(generator)
     filled = products = restarts = 0
@@ -200,9 +208,9 @@ def eigenpairs(
     while True:
         basis[filled] = following
         filled += 1
-        following = operator @ basis[filled - 1]
+        following = operator @ basis[filled - 1].to(operator.device)
         products += 1
-        coefficients = _orthogonalise(following, basis[:filled]).to(device="cpu", dtype=torch.float64)
+        coefficients = orthogonalise(following, basis[:filled]).to(device="cpu", dtype=torch.float64)
         if not coefficients.isfinite().all():
             msg = f"a product with the matrix is not finite after {products} steps; the network may have diverged"
             raise ProbeError(msg)
@@ -226,7 +234,7 @@ def eigenpairs(
         leading = _from_end(components, end)
         if filled == room:
             filled = count + (room - count) // 2
-            _combine(basis, leading[:, :filled])
+            combine(basis, leading[:, :filled])
             projected.zero_()
             projected[:filled, :filled] = torch.diag(_from_end(values[None], end)[0, :filled])
             restarts += 1
@@ -235,20 +243,11 @@ def eigenpairs(
             # comes from there can still reach the leaders.
             chains += 1
             following = operator.random_unit(generator)
-            _orthogonalise(following, basis[:filled])
+            orthogonalise(following, basis[:filled])
             beta = float(following.norm())
         following.div_(beta)
     weights = _from_end(components, end)[:, : len(found)].to(basis)
     return Eigenpairs(eigenvalues=found, vectors=weights.T @ basis[:filled], products=products, restarts=restarts)
-
-
-def _orthogonalise(vector: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
-    """Remove from ``vector`` in place, in two passes, its components along the orthonormal rows of ``basis``; return them."""
-    removed = basis @ vector
-    vector.sub_(removed @ basis)
-    again = basis @ vector
-    vector.sub_(again @ basis)
-    return removed + again
 
 
 def tridiagonal_matrix(diagonal: list[float], off_diagonal: list[float]) -> torch.Tensor:
@@ -263,14 +262,6 @@ def tridiagonal_matrix(diagonal: list[float], off_diagonal: list[float]) -> torc
 def _from_end(columns: torch.Tensor, end: End) -> torch.Tensor:
     """Columns in ascending order of eigenvalue -> from the end that is asked for."""
     return columns.flip(-1) if end == "largest" else columns
-
-
-def _combine(basis: torch.Tensor, components: torch.Tensor, columns: int = 1 << 20) -> None:
-    """Replace the leading rows of ``basis`` by Ritz vectors, a stretch of columns at a time so that no second basis is needed."""
-    weights = components.T.to(basis)
-    rows = components.shape[0]
-    for stretch in torch.split(basis, columns, dim=1):
-        stretch[: len(weights)] = weights @ stretch[:rows]
 
 
 def _certified(

@@ -38,11 +38,25 @@ class AbstractOperator(ABC):
         Raises:
             ValueError: the vector has another shape or dtype.
         """
+        out = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        self.add_product(vector, out)
+        return out
+
+    def add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        """Add the product to a vector, which takes one vector less than multiplying and then adding.
+
+        Args:
+            vector: [size]; never changed.
+            out: [size], changed in place; another tensor.
+
+        Raises:
+            ValueError: ``vector`` has another shape or dtype.
+        """
         if vector.shape != (self.size,) or vector.dtype != self.dtype:
             msg = f"expected a vector of shape ({self.size},) and {self.dtype}, got {tuple(vector.shape)} and {vector.dtype}"
             raise ValueError(msg)
         self.products += 1
-        return self._multiply(vector)
+        self._add_product(vector, out)
 
     def random_unit(self, generator: torch.Generator) -> torch.Tensor:
         """A vector uniform on the unit sphere of the space the matrix acts on, [size].
@@ -61,8 +75,8 @@ class AbstractOperator(ABC):
         return vector.div_(length)
 
     @abstractmethod
-    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
-        """Multiply a vector that was checked; return a tensor that nothing else refers to."""
+    def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        """As :meth:`add_product`, of a vector that was checked."""
 
     def _confine(self, vector: torch.Tensor) -> torch.Tensor:
         """Project a vector onto the space the matrix acts on; all vectors unless a subclass says otherwise."""
@@ -76,8 +90,8 @@ class MatrixOperator(AbstractOperator):
         super().__init__(size=matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
         self.matrix = matrix
 
-    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
-        return self.matrix @ vector
+    def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        out.addmv_(self.matrix, vector)
 
 
 class ProjectedOperator(AbstractOperator):
@@ -92,8 +106,8 @@ class ProjectedOperator(AbstractOperator):
         self.operator = operator
         self.project = project
 
-    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
-        return self.project(self.operator @ self.project(vector))
+    def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        out.add_(self.project(self.operator @ self.project(vector)))
 
     def _confine(self, vector: torch.Tensor) -> torch.Tensor:
         return self.project(vector)
@@ -111,5 +125,5 @@ class ScaledOperator(AbstractOperator):
         self.operator = operator
         self.scale = scale
 
-    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
-        return (self.operator @ (self.scale * vector)).mul_(self.scale)
+    def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        out.addcmul_(self.operator @ (self.scale * vector), self.scale)

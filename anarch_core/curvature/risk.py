@@ -119,20 +119,22 @@ class Risk:
         def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
             return _derivatives([self.loss(outputs, targets) * weight], self.parameters)
 
-        return self._sum(of_batch)
+        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        self._add(of_batch, total)
+        return total
 
-    def hessian_product(self, vector: torch.Tensor) -> torch.Tensor:
-        """Hessian of the risk times a flat vector, [P] -> [P]."""
+    def add_hessian_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        """Add the Hessian of the risk times a flat vector [P] to ``out``, [P]."""
         direction = self.views(vector)
 
         def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
             gradient = _derivatives([self.loss(outputs, targets) * weight], self.parameters, create_graph=True)
             return _derivatives(gradient, self.parameters, direction)
 
-        return self._sum(of_batch)
+        self._add(of_batch, out)
 
-    def gauss_newton_product(self, vector: torch.Tensor) -> torch.Tensor:
-        """Generalised Gauss-Newton matrix times a flat vector, [P] -> [P].
+    def add_gauss_newton_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        """Add the generalised Gauss-Newton matrix times a flat vector [P] to ``out``, [P].
 
         ``J' (d2 loss / d outputs2) J`` with ``J`` the Jacobian of the outputs (Schraudolph 2002): the Hessian less the curvature of the
         network itself. Positive semi-definite where the loss is convex in the outputs.
@@ -148,20 +150,18 @@ class Risk:
             curved = _derivatives(slope, [leaf], [pushed_forward])
             return _derivatives([outputs], self.parameters, curved)
 
-        return self._sum(of_batch)
+        self._add(of_batch, out)
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
         for inputs, targets in zip(torch.split(self.inputs, self.batch_size), torch.split(self.targets, self.batch_size), strict=True):
             yield inputs, targets, len(inputs) / self.samples
 
-    def _sum(self, of_batch: Callable[[torch.Tensor, torch.Tensor, float], Sequence[torch.Tensor]]) -> torch.Tensor:
-        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
-        parts = self.views(total)
+    def _add(self, of_batch: Callable[[torch.Tensor, torch.Tensor, float], Sequence[torch.Tensor]], out: torch.Tensor) -> None:
+        parts = self.views(out)
         with undisturbed(self.model):
             for inputs, targets, weight in self._batches():
                 for part, term in zip(parts, of_batch(self.model(inputs), targets, weight), strict=True):
                     part.add_(term)
-        return total
 
 
 def _derivatives(
@@ -199,15 +199,17 @@ class HessianOperator(AbstractOperator):
         self.risk = risk
         self._gradient: Sequence[torch.Tensor] | None = None
 
-    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
+    def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
         if self.risk.samples > self.risk.batch_size:
-            return self.risk.hessian_product(vector)
+            self.risk.add_hessian_product(vector, out)
+            return
         with undisturbed(self.risk.model):
             if self._gradient is None:
                 loss = self.risk.loss(self.risk.model(self.risk.inputs), self.risk.targets)
                 self._gradient = _derivatives([loss], self.risk.parameters, create_graph=True)
             parts = _derivatives(self._gradient, self.risk.parameters, self.risk.views(vector), retain_graph=True)
-        return torch.cat([part.reshape(-1) for part in parts])
+            for view, part in zip(self.risk.views(out), parts, strict=True):
+                view.add_(part)
 
 
 class GaussNewtonOperator(AbstractOperator):
@@ -217,5 +219,5 @@ class GaussNewtonOperator(AbstractOperator):
         super().__init__(size=risk.size, dtype=risk.dtype, device=risk.device)
         self.risk = risk
 
-    def _multiply(self, vector: torch.Tensor) -> torch.Tensor:
-        return self.risk.gauss_newton_product(vector)
+    def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        self.risk.add_gauss_newton_product(vector, out)

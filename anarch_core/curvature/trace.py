@@ -8,6 +8,7 @@ from collections.abc import Callable
 import attrs
 import torch
 
+from anarch_core.curvature.basis import orthogonalise
 from anarch_core.curvature.lanczos import Eigenpairs
 from anarch_core.curvature.operators import AbstractOperator
 
@@ -52,7 +53,7 @@ def trace(
         signs = torch.randint(2, (operator.size,), device=operator.device, generator=generator)
         vector = signs.to(operator.dtype).mul_(2).sub_(1)
         if leading:
-            vector.sub_((leading.vectors @ vector) @ leading.vectors)
+            orthogonalise(vector, leading.vectors)
         drawn.append(float(vector @ (operator @ vector)))
         progress(sample + 1, samples)
     values = torch.tensor(drawn, dtype=torch.float64)

@@ -1,16 +1,13 @@
-"""Hessian-vector products until the largest eigenvalue is right to 1e-3, on a really trained network, by several methods side by side.
+"""Hessian-vector products, time and memory until the largest eigenvalue is right to 1e-3, by several methods side by side.
 
-    python tests/benchmarks/largest_eigenvalue.py --epochs 150 --samples 500
-
-Trains cnn1d on MNIST-1D, embeds it into its eFCN, and looks for the largest eigenvalue of the training loss's Hessian on both. Counted are
-products with the Hessian; "right" is meant against a converged float64 value. scipy's ARPACK is run on the same products; PyHessian and
-curvlinops are run as their users run them, where they are installed.
+Of the training loss of cnn1d on MNIST-1D, as initialised and trained, and of its eFCN. "Right" is meant against a converged float64
+value. scipy's ARPACK is run on the same products; PyHessian and curvlinops are run as their users run them, where they are installed.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
+import functools
 import importlib
 import importlib.util
 import statistics
@@ -19,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from measure import Step, Table, peak
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
 
@@ -28,8 +26,13 @@ from anarch_core.curvature.risk import HessianOperator, Risk
 from anarch_core.data import TensorData, epoch_order, load_data
 from anarch_core.models import build_model
 
-Result = tuple[float, int, str]
-"""Eigenvalue, products, certificate."""
+EPOCHS, SAMPLES, SEEDS = 150, 500, 10
+WIDTH = 3072  # of the network on which memory is measured: 9.5 million parameters
+
+Result = tuple[float, int]
+"""Eigenvalue, products."""
+Method = Callable[[Risk, int, float | None], Result]
+"""Of the risk, a seed, and the true eigenvalue for those that are told."""
 
 
 def trained(data: TensorData, epochs: int) -> nn.Module:
@@ -45,19 +48,19 @@ def trained(data: TensorData, epochs: int) -> nn.Module:
     return model.eval()
 
 
-def lanczos(risk: Risk, seed: int, *, favoured: bool) -> Result:
-    """Three vectors, stopped by the residual."""
+def lanczos(risk: Risk, seed: int, exact: float | None, *, favoured: bool) -> Result:
+    """Two vectors, stopped by the residual."""
     operator = HessianOperator(risk)
     found = extreme_eigenvalues(
         operator,
         generator=torch.Generator().manual_seed(seed),
         ends=("largest",),
-        favoured=risk.gradient() if favoured else None,
+        favoured=risk.gradient if favoured else None,
     )["largest"]
-    return found.value, operator.products, f"residual {found.residual:.1e}"
+    return found.value, operator.products
 
 
-def power(risk: Risk, seed: int, *, exact: float | None) -> Result:
+def power(risk: Risk, seed: int, exact: float | None) -> Result:
     """Power iteration, stopped by the known answer, or where two values in a row agree to 1e-3."""
     operator = HessianOperator(risk)
     vector = operator.random_unit(torch.Generator().manual_seed(seed))
@@ -68,10 +71,14 @@ def power(risk: Risk, seed: int, *, exact: float | None) -> Result:
         if abs(value - (previous if exact is None else exact)) < 1e-3 * abs(value):
             break
         vector = image / image.norm()
-    return value, operator.products, "none"
+    return value, operator.products
 
 
-def arpack(risk: Risk, seed: int, *, basis: int) -> Result:
+def power_untold(risk: Risk, seed: int, exact: float | None) -> Result:
+    return power(risk, seed, None)
+
+
+def arpack(risk: Risk, seed: int, exact: float | None, *, basis: int) -> Result:
     """scipy's eigsh on the same products."""
     operator = HessianOperator(risk)
 
@@ -81,11 +88,11 @@ def arpack(risk: Risk, seed: int, *, basis: int) -> Result:
     start = np.random.default_rng(seed).standard_normal(operator.size)
     linear = LinearOperator((operator.size, operator.size), matvec=multiply, dtype=np.float64)
     (value,) = eigsh(linear, k=1, which="LA", tol=1e-2, ncv=basis, v0=start, return_eigenvectors=False)
-    return float(value), operator.products, "tolerance 1e-2"
+    return float(value), operator.products
 
 
-def pyhessian(risk: Risk, seed: int) -> Result:
-    """PyHessian's own power iteration, on a copy: it leaves gradients and modes changed."""
+def pyhessian(risk: Risk, seed: int, exact: float | None) -> Result:
+    """PyHessian's own power iteration; what it leaves behind in the network is taken away."""
     package = importlib.import_module("pyhessian.hessian")  # the attribute of that name is a class
     torch.manual_seed(seed)
     calls = 0
@@ -98,23 +105,19 @@ def pyhessian(risk: Risk, seed: int) -> Result:
 
     package.hessian_vector_product = counted
     try:
-        model = copy.deepcopy(risk.model)
-        values, _ = package.hessian(model, nn.functional.cross_entropy, data=(risk.inputs, risk.targets), cuda=False).eigenvalues()
+        values, _ = package.hessian(risk.model, nn.functional.cross_entropy, data=(risk.inputs, risk.targets), cuda=False).eigenvalues()
     finally:
         package.hessian_vector_product = original
-    return float(values[0]), calls, "none"
+        risk.model.zero_grad()
+    return float(values[0]), calls
 
 
-def curvlinops(risk: Risk, seed: int) -> Result:
-    """curvlinops' operator in scipy's eigsh; the products of its own check for determinism are not counted."""
+def curvlinops(risk: Risk, seed: int, exact: float | None) -> Result:
+    """curvlinops' operator in scipy's eigsh."""
     import curvlinops
 
-    model = copy.deepcopy(risk.model)
     operator = curvlinops.HessianLinearOperator(
-        model,
-        nn.CrossEntropyLoss(),
-        [p for p in model.parameters() if p.requires_grad],
-        [(risk.inputs, risk.targets)],
+        risk.model, nn.CrossEntropyLoss(), list(risk.parameters), [(risk.inputs, risk.targets)], check_deterministic=False
     )
     linear = operator.to_scipy()
     calls = 0
@@ -125,51 +128,66 @@ def curvlinops(risk: Risk, seed: int) -> Result:
         return linear @ vector.astype(np.float32).ravel()
 
     start = np.random.default_rng(seed).standard_normal(risk.size)
-    (value,) = eigsh(
-        LinearOperator(linear.shape, matvec=multiply, dtype=np.float64), k=1, which="LA", tol=1e-2, v0=start, return_eigenvectors=False
-    )
-    return float(value), calls, "tolerance 1e-2"
+    counted = LinearOperator(linear.shape, matvec=multiply, dtype=np.float64)
+    (value,) = eigsh(counted, k=1, which="LA", tol=1e-2, v0=start, return_eigenvectors=False)
+    return float(value), calls
 
 
-def methods(exact: float) -> Iterator[tuple[str, Callable[[Risk, int], Result]]]:
+def methods() -> dict[str, Method]:
     """What is compared."""
-    yield "Lanczos, half along the gradient", lambda risk, seed: lanczos(risk, seed, favoured=True)
-    yield "Lanczos, random start", lambda risk, seed: lanczos(risk, seed, favoured=False)
-    yield "power iteration, answer known", lambda risk, seed: power(risk, seed, exact=exact)
-    yield "power iteration, own stop", lambda risk, seed: power(risk, seed, exact=None)
-    yield "scipy eigsh, 20 vectors", lambda risk, seed: arpack(risk, seed, basis=20)
-    yield "scipy eigsh, 8 vectors", lambda risk, seed: arpack(risk, seed, basis=8)
+    found: dict[str, Method] = {
+        "anarch: Lanczos, half along the gradient": functools.partial(lanczos, favoured=True),
+        "Lanczos, random start": functools.partial(lanczos, favoured=False),
+        "power iteration, answer known": power,
+        "power iteration, own stop": power_untold,
+        "scipy eigsh, 20 vectors": functools.partial(arpack, basis=20),
+        "scipy eigsh, 8 vectors": functools.partial(arpack, basis=8),
+    }
     if importlib.util.find_spec("pyhessian"):
-        yield "PyHessian", pyhessian
+        found["PyHessian"] = pyhessian
     if importlib.util.find_spec("curvlinops"):
-        yield "curvlinops + scipy eigsh", curvlinops
+        found["curvlinops + scipy eigsh"] = curvlinops
+    return found
 
 
-def main() -> None:
-    """Train, measure, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=150)
-    parser.add_argument("--samples", type=int, default=500)
-    parser.add_argument("--seeds", type=int, default=10)
-    arguments = parser.parse_args()
-    data = load_data("mnist1d")
-    cnn = trained(data, arguments.epochs)
-    for name, model in (("cnn1d", cnn), ("its eFCN", relax(cnn, "efcn", example_input=data.x_train[:1]).model.eval())):
-        risk = Risk.of_training_set(model, data, arguments.samples)
-        twin = Risk.of_training_set(copy.deepcopy(model).double(), data, arguments.samples)
-        generator = torch.Generator().manual_seed(0)
-        exact = extreme_eigenvalues(HessianOperator(twin), generator=generator, rtol=1e-7, ends=("largest",))["largest"].value
-        print(f"\n{name}, {risk.size} parameters, {arguments.epochs} epochs, {risk.samples} samples: largest eigenvalue {exact:.6g}")
-        print(f"{'method':34}{'products':>16}{'worst error':>13}{'seconds':>9}  certificate (last)")
-        for method, measure in methods(exact):
+def compared(title: str, risk: Risk, vectors: dict[str, str], seeds: int) -> Table:
+    """Every method from the same seeds, taking turns."""
+    twin = Risk(copy.deepcopy(risk.model).double(), risk.inputs.double(), risk.targets)
+    generator = torch.Generator().manual_seed(0)
+    exact = extreme_eigenvalues(HessianOperator(twin), generator=generator, rtol=1e-7, ends=("largest",))["largest"].value
+    results: dict[str, list[tuple[float, int, float]]] = {name: [] for name in methods()}
+    for seed in range(seeds):
+        for name, method in methods().items():
             begun = time.perf_counter()
-            results = [measure(risk, seed) for seed in range(arguments.seeds)]
-            seconds = (time.perf_counter() - begun) / arguments.seeds
-            counts = [products for _, products, _ in results]
-            worst = max(abs(value - exact) / exact for value, _, _ in results)
-            spread = f"{statistics.median(counts):g} ({min(counts)}-{max(counts)})"
-            print(f"{method:34}{spread:>16}{worst:13.1e}{seconds:9.2f}  {results[-1][2]}")
+            value, products = method(risk, seed, exact)
+            results[name].append((abs(value - exact) / exact, products, time.perf_counter() - begun))
+    rows = []
+    for name, found in results.items():
+        errors, counts, seconds = zip(*found, strict=True)
+        spread = f"{statistics.median(counts):g} ({min(counts)} to {max(counts)})"
+        rows.append((name, spread, f"{max(errors):.1e}", f"{1e3 * min(seconds):,.1f} ms", f"{1e3 * statistics.median(seconds):,.1f} ms"))
+    heading = f"largest eigenvalue, {title}: {risk.size:,} parameters, {risk.samples} samples, {exact:.4g}"
+    return Table(heading, ("", "products", "worst error", "best", "median", "vectors"), [(*row, vectors[row[0]]) for row in rows])
 
 
-if __name__ == "__main__":
-    main()
+def on_network(width: int, method: Method) -> Step:
+    """A step on two dense layers and few samples, so that memory is that of vectors as large as the network where it is wide."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
+    return functools.partial(method, Risk(model, torch.randn(20, width), torch.arange(20) % 10), 0, None)
+
+
+def held(method: Method) -> str:
+    """Peak memory in units of the parameters, less the network itself and what a tiny one takes."""
+    wide, tiny = (peak(functools.partial(on_network, width, method)) for width in (WIDTH, 10))
+    return "" if wide is None or tiny is None else f"{(wide - tiny) / (4 * (WIDTH + 1) * (WIDTH + 10)) - 1:.1f}"
+
+
+def tables(epochs: int = EPOCHS, seeds: int = SEEDS) -> Iterator[Table]:
+    """As initialised and after ``epochs``, the CNN and its eFCN."""
+    data = load_data("mnist1d")
+    vectors = {name: held(method) for name, method in methods().items()}
+    for moment, model in (("initialisation", trained(data, 0)), (f"{epochs} epochs", trained(data, epochs))):
+        relaxed = relax(model, "efcn", example_input=data.x_train[:1]).model.eval()
+        yield compared(f"cnn1d, {moment}", Risk.of_training_set(model, data, SAMPLES), vectors, seeds)
+        yield compared(f"its eFCN, {moment}", Risk.of_training_set(relaxed, data, SAMPLES), vectors, seeds)

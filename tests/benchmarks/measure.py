@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -32,6 +32,25 @@ class Case:
     flops: float
     bytes: float
     memory: bool = True
+
+
+@attrs.frozen
+class Table:
+    """What was found, ready to be read.
+
+    Attributes:
+        title: of the table.
+        columns: their names; the first holds words, the others numbers.
+        rows: cells as text.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
+        return "\n".join([f"### {self.title}", "", *(f"| {' | '.join(cells)} |" for cells in lines)])
 
 
 OURS = "anarch"
@@ -96,7 +115,7 @@ def figures(case: Case, repeats: int) -> dict[str, Figure]:
             seconds[name].append(_time(step))
     del steps
     gc.collect()
-    return {name: Figure(tuple(times), _peak(case.contenders[name]) if case.memory else None) for name, times in seconds.items()}
+    return {name: Figure(tuple(times), peak(case.contenders[name]) if case.memory else None) for name, times in seconds.items()}
 
 
 def _time(step: Step) -> float:
@@ -105,7 +124,7 @@ def _time(step: Step) -> float:
     return time.perf_counter() - begun
 
 
-def _peak(build: Callable[[], Step]) -> int | None:
+def peak(build: Callable[[], Step]) -> int | None:
     """Peak resident memory of a step in a fresh process, above what it held before the contender was built; Linux only."""
     if not Path("/proc/self/clear_refs").exists():
         return None

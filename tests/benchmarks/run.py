@@ -4,7 +4,7 @@
 
 Everything in one table was measured in one run, contenders taking turns; the best of the repeats is compared, and the median tells how
 quiet the machine was. The floor is the larger of FLOPs over the rate of a large matrix product and bytes over the rate of a large copy,
-both measured in the same run. Cases: dense, local, local-first, local-small, local-network, lift, small; all of them where none is named.
+both measured in the same run. Every case is run where none is named.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import dense
+import largest_eigenvalue
 import lift
 import local
 import measure
@@ -34,21 +35,25 @@ CASES: dict[str, Callable[[], measure.Case]] = {
     "small": small.case,
 }
 
+TABLES: dict[str, Callable[[], Iterable[measure.Table]]] = {
+    "largest-eigenvalue": largest_eigenvalue.tables,
+}
+"""Cases that say more than how long something takes."""
 
-def table(case: measure.Case, figures: dict[str, measure.Figure], machine: measure.Machine) -> str:
-    """A Markdown table of a case."""
+
+def table(case: measure.Case, figures: dict[str, measure.Figure], machine: measure.Machine) -> measure.Table:
+    """Times and memory of a case."""
     floor = max(case.flops / machine.flops, case.bytes / machine.bytes)
     reference = figures.get(measure.OURS)
-    lines = [f"### {case.title}", "", "| | best | median | of anarch's | peak memory |", "|---|---:|---:|---:|---:|"]
+    rows = []
     for name, figure in figures.items():
         ratio = f"{figure.best / reference.best:.2f}" if reference else ""
         peak = f"{figure.peak / 2**20:,.0f} MiB" if figure.peak is not None else ""
-        lines.append(f"| {name} | {1e3 * figure.best:,.2f} ms | {1e3 * figure.median:,.2f} ms | {ratio} | {peak} |")
+        rows.append((name, f"{1e3 * figure.best:,.2f} ms", f"{1e3 * figure.median:,.2f} ms", ratio, peak))
     if floor:
         work = f"{case.flops / 1e9:,.1f} GFLOP, {case.bytes / 1e9:,.2f} GB"
-        ratio = f"{floor / reference.best:.2f}" if reference else ""
-        lines.append(f"| floor ({work}) | {1e3 * floor:,.2f} ms | | {ratio} | |")
-    return "\n".join(lines)
+        rows.append((f"floor ({work})", f"{1e3 * floor:,.2f} ms", "", f"{floor / reference.best:.2f}" if reference else "", ""))
+    return measure.Table(case.title, ("", "best", "median", "of anarch's", "peak memory"), rows)
 
 
 def plot(results: dict[str, tuple[measure.Case, dict[str, measure.Figure]]], path: Path) -> None:
@@ -78,14 +83,14 @@ def plot(results: dict[str, tuple[measure.Case, dict[str, measure.Figure]]], pat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join([*CASES, *TABLES]))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write every repeat here")
     parser.add_argument("--plot", type=Path, help="draw the ratios here")
     arguments = parser.parse_args()
-    if unknown := [name for name in arguments.cases if name not in CASES]:
-        parser.error(f"no case {unknown[0]!r}; there are {', '.join(CASES)}")
+    if unknown := [name for name in arguments.cases if name not in CASES | TABLES]:
+        parser.error(f"no case {unknown[0]!r}; there are {', '.join([*CASES, *TABLES])}")
     torch.set_num_threads(arguments.threads)
     machine = measure.machine()
     print(
@@ -93,11 +98,15 @@ def main() -> None:
         flush=True,
     )
     results = {}
-    for name in arguments.cases or CASES:
+    for name in arguments.cases or [*CASES, *TABLES]:
         torch.manual_seed(0)
+        if name in TABLES:
+            for found in TABLES[name]():
+                print(found.markdown(), end="\n\n", flush=True)
+            continue
         case = CASES[name]()
         results[name] = case, measure.figures(case, arguments.repeats)
-        print(table(*results[name], machine), end="\n\n", flush=True)
+        print(table(*results[name], machine).markdown(), end="\n\n", flush=True)
     if arguments.json:
         record = {name: {who: {"seconds": f.seconds, "peak": f.peak} for who, f in found.items()} for name, (_, found) in results.items()}
         arguments.json.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 
+from anarch_core.curvature import basis
 from anarch_core.curvature.lanczos import eigenpairs, extreme_eigenvalues, tridiagonalise
 from anarch_core.curvature.operators import MatrixOperator, ProjectedOperator, ScaledOperator
 from anarch_core.curvature.risk import HessianOperator, Risk
@@ -72,7 +75,10 @@ def test_a_favoured_direction_saves_products_and_hides_nothing() -> None:
     products = {}
     for favoured in (None, vectors[:, -1], vectors[:, -2], torch.zeros(300, dtype=torch.float64)):
         found = extreme_eigenvalues(
-            MatrixOperator(matrix), generator=torch.Generator().manual_seed(0), ends=("largest",), favoured=favoured
+            MatrixOperator(matrix),
+            generator=torch.Generator().manual_seed(0),
+            ends=("largest",),
+            favoured=None if favoured is None else lambda direction=favoured: direction,
         )["largest"]
         assert found.value == pytest.approx(10, rel=1e-3)
         products[None if favoured is None else len(products)] = found.products
@@ -145,6 +151,47 @@ def test_all_eigenvalues_of_a_small_matrix(generator) -> None:
 def test_asking_for_more_than_fits_is_refused(generator) -> None:
     with pytest.raises(ValueError, match=r"cannot find 5 eigenvalues .* basis of 6 vectors \(needs 7\)"):
         eigenpairs(MatrixOperator(torch.eye(50)), 5, generator=generator, basis_size=6)
+
+
+@pytest.mark.parametrize(("free", "device"), [(8 * 5 * 30, "meta"), (8 * 5 * 30 - 1, "cpu")])
+def test_a_basis_lies_beside_the_matrix_if_half_of_the_memory_there_will_do_and_else_in_the_hosts(
+    monkeypatch, free: int, device: str
+) -> None:
+    monkeypatch.setattr(basis, "available_bytes", lambda _: free)
+    operator = MatrixOperator(torch.empty(30, 30, device="meta"))
+    assert basis.empty_basis(operator, 5).device.type == device
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_eigenpairs_of_a_matrix_on_a_device_with_the_basis_in_the_hosts_memory(monkeypatch) -> None:
+    monkeypatch.setattr(basis, "available_bytes", lambda _: 0)
+    operator = MatrixOperator(with_spectrum(decaying()).cuda())
+    result = eigenpairs(operator, 10, generator=torch.Generator("cuda").manual_seed(0), rtol=1e-4, basis_size=14, max_products=400)
+    assert [eigenvalue.value for eigenvalue in result.eigenvalues] == pytest.approx(decaying()[:10].tolist(), rel=1e-5)
+    assert result.vectors.device.type == "cpu"
+
+
+class Counting(MatrixOperator):
+    """Notes how many vectors of its size are alive, the most at any product."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        super().__init__(matrix)
+        self.most = 0
+
+    def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
+        alive = {t.data_ptr() for t in gc.get_objects() if type(t) is torch.Tensor and t.shape == (self.size,)}
+        self.most = max(self.most, len(alive))
+        super()._add_product(vector, out)
+
+
+def test_an_extreme_eigenvalue_takes_two_vectors(generator) -> None:
+    operator = Counting(with_spectrum(decaying(137)))
+    extreme_eigenvalues(operator, generator=generator, ends=("largest",), favoured=lambda: torch.ones_like(operator.matrix[0]))
+    assert operator.most == 2
+    kept = torch.ones_like(operator.matrix[0])
+    extreme_eigenvalues(operator, generator=generator, ends=("largest",), favoured=lambda: kept)
+    assert operator.most == 3
 
 
 def test_projected_and_scaled_operators(generator) -> None:

@@ -30,8 +30,8 @@ def test_ragged_batches_weigh_what_their_samples_weigh(case, batch_size: int) ->
     ragged = Risk(case.model, case.inputs, case.targets, batch_size=batch_size)
     assert ragged.value() == pytest.approx(whole.value(), rel=1e-13)
     torch.testing.assert_close(ragged.gradient(), whole.gradient(), rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(ragged.hessian_product(vector), whole.hessian_product(vector), rtol=1e-11, atol=1e-13)
-    torch.testing.assert_close(ragged.gauss_newton_product(vector), whole.gauss_newton_product(vector), rtol=1e-11, atol=1e-13)
+    for operator in HessianOperator, GaussNewtonOperator:
+        torch.testing.assert_close(operator(ragged) @ vector, operator(whole) @ vector, rtol=1e-11, atol=1e-13)
 
 
 def test_gauss_newton_matrix_from_the_dense_jacobian(case) -> None:
@@ -87,8 +87,8 @@ def test_the_network_stays_bitwise_as_it_was(case) -> None:
     with torch.no_grad():
         risk.value()
         risk.gradient()
-        risk.hessian_product(torch.ones(risk.size, dtype=torch.float64))
-        risk.gauss_newton_product(torch.ones(risk.size, dtype=torch.float64))
+        for operator in HessianOperator, GaussNewtonOperator:
+            operator(risk) @ torch.ones(risk.size, dtype=torch.float64)
     assert torch.equal(torch.get_rng_state(), random_state)
     assert [module.training for module in model.modules()] == modes
     for (name, tensor), known in zip(model.state_dict().items(), before.state_dict().values(), strict=True):
