@@ -20,6 +20,8 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from anarch_core.engine import sparse_product
+
 
 @attrs.define(eq=False)
 class Update:
@@ -121,12 +123,30 @@ class _FusedLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         update: Update = ctx.update
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        gx = grad @ weight if needs_x else None
+        gx = _product(grad, weight) if needs_x else None
         gb = grad.sum(0) if needs_bias else None
         gw = None
         if needs_weight and update.uses > 1:
             gw = grad.t() @ x
         elif needs_weight:
-            weight.addmm_(grad.t(), x, beta=update.keep, alpha=-update.learning_rate)
+            _descend(weight, grad, x, update)
             update.done = True
         return gx, gw, gb, None
+
+
+def _product(grad: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``grad @ weight``, the input gradient."""
+    gx = grad.new_empty(len(grad), weight.shape[1])
+    if sparse_product.pays(grad, weight, gx):
+        sparse_product.add_product(gx, grad, weight, beta=0.0, alpha=1.0)
+        return gx
+    return torch.mm(grad, weight, out=gx)
+
+
+def _descend(weight: torch.Tensor, grad: torch.Tensor, x: torch.Tensor, update: Update) -> None:
+    """W ← (1 − ηλ) W − η δᵀx."""
+    left, keep, alpha = grad.t(), update.keep, -update.learning_rate
+    if sparse_product.pays(left, x, weight):
+        sparse_product.add_product(weight, left, x, beta=keep, alpha=alpha)
+    else:
+        weight.addmm_(left, x, beta=keep, alpha=alpha)
