@@ -14,6 +14,9 @@ import torch
 
 Step = Callable[[], object]
 
+OURS = "anarch"
+PRODUCTS = "products alone"
+
 
 @attrs.frozen
 class Case:
@@ -21,10 +24,12 @@ class Case:
 
     Attributes:
         title: the work, in words.
-        contenders: what builds the step of each, by name; :data:`OURS` and :data:`PRODUCTS` where the case has them.
+        contenders: what builds the step of each, by name; :data:`PRODUCTS` among them where the case has them.
         flops: floating-point operations the work takes.
         bytes: bytes it must at least move to or from memory.
         memory: whether to measure peak memory, each contender in a process of its own.
+        reference: the contender in units of which the others are given.
+        steps: how many times the work of the title a contender's step does; times are divided by it.
     """
 
     title: str
@@ -32,6 +37,8 @@ class Case:
     flops: float
     bytes: float
     memory: bool = True
+    reference: str = OURS
+    steps: int = 1
 
 
 @attrs.frozen
@@ -51,10 +58,6 @@ class Table:
     def markdown(self) -> str:
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
         return "\n".join([f"### {self.title}", "", *(f"| {' | '.join(cells)} |" for cells in lines)])
-
-
-OURS = "anarch"
-PRODUCTS = "products alone"
 
 
 @attrs.frozen
@@ -112,7 +115,7 @@ def figures(case: Case, repeats: int) -> dict[str, Figure]:
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
-            seconds[name].append(_time(step))
+            seconds[name].append(_time(step) / case.steps)
     del steps
     gc.collect()
     return {name: Figure(tuple(times), peak(case.contenders[name]) if case.memory else None) for name, times in seconds.items()}

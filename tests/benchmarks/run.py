@@ -20,6 +20,7 @@ import largest_eigenvalue
 import lift
 import local
 import measure
+import siblings
 import small
 import torch
 
@@ -33,6 +34,7 @@ CASES: dict[str, Callable[[], measure.Case]] = {
     "local-network": local.network_case,
     "lift": lift.case,
     "small": small.case,
+    "siblings": siblings.case,
 }
 
 TABLES: dict[str, Callable[[], Iterable[measure.Table]]] = {
@@ -44,7 +46,7 @@ TABLES: dict[str, Callable[[], Iterable[measure.Table]]] = {
 def table(case: measure.Case, figures: dict[str, measure.Figure], machine: measure.Machine) -> measure.Table:
     """Times and memory of a case."""
     floor = max(case.flops / machine.flops, case.bytes / machine.bytes)
-    reference = figures.get(measure.OURS)
+    reference = figures.get(case.reference)
     rows = []
     for name, figure in figures.items():
         ratio = f"{figure.best / reference.best:.2f}" if reference else ""
@@ -63,12 +65,12 @@ def plot(results: dict[str, tuple[measure.Case, dict[str, measure.Figure]]], pat
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    shown = {name: result for name, result in results.items() if measure.OURS in result[1]}
+    shown = {name: result for name, result in results.items() if result[0].reference in result[1]}
     heights = [len(result[1]) + 1 for result in shown.values()]
     figure, axes = plt.subplots(len(shown), 1, figsize=(8, 0.32 * sum(heights)), height_ratios=heights, sharex=True, layout="constrained")
     for ax, (case, found) in zip(axes if len(shown) > 1 else [axes], shown.values(), strict=True):
-        ratios = {name: figure.best / found[measure.OURS].best for name, figure in found.items()}
-        colors = ["tab:blue" if name == measure.OURS else "tab:gray" for name in ratios]
+        ratios = {name: figure.best / found[case.reference].best for name, figure in found.items()}
+        colors = ["tab:blue" if name == case.reference else "tab:gray" for name in ratios]
         bars = ax.barh(list(ratios), list(ratios.values()), color=colors)
         ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
         ax.set_title(case.title, fontsize=9, loc="left")
