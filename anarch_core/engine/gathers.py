@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 import torch
 
+from anarch_core.engine.strip_plan import local_shapes
 from anarch_core.geometry import ConvGeometry, Index
 from anarch_core.lattice import LCN, incidence
 
@@ -56,6 +57,9 @@ class Gathers:
         target: output item of every block.
         reads: blocks of every output item.
         read_by: blocks of every input item.
+        input_shape: [channels, *pixels].
+        output_shape: [channels, *positions].
+        weight_shape: of the weight.
     """
 
     inputs: int
@@ -64,6 +68,9 @@ class Gathers:
     target: torch.Tensor
     reads: Table
     read_by: Table
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...]
 
     def write_outputs(self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
         """Write y [batch, outputs] for x [batch, inputs] and a contiguous weight."""
@@ -116,6 +123,7 @@ def gather_plan(geometry: ConvGeometry, device: torch.device) -> Gathers:
     group = np.arange(groups)
     target, source = (position[:, None] * groups + group).ravel(), (pixel[:, None] * groups + group).ravel()
     targets, sources = geometry.positions * groups, geometry.pixels * groups
+    input_shape, output_shape, weight_shape = local_shapes(geometry)
     return Gathers(
         inputs=inputs,
         outputs=outputs,
@@ -123,4 +131,7 @@ def gather_plan(geometry: ConvGeometry, device: torch.device) -> Gathers:
         target=torch.from_numpy(target).to(device),
         reads=Table.of(target, targets, source, sources, device),
         read_by=Table.of(source, sources, target, targets, device),
+        input_shape=input_shape,
+        output_shape=output_shape,
+        weight_shape=weight_shape,
     )

@@ -21,6 +21,7 @@ def pays(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> bool:
     """Whether ``left @ right`` into ``out`` is faster with the zeros of ``left`` skipped: large, sparse and possible at all."""
     return (
         max(right.numel(), out.numel()) >= LEAST
+        and type(left) is torch.Tensor  # not a stand-in without data
         and left.device.type == "cpu"
         and left.dtype == right.dtype == out.dtype
         and left.dtype in (torch.float32, torch.float64)

@@ -42,12 +42,19 @@ class Strip:
                 start = k
 
 
+def local_shapes(geometry: ConvGeometry) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Of a locally connected layer: [channels, *pixels], [channels, *positions], [*pairs of each axis, groups, inputs, outputs]."""
+    groups, outputs, inputs = geometry.channel_block
+    weight = (*label_counts(LCN, geometry), groups, inputs, outputs)
+    return (geometry.in_channels, *geometry.input_size), (geometry.out_channels, *geometry.output_size), weight
+
+
 @functools.lru_cache(maxsize=256)
 def strip_plan(geometry: ConvGeometry) -> Strips:
     """The products of a locally connected layer."""
     tiles = tuple(_tiles(geometry))
     outputs = sum(tile.count * tile.outputs for tile in tiles)
-    return Strips(tiles, complete=outputs == geometry.positions * geometry.out_channels)
+    return Strips(tiles, outputs == geometry.positions * geometry.out_channels, *local_shapes(geometry))
 
 
 def strips(axis: Axis) -> list[Strip]:

@@ -93,10 +93,16 @@ class Strips:
     Attributes:
         tiles: every weight is in exactly one part of one of them.
         complete: every output is in some tile.
+        input_shape: [channels, *pixels].
+        output_shape: [channels, *positions].
+        weight_shape: of the weight.
     """
 
     tiles: tuple[Tile, ...]
     complete: bool
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...]
 
     @functools.cached_property
     def terms(self) -> int:
