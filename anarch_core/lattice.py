@@ -260,12 +260,7 @@ def lift_map(inner: AbstractFamily, outer: AbstractFamily, geometry: ConvGeometr
 @functools.lru_cache(maxsize=128)
 def overlap_map(inner: AbstractFamily, outer: AbstractFamily, geometry: ConvGeometry) -> LabelMap:
     """A_Fᵀ A_G: sums over the entries that each label of ``inner`` stands for."""
-    return LabelMap.product(
-        [
-            sparse.csr_array(incidence(inner, axis).matrix.T @ incidence(outer, axis).matrix)
-            for axis in geometry.axes
-        ]
-    )
+    return LabelMap.product([sparse.csr_array(incidence(inner, axis).matrix.T @ incidence(outer, axis).matrix) for axis in geometry.axes])
 
 
 def contains(outer: AbstractFamily, inner: AbstractFamily, geometry: ConvGeometry) -> bool:
@@ -278,16 +273,22 @@ def contains(outer: AbstractFamily, inner: AbstractFamily, geometry: ConvGeometr
 
 
 def apply_per_axis(factors: list[sparse.csr_array], values: torch.Tensor) -> torch.Tensor:
-    """Multiply each label axis of ``values`` [*labels, groups, outputs, inputs] by a small matrix; a copy."""
+    """Multiply each label axis of ``values`` [*labels, groups, outputs, inputs] by a small sparse matrix.
+
+    The result may be ``values`` itself, and is of its dtype where all matrices are diagonal, else float64.
+    """
     for axis, factor in enumerate(factors):
         coo = factor.tocoo()
-        if (coo.row == coo.col).all():
-            shape = [1] * values.ndim
-            shape[axis] = factor.shape[0]
-            values = values * torch.from_numpy(factor.diagonal()).to(values.device, values.dtype).view(shape)
-        else:
-            matrix = torch.from_numpy(factor.toarray()).to(values.device, values.dtype)
-            values = torch.tensordot(matrix, values, dims=([1], [axis])).movedim(0, axis)
+        if factor.shape[0] == factor.shape[1] and (coo.row == coo.col).all():
+            diagonal = torch.from_numpy(factor.diagonal()).to(values.device, values.dtype)
+            if not bool((diagonal == 1).all()):
+                values = values * diagonal.view(-1, *[1] * (values.ndim - axis - 1))
+            continue
+        shape = (*values.shape[:axis], factor.shape[0], *values.shape[axis + 1 :])
+        out = torch.zeros(shape, dtype=torch.float64, device=values.device)
+        for row, column, value in zip(coo.row.tolist(), coo.col.tolist(), coo.data.tolist(), strict=True):
+            out.select(axis, row).add_(values.select(axis, column), alpha=value)
+        values = out
     return values
 
 

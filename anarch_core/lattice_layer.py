@@ -9,8 +9,8 @@ from torch import nn
 
 from anarch_core.errors import SurgeryError
 from anarch_core.geometry import ConvGeometry
-from anarch_core.lattice import CONV, EFCN, LCN, AbstractFamily, incidence, lift_map, project_labels
-from anarch_core.lattice_drift import lattice_drift
+from anarch_core.lattice import CONV, EFCN, AbstractFamily, incidence, lift_map, project_labels
+from anarch_core.lattice_drift import kept_parts, lattice_drift
 from anarch_core.layers import Drift, RelaxedLayer
 
 
@@ -115,16 +115,18 @@ class LatticeLayer(RelaxedLayer):
         if name == "bias":
             shared = self.spread_bias(self.mean_bias(tensor))
             return shared, tensor - shared, zero
+        if self.family == EFCN:
+            shared, unshared, off_local = (kept_parts(self, tensor, (part == 0, part == 1, part == 2)) for part in range(3))
+            return shared, unshared, off_local
+        shared = zero.clone()
         view = self.weight_view(tensor)
-        shared = torch.zeros_like(tensor)
         lift_map(CONV, self.family, self.geometry).apply(project_labels(CONV, self.family, self.geometry, view), self.weight_view(shared))
-        if self.family.local:
-            return shared, tensor - shared, zero
-        if self.family != EFCN:
-            return shared, zero, tensor - shared
-        local = torch.zeros_like(tensor)
-        lift_map(LCN, EFCN, self.geometry).apply(project_labels(LCN, EFCN, self.geometry, view), self.weight_view(local))
-        return shared, local - shared, tensor - local
+        return (shared, tensor - shared, zero) if self.family.local else (shared, zero, tensor - shared)
+
+    @torch.no_grad()
+    def keep(self, tensor: torch.Tensor, parts: tuple[bool, bool, bool], name: str = "weight") -> torch.Tensor:
+        """The sum of some of the parts; of a fully connected weight without making the others."""
+        return kept_parts(self, tensor, parts) if self.family == EFCN and name == "weight" else super().keep(tensor, parts, name)
 
     def mean_bias(self, tensor: torch.Tensor) -> torch.Tensor:
         """The shared bias nearest to a bias-shaped tensor, [out_channels]."""
@@ -201,4 +203,3 @@ def inverse_root(count: float | torch.Tensor) -> torch.Tensor:
     """1/sqrt(count), and 0 where nothing is counted."""
     value = torch.as_tensor(count, dtype=torch.float64)
     return torch.where(value > 0, value.clamp(min=1).rsqrt(), torch.zeros_like(value))
-

@@ -69,6 +69,20 @@ class RelaxedLayer(nn.Module, ABC):
     def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Orthogonal parts of a tensor shaped as the parameter ``name``: (shared, unshared, off-local); they add up to it."""
 
+    def keep(self, tensor: torch.Tensor, parts: tuple[bool, bool, bool], name: str = "weight") -> torch.Tensor:
+        """The sum of some of the parts that :meth:`split` gives; a new tensor. Overridden where it takes less than all of them.
+
+        Args:
+            tensor: shaped as the parameter.
+            parts: whether each of (shared, unshared, off-local) is kept.
+            name: of the parameter.
+        """
+        total = torch.zeros_like(tensor)
+        for part, kept in zip(self.split(tensor, name), parts, strict=True):
+            if kept:
+                total.add_(part)
+        return total
+
 
 def whole_modules(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Module]]:
     """Paths and modules of a network as ``named_modules`` gives them, but with relaxed layers as wholes.

@@ -81,16 +81,18 @@ class ParameterParts:
     def project(self, vector: Tensors, part: Part) -> dict[str, torch.Tensor]:
         """Orthogonal projection onto one part, in orthonormal coordinates; the three add up to the vector."""
         result = {}
+        shared, unshared, off_local = (name == part for name in PARTS)
+        kept = (shared, unshared, off_local)
         for name, tensor in vector.items():
             if name not in self.owners:
                 result[name] = tensor if part == "shared" else torch.zeros_like(tensor)
                 continue
             layer, own_name = self.owners[name]
             if name not in self.scale:
-                result[name] = layer.split(tensor, own_name)[PARTS.index(part)]
+                result[name] = layer.keep(tensor, kept, own_name)
                 continue
             scale = self.scale[name]
-            projected = layer.split(tensor * scale, own_name)[PARTS.index(part)]
+            projected = layer.keep(tensor * scale, kept, own_name)
             result[name] = torch.where(scale > 0, projected / scale, 0)
         return result
 

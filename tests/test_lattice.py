@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from anarch_core.geometry import NOTHING, Axis, ConvGeometry
 from anarch_core.lattice import CONV, EFCN, LCN, contains, share_counts
@@ -120,6 +125,64 @@ def test_drift_parts_of_an_efcn_are_the_orthogonal_projections_of_its_matrix(cas
     parts = layer.split(layer.weight.detach())
     for actual, expected in zip(parts, (shared, local - shared, matrix - local), strict=True):
         torch.testing.assert_close(actual.flatten(), expected, atol=1e-8, rtol=1e-7)
+
+
+@every_family
+@generated
+@given(case=cases())
+def test_kept_parts_are_sums_of_the_parts(family, case: Case):
+    layer = lift(family, case.conv, case.x)
+    layer.reset_parameters()
+    for name, parameter in layer.named_parameters():
+        tensor = parameter.detach()
+        parts = torch.stack(layer.split(tensor, name))
+        torch.testing.assert_close(parts.sum(0), tensor)
+        for kept in itertools.product((False, True), repeat=3):
+            expected = (parts * torch.tensor(kept).view(-1, *[1] * tensor.ndim)).sum(0)
+            torch.testing.assert_close(layer.keep(tensor, kept, name), expected, atol=1e-10, rtol=1e-8)
+
+
+class Allocations(TorchDispatchMode):
+    """Counts results as large as a weight that lie in memory of their own."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage().data_ptr() for t in tree_leaves(args) if isinstance(t, torch.Tensor)}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.numel() >= self.weight.numel():
+                self.count += tensor.untyped_storage().data_ptr() not in given
+        return result
+
+
+def test_drift_of_a_fully_connected_layer_makes_nothing_of_its_size_and_kept_parts_one_thing():
+    conv, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 12, 12)
+    layer = lift(("efcn", {}), conv, x)
+    layer.reset_parameters()
+    for work, most in ((layer.drift, 0), (lambda: layer.keep(layer.weight, (True, True, False)), 1), (layer.project, 0)):
+        with Allocations(layer.weight) as seen:
+            work()
+        assert seen.count == most
+    with Allocations(layer.weight) as seen:
+        layer.split(layer.weight)
+    assert seen.count >= 3
+
+
+def test_drift_in_single_precision_is_that_in_double():
+    conv, x = nn.Conv2d(3, 70, 3, padding=1, stride=2), torch.randn(1, 3, 8, 8)
+    layer = lift(("efcn", {}), conv, x)
+    fresh = layer.drift()
+    assert fresh.unshared == fresh.off_local == 0
+    with torch.no_grad():
+        layer.weight.add_(torch.randn_like(layer.weight), alpha=1e-5)
+    single, double = layer.drift(), copy.deepcopy(layer).double().drift()
+    assert single.shared == pytest.approx(double.shared, rel=1e-9)
+    assert single.unshared == pytest.approx(double.unshared, rel=1e-4)
+    assert single.off_local == pytest.approx(double.off_local, rel=1e-6)
 
 
 @pytest.mark.parametrize("edge", EDGES, ids=str)

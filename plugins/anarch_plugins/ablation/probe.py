@@ -100,15 +100,14 @@ def _kept(model: nn.Module, kept: tuple[bool, bool, bool]) -> Iterator[tuple[str
     for full_name, layer, name, parameter in _relaxed_parameters(model):
         # A bias has no place, so it is neither local nor off-local.
         if not _is_bias(name) or kept[0] != kept[1]:
-            parts = layer.split(parameter, name)
-            yield full_name, torch.stack([part for part, keep in zip(parts, kept, strict=True) if keep]).sum(0)
+            yield full_name, layer.keep(parameter, kept, name)
 
 
 def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
     for full_name, layer, name, parameter in _relaxed_parameters(model):
         if not _is_bias(name):
-            shared, unshared, _ = layer.split(torch.ones_like(parameter), name)
-            fan_in = ((shared + unshared).abs() > 0.5).reshape(len(parameter), -1).sum(1)
+            local = layer.keep(torch.ones_like(parameter), (True, True, False), name)
+            fan_in = (local.abs() > 0.5).reshape(len(parameter), -1).sum(1)
             rows = parameter.detach().reshape(len(parameter), -1).clone()
             for row, count in enumerate(fan_in.tolist()):
                 dropped = torch.randperm(rows.shape[1], device=rows.device, generator=generator)[count:]
