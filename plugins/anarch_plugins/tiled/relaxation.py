@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import attrs
 import numpy as np
 import torch
 from torch.nn import functional
 
+from anarch_core.engine.memory_format import empty_channels_last, is_channels_last
 from anarch_core.geometry import NOTHING, Axis, ConvGeometry, Index
 from anarch_core.lattice import AbstractFamily, Incidence, label_counts
 from anarch_core.lattice_layer import LatticeLayer, inverse_root
@@ -80,8 +82,9 @@ class TiledLayer(LatticeLayer):
         return self.weight_bound()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[batch, in_channels, *input size] to [batch, out_channels, *output size]."""
+        """[batch, in_channels, *input size] to [batch, out_channels, *output size], in the memory format of the input."""
         x, single = self.batched(x)
+        laid_out = is_channels_last(x)
         axes, d = self.geometry.axes, len(self.geometry.axes)
         x = pad(x, self.geometry)
         convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[d - 1]
@@ -90,7 +93,7 @@ class TiledLayer(LatticeLayer):
             taps = taps.unflatten(2 * dim, (-1, axis.kernel))
         taps = taps.permute(*range(0, 2 * d, 2), 2 * d, 2 * d + 1, *range(1, 2 * d, 2))  # [*classes, out_channels, inputs, *kernel]
         stride = [axis.stride * count for axis, count in zip(axes, self.classes, strict=True)]
-        y = None
+        parts = []
         for where in itertools.product(*map(range, self.classes)):
             window = [slice(offset * axis.stride, None) for offset, axis in zip(where, axes, strict=True)]
             part = convolve(
@@ -101,16 +104,35 @@ class TiledLayer(LatticeLayer):
                 dilation=[axis.dilation for axis in axes],
                 groups=self.geometry.groups,
             )
-            if y is None:
-                y = part.new_empty((x.shape[0], self.geometry.out_channels, *self.geometry.output_size))
-            places = [slice(offset, None, count) for offset, count in zip(where, self.classes, strict=True)]
             # The last class may see one position more than the output has, where the stride leaves pixels unread.
-            size = y[(..., *places)].shape[2:]
-            y[(..., *places)] = part[(..., *[slice(0, n) for n in size])]
-        if y is None:
-            msg = "a layer has at least one class of positions"
-            raise RuntimeError(msg)
+            places = [len(range(first, axis.positions, count)) for first, axis, count in zip(where, axes, self.classes, strict=True)]
+            parts.append(part[(..., *map(slice, places))])
+        y: torch.Tensor = _Interleaved.apply(self.geometry.output_size, self.classes, laid_out, *parts)
         return y.squeeze(0) if single else y
+
+
+class _Interleaved(torch.autograd.Function):
+    """The parts of all classes of positions, each in its places; its gradient copies nothing."""
+
+    @staticmethod
+    def forward(size: tuple[int, ...], classes: tuple[int, ...], laid_out: bool, *parts: torch.Tensor) -> torch.Tensor:
+        batch, channels = parts[0].shape[:2]
+        y = empty_channels_last(parts[0], channels, size, parts[0].dtype) if laid_out else parts[0].new_empty((batch, channels, *size))
+        for where, part in zip(itertools.product(*map(range, classes)), parts, strict=True):
+            y[_places(where, classes)] = part
+        return y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.classes = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, None, None, *(grad[_places(where, ctx.classes)] for where in itertools.product(*map(range, ctx.classes)))
+
+
+def _places(where: tuple[int, ...], classes: tuple[int, ...]) -> tuple[Any, ...]:
+    return (..., *(slice(first, None, count) for first, count in zip(where, classes, strict=True)))
 
 
 class TiledRelaxation(AbstractLatticeRelaxation):
