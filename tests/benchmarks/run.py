@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import dense
+import drift
 import largest_eigenvalue
 import lift
 import local
@@ -33,6 +34,8 @@ CASES: dict[str, Callable[[], measure.Case]] = {
     "local-small": local.small_case,
     "local-network": local.network_case,
     "lift": lift.case,
+    "drift": drift.case,
+    "mask": drift.mask_case,
     "small": small.case,
     "siblings": siblings.case,
 }
