@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
-from anarch_core.geometry import NOTHING, ConvGeometry
+from anarch_core.geometry import NOTHING, Axis, ConvGeometry
 from anarch_plugins.shared.family import GlobalKernel
 
 
@@ -41,17 +43,24 @@ def _window(x: torch.Tensor, family: GlobalKernel, geometry: ConvGeometry) -> tu
     """The input as the kernel's first entry sees it from the first position, and the lengths of the transforms."""
     lengths = []
     for dim, axis in enumerate(geometry.axes):
-        low, labels = family.window(axis)
         if axis.mode == "circular":
             lengths.append(axis.size)
             continue
-        reach = axis.stride * (axis.positions - 1)
-        pixel = torch.from_numpy(axis.fold(low + np.arange(reach + labels))).to(x.device)
-        gathered = x.index_select(2 + dim, pixel.clamp(min=0))
-        mask = (pixel != NOTHING).view(-1, *[1] * (len(geometry.axes) - dim - 1))
-        x = gathered * mask
+        pixel, outside = _reads(family, axis, x.device)
+        x = x.index_select(2 + dim, pixel)
+        if axis.mode == "zeros":
+            x = x.masked_fill(outside.view(-1, *[1] * (len(geometry.axes) - dim - 1)), 0)
         lengths.append(_smooth(len(pixel)))
     return x, tuple(lengths)
+
+
+@functools.lru_cache(maxsize=256)
+def _reads(family: GlobalKernel, axis: Axis, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pixel under every virtual coordinate that the kernel comes across, and where there is none."""
+    low, labels = family.window(axis)
+    reach = axis.stride * (axis.positions - 1)
+    pixel = torch.from_numpy(axis.fold(low + np.arange(reach + labels)))
+    return pixel.clamp(min=0).to(device), (pixel == NOTHING).to(device)
 
 
 def _frequencywise(signal: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
