@@ -21,6 +21,7 @@ import largest_eigenvalue
 import lift
 import local
 import measure
+import precision
 import siblings
 import small
 import torch
@@ -42,6 +43,7 @@ CASES: dict[str, Callable[[], measure.Case]] = {
 
 TABLES: dict[str, Callable[[], Iterable[measure.Table]]] = {
     "largest-eigenvalue": largest_eigenvalue.tables,
+    "precision": precision.tables,
 }
 """Cases that say more than how long something takes."""
 
