@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -16,16 +16,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from anarch_core.config import RunConfig
 from anarch_core.errors import AnarchError
 from anarch_core.executor import Executor
-from anarch_core.memory import available_bytes, network_bytes
+from anarch_core.footprint import Footprint, footprints, label
+from anarch_core.memory import available_bytes
 from anarch_core.moments import Clock, Moment
-from anarch_core.preflight import check
+from anarch_core.preflight import check, needed
 from anarch_core.registry import Registry, get_registry
-from anarch_core.relaxation_report import RelaxationReport
-from anarch_core.relaxing import plan as plan_relaxation
 from anarch_core.relaxing import relax
 from anarch_core.resolution import complete
 from anarch_core.resources import resolve_device
-from anarch_core.segments import Segment, Transition, tree
+from anarch_core.segments import Segment, tree
 from anarch_core.store import RunStore
 from anarch_core.training import Training, matmul_precision
 
@@ -38,23 +37,19 @@ class Network:
     """The constrained network, or what a relaxation makes of it.
 
     Attributes:
-        name: of the relaxation, ``"constrained"`` without one.
-        report: layer by layer, None without a relaxation.
-        parameters: numbers that are trained.
-        bytes: of parameters and buffers.
+        footprint: what it takes.
         flops: floating-point operations of one forward pass of one sample (a multiply-add counts two).
-        training_bytes: weights, gradients and optimizer state; activations come on top.
+        needed_bytes: by what a process takes them for: training, evaluating, each probe; the data set, which it has already, left out.
+        largest_batch: samples per step that would fit the memory that is free; 0 where none does, None where activations are not counted.
         step_seconds: measured time of one optimizer step, None if it was not measured.
         segments: how many segments train it.
         iterations: optimizer steps they take in all.
     """
 
-    name: str
-    report: RelaxationReport | None
-    parameters: int
-    bytes: int
+    footprint: Footprint
     flops: int
-    training_bytes: int
+    needed_bytes: Mapping[str, int]
+    largest_batch: int | None
     step_seconds: float | None
     segments: int
     iterations: int
@@ -72,7 +67,6 @@ class RunPlan:
         moments: switch times known beforehand; a schedule may find more while the trunk trains.
         segments: that follow from them.
         networks: that are trained.
-        probe_bytes: what each probe takes on the largest network, which is among it; activations come on top.
         free_bytes: memory of the device.
         refusal: why the run would not start, None if it would.
     """
@@ -84,7 +78,6 @@ class RunPlan:
     moments: tuple[Moment, ...]
     segments: tuple[Segment, ...]
     networks: tuple[Network, ...]
-    probe_bytes: Mapping[str, int]
     free_bytes: int
     refusal: str | None
 
@@ -114,17 +107,14 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     clock = Clock(config.epochs, executor.iterations_per_epoch)
     moments = tuple(sorted(set(executor.schedule.moments(clock))))
     segments = tree(config, clock, dict.fromkeys(config.seeds, moments), registry)
+    found = footprints(executor, segments)
     try:
-        config, refusal = check(executor, segments), None
+        config, refusal = check(executor, segments, found), None
         executor.config = config
     except AnarchError as error:
         refusal = str(error)
-    networks = [_network(executor, None, [segment for segment in segments if segment.transition.relaxation is None], timed)]
-    ways: dict[str, list[Segment]] = {}
-    for segment in segments:
-        if segment.transition.relaxation is not None:
-            ways.setdefault(_label(segment.transition), []).append(segment)
-    networks += [_network(executor, label, users, timed) for label, users in ways.items()]
+    larger = footprints(executor, segments, 2 * config.batch_size)
+    networks = tuple(_network(executor, *pair, segments, timed) for pair in zip(found, larger, strict=True))
     parts = {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
     return RunPlan(
         config=config,
@@ -133,42 +123,35 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
         clock=clock,
         moments=moments,
         segments=segments,
-        networks=tuple(networks),
-        probe_bytes={name: round(probe.vectors() * max(n.bytes for n in networks)) for name, probe in executor.probes.items()},
+        networks=networks,
         free_bytes=available_bytes(config.device),
         refusal=refusal,
     )
 
 
-def _label(transition: Transition) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in transition.options.items())
-    return f"{transition.relaxation} ({options})" if options else str(transition.relaxation)
+def _network(executor: Executor, footprint: Footprint, larger: Footprint, segments: Sequence[Segment], timed: bool) -> Network:
+    """Put together what is known of a network.
 
-
-def _network(executor: Executor, label: str | None, users: list[Segment], timed: bool) -> Network:
+    Args:
+        executor: of the run.
+        footprint: of the network.
+        larger: the same for twice the batch.
+        segments: of the run.
+        timed: take some optimizer steps, if memory allows.
+    """
     model = executor.build(executor.config.seeds[0])
-    flops = _flops(model, executor.data.x_train[:1])
-    total, parameters, size = flops[""], sum(p.numel() for p in model.parameters()), network_bytes(model)
-    report = None
-    if label is not None:
-        how = users[0].transition
-        example = executor.data.x_train[:2]
-        report = plan_relaxation(
-            model, how.relaxation or "", example_input=example, layers=how.layers, options=how.options, registry=executor.registry
-        )
-        itemsize = next(model.parameters()).element_size()
-        for layer in report.layers:
-            total += layer.cost.flops - flops[layer.path]
-            parameters += layer.cost.parameters - layer.parameters_before
-            size += layer.cost.bytes - layer.parameters_before * itemsize
-    training = round(size * (2 + _remembered(executor)))
+    by_layer = _flops(model, executor.data.x_train[:1])
+    flops, how, report = by_layer[""], footprint.transition, footprint.report
+    users = [segment for segment in segments if label(segment.transition) == footprint.name]
+    for layer in report.layers if report else ():
+        flops += layer.cost.flops - by_layer[layer.path]
     seconds = None
-    if timed and training < 0.8 * available_bytes(executor.config.device) and not (report and report.refused):
-        if label is not None:
+    if timed and footprint.training.held < 0.9 * available_bytes(executor.config.device) and not (report and report.refused):
+        if how is not None:
             model = relax(
                 model,
                 how.relaxation or "",
-                example_input=example,
+                example_input=executor.data.x_train[:2],
                 layers=how.layers,
                 options=how.options,
                 check=False,
@@ -176,16 +159,22 @@ def _network(executor: Executor, label: str | None, users: list[Segment], timed:
             ).model
         seconds = _step_seconds(executor, model)
     return Network(
-        name=label or "constrained",
-        report=report,
-        parameters=parameters,
-        bytes=size,
-        flops=total,
-        training_bytes=training,
+        footprint=footprint,
+        flops=flops,
+        needed_bytes=needed(executor, footprint),
+        largest_batch=_largest_batch(executor, footprint, larger),
         step_seconds=seconds,
         segments=len(users),
         iterations=sum(segment.settings.iterations for segment in users),
     )
+
+
+def _largest_batch(executor: Executor, footprint: Footprint, larger: Footprint) -> int | None:
+    """Samples per step that fit: memory grows in proportion to them, beside what does not depend on them."""
+    if not footprint.complete:
+        return None
+    each = max(larger.training.held - footprint.training.held, 1) / (larger.batch - footprint.batch)
+    return max(0, int(footprint.batch + (available_bytes(executor.config.device) - footprint.training.held) / each))
 
 
 def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
@@ -199,16 +188,6 @@ def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     name = type(model).__name__
     counts = {path: sum(by_kind.values()) for path, by_kind in counter.get_flop_counts().items()}
     return {"": counter.get_total_flops(), **{path.removeprefix(f"{name}."): count for path, count in counts.items() if path != name}}
-
-
-def _remembered(executor: Executor) -> float:
-    """Numbers the optimizer remembers per parameter."""
-    tried = nn.Linear(64, 64, device=executor.device)
-    optimizer = executor.optimizer(tried, executor.config.lr)
-    tried(torch.zeros(1, 64, device=executor.device)).sum().backward()
-    optimizer.step()
-    state = [value.numel() for values in optimizer.state.values() for value in values.values() if isinstance(value, torch.Tensor)]
-    return sum(state) / sum(parameter.numel() for parameter in tried.parameters())
 
 
 def _step_seconds(executor: Executor, model: nn.Module) -> float:

@@ -42,7 +42,15 @@ def cores() -> int:
 
 
 def share(
-    *, device: str, jobs: int | None, threads: int | None, parallel: int, model_bytes: int, peak_bytes: int, data_bytes: int
+    *,
+    device: str,
+    jobs: int | None,
+    threads: int | None,
+    parallel: int,
+    model_bytes: int,
+    peak_bytes: int,
+    data_bytes: int,
+    work: str,
 ) -> tuple[int, int]:
     """How many segments to train at once, and with how many threads each, where the user left it open.
 
@@ -52,8 +60,9 @@ def share(
         threads: likewise.
         parallel: segments that could be trained at the same time.
         model_bytes: parameters of the largest network.
-        peak_bytes: all that training it takes: weights, gradients, optimizer state, measurements.
+        peak_bytes: the most that a process takes, the data set left out.
         data_bytes: the data set.
+        work: what it takes that for, e.g. ``"training efcn"``.
 
     Raises:
         OutOfMemoryError: not even that many (one, if the user left it open) fit.
@@ -69,8 +78,11 @@ def share(
     # A single job runs in this process, which has the interpreter and the data already.
     needed = peak_bytes if wanted == 1 else wanted * each
     if needed > free:
-        many = f"{wanted} segments at once need" if wanted > 1 else "training the largest network needs"
-        hint = "use fewer --jobs" if wanted > 1 else "relax fewer layers (--layers), use a smaller network or another --relax"
+        many = f"{work}, {wanted} segments at once, needs" if wanted > 1 else f"{work} needs"
+        smaller = "use a smaller network, relax fewer layers (--layers), or choose another --relax"
+        if work.startswith("training"):
+            smaller = f"use a smaller --batch-size; {smaller}"
+        hint = "use fewer --jobs" if wanted > 1 else smaller
         msg = f"{many} {human_bytes(needed)}, but {device} has {human_bytes(free)} free; {hint}"
         raise OutOfMemoryError(msg, needed=needed, available=free)
     if threads is None:

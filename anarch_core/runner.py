@@ -129,6 +129,7 @@ class _Run:
 
     def __init__(self, config: RunConfig, store: RunStore, registry: Registry, progress: AbstractProgress, *, in_process: bool) -> None:
         from anarch_core.executor import Executor
+        from anarch_core.footprint import footprints
         from anarch_core.preflight import check
 
         progress.say(f"loading {config.data}")
@@ -139,7 +140,8 @@ class _Run:
         self.switches: dict[int, set[Moment]] = {seed: set(known) for seed in config.seeds}
         self.config = config
         self.grow()
-        self.config = self.executor.config = check(self.executor, tuple(self.segments.values()))
+        planned = tuple(self.segments.values())
+        self.config = self.executor.config = check(self.executor, planned, footprints(self.executor, planned))
         self.in_process = in_process or self.config.jobs == 1
         self.stopped = threading.Event()
         self.running: dict[str, Segment] = {}

@@ -19,6 +19,9 @@ from anarch_core.errors import CheckpointError
 
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
 
+EVALUATED = 1000
+"""Samples that a network is evaluated on at a time."""
+
 
 @attrs.frozen
 class Score:
@@ -54,7 +57,7 @@ def _autocast(precision: Precision, device: torch.device) -> AbstractContextMana
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = 1000, *, precision: Precision = "float32") -> Score:
+def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = EVALUATED, *, precision: Precision = "float32") -> Score:
     """Loss and accuracy in eval mode; every module's mode is put back.
 
     Args:

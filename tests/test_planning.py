@@ -22,10 +22,11 @@ def test_sizes_are_those_of_the_networks_that_will_be_trained(plan):
     data = load_data("mnist1d", limit=10)
     model = build_model("cnn1d", input_shape=data.input_shape, classes=10)
     for network in plan.networks:
-        if network.report is not None:
-            model = anarch_core.relax(model, network.name, example_input=data.x_train).model
-        assert network.parameters == sum(parameter.numel() for parameter in model.parameters())
-        assert network.bytes >= 4 * network.parameters
+        size = network.footprint
+        if size.report is not None:
+            model = anarch_core.relax(model, size.name, example_input=data.x_train).model
+        assert size.parameters == sum(parameter.numel() for parameter in model.parameters())
+        assert size.bytes >= 4 * size.parameters
         model = build_model("cnn1d", input_shape=data.input_shape, classes=10)
 
 
@@ -45,27 +46,32 @@ def test_time_is_that_of_all_steps(plan):
     assert plan_run(attrs.evolve(CONFIG, relax="efcn"), timed=False).seconds is None
 
 
-@pytest.mark.parametrize(("optimizer", "numbers"), [("sgd", 2), ("adam", 4)])
-def test_training_takes_weights_gradients_and_what_the_optimizer_remembers(optimizer, numbers):
-    network = plan_run(attrs.evolve(CONFIG, optimizer=optimizer), timed=False).networks[0]
-    assert network.training_bytes == pytest.approx(numbers * network.bytes, rel=0.01)
+def test_memory_is_told_by_what_it_is_for():
+    """Probes take vectors as large as the network, five and a half for a Hessian's largest eigenvalue."""
+    plan = plan_run(attrs.evolve(CONFIG, probe=("hessian",), options={}), timed=False)
+    for network in plan.networks:
+        assert network.needed_bytes["training"] == network.footprint.training.held
+        assert network.needed_bytes["evaluation"] == network.footprint.evaluation.held
+        assert network.needed_bytes["probe hessian"] == 5.5 * network.footprint.bytes
 
 
-def test_memory_of_probes_is_told_for_the_largest_network():
-    """Five and a half vectors for a Hessian's largest eigenvalue, 2 k + 20 more for k of them."""
-    one = plan_run(attrs.evolve(CONFIG, probe=("hessian",), options={}), timed=False)
-    ten = plan_run(attrs.evolve(CONFIG, probe=("hessian",), options={"hessian": {"top_k": 10}}), timed=False)
-    largest = max(network.bytes for network in one.networks)
-    assert one.probe_bytes == {"hessian": 5.5 * largest}
-    assert ten.probe_bytes == {"hessian": 45.5 * largest}
+def test_largest_batch_is_what_fits(monkeypatch):
+    at_hand = 4 * 10**6
+    monkeypatch.setattr("anarch_core.planning.available_bytes", lambda device: at_hand)
+    batch = plan_run(CONFIG, timed=False).networks[1].largest_batch
+    assert batch > CONFIG.batch_size
+    needed = plan_run(attrs.evolve(CONFIG, batch_size=batch), timed=False).networks[1].footprint.training.held
+    assert needed == pytest.approx(at_hand, rel=0.05)
 
 
 def test_too_little_memory_is_foretold(monkeypatch):
     monkeypatch.setattr("anarch_core.memory.available_bytes", lambda device: 10**6)
     monkeypatch.setattr("anarch_core.planning.available_bytes", lambda device: 10**6)
     plan = plan_run(CONFIG)
+    assert "evaluation (lcn) needs" in plan.refusal
     assert "free" in plan.refusal
     assert plan.seconds is None
+    assert [network.largest_batch for network in plan.networks] == [0, 0, 0]
 
 
 def test_moments_beyond_the_trunk_are_refused():

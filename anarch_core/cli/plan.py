@@ -28,17 +28,15 @@ def _plan(config: RunConfig, timed: bool) -> None:
     for label, text in _facts(plan):
         console.print(f"{label:<12}{text}", markup=False, soft_wrap=True)
     _print_networks(console, plan)
+    _print_memory(console, plan)
     for network in plan.networks:
-        if network.report is not None:
-            _print_layers(console, network)
+        _print_layers(console, network)
     if plan.refusal is not None:
         console.print(f"\nThis run would not start: {plan.refusal}", markup=False, soft_wrap=True)
         click.get_current_context().exit(1)
 
 
 def _facts(plan: RunPlan) -> list[tuple[str, str]]:
-    from anarch_core.memory import human_bytes
-
     config = plan.config
     sizes = ", ".join(f"{count:,} {name}" for name, count in plan.samples.items())
     moments = ", ".join(str(moment) for moment in plan.moments) or "found while the trunk trains"
@@ -58,7 +56,6 @@ def _facts(plan: RunPlan) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, config.seeds))),
         ("segments", f"{len(plan.segments)} ({counts}), {epochs:,.0f} epochs in all"),
         ("device", f"{config.device}, {plan.free_bytes / 1e9:.1f} GB free, {config.precision}"),
-        *(("probe", f"{name}: {human_bytes(size)} on the largest network, and activations") for name, size in plan.probe_bytes.items()),
         ("directory", str(run_directory(config))),
     ]
     if plan.seconds is not None:
@@ -71,16 +68,15 @@ def _print_networks(console: Console, plan: RunPlan) -> None:
 
     from anarch_core.memory import human_bytes
 
-    columns = ("parameters", "size", "in training", "FLOPs a sample", "a step", "segments", "steps")
+    columns = ("parameters", "size", "FLOPs a sample", "a step", "segments", "steps")
     table = Table("network", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right")
     for network in plan.networks:
         table.add_row(
-            network.name,
-            f"{network.parameters:,}",
-            human_bytes(network.bytes),
-            human_bytes(network.training_bytes),
+            network.footprint.name,
+            f"{network.footprint.parameters:,}",
+            human_bytes(network.footprint.bytes),
             f"{network.flops:,}",
             "–" if network.step_seconds is None else f"{1000 * network.step_seconds:.2f} ms",
             str(network.segments),
@@ -90,24 +86,57 @@ def _print_networks(console: Console, plan: RunPlan) -> None:
     console.print(table)
 
 
+def _print_memory(console: Console, plan: RunPlan) -> None:
+    """What each network needs beside what is at hand, and how far the batch could grow."""
+    from rich.table import Table
+
+    from anarch_core.memory import human_bytes
+
+    works = list(plan.networks[0].needed_bytes)
+    table = Table("memory", box=None, pad_edge=False, header_style="bold")
+    for column in (*works, "at hand", "fits", "largest batch"):
+        table.add_column(column, justify="right")
+    for network in plan.networks:
+        sizes = [network.needed_bytes[work] for work in works]
+        table.add_row(
+            network.footprint.name,
+            *(("" if network.footprint.complete else "over ") + human_bytes(size) for size in sizes),
+            human_bytes(plan.free_bytes),
+            "yes" if max(sizes) <= plan.free_bytes else "no",
+            _batch(network.largest_batch, plan.samples["train"]),
+        )
+    console.print()
+    console.print(table)
+
+
+def _batch(largest: int | None, samples: int) -> str:
+    if largest is None:
+        return "not known"
+    if largest >= samples:
+        return "all samples"
+    unit = 10 ** max(0, len(str(largest)) - 2)
+    return f"about {largest // unit * unit:,}" if largest else "none"
+
+
 def _print_layers(console: Console, network: Network) -> None:
     from rich.table import Table
 
     from anarch_core.memory import human_bytes
 
-    if network.report is None:
+    report = network.footprint.report
+    if report is None:
         return
     table = Table("layer", "type", box=None, pad_edge=False, header_style="bold")
     for column in ("parameters", "relaxed", "size", "FLOPs a sample"):
         table.add_column(column, justify="right")
-    for layer in network.report.layers:
+    for layer in report.layers:
         cost = layer.cost
         table.add_row(
             layer.path, layer.before, f"{layer.parameters_before:,}", f"{cost.parameters:,}", human_bytes(cost.bytes), f"{cost.flops:,}"
         )
-    console.print(f"\n{network.name}:", markup=False)
+    console.print(f"\n{network.footprint.name}:", markup=False)
     console.print(table)
-    for path, reason in network.report.refused.items():
+    for path, reason in report.refused.items():
         console.print(f"{path or 'the network'} cannot be relaxed: {reason}", markup=False, soft_wrap=True)
 
 
