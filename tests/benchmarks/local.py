@@ -27,7 +27,7 @@ class Layer:
         conv: without bias.
         side: of the input.
         batch: samples.
-        inner: whether the input comes from another layer: it needs a gradient, and is in the memory format that such a layer gives.
+        inner: whether the input comes from another layer, so that it needs a gradient.
     """
 
     conv: nn.Conv2d
@@ -86,8 +86,8 @@ def gradients(network: nn.Module, x: torch.Tensor) -> Step:
 
 
 def ours(layer: Layer) -> Step:
-    """Images come as they are stored; an inner layer of ours reads what a layer of ours has written."""
-    x = layer.inputs(torch.channels_last if layer.inner else torch.contiguous_format)
+    """Channels-last, as the training loop gives batches to such a network and its layers give activations to each other."""
+    x = layer.inputs(torch.channels_last)
     return gradients(relax(nn.Sequential(layer.conv), "lcn", example_input=x[:1].detach(), check=False).model, x)
 
 

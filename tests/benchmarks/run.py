@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import attrs
 import dense
 import drift
 import largest_eigenvalue
@@ -88,14 +89,14 @@ def plot(results: dict[str, tuple[measure.Case, dict[str, measure.Figure]]], pat
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join([*CASES, *TABLES]))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write every repeat here")
+    parser.add_argument("--json", type=Path, help="write every repeat and every table here")
     parser.add_argument("--plot", type=Path, help="draw the ratios here")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if unknown := [name for name in arguments.cases if name not in CASES | TABLES]:
         parser.error(f"no case {unknown[0]!r}; there are {', '.join([*CASES, *TABLES])}")
     torch.set_num_threads(arguments.threads)
@@ -104,18 +105,23 @@ def main() -> None:
         f"PyTorch {torch.__version__}, {machine.threads} threads, {machine.flops / 1e9:.0f} GFLOP/s, {machine.bytes / 1e9:.1f} GB/s\n",
         flush=True,
     )
-    results = {}
+    results: dict[str, tuple[measure.Case, dict[str, measure.Figure]]] = {}
+    record: dict[str, object] = {}
     for name in arguments.cases or [*CASES, *TABLES]:
         torch.manual_seed(0)
-        if name in TABLES:
-            for found in TABLES[name]():
-                print(found.markdown(), end="\n\n", flush=True)
+        if name in CASES:
+            case = CASES[name]()
+            figures = measure.figures(case, arguments.repeats)
+            results[name] = case, figures
+            record[name] = {who: attrs.asdict(figure) for who, figure in figures.items()}
+            print(table(case, figures, machine).markdown(), end="\n\n", flush=True)
             continue
-        case = CASES[name]()
-        results[name] = case, measure.figures(case, arguments.repeats)
-        print(table(*results[name], machine).markdown(), end="\n\n", flush=True)
+        found = []
+        for each in TABLES[name]():
+            found.append(attrs.asdict(each))
+            print(each.markdown(), end="\n\n", flush=True)
+        record[name] = found
     if arguments.json:
-        record = {name: {who: {"seconds": f.seconds, "peak": f.peak} for who, f in found.items()} for name, (_, found) in results.items()}
         arguments.json.write_text(json.dumps(record, indent=2) + "\n")
     if arguments.plot:
         plot(results, arguments.plot)
