@@ -1,14 +1,12 @@
 """The memory of a step, found by taking it on tensors that hold no numbers.
 
-Such a tensor (PyTorch calls it fake) has a shape, a layout, a device and a storage with a size, and no memory behind it. The network that
-would be trained, the loop and the optimizer are the real ones, so what autograd keeps, what a relaxation's layers hold besides and that a
-fused update needs no gradient are counted by no rule but their own code, for any network.
+The network that would be trained, the loop and the optimizer are the real ones, so what autograd keeps, what a relaxation's layers hold
+besides and that a fused update needs no gradient are counted by no rule but their own code, for any network.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,11 +15,11 @@ from typing import Any
 import attrs
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from anarch_core.exactness import Found
+from anarch_core.hollow import MAKERS, Hollow, call, hollowed, made
 from anarch_core.surgery import replace
 from anarch_core.training import Precision, Training, evaluate
 
@@ -58,15 +56,13 @@ class Rehearsal:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._fakes = FakeTensorMode(allow_non_fake_inputs=True)
-        with self._fakes:
-            self.model = copy.deepcopy(model)
+        self.model = hollowed(model)
 
     def relax(self, found: Found) -> None:
         """Put relaxed layers in the place of those that were found in the original network."""
         for site in found.sites:
-            fake = attrs.evolve(site, module=self.model.get_submodule(site.path))
-            self.model = replace(self.model, found.paths[site.path], found.relaxation.lift(fake))
+            hollow = attrs.evolve(site, module=self.model.get_submodule(site.path))
+            self.model = replace(self.model, found.paths[site.path], found.relaxation.lift(hollow))
 
     def training(
         self,
@@ -117,9 +113,8 @@ class Rehearsal:
 
     @contextlib.contextmanager
     def _counted(self, x: torch.Tensor, y: torch.Tensor, batch: int) -> Iterator[tuple[_Ledger, torch.Tensor, torch.Tensor]]:
-        with self._fakes:
-            inputs, labels = (each.new_empty(batch, *each.shape[1:]) for each in (x, y))
-        ledger = _Ledger(self._fakes, x.device)
+        inputs, labels = (Hollow(torch.empty(batch, *each.shape[1:], dtype=each.dtype, device="meta"), each.device) for each in (x, y))
+        ledger = _Ledger(x.device)
         for tensor in [*self.model.parameters(), *self.model.buffers()]:
             ledger.note(tensor)
         ledger.ignore(inputs, labels)
@@ -131,9 +126,9 @@ class Rehearsal:
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the storages that are alive."""
 
-    def __init__(self, fakes: FakeTensorMode, device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._fakes, self._device = fakes, device
+        self._device = device
         self._known: set[int] = set()
         # Small and large blocks: now, and at the most.
         self._now, self._most, self._total = [0, 0], [0, 0], 0
@@ -145,11 +140,11 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def ignore(self, *tensors: torch.Tensor) -> None:
         """Leave out the storages of some tensors."""
-        self._known.update(tensor.untyped_storage()._cdata for tensor in tensors)
+        self._known.update(_storage(tensor)._cdata for tensor in tensors)
 
     def note(self, tensor: torch.Tensor) -> None:
         """Count the storage of a tensor until it is freed."""
-        storage = tensor.untyped_storage()
+        storage = _storage(tensor)
         key, size = storage._cdata, storage.nbytes()
         if key not in self._known and tensor.device == self._device:
             self._known.add(key)
@@ -181,19 +176,15 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _result(self, func: Any, given: list[torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if func is aten.count_nonzero.default and isinstance(given[0], FakeTensor):
-            return torch.tensor(given[0].numel())  # code for sparse tensors is not what is rehearsed
-        if given:
-            try:
-                return func(*args, **kwargs)
-            except DataDependentOutputException:
-                if func is not aten._local_scalar_dense.default:
-                    raise
-                return 1  # a number like any other
-        with self._fakes:
-            made = func(*args, **kwargs)
-        large = isinstance(made, torch.Tensor) and made.untyped_storage().nbytes() >= CONSTANT
-        return made if large else func(*args, **kwargs)
+        if any(isinstance(tensor, Hollow) for tensor in given):
+            return call(func, args, kwargs)
+        if func in MAKERS and _storage(hollow := made(func, args, kwargs)).nbytes() >= CONSTANT:
+            return hollow
+        return func(*args, **kwargs)
+
+
+def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
+    return (tensor.meta if isinstance(tensor, Hollow) else tensor).untyped_storage()
 
 
 def _hidden(func: Any, given: list[torch.Tensor]) -> list[int]:
@@ -207,7 +198,11 @@ def _hidden(func: Any, given: list[torch.Tensor]) -> list[int]:
         # oneDNN's own layout; what is no plain tensor is made one before.
         return [_bytes(operand) * (1 if operand.is_contiguous() else 2) for operand in operands]
     if func in (aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default):
-        return [_bytes(operand) for operand in given if operand.is_conj() or (operand.ndim > 1 and 1 not in operand.stride()[-2:])]
+        return [
+            _bytes(operand)
+            for operand in given
+            if (operand.meta if isinstance(operand, Hollow) else operand).is_conj() or (operand.ndim > 1 and 1 not in operand.stride()[-2:])
+        ]
     return []
 
 
