@@ -79,9 +79,15 @@ def last(batch: int = 250) -> Layer:
 
 
 def gradients(network: nn.Module, x: torch.Tensor) -> Step:
-    """A step that takes the output and all gradients; the output's own comes in the memory format of the output."""
+    """A step that takes the output and all gradients.
+
+    The output's own gradient comes as from the layers that follow, which know two memory formats: channels last where the output is,
+    else contiguous.
+    """
     wanted = [tensor for tensor in (x, *network.parameters()) if tensor.requires_grad]
-    grad = torch.randn_like(network(x))
+    y = network(x).detach()
+    last = y.is_contiguous(memory_format=torch.channels_last)
+    grad = torch.randn_like(y, memory_format=torch.channels_last if last else torch.contiguous_format)
     return lambda: torch.autograd.grad(network(x), wanted, grad)
 
 

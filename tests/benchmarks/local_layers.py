@@ -77,8 +77,8 @@ class KerasSlices(nn.Module):
             for j in range(self.geometry.output_size[1]):
                 top, left = i * self.stride, j * self.stride
                 slices.append(padded[:, top : top + self.kernel, left : left + self.kernel].reshape(1, len(x), -1))
-        y = torch.bmm(torch.cat(slices), self.weight)  # [positions, batch, outputs]
-        return with_bias(y.unflatten(0, self.geometry.output_size).permute(2, 3, 0, 1), self.bias)
+        y = torch.bmm(torch.cat(slices), self.weight).unflatten(0, self.geometry.output_size)  # [*positions, batch, outputs]
+        return with_bias(y.permute(2, 0, 1, 3).contiguous().permute(0, 3, 1, 2), self.bias)
 
 
 class KerasMasked(nn.Module):

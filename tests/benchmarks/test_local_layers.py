@@ -34,26 +34,32 @@ def test_weights_outside_the_receptive_field_learn_nothing_and_the_others_are_no
     assert int((gradient != 0).sum()) == met * 2 * 3
 
 
-def test_an_output_gradient_comes_in_the_memory_format_of_the_output() -> None:
-    seen = []
+class Recorder(torch.autograd.Function):
+    """The identity, in some order of its axes in memory; notes how its gradient comes."""
 
-    class Recorder(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
+    seen: list[tuple[int, ...]] = []
 
-        @staticmethod
-        def backward(ctx, grad):
-            seen.append(grad.stride())
-            return grad
+    @staticmethod
+    def forward(ctx, x, order):
+        return x.permute(order).contiguous().permute([order.index(axis) for axis in range(4)])
 
+    @staticmethod
+    def backward(ctx, grad):
+        Recorder.seen.append(grad.stride())
+        return grad, None
+
+
+@pytest.mark.parametrize(
+    ("order", "strides"), [((0, 1, 2, 3), (48, 16, 4, 1)), ((0, 2, 3, 1), (48, 1, 12, 3)), ((2, 3, 0, 1), (48, 16, 4, 1))]
+)
+def test_an_output_gradient_is_channels_last_where_the_output_is_and_else_contiguous(order, strides) -> None:
     class Network(nn.Module):
         def forward(self, x):
-            return Recorder.apply(x)
+            return Recorder.apply(x, order)
 
-    x = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
-    local.gradients(Network(), x)()
-    assert seen == [x.stride()]
+    Recorder.seen.clear()
+    local.gradients(Network(), torch.randn(2, 3, 4, 4, requires_grad=True))()
+    assert Recorder.seen == [strides]
 
 
 def test_a_network_of_them_is_the_convolutional_one() -> None:
