@@ -43,7 +43,7 @@ class Hollow(torch.Tensor):
         hollow.meta = meta
         return hollow
 
-    def __repr__(self, *, tensor_contents: Any = None) -> Any:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Hollow(shape={list(self.shape)}, dtype={self.dtype}, device={self.device})"
 
     @classmethod
@@ -80,8 +80,6 @@ def call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     device = kwargs.get("device") or next(leaf.device for leaf in leaves if isinstance(leaf, Hollow))
     if func is aten._local_scalar_dense.default:
         return 1  # a number like any other
-    if func is aten.count_nonzero.default:
-        return torch.tensor(leaves[0].numel())  # code for sparse tensors is not what is rehearsed
     given = {id(leaf.meta): leaf for leaf in leaves if isinstance(leaf, Hollow)}  # an operator may return what it was given
     inner, options = tree_map(_meta, (args, kwargs))
     result = func(*inner, **_on_meta(options))

@@ -79,8 +79,8 @@ def machine() -> Machine:
     """Measure the rates: the best of several tries."""
     a, b, c = (torch.randn(2048, 2048) for _ in range(3))
     source, target = torch.zeros(2**26), torch.zeros(2**26)
-    product = min(_time(lambda: torch.mm(a, b, out=c)) for _ in range(8))
-    copy = min(_time(lambda: target.copy_(source)) for _ in range(8))
+    product = min(seconds_of(lambda: torch.mm(a, b, out=c)) for _ in range(8))
+    copy = min(seconds_of(lambda: target.copy_(source)) for _ in range(8))
     return Machine(torch.get_num_threads(), 2 * 2048**3 / product, 2 * source.nbytes / copy)
 
 
@@ -115,13 +115,13 @@ def figures(case: Case, repeats: int) -> dict[str, Figure]:
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
-            seconds[name].append(_time(step) / case.steps)
+            seconds[name].append(seconds_of(step) / case.steps)
     del steps
     gc.collect()
     return {name: Figure(tuple(times), peak(case.contenders[name]) if case.memory else None) for name, times in seconds.items()}
 
 
-def _time(step: Step) -> float:
+def seconds_of(step: Step) -> float:
     begun = time.perf_counter()
     step()
     return time.perf_counter() - begun
@@ -151,15 +151,21 @@ def _peak_worker(build: Callable[[], Step], sender: multiprocessing.connection.C
     for relaxation in "efcn", "lcn":  # so that every module is loaded before memory is looked at
         ours(relaxation)()
         plain(relaxation)()
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     step = build()
     step()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far: building is not what is measured
+    forget_peak()  # building is not what is measured
     step()
     step()
-    sender.send(_resident("VmHWM") - before)
+    sender.send(resident("VmHWM") - before)
 
 
-def _resident(key: str) -> int:
+def forget_peak() -> None:
+    """Let the peak of resident memory start from what it is now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident(key: str) -> int:
+    """Resident memory of this process in bytes: now (``"VmRSS"``) or at its peak (``"VmHWM"``); Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
