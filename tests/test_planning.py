@@ -71,7 +71,7 @@ def test_too_little_memory_is_foretold(monkeypatch):
     assert "evaluation (" in plan.refusal
     assert "free" in plan.refusal
     assert plan.seconds is None
-    assert [network.largest_batch for network in plan.networks] == [0, 0, 0]
+    assert all(network.largest_batch < CONFIG.batch_size for network in plan.networks)
 
 
 def test_moments_beyond_the_trunk_are_refused():

@@ -28,6 +28,9 @@ def test_a_plan_shows_layers_segments_and_time_and_writes_nothing(plan):
     lines = [line.split() for line in out.splitlines()]
     assert ["features.2", "Conv1d", "1,900", "125,250", "501.0", "kB", "250,000"] in lines
     assert any(line[:2] == ["efcn", "178,385"] for line in lines)
+    memory = {line[0]: line for line in lines if line[-1:] == ["samples"]}
+    assert list(memory) == ["constrained", "efcn", "lcn"]
+    assert all(line[-3:] == ["yes", "all", "samples"] for line in memory.values())
     assert list(Path().iterdir()) == []
 
 
