@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+from unittest import mock
 
 import torch
 from measure import OURS, PRODUCTS, Case, Step
@@ -10,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from anarch_core.engine import sparse_product
 from anarch_core.models import build_model
 from anarch_core.relaxing import relax
 from anarch_core.training import Training
@@ -77,6 +80,17 @@ def ours(relaxation: str) -> Step:
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, fused=True)
     training = Training(model=model, optimizer=optimizer, x=x, y=y, batch_size=BATCH, seed=0, learning_rate=lambda _: RATE)
     return lambda: training.advance(training.iteration + 1)
+
+
+def without_skipping() -> Step:
+    """The same where Numba is not installed."""
+    step = ours()
+
+    def dense_step() -> None:
+        with mock.patch.object(sparse_product, "pays", return_value=False):
+            step()
+
+    return dense_step
 
 
 def products() -> Step:

@@ -23,6 +23,7 @@ import lift
 import local
 import measure
 import precision
+import shared
 import siblings
 import small
 import torch
@@ -35,6 +36,7 @@ CASES: dict[str, Callable[[], measure.Case]] = {
     ),
     "local-small": local.small_case,
     "local-network": local.network_case,
+    "shared": shared.case,
     "lift": lift.case,
     "drift": drift.case,
     "mask": drift.mask_case,
