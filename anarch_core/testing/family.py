@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ class FamilyChecks(RelaxationSubject):
         )
 
     def test_split_parts_add_up(self) -> None:
-        """The parts of any tensor shaped as a parameter add up to it, and splitting a part again changes nothing."""
+        """The parts of any tensor shaped as a parameter add up to it, splitting one again changes nothing, keep() gives their sums."""
         _, _, layer = self.lifted()
         generator = torch.Generator().manual_seed(1)
         for name, parameter in layer.named_parameters():
@@ -134,6 +135,11 @@ class FamilyChecks(RelaxationSubject):
                     expected = parts[index] if other == index else torch.zeros_like(tensor)
                     error = float((again - expected).abs().max() / tensor.abs().max())
                     assert error < 1e-9, f"split() of the {label} part of {name} does not give that part back: it is no projection"
+            for shared, unshared, off_local in itertools.product((False, True), repeat=3):
+                kept = shared, unshared, off_local
+                expected = sum((part for part, keep in zip(parts, kept, strict=True) if keep), torch.zeros_like(tensor))
+                error = float((layer.keep(tensor, kept, name) - expected).abs().max() / tensor.abs().max())
+                assert error < 1e-9, f"keep(..., {kept}, {name!r}) is not the sum of these parts of split()"
 
     def test_reset_depends_on_the_seed_alone(self) -> None:
         """Default initialisation is a function of the random state: equal for equal seeds, whatever the weights were."""
