@@ -56,8 +56,9 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
-        return "\n".join([f"### {self.title}", "", *(f"| {' | '.join(cells)} |" for cells in lines)])
+        rule = "|---|" + "---:|" * (len(self.columns) - 1)
+        header, *rows = ("|" + "".join(f" {cell} |" if cell else " |" for cell in cells) for cells in [self.columns, *self.rows])
+        return "\n".join([f"### {self.title}", "", header, rule, *rows])
 
 
 @attrs.frozen
