@@ -146,7 +146,7 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Count the storage of a tensor until it is freed."""
         storage = _storage(tensor)
         key, size = storage._cdata, storage.nbytes()
-        if key not in self._known and tensor.device == self._device:
+        if key not in self._known and tensor.device.type == self._device.type:
             self._known.add(key)
             self._add(size)
             weakref.finalize(storage, self._freed, key, size).atexit = False

@@ -55,10 +55,10 @@ class Point:
     network: str
     width: int = 64
     side: int = 32
-    batch: int = 500
+    batch: int = 250
 
 
-SWEEPS: Mapping[str, Sequence[int]] = {"width": (32, 64, 128), "side": (32, 48, 64), "batch": (125, 500, 2000)}
+SWEEPS: Mapping[str, Sequence[int]] = {"width": (32, 64, 128), "side": (32, 48, 64), "batch": (50, 250, 1000)}
 LABELS = {"width": "channels of each convolution", "side": "side of the images (pixels)", "batch": "samples per step"}
 GIGABYTES = (8, 24, 80)
 
@@ -195,16 +195,15 @@ def _worker(point: Point, threads: int, repeats: int, sender: Connection) -> Non
     linux = Path("/proc/self/clear_refs").exists()
     idle = measure.resident("VmRSS") if linux else 0
     loop = training(point)
-    loop.advance(1)
+    used = allocated(loop)
     if linux:
         measure.forget_peak()
     seconds = [measure.seconds_of(lambda: loop.advance(loop.iteration + 1)) for _ in range(repeats)]
-    held = measure.resident("VmHWM") - idle if linux else None
-    sender.send(Measured(seconds=seconds, used=allocated(loop), held=held))
+    sender.send(Measured(seconds=seconds, used=used, held=measure.resident("VmHWM") - idle if linux else None))
 
 
 def allocated(loop: Training) -> int:
-    """Bytes given out by PyTorch's allocator at the peak of one more step."""
+    """Bytes given out by PyTorch's allocator at the peak of the next step."""
     lasting = [*loop.model.parameters(), *loop.model.buffers(), loop.x, loop.y]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         loop.advance(loop.iteration + 1)
