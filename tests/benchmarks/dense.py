@@ -84,7 +84,7 @@ def ours(relaxation: str) -> Step:
 
 def without_skipping() -> Step:
     """The same where Numba is not installed."""
-    step = ours()
+    step = ours("efcn")
 
     def dense_step() -> None:
         with mock.patch.object(sparse_product, "pays", return_value=False):
@@ -119,6 +119,7 @@ def case() -> Case:
         contenders={
             "plain: padded nn.Linear": functools.partial(plain, True),
             "plain: padding folded in": functools.partial(plain, False),
+            **({"anarch, without Numba": without_skipping} if importlib.util.find_spec("numba") else {}),
             OURS: functools.partial(ours, "efcn"),
             PRODUCTS: products,
         },

@@ -54,7 +54,7 @@ def ours() -> Step:
 
 def products() -> Step:
     """The three products of the dense matrix, which lies ready."""
-    geometry, x, _, grad = operands()
+    _, x, _, grad = operands()
     x, grad = x.detach().flatten(1), grad.flatten(1)
     matrix = torch.randn(grad.shape[1], x.shape[1])
 
