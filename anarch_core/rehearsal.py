@@ -193,10 +193,10 @@ def _hidden(func: Any, given: list[torch.Tensor]) -> list[int]:
         return [_bytes(given[0])]
     if func in (aten.convolution.default, aten.convolution_backward.default):
         operands = given[:1] if func is aten.convolution.default else given[:2]
-        if any(_channels_last(operand) for operand in operands):
-            return []
-        # oneDNN's own layout; what is no plain tensor is made one before.
-        return [_bytes(operand) * (1 if operand.is_contiguous() else 2) for operand in operands]
+        strided = [operand for operand in operands if not operand.is_contiguous() and not _channels_last(operand)]
+        # What is strided is made dense first; where nothing has its channels last, all is brought to oneDNN's own layout.
+        own = [] if any(_channels_last(operand) for operand in operands) else operands
+        return [_bytes(operand) for operand in (*strided, *own)]
     if func in (aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default):
         return [
             _bytes(operand)

@@ -195,11 +195,12 @@ def _worker(point: Point, threads: int, repeats: int, sender: Connection) -> Non
     linux = Path("/proc/self/clear_refs").exists()
     idle = measure.resident("VmRSS") if linux else 0
     loop = training(point)
-    used = allocated(loop)
+    loop.advance(1)
     if linux:
         measure.forget_peak()
     seconds = [measure.seconds_of(lambda: loop.advance(loop.iteration + 1)) for _ in range(repeats)]
-    sender.send(Measured(seconds=seconds, used=used, held=measure.resident("VmHWM") - idle if linux else None))
+    held = measure.resident("VmHWM") - idle if linux else None
+    sender.send(Measured(seconds=seconds, used=allocated(loop), held=held))  # the profiler takes memory of its own
 
 
 def allocated(loop: Training) -> int:
@@ -278,8 +279,9 @@ def plot(results: Results, path: Path) -> None:
             ran = [(value, found) for value, point in zip(values, points, strict=True) if (found := results[point][1])]
             style = {"color": f"C{number}", "label": NETWORKS[network]}
             axes[0, column].plot([value for value, _ in ran], [min(found.seconds) for _, found in ran], "o-", **style)
-            axes[1, column].plot(values, [results[point][0].memory.held / 1e9 for point in points], "-", color=style["color"])
-            axes[1, column].plot([value for value, _ in ran], [(found.held or math.nan) / 1e9 for _, found in ran], "o", **style)
+            axes[1, column].plot(values, [results[point][0].memory.used / 1e9 for point in points], "-", color=style["color"])
+            axes[1, column].plot([value for value, _ in ran], [found.used / 1e9 for _, found in ran], "o", **style)
+            axes[1, column].plot([value for value, _ in ran], [(found.held or math.nan) / 1e9 for _, found in ran], "+", **style)
         for ax in axes[:, column]:
             ax.set_xscale("log")
             ax.set_yscale("log")
@@ -289,7 +291,7 @@ def plot(results: Results, path: Path) -> None:
             ax.spines[["top", "right"]].set_visible(False)
         axes[1, column].set_xlabel(LABELS[axis])
     axes[0, 0].set_ylabel("time of a training step (s)")
-    axes[1, 0].set_ylabel("peak memory (GB)\ndots measured, lines predicted")
+    axes[1, 0].set_ylabel("peak memory (GB)\nlines predicted, dots allocated, crosses held")
     axes[0, 0].legend(fontsize=9, frameon=False)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
