@@ -60,7 +60,7 @@ class Point:
 
 SWEEPS: Mapping[str, Sequence[int]] = {"width": (32, 64, 128), "side": (32, 48, 64), "batch": (50, 250, 1000)}
 LABELS = {"width": "channels of each convolution", "side": "side of the images (pixels)", "batch": "samples per step"}
-GIGABYTES = (8, 24, 80)
+GIGABYTES = (8, 24)
 
 
 @attrs.frozen(kw_only=True)
@@ -299,7 +299,7 @@ def plot(results: Results, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=2, help="timed steps of each point")
+    parser.add_argument("--repeats", type=int, default=1, help="timed steps of each point")
     parser.add_argument("--json", type=Path, help="write what was predicted and measured here")
     parser.add_argument("--plot", type=Path, help="draw it here")
     parser.add_argument("--limits", type=int, metavar="BATCH", help="instead, print the largest image sides that fit at this batch")
