@@ -39,5 +39,7 @@ def _kernels(geometry: ConvGeometry, x: torch.Tensor) -> Kernels:
     if x.device.type != "cpu":
         return gather_plan(geometry, x.device)
     strips = strip_plan(geometry)
-    gathered = math.prod(label_counts(LCN, geometry)) * (geometry.in_channels + geometry.out_channels) * len(x)
+    groups, outputs, inputs = geometry.channel_block
+    activations = groups * (inputs + outputs) * len(x)
+    gathered = math.prod(label_counts(LCN, geometry)) * (activations + groups * inputs * outputs)
     return strips if strips.terms * CALL < gathered * GATHER else gather_plan(geometry, x.device)
