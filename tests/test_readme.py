@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -41,6 +42,18 @@ def test_commands_behind_the_published_results_run(command, tmp_path):
     """As written, but for one seed, four epochs and fewer training samples; switch times beyond them are moved."""
     arguments = shlex.split(re.sub(r"at:[\d,]+", "at:3,4", command))[1:]
     arguments += ["--epochs", "4", "--branch-epochs", "2", "--seeds", "0", "--train-limit", "100", "--jobs", "1", "--out", "run"]
+    result = subprocess.run([sys.executable, "-P", "-m", "anarch_core", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "failed" not in result.stdout + result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("ANARCH_DATA" not in os.environ, reason="needs CIFAR-10: ANARCH_DATA=DIR")
+def test_the_papers_protocol_in_small_runs(tmp_path):
+    """As written, but for one switch time and fewer epochs and training samples."""
+    (command,) = commands((ROOT / "docs" / "results" / "cifar10.md").read_text())
+    arguments = shlex.split(command.replace("DIR", os.environ["ANARCH_DATA"]))[1:]
+    arguments += ["--switch", "at:1", "--epochs", "1", "--branch-epochs", "1", "--train-limit", "100", "--jobs", "1", "--out", "run"]
     result = subprocess.run([sys.executable, "-P", "-m", "anarch_core", *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "failed" not in result.stdout + result.stderr

@@ -15,6 +15,7 @@ import torch
 
 LEAST, DENSEST = 2**22, 0.3  # numbers in the larger factor; share of the left factor that is not zero
 ROWS, COLUMNS = 256, 1024  # of the result at a time: what is read of the right factor stays in a cache
+TRANSPOSED = 4096  # rows of the left factor that are copied at a time where it is a transpose
 
 
 def pays(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> bool:
@@ -49,6 +50,8 @@ def add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, b
     from anarch_core.engine.sparse_kernel import add_product as compiled
 
     numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-    target = out.detach().numpy()
+    target, read = out.detach().numpy(), right.detach().numpy()
     number = target.dtype.type
-    compiled(target, left.contiguous().numpy(), right.detach().numpy(), number(beta), number(alpha), ROWS, COLUMNS)
+    for first in range(0, len(out), TRANSPOSED):
+        rows = left[first : first + TRANSPOSED].contiguous().numpy()
+        compiled(target[first : first + TRANSPOSED], rows, read, number(beta), number(alpha), ROWS, COLUMNS)

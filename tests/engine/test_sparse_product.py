@@ -45,7 +45,8 @@ def test_what_the_result_held_does_not_matter_where_it_is_not_kept():
     torch.testing.assert_close(out, left @ right)
 
 
-def test_a_transposed_left_factor():
+def test_a_transposed_left_factor(monkeypatch):
+    monkeypatch.setattr(sparse_product, "TRANSPOSED", 4)
     left, right, out = factors(6, 5, 7, 0.3)
     expected = out + left @ right
     sparse_product.add_product(out, left.t().contiguous().t(), right, beta=1.0, alpha=1.0)
