@@ -1,7 +1,7 @@
 """The product of a locally connected layer.
 
-Two sets of kernels take it: :mod:`anarch_core.engine.strips` on views of the activations, with nothing unfolded, and
-:mod:`anarch_core.engine.gathers` with few calls.
+Three sets of kernels take it: :mod:`anarch_core.engine.strips` on views of the activations, with nothing unfolded,
+:mod:`anarch_core.engine.gathers` with few calls, and :mod:`anarch_core.engine.depthwise` where every channel is a group of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import torch
 
 from anarch_core.engine.bilinear import Kernels, bilinear_product
+from anarch_core.engine.depthwise import depthwise_plan
 from anarch_core.engine.gathers import gather_plan
 from anarch_core.engine.strip_plan import strip_plan
 from anarch_core.geometry import ConvGeometry
@@ -38,8 +39,10 @@ def _kernels(geometry: ConvGeometry, x: torch.Tensor) -> Kernels:
     """What takes the products of a batch fastest: on a GPU calls are dear and copies cheap; on a CPU it depends on how many of them."""
     if x.device.type != "cpu":
         return gather_plan(geometry, x.device)
-    strips = strip_plan(geometry)
     groups, outputs, inputs = geometry.channel_block
+    if groups > 1 and inputs == 1:
+        return depthwise_plan(geometry)
+    strips = strip_plan(geometry)
     activations = groups * (inputs + outputs) * len(x)
     gathered = math.prod(label_counts(LCN, geometry)) * (activations + groups * inputs * outputs)
     return strips if strips.terms * CALL < gathered * GATHER else gather_plan(geometry, x.device)

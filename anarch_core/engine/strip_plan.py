@@ -88,6 +88,14 @@ def _extended(strip: Strip, position: int, pixels: list[int]) -> Strip | None:
 
 
 def _tiles(geometry: ConvGeometry) -> Iterator[Tile]:
+    groups, _, inputs = geometry.channel_block
+    for whole in whole_tiles(geometry):
+        for tile in _by_group(whole, groups, inputs):
+            yield from fitting(tile, max(tile.outputs, *(sum(part.rows for part in term) if len(term) > 1 else 0 for term in tile.terms)))
+
+
+def whole_tiles(geometry: ConvGeometry) -> Iterator[Tile]:
+    """Whole strips, of the first group where there are several; in those every part is one tap."""
     *leading, last = geometry.axes
     groups, outputs, inputs = geometry.channel_block
     row_pairs = label_counts(LCN, geometry)[-1]
@@ -103,7 +111,7 @@ def _tiles(geometry: ConvGeometry) -> Iterator[Tile]:
                 for row, pixel in rows
                 for tap, taps in strip.runs(len(strip.pixels) if groups == 1 else 1)
             )
-            whole = Tile(
+            yield Tile(
                 terms=_terms(parts, outputs),
                 count=strip.count,
                 outputs=outputs,
@@ -112,8 +120,6 @@ def _tiles(geometry: ConvGeometry) -> Iterator[Tile]:
                 y_step=geometry.out_channels,
                 w_step=len(strip.pixels) * pair_weights,
             )
-            for tile in _by_group(whole, groups, inputs):
-                yield from _fitting(tile)
 
 
 def _terms(parts: tuple[Part, ...], outputs: int) -> tuple[tuple[Part, ...], ...]:
@@ -125,9 +131,8 @@ def _terms(parts: tuple[Part, ...], outputs: int) -> tuple[tuple[Part, ...], ...
     return (parts,) if max(part.rows for part in parts) < max(outputs, 2) else tuple((part,) for part in parts)
 
 
-def _fitting(tile: Tile) -> Iterator[Tile]:
-    """A tile in pieces that fit a cache."""
-    rows = max(tile.outputs, *(sum(part.rows for part in term) if len(term) > 1 else 0 for term in tile.terms))
+def fitting(tile: Tile, rows: int) -> Iterator[Tile]:
+    """A tile in pieces that fit a cache, where an item touches so many numbers of a sample."""
     length = max(1, TILE_ROWS // rows)
     yield from (tile.moved(k, min(length, tile.count - k)) for k in range(0, tile.count, length))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -9,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from torch import nn
 
 from anarch_core.engine import gathers, local
+from anarch_core.engine.depthwise import Depthwise, depthwise_plan
+from anarch_core.engine.fused import fused_sgd
 from anarch_core.engine.gathers import gather_plan
 from anarch_core.engine.local import local_product
 from anarch_core.engine.strip_plan import strip_plan
@@ -164,3 +168,73 @@ def test_gathering_a_part_at_a_time(monkeypatch):
     close(y, expected)
     direction = torch.randn_like(expected)
     close(torch.autograd.grad(y, (x, weight), direction), torch.autograd.grad(expected, (x, weight), direction))
+
+
+@st.composite
+def depthwise_geometries(draw):
+    d = draw(st.integers(1, 3))
+    channels = draw(st.integers(2, 5))
+    size = tuple(draw(st.integers(4, 7)) for _ in range(d))
+    conv = CONVOLUTIONS[d - 1](
+        channels,
+        channels * draw(st.integers(1, 3)),
+        draw(st.integers(1, 3)),
+        stride=draw(st.integers(1, 3)),
+        padding=draw(st.integers(0, 2)),
+        dilation=draw(st.integers(1, 1 if d == 3 else 2)),
+        groups=channels,
+        padding_mode=draw(st.sampled_from(["zeros", "circular", "reflect"])),
+    )
+    return ConvGeometry.of(conv, size)
+
+
+@pytest.mark.parametrize("kernels", ["strips"], indirect=True)
+class TestDepthwise:
+    """The kernels for groups of one input channel, which apply to nothing else."""
+
+    @pytest.fixture(autouse=True)
+    def _depthwise(self, kernels, monkeypatch):
+        monkeypatch.setattr(local, "_kernels", lambda geometry, x: depthwise_plan(geometry))
+
+    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(geometry=depthwise_geometries())
+    def test_outputs_and_gradients(self, geometry):
+        x, weight = operands(geometry)
+        y, expected = local_product(x, weight, geometry), reference(x, weight, geometry)
+        close(y, expected)
+        direction = torch.randn_like(expected)
+        close(torch.autograd.grad(y, (x, weight), direction), torch.autograd.grad(expected, (x, weight), direction))
+
+    def test_twice_differentiable(self):
+        geometry = ConvGeometry.of(nn.Conv1d(2, 4, 3, padding=1, groups=2), (4,))
+        x, weight = operands(geometry, batch=2)
+        assert torch.autograd.gradgradcheck(lambda x, w: local_product(x, w, geometry), (x, weight))
+
+    def test_bfloat16_autocast_sums_in_float32(self):
+        geometry = ConvGeometry.of(nn.Conv2d(8, 8, 5, padding=2, groups=8), (6, 6))
+        x, weight = operands(geometry, batch=5, dtype=torch.float32)
+        expected = reference(x.double(), weight.double(), geometry)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = local_product(x, weight, geometry)
+        assert (y - expected).abs().max() < 2**-7 * expected.abs().max()
+        y.float().sum().backward()
+        assert x.grad.dtype == weight.grad.dtype == torch.float32
+
+    @pytest.mark.parametrize("decay", [0.0, 0.1])
+    def test_descent_inside_backward(self, decay):
+        geometry = ConvGeometry.of(nn.Conv2d(3, 6, 3, padding=1, groups=3), (5, 4))
+        x, weight = operands(geometry)
+        expected = weight.detach().clone().requires_grad_()
+        for parameter, inside in (weight, fused_sgd), (expected, None):
+            optimizer = torch.optim.SGD([parameter], lr=0.1, weight_decay=decay)
+            product = local_product if inside else reference
+            with inside(optimizer) if inside else nullcontext():
+                product(x.detach(), parameter, geometry).square().sum().backward()
+                optimizer.step()
+        close(weight, expected)
+
+
+def test_the_kernels_of_groups_of_one_channel(monkeypatch):
+    monkeypatch.undo()
+    geometry = ConvGeometry.of(nn.Conv2d(4, 4, 3, padding=1, groups=4), (5, 5))
+    assert isinstance(local._kernels(geometry, torch.zeros(1)), Depthwise)
