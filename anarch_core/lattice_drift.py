@@ -200,7 +200,7 @@ def _column_norms2(rows: torch.Tensor) -> torch.Tensor:
     """Sums of the squares of each column, float64; what is summed in the weight's own precision is short, and nothing is copied."""
     total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
     for block in torch.split(rows, 64):
-        squares = torch.zeros_like(block[0], dtype=torch.promote_types(rows.dtype, torch.float32))
+        squares = torch.zeros_like(total, dtype=torch.promote_types(rows.dtype, torch.float32))
         for row in block:
             squares.addcmul_(row, row)
         total.add_(squares)

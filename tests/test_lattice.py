@@ -96,6 +96,16 @@ def test_drift_parts_add_up_to_the_norm_of_the_dense_matrix(family, case: Case):
     assert layer.drift().total == pytest.approx(float(dense_matrix(layer, case.x).square().sum()), rel=1e-9)
 
 
+@every_family
+def test_a_layer_none_of_whose_positions_reads_a_pixel(family):
+    conv = nn.Conv2d(2, 2, 1, stride=2, padding=1).double()
+    x = torch.randn(3, 2, 1, 1, dtype=torch.float64)
+    layer = lift(family, conv, x)
+    assert torch.equal(layer(x), conv(x))
+    layer.reset_parameters()
+    assert layer.drift().total == pytest.approx(float(dense_matrix(layer, x).square().sum()))
+
+
 @generated
 @given(case=cases())
 def test_drift_parts_of_an_efcn_are_the_orthogonal_projections_of_its_matrix(case: Case):
