@@ -158,7 +158,7 @@ def case(make: Callable[[], Layer], title: str) -> Case:
 
 def small_case() -> Case:
     """The broadcast form, at a batch it can be run at."""
-    title = "locally connected layer, 64 to 64 channels, 8 x 8, kernel 5, batch 4, beside the broadcast form"
+    title = "locally connected layer, 64 to 64 channels, 8 x 8, kernel 5, batch 4"
     return _case(functools.partial(inner, 4), title, {"broadcast": functools.partial(theirs, kind=Broadcast)})
 
 
