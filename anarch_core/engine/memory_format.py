@@ -30,7 +30,7 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def takes_channels_last(model: nn.Module, x: torch.Tensor) -> bool:
-    """Whether to give a network channels-last inputs: on a CPU, if it has channels and pixels and accepts them.
+    """Whether to give a network channels-last inputs: images on a CPU, if it accepts them; one-dimensional convolutions are slower so.
 
     Not every network does: a ``view`` across the channels and pixels of such a tensor is an error.
 
@@ -38,7 +38,7 @@ def takes_channels_last(model: nn.Module, x: torch.Tensor) -> bool:
         model: the network, looked at in evaluation mode; every module's mode is put back.
         x: inputs [n, channels, *pixels].
     """
-    if x.device.type != "cpu" or x.ndim < 3:
+    if x.device.type != "cpu" or x.ndim != 4:
         return False
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
