@@ -71,7 +71,32 @@ def _empty(like: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> to
     return empty_channels_last(like, shape[0], shape[1:], dtype)
 
 
-class _Product(torch.autograd.Function):
+def add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """``total += left @ right`` of matrices or of stacks of them, in float32 where the factors are of lower precision."""
+    if total.dtype != left.dtype:
+        return total.add_(left @ right)
+    return total.addmm_(left, right) if total.ndim == 2 else total.baddbmm_(left, right)
+
+
+def accumulate(out: torch.Tensor, values: torch.Tensor, *, beta: float, alpha: float) -> None:
+    """``out = beta * out + alpha * values``; what ``out`` holds does not matter where ``beta`` is 0."""
+    if beta == 0:
+        out.zero_()
+    elif beta != 1:
+        out.mul_(beta)
+    out.add_(values, alpha=alpha)
+
+
+class _Bilinear(torch.autograd.Function):
+    """A product of two of the three: inputs, weights, output gradients."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        *factors, ctx.kernels = inputs
+        ctx.save_for_backward(*factors)
+
+
+class _Product(_Bilinear):
     """Inputs and weights to outputs."""
 
     @staticmethod
@@ -81,11 +106,6 @@ class _Product(torch.autograd.Function):
         return y
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        x, weight, ctx.kernels = inputs
-        ctx.save_for_backward(x, weight)
-
-    @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         x, weight = ctx.saved_tensors
         gx = _InputGradient.apply(grad, weight, ctx.kernels) if ctx.needs_input_grad[0] else None
@@ -93,7 +113,7 @@ class _Product(torch.autograd.Function):
         return gx, gw, None
 
 
-class _InputGradient(torch.autograd.Function):
+class _InputGradient(_Bilinear):
     """Output gradients and weights to input gradients."""
 
     @staticmethod
@@ -105,11 +125,6 @@ class _InputGradient(torch.autograd.Function):
         return gx.to(grad.dtype)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        grad, weight, ctx.kernels = inputs
-        ctx.save_for_backward(grad, weight)
-
-    @staticmethod
     def backward(ctx: Any, x: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         grad, weight = ctx.saved_tensors
         gy = _Product.apply(x, weight, ctx.kernels) if ctx.needs_input_grad[0] else None
@@ -117,7 +132,7 @@ class _InputGradient(torch.autograd.Function):
         return gy, gw, None
 
 
-class _WeightGradient(torch.autograd.Function):
+class _WeightGradient(_Bilinear):
     """Inputs and output gradients to weight gradients."""
 
     @staticmethod
@@ -125,11 +140,6 @@ class _WeightGradient(torch.autograd.Function):
         gw = x.new_empty(kernels.weight_shape)
         kernels.accumulate_weights(gw, _flat(x), _flat(grad), beta=0.0, alpha=1.0)
         return gw
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        x, grad, ctx.kernels = inputs
-        ctx.save_for_backward(x, grad)
 
     @staticmethod
     def backward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import attrs
 import torch
 
+from anarch_core.engine.bilinear import accumulate
 from anarch_core.engine.strip_plan import fitting, local_shapes, whole_tiles
 from anarch_core.engine.strips import Part, Tile
 from anarch_core.geometry import ConvGeometry
@@ -64,11 +65,8 @@ class Depthwise:
         for tile in self.tiles:
             right = self._outputs(grad, tile)
             for part in _taps(tile):
-                weights, gradient = self._weights(out, tile, part), (self._inputs(x, tile, part) * right).sum(0)
-                if beta == 0:
-                    weights.copy_(gradient).mul_(alpha)
-                else:
-                    weights.mul_(beta).add_(gradient, alpha=alpha)
+                gradient = (self._inputs(x, tile, part) * right).sum(0)
+                accumulate(self._weights(out, tile, part), gradient, beta=beta, alpha=alpha)
 
     def _inputs(self, x: torch.Tensor, tile: Tile, part: Part) -> torch.Tensor:
         """[batch, positions, groups, 1]."""

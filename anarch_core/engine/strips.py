@@ -13,6 +13,8 @@ import functools
 import attrs
 import torch
 
+from anarch_core.engine.bilinear import accumulate, add_product
+
 
 @attrs.frozen
 class Part:
@@ -113,12 +115,13 @@ class Strips:
         """Write y [batch, outputs] for x [batch, inputs] and a contiguous weight."""
         if not self.complete:
             y.zero_()
+        exact = torch.promote_types(y.dtype, torch.float32)
         for tile in self.tiles:
             total = None
             for term in tile.terms:
                 left = _gathered([tile.inputs(x, part) for part in term], 2)
                 right = _gathered([tile.weights(weight, part) for part in term], 1)
-                total = _sum(total, left, right)
+                total = torch.bmm(left, right).to(exact) if total is None else add_product(total, left, right)
             if total is not None:
                 tile.out(y).copy_(total)
 
@@ -131,7 +134,7 @@ class Strips:
                 if len(term) == 1:
                     read, right, stagger = tile.inputs(gx, term[0]), tile.weights(weight, term[0]), tile.stagger(term[0])
                     for k in range(stagger):  # neighbours overlap, and no call may write to one place twice
-                        _sum(read[k::stagger], left[k::stagger], right[k::stagger].transpose(1, 2))
+                        add_product(read[k::stagger], left[k::stagger], right[k::stagger].transpose(1, 2))
                     continue
                 product = torch.bmm(left, _gathered([tile.weights(weight, part) for part in term], 1).transpose(1, 2))
                 for part, values in zip(term, torch.split(product, [part.rows for part in term], 2), strict=True):
@@ -150,21 +153,7 @@ class Strips:
                     continue
                 product = torch.bmm(_gathered([tile.rows(x, part) for part in term], 1), right)
                 for part, values in zip(term, torch.split(product, [part.rows for part in term], 1), strict=True):
-                    weights = tile.weights(out, part)
-                    if beta == 0:
-                        weights.zero_()
-                    elif beta != 1:
-                        weights.mul_(beta)
-                    weights.add_(values, alpha=alpha)
-
-
-def _sum(total: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """``total += left @ right``, in float32 where the factors are of lower precision, so that a sum is rounded once."""
-    if total is None:
-        return torch.bmm(left, right).to(torch.promote_types(left.dtype, torch.float32))
-    if total.dtype == left.dtype:
-        return total.baddbmm_(left, right)
-    return total.add_(torch.bmm(left, right))
+                    accumulate(tile.weights(out, part), values, beta=beta, alpha=alpha)
 
 
 def _gathered(parts: list[torch.Tensor], dim: int) -> torch.Tensor:

@@ -69,13 +69,25 @@ def by_rows(geometry: ConvGeometry) -> bool:
     """
     if geometry.groups > 1:
         return False
-    dense = 2 * geometry.pixels * geometry.positions * geometry.in_channels * geometry.out_channels
-    return dense < SLOWNESS * transform_flops(geometry) and math.prod(row_kernels(GLOBAL, geometry).weight_shape) < LARGEST_SPREAD
+    return (
+        dense_flops(geometry) < SLOWNESS * transform_flops(geometry)
+        and math.prod(row_kernels(GLOBAL, geometry).weight_shape) < LARGEST_SPREAD
+    )
+
+
+def dense_flops(geometry: ConvGeometry) -> int:
+    """Operations of the dense product of one sample."""
+    return 2 * geometry.pixels * geometry.positions * geometry.in_channels * geometry.out_channels
+
+
+def transform_points(geometry: ConvGeometry) -> int:
+    """Points of the transform of one channel."""
+    return math.prod(2 * labels for labels in label_counts(GLOBAL, geometry))
 
 
 def transform_flops(geometry: ConvGeometry) -> int:
     """Operations of the transforms of one sample."""
-    points = math.prod(2 * labels for labels in label_counts(GLOBAL, geometry))
+    points = transform_points(geometry)
     return round(2.5 * points * math.log2(max(points, 2)) * (geometry.in_channels + geometry.out_channels))
 
 
@@ -96,6 +108,5 @@ class SharedRelaxation(AbstractLatticeRelaxation):
 
     def flops(self, geometry: ConvGeometry) -> int:
         if by_rows(geometry):
-            return 2 * geometry.pixels * geometry.positions * geometry.in_channels * geometry.out_channels
-        points = math.prod(2 * labels for labels in label_counts(GLOBAL, geometry))
-        return transform_flops(geometry) + 4 * points * math.prod(geometry.channel_block)
+            return dense_flops(geometry)
+        return transform_flops(geometry) + 4 * transform_points(geometry) * math.prod(geometry.channel_block)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import attrs
 import torch
 
-from anarch_core.engine.bilinear import bilinear_product
+from anarch_core.engine.bilinear import accumulate, add_product, bilinear_product
 from anarch_core.geometry import Axis, ConvGeometry
 from anarch_core.lattice import AbstractFamily, incidence
 
@@ -72,7 +72,7 @@ class RowKernels:
         """Write y [batch, outputs] for x [batch, inputs]."""
         total = y.to(torch.promote_types(y.dtype, torch.float32)).zero_()
         for rows, read, matrix in self._parts(total, x, weight):
-            _add(rows, read, matrix)
+            add_product(rows, read, matrix)
         if total is not y:
             y.copy_(total)
 
@@ -80,16 +80,14 @@ class RowKernels:
         """Write gx [batch, inputs] for grad [batch, outputs]."""
         gx.zero_()
         for rows, read, matrix in self._parts(grad, gx, weight):
-            _add(read, rows, matrix.t())
+            add_product(read, rows, matrix.t())
 
     def accumulate_weights(self, out: torch.Tensor, x: torch.Tensor, grad: torch.Tensor, *, beta: float, alpha: float) -> None:
         """``out = beta * out + alpha * gradient``; what ``out`` holds does not matter where ``beta`` is 0."""
         total = out.new_zeros(out.shape, dtype=torch.promote_types(out.dtype, torch.float32))
         for rows, read, matrix in self._parts(grad, x, total):
-            _add(matrix, read.t(), rows)
-        if beta == 0:
-            out.zero_()
-        out.mul_(beta).add_(total, alpha=alpha)
+            add_product(matrix, read.t(), rows)
+        accumulate(out, total, beta=beta, alpha=alpha)
 
     def _parts(self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """For every stretch [batch, outputs of a row], [batch, inputs], [inputs, outputs of a row], as views."""
@@ -98,14 +96,6 @@ class RowKernels:
             rows = y[:, s.position * outputs : (s.position + 1) * outputs]
             read = x[:, s.pixel * inputs : (s.pixel + s.count) * inputs]
             yield rows, read, weight[s.label : s.label + s.count].flatten(0, 1)
-
-
-def _add(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """``total += left @ right``, in float32 where the factors are of lower precision."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total.add_(left @ right)
 
 
 @functools.lru_cache(maxsize=256)
