@@ -20,6 +20,7 @@ from anarch_core.api import TARGET_PATTERN
 from anarch_core.errors import AnarchError, ConfigError, MissingDependencyError, UnknownComponentError
 from anarch_core.options import parse_spec, spec_options, to_dict
 from anarch_core.registry import Registry, get_registry
+from anarch_core.undisturbed import in_evaluation_mode
 
 
 def _read_only(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -238,15 +239,12 @@ def _checked(model: object, spec: ModelSpec) -> nn.Module:
     if not isinstance(model, nn.Module):
         msg = f"model {spec} gave a {type(model).__name__}, expected a torch.nn.Module"
         raise ConfigError(msg)
-    modes = {module: module.training for module in model.modules()}
     try:
-        with torch.no_grad():
-            output = model.eval()(torch.zeros(2, *spec.input_shape))
+        with torch.no_grad(), in_evaluation_mode(model):
+            output = model(torch.zeros(2, *spec.input_shape))
     except Exception as error:
         msg = f"model {spec} does not take inputs of shape {spec.input_shape}: {_one_line(error)}"
         raise ConfigError(msg) from error
-    for module, training in modes.items():
-        module.training = training
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if shape != (2, spec.classes):
         msg = f"model {spec} gives {shape} for two inputs of shape {spec.input_shape}, expected a tensor of {(2, spec.classes)}"

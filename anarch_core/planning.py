@@ -27,6 +27,7 @@ from anarch_core.resources import resolve_device
 from anarch_core.segments import Segment, tree
 from anarch_core.store import RunStore
 from anarch_core.training import Training, matmul_precision
+from anarch_core.undisturbed import in_evaluation_mode
 
 TIMED_SECONDS = 0.5
 """How long steps of one network are timed."""
@@ -180,11 +181,8 @@ def _largest_batch(executor: Executor, footprint: Footprint, larger: Footprint) 
 def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     """Floating-point operations of one forward pass, by path of the module; ``""`` for all of it."""
     counter = FlopCounterMode(display=False)
-    modes = {module: module.training for module in model.modules()}
-    with counter, torch.no_grad():
-        model.eval()(example)
-    for module, training in modes.items():
-        module.training = training
+    with counter, torch.no_grad(), in_evaluation_mode(model):
+        model(example)
     name = type(model).__name__
     counts = {path: sum(by_kind.values()) for path, by_kind in counter.get_flop_counts().items()}
     return {"": counter.get_total_flops(), **{path.removeprefix(f"{name}."): count for path, count in counts.items() if path != name}}

@@ -16,6 +16,7 @@ from anarch_core.data import epoch_order
 from anarch_core.engine.fused import fused_sgd
 from anarch_core.engine.memory_format import channels_last, takes_channels_last
 from anarch_core.errors import CheckpointError
+from anarch_core.undisturbed import in_evaluation_mode
 
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
 
@@ -67,20 +68,15 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = EV
         batch: samples per forward pass.
         precision: as in training.
     """
-    modes = [(module, module.training) for module in model.modules()]
     loss = torch.zeros((), dtype=torch.float64, device=x.device)
     correct = torch.zeros((), dtype=torch.int64, device=x.device)
-    model.eval()
-    laid_out = takes_channels_last(model, x)
-    try:
+    with in_evaluation_mode(model):
+        laid_out = takes_channels_last(model, x)
         for inputs, labels in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
             with _autocast(precision, x.device):
                 logits = model(channels_last(inputs) if laid_out else inputs)
             loss += cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return Score(loss.item() / len(y), 100.0 * correct.item() / len(y))
 
 

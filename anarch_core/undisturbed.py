@@ -10,6 +10,18 @@ from torch import nn
 
 
 @contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in evaluation mode, and every module back in its own, a mixed one too."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Put ``model`` in evaluation mode, in full precision, and undo every trace of what happens inside.
 
@@ -21,7 +33,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     Args:
         model: the network; may be in any mode, also a mixed one.
     """
-    modes = [(module, module.training) for module in model.modules()]
     parameters = list(model.parameters())
     gradients = [(parameter, parameter.grad) for parameter in parameters]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -39,15 +50,13 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
             )
         torch.set_float32_matmul_precision("highest")
-        model.eval()
+        stack.enter_context(in_evaluation_mode(model))
         for parameter in parameters:
             parameter.grad = None
         try:
             yield
         finally:
             torch.set_float32_matmul_precision(matmul)
-            for module, training in modes:
-                module.training = training
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             with torch.no_grad():

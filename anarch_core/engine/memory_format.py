@@ -11,6 +11,8 @@ import math
 import torch
 from torch import nn
 
+from anarch_core.undisturbed import in_evaluation_mode
+
 
 def is_channels_last(x: torch.Tensor) -> bool:
     """Whether every pixel's channels lie together in [batch, channels, *pixels], pixel after pixel."""
@@ -40,13 +42,9 @@ def takes_channels_last(model: nn.Module, x: torch.Tensor) -> bool:
     """
     if x.device.type != "cpu" or x.ndim != 4:
         return False
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        model(channels_last(x[:2]))
+        with in_evaluation_mode(model):
+            model(channels_last(x[:2]))
     except RuntimeError:
         return False
-    finally:
-        for module, training in modes:
-            module.training = training
     return True
