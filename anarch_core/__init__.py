@@ -5,16 +5,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from anarch_core.hookspecs import API_VERSION, hookimpl
+from anarch_core.plugin.hookspecs import API_VERSION, hookimpl
+from anarch_core.version import __version__
 
 if TYPE_CHECKING:
-    from anarch_core.checkpoint import load, save
-    from anarch_core.config import RunConfig
-    from anarch_core.relaxing import Relaxed, drift, project, relax
-    from anarch_core.results import Results
-    from anarch_core.runner import resume, run
+    from anarch_core.checkpoint.network import load, save
+    from anarch_core.config.run_config import RunConfig
+    from anarch_core.experiment.results import Results
+    from anarch_core.relaxation.verbs import Relaxed, drift, project, relax
+    from anarch_core.running.runner import resume, run
 
-__version__ = "0.1.0"
 
 __all__ = [
     "API_VERSION",
@@ -34,16 +34,16 @@ __all__ = [
 
 # PEP 562: torch is imported when one of these is first used, never by `anarch --help`.
 _LAZY = {
-    "Relaxed": "anarch_core.relaxing",
-    "drift": "anarch_core.relaxing",
-    "project": "anarch_core.relaxing",
-    "relax": "anarch_core.relaxing",
-    "load": "anarch_core.checkpoint",
-    "save": "anarch_core.checkpoint",
-    "RunConfig": "anarch_core.config",
-    "Results": "anarch_core.results",
-    "resume": "anarch_core.runner",
-    "run": "anarch_core.runner",
+    "Relaxed": "anarch_core.relaxation.verbs",
+    "drift": "anarch_core.relaxation.verbs",
+    "project": "anarch_core.relaxation.verbs",
+    "relax": "anarch_core.relaxation.verbs",
+    "load": "anarch_core.checkpoint.network",
+    "save": "anarch_core.checkpoint.network",
+    "RunConfig": "anarch_core.config.run_config",
+    "Results": "anarch_core.experiment.results",
+    "resume": "anarch_core.running.runner",
+    "run": "anarch_core.running.runner",
 }
 
 

@@ -11,8 +11,8 @@ import attrs
 import torch
 
 from anarch_core.errors import DataError, PluginError
-from anarch_core.options import parse_spec, spec_options
-from anarch_core.registry import Registry, get_registry
+from anarch_core.plugin.options import parse_spec, spec_options
+from anarch_core.plugin.registry import Registry, get_registry
 
 
 @attrs.frozen(kw_only=True, eq=False)

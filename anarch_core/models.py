@@ -16,11 +16,11 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.api import TARGET_PATTERN
 from anarch_core.errors import AnarchError, ConfigError, MissingDependencyError, UnknownComponentError
-from anarch_core.options import parse_spec, spec_options, to_dict
-from anarch_core.registry import Registry, get_registry
-from anarch_core.undisturbed import in_evaluation_mode
+from anarch_core.network import in_evaluation_mode
+from anarch_core.plugin.options import parse_spec, spec_options, to_dict
+from anarch_core.plugin.records import TARGET_PATTERN
+from anarch_core.plugin.registry import Registry, get_registry
 
 
 def _read_only(options: Mapping[str, Any]) -> Mapping[str, Any]:

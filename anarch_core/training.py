@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from anarch_core.config.values import Precision
 from anarch_core.data import epoch_order
-from anarch_core.engine.fused import fused_sgd
-from anarch_core.engine.memory_format import channels_last, takes_channels_last
 from anarch_core.errors import CheckpointError
-from anarch_core.undisturbed import in_evaluation_mode
-
-Precision = Literal["float32", "tf32", "bfloat16", "float64"]
+from anarch_core.network import in_evaluation_mode
+from anarch_core.ops.fused import fused_sgd
+from anarch_core.ops.memory_format import channels_last, takes_channels_last
 
 EVALUATED = 1000
 """Samples that a network is evaluated on at a time."""
@@ -78,18 +77,6 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = EV
             loss += cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
             correct += (logits.argmax(1) == labels).sum()
     return Score(loss.item() / len(y), 100.0 * correct.item() / len(y))
-
-
-def is_milestone(epoch: int) -> bool:
-    """Whether test accuracy is taken after this epoch: 0, 1, 2, 3, 4, 6, 8, 10, 13, 18, 23, 30, ...
-
-    Evenly spaced on a logarithmic axis, as the relax times of d'Ascoli et al. (2019): the floors of 150^(k/19), whatever the length of
-    the stretch.
-    """
-    k = 0
-    while (milestone := int(150 ** (k / 19) + 1e-9)) < epoch:
-        k += 1
-    return epoch == 0 or milestone == epoch
 
 
 @attrs.define(kw_only=True)

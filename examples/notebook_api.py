@@ -14,14 +14,13 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from anarch_core import drift, load, project, relax, save
+from anarch_core import drift, load, project, relax, run, save
+from anarch_core.config.resolution import resolve
 from anarch_core.data import load_data
 from anarch_core.models import model_spec
+from anarch_core.plugin import get_registry
 from anarch_core.probe import ProbeContext
-from anarch_core.registry import get_registry
-from anarch_core.relaxing import plan
-from anarch_core.resolution import resolve
-from anarch_core.runner import run
+from anarch_core.relaxation import plan
 from anarch_core.training import evaluate
 
 folder = Path(tempfile.mkdtemp())

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import ResNet18_Weights, resnet18
 
 from anarch_core import drift, load, project, relax, save
-from anarch_core.relaxing import plan
+from anarch_core.relaxation import plan
 
 LAYERS = "layer4.*"
 

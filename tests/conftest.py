@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from anarch_core.config import RunConfig
-from anarch_core.resolution import resolve
+from anarch_core.config.resolution import resolve
+from anarch_core.config.run_config import RunConfig
 
 
 @pytest.fixture(scope="session")

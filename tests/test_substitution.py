@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError
-from anarch_core.substitution import with_parameters
+from anarch_core.network import with_parameters
 
 
 def test_new_weights_in_a_new_network_that_shares_the_rest() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core.undisturbed import undisturbed
+from anarch_core.network import undisturbed
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class LazyGroup(click.Group):
             return command
         if cmd_name.partition("@")[0] not in self._plugin_commands():
             return None
-        from anarch_core.registry import get_registry
+        from anarch_core.plugin.registry import get_registry
 
         registry = get_registry()
         contributed: click.Command = registry.target(registry.find("command", cmd_name))
@@ -84,7 +84,7 @@ class LazyGroup(click.Group):
                     formatter.write_dl(list(rows.items()))
 
     def _plugin_commands(self) -> dict[str, str]:
-        from anarch_core.registry import get_registry
+        from anarch_core.plugin.registry import get_registry
 
         return {info.name: info.summary for info in get_registry().infos("command") if info.name not in COMMANDS}
 
@@ -98,7 +98,7 @@ def _set_no_plugins(ctx: click.Context, _: click.Parameter, value: bool) -> None
     if value:
         # The environment, so that the processes a run starts see the same components.
         os.environ["ANARCH_NO_PLUGINS"] = "1"
-        from anarch_core.registry import get_registry
+        from anarch_core.plugin.registry import get_registry
 
         get_registry.cache_clear()
 

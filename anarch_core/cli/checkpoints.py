@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from anarch_core.checkpoint.description import Description, describe
+from anarch_core.checkpoint.file import read_header
+from anarch_core.checkpoint.schema import BASE
 from anarch_core.cli.components import component_options
-from anarch_core.description import BASE, Description, describe
 from anarch_core.errors import CheckpointError, ConfigError
-from anarch_core.options import parse_spec
-from anarch_core.safetensors_file import read_header
+from anarch_core.plugin.options import parse_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +59,7 @@ def open_network(ctx: click.Context, file: Path, model: str | None, input_shape:
     """
     header = read_header(file)
     description = describe(header, file) if header.ours else Description(kind=BASE)
-    from anarch_core.checkpoint import load  # after the header, so that a bad file is told at once
+    from anarch_core.checkpoint.network import load  # after the header, so that a bad file is told at once
     from anarch_core.models import ModelSpec, model_spec
 
     recorded = None if description.model is None else ModelSpec.from_dict(description.model)

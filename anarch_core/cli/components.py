@@ -12,11 +12,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from anarch_core.api import ComponentInfo
 from anarch_core.errors import AnarchError, ComponentConflictError, UnknownComponentError
-from anarch_core.option_types import BoolType, OptionType
-from anarch_core.options import OptionField, option_fields, parse_spec
-from anarch_core.registry import get_registry
+from anarch_core.plugin.option_types import BoolType, OptionType
+from anarch_core.plugin.options import OptionField, option_fields, parse_spec
+from anarch_core.plugin.records import ComponentInfo
+from anarch_core.plugin.registry import get_registry
 
 _PARAMETERS = f"{__name__}.parameters"
 _VALUES = f"{__name__}.values"

@@ -9,10 +9,21 @@ from typing import Any
 import attrs
 import click
 
+from anarch_core.checkpoint.description import Description, describe
+from anarch_core.checkpoint.file import read_header, verify
+from anarch_core.checkpoint.header import Header
+from anarch_core.checkpoint.schema import (
+    CORE_VERSION,
+    KIND,
+    LIFTED,
+    METADATA_DIGEST,
+    MODEL,
+    RELAXATIONS,
+    SCHEMA_KEY,
+    STEP,
+    TENSORS_DIGEST,
+)
 from anarch_core.cli.checkpoints import print_table
-from anarch_core.description import Description, describe
-from anarch_core.safetensors_file import read_header, verify
-from anarch_core.safetensors_header import TENSORS_DIGEST, Header
 
 
 @click.command("inspect")
@@ -22,7 +33,7 @@ from anarch_core.safetensors_header import TENSORS_DIGEST, Header
 def command(file: Path, as_json: bool, verified: bool) -> None:
     """Show what FILE holds: kind, model, relaxations, step, and its tensors. Any safetensors file can be shown."""
     header = verify(file) if verified else read_header(file)
-    description = describe(header, file) if "anarch.kind" in header.metadata else None
+    description = describe(header, file) if KIND in header.metadata else None
     if as_json:
         click.echo(json.dumps(_record(file, header, description, verified), indent=2))
         return
@@ -38,15 +49,14 @@ def _facts(file: Path, header: Header, description: Description | None, verified
     facts = [("file", f"{file}, {header.data_start + header.data_bytes:,} bytes")]
     if not header.ours:
         return [*facts, ("kind", "a safetensors file that anarch did not write"), *sorted(metadata.items())]
-    facts.append(("schema", f"{metadata['anarch.schema']}, written by anarch {metadata.get('anarch.core_version', '(unknown)')}"))
+    facts.append(("schema", f"{metadata[SCHEMA_KEY]}, written by anarch {metadata.get(CORE_VERSION, '(unknown)')}"))
     if description is None:
         facts.append(("kind", "state without a model"))
     else:
         facts.append(("kind", description.kind))
         facts += _model_facts(description)
     facts.append(("digest", f"{metadata.get(TENSORS_DIGEST, '(missing)')}{' (verified)' if verified else ''}"))
-    shown = {"format", "anarch.schema", "anarch.core_version", "anarch.kind", "anarch.model", "anarch.relaxations", "anarch.lifted"}
-    shown |= {"anarch.step", TENSORS_DIGEST, "anarch.metadata_sha256"}
+    shown = {"format", SCHEMA_KEY, CORE_VERSION, KIND, MODEL, RELAXATIONS, LIFTED, STEP, TENSORS_DIGEST, METADATA_DIGEST}
     return facts + [(key, text) for key, text in sorted(metadata.items()) if key not in shown]
 
 

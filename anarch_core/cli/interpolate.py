@@ -58,7 +58,7 @@ def command(
     if data is None:
         msg = "the loss on the way has to be measured on data; add --data NAME"
         raise ConfigError(msg)
-    from anarch_core.resources import resolve_device
+    from anarch_core.machine import resolve_device
 
     where = resolve_device(device)
     first, second = (open_network(ctx, file, model, input_shape, classes) for file in (a, b))
@@ -71,7 +71,7 @@ def command(
     for profile in profiles:
         _print(profile)
     if out is not None:
-        from anarch_core.store import write_json
+        from anarch_core.files import write_json
 
         write_json(out, {"a": str(a), "b": str(b), "data": data, **settings, "profiles": [_record(profile) for profile in profiles]})
         click.echo(f"wrote {out}")

@@ -10,7 +10,7 @@ import click
 
 from anarch_core.cli.components import component_options
 from anarch_core.errors import DataError
-from anarch_core.options import parse_spec
+from anarch_core.plugin.options import parse_spec
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from anarch_core.store import RunStore
+from anarch_core.experiment.store import RunStore
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from anarch_core.results import Results
+    from anarch_core.experiment.results import Results
 
 
 def show(results: Results) -> None:

@@ -9,18 +9,18 @@ import click
 
 from anarch_core.cli.run import run_directory
 from anarch_core.cli.settings import RunCommand
-from anarch_core.config import RunConfig
+from anarch_core.config.run_config import RunConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from anarch_core.planning import Network, RunPlan
+    from anarch_core.planning.plan import Network, RunPlan
 
 
 def _plan(config: RunConfig, timed: bool) -> None:
     from rich.console import Console
 
-    from anarch_core.planning import plan_run
+    from anarch_core.planning.plan import plan_run
 
     # Where the output is no terminal there is no width to fit.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -66,7 +66,7 @@ def _facts(plan: RunPlan) -> list[tuple[str, str]]:
 def _print_networks(console: Console, plan: RunPlan) -> None:
     from rich.table import Table
 
-    from anarch_core.memory import human_bytes
+    from anarch_core.machine import human_bytes
 
     columns = ("parameters", "size", "FLOPs a sample", "a step", "segments", "steps")
     table = Table("network", box=None, pad_edge=False, header_style="bold")
@@ -90,7 +90,7 @@ def _print_memory(console: Console, plan: RunPlan) -> None:
     """What each network needs beside what is at hand, and how far the batch could grow."""
     from rich.table import Table
 
-    from anarch_core.memory import human_bytes
+    from anarch_core.machine import human_bytes
 
     works = list(plan.networks[0].needed_bytes)
     table = Table("memory", box=None, pad_edge=False, header_style="bold")
@@ -121,7 +121,7 @@ def _batch(largest: int | None, samples: int) -> str:
 def _print_layers(console: Console, network: Network) -> None:
     from rich.table import Table
 
-    from anarch_core.memory import human_bytes
+    from anarch_core.machine import human_bytes
 
     report = network.footprint.report
     if report is None:

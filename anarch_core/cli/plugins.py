@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from anarch_core.api import ComponentInfo
-from anarch_core.diagnosis import Problem, plugin_problems, registry_problems
-from anarch_core.discovery import PluginRecord, Status
 from anarch_core.errors import UnknownComponentError
-from anarch_core.options import OptionField, option_fields
-from anarch_core.registry import KINDS, Registry, get_registry
+from anarch_core.plugin.diagnosis import Problem, plugin_problems, registry_problems
+from anarch_core.plugin.discovery import PluginRecord, Status
+from anarch_core.plugin.options import OptionField, option_fields
+from anarch_core.plugin.records import ComponentInfo
+from anarch_core.plugin.registry import KINDS, Registry, get_registry
 from anarch_core.scaffold import PREFIX, SCAFFOLDED, create
 
 

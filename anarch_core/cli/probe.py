@@ -13,14 +13,14 @@ from anarch_core.cli.checkpoints import model_options, open_network, print_table
 from anarch_core.cli.components import ComponentCommand, component_options, split_names
 from anarch_core.cli.measured_data import data_options, load_fitting
 from anarch_core.errors import ProbeError
-from anarch_core.options import parse_spec, spec_options
-from anarch_core.registry import get_registry
+from anarch_core.plugin.options import parse_spec, spec_options
+from anarch_core.plugin.registry import get_registry
 from anarch_core.report.measurements import certified
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
+    from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
 
 MISSING = {
     "data": "data to measure on; add --data NAME",
@@ -61,7 +61,7 @@ def command(
     classes: int | None,
 ) -> None:
     """Measure the network of FILE, which is read and never written."""
-    from anarch_core.resources import resolve_device
+    from anarch_core.machine import resolve_device
 
     probes = {name: _create(ctx, name) for name in split_names(probe)}
     opened = open_network(ctx, file, model, input_shape, classes)
@@ -73,7 +73,7 @@ def command(
                 raise ProbeError(msg)
     where = resolve_device(device)
 
-    from anarch_core.probe import ProbeContext
+    from anarch_core.probe.base import ProbeContext
 
     def network(path: Path | None) -> nn.Module | None:
         return None if path is None else open_network(ctx, path, model, input_shape, classes).network.to(where)
@@ -104,7 +104,7 @@ def _create(ctx: click.Context, spec: str) -> AbstractProbe:
 
 
 def _measure(name: str, probe: AbstractProbe, context: ProbeContext) -> Measurement:
-    from anarch_core.undisturbed import undisturbed
+    from anarch_core.network import undisturbed
 
     with undisturbed(context.model):
         try:
@@ -136,7 +136,7 @@ def _certificate(named: tuple[str, Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _write(out: Path, file: Path, data: str | None, seed: int, found: Mapping[str, Measurement]) -> None:
-    from anarch_core.store import write_json
+    from anarch_core.files import write_json
 
     probes = {
         name: {"scalars": dict(measurement.scalars), "units": dict(measurement.units), "details": dict(measurement.details)}

@@ -12,7 +12,7 @@ from anarch_core.cli.checkpoints import free_path, model_options, open_network, 
 from anarch_core.cli.components import ComponentCommand, split_names
 
 if TYPE_CHECKING:
-    from anarch_core.layers import Drift
+    from anarch_core.lattice.drift import Drift
 
 
 @click.command("project", cls=ComponentCommand, components={"model": "model"})
@@ -36,8 +36,8 @@ def command(
     out = free_path(out, file.with_name(f"{file.stem}.projected.safetensors"), force=force)
     opened = open_network(ctx, file, model, input_shape, classes)
 
-    from anarch_core.checkpoint import save
-    from anarch_core.relaxing import drift, project
+    from anarch_core.checkpoint.network import save
+    from anarch_core.relaxation.verbs import drift, project
 
     projected = project(opened.network, layers=split_names(layers) or "*")
     report = drift(opened.network)

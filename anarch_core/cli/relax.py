@@ -11,11 +11,11 @@ import click
 from anarch_core.cli.checkpoints import free_path, model_options, open_network, print_table
 from anarch_core.cli.components import ComponentCommand, component_options, split_names
 from anarch_core.errors import NoEffectWarning, SurgeryError
-from anarch_core.options import parse_spec, spec_options
-from anarch_core.registry import get_registry
+from anarch_core.plugin.options import parse_spec, spec_options
+from anarch_core.plugin.registry import get_registry
 
 if TYPE_CHECKING:
-    from anarch_core.relaxing import RelaxationReport
+    from anarch_core.relaxation.verbs import RelaxationReport
 
 
 @click.command("relax", cls=ComponentCommand, components={"to": "relaxation", "model": "model"})
@@ -50,8 +50,8 @@ def command(
 
     import torch
 
-    from anarch_core.checkpoint import save
-    from anarch_core.relaxing import relax
+    from anarch_core.checkpoint.network import save
+    from anarch_core.relaxation.verbs import relax
 
     parameter = next(opened.network.parameters())
     example = torch.randn(2, *opened.spec.input_shape, generator=torch.Generator().manual_seed(0)).to(parameter.dtype)

@@ -12,6 +12,6 @@ import click
 def command(run: Path) -> None:
     """Finish the run in the directory RUN. On a CPU the results are the same bytes as if it had never been interrupted."""
     from anarch_core.cli.outcome import show
-    from anarch_core.runner import resume
+    from anarch_core.running.runner import resume
 
     show(resume(run))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from anarch_core.cli.settings import RunCommand
-from anarch_core.config import RunConfig
+from anarch_core.config.run_config import RunConfig
 
 
 def run_directory(config: RunConfig) -> Path:
@@ -19,7 +19,7 @@ def run_directory(config: RunConfig) -> Path:
 
 def _run(config: RunConfig) -> None:
     from anarch_core.cli.outcome import show
-    from anarch_core.runner import run
+    from anarch_core.running.runner import run
 
     show(run(config, out=run_directory(config)))
 

@@ -10,11 +10,11 @@ import attrs
 import click
 
 from anarch_core.cli.components import ComponentCommand, component_options
-from anarch_core.config import RunConfig
-from anarch_core.config_files import KINDS, SETTINGS, chosen, recipe_names
+from anarch_core.config.files import KINDS, SETTINGS, chosen, recipe_names
+from anarch_core.config.resolution import layers, merged, resolve
+from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError
-from anarch_core.registry import get_registry
-from anarch_core.resolution import layers, merged, resolve
+from anarch_core.plugin.registry import get_registry
 
 _EPILOG = (
     "Every setting can also stand in a TOML file (--config), in the table [run] under its name with underscores; flags win over files, "

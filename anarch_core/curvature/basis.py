@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from anarch_core.curvature.operators import AbstractOperator
-from anarch_core.memory import available_bytes
+from anarch_core.machine import available_bytes
 
 
 def empty_basis(operator: AbstractOperator, count: int) -> torch.Tensor:

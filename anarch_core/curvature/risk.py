@@ -15,7 +15,7 @@ from torch import nn
 from anarch_core.curvature.operators import AbstractOperator
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
-from anarch_core.undisturbed import undisturbed
+from anarch_core.network import undisturbed
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError, SurgeryError
-from anarch_core.layers import relaxed_layers
-from anarch_core.relaxing import applied_relaxations, reapply, relax
+from anarch_core.layers.base import relaxed_layers
+from anarch_core.relaxation.verbs import applied_relaxations, reapply, relax
 
 
 def common_architecture(a: nn.Module, b: nn.Module, example_input: torch.Tensor) -> tuple[nn.Module, nn.Module]:

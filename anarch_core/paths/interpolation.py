@@ -12,11 +12,11 @@ from torch import nn
 
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
+from anarch_core.network import undisturbed
 from anarch_core.paths.common import common_architecture
 from anarch_core.paths.curves import Gradient, arc_length, curvilinear, fractions, linear, nudged_elastic_band, string
 from anarch_core.paths.landscape import Landscape
 from anarch_core.training import Score, evaluate
-from anarch_core.undisturbed import undisturbed
 
 Method = Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from anarch_core.errors import AnarchError, RunError
-from anarch_core.results import Results
-from anarch_core.store import RunStore, read_json
+from anarch_core.experiment.results import Results
+from anarch_core.experiment.store import RunStore
+from anarch_core.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,7 +122,7 @@ class FinishedRun:
             return {}
         from safetensors.numpy import load_file
 
-        from anarch_core.safetensors_file import verify
+        from anarch_core.checkpoint.file import verify
 
         verify(path)
         arrays: dict[str, np.ndarray[Any, Any]] = load_file(path)

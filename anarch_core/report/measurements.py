@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from anarch_core.experiment.summary import number
 from anarch_core.report.evidence import FinishedRun, Segment, Series, by_switch
 from anarch_core.report.html import Html, folded, join, paragraph, table
-from anarch_core.results import number
 
 DRIFT = {
     "off_local": "δ: off-local part over all relaxed weights",

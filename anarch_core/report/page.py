@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from anarch_core import __version__
+from anarch_core.experiment.summary import summary
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.findings import findings
 from anarch_core.report.html import Html, bullets, element, facts, folded, join, paragraph, table
@@ -15,7 +15,7 @@ from anarch_core.report.inline_svg import dark_colours
 from anarch_core.report.measurements import certificates, drift_by_layer, exactness, probe_tables, problems
 from anarch_core.report.settings_text import command, settings_in_words
 from anarch_core.report.stylesheet import STYLE
-from anarch_core.results import summary
+from anarch_core.version import __version__
 
 
 @attrs.frozen(kw_only=True)

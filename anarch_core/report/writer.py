@@ -9,11 +9,11 @@ from pathlib import Path
 import attrs
 
 from anarch_core.errors import AnarchError
+from anarch_core.files import write_text
 from anarch_core.report.catalogue import FIGURES, FigureKind
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.inline_svg import inline
 from anarch_core.report.page import Drawn, page
-from anarch_core.store import write_text
 
 LONGEST = 32
 """Letters of a run's name that fit above a panel."""

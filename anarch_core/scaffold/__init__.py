@@ -10,10 +10,11 @@ from pathlib import Path
 from string import Template
 
 import anarch_core
-from anarch_core.api import NAME_PATTERN
-from anarch_core.config_files import SETTINGS
+from anarch_core.config.files import SETTINGS
 from anarch_core.errors import ConfigError
-from anarch_core.registry import KINDS, Registry
+from anarch_core.plugin import Registry
+from anarch_core.plugin.records import NAME_PATTERN
+from anarch_core.plugin.registry import KINDS
 
 PREFIX = "anarch-"
 SUFFIX = ".template"

@@ -16,12 +16,13 @@ import click
 import pytest
 import tomli_w
 
-from anarch_core.api import NAME_PATTERN, ComponentInfo
 from anarch_core.cli.components import ComponentOption, component_options
 from anarch_core.errors import AnarchError
-from anarch_core.option_types import NONE_TEXT, BoolType, ChoiceType, OptionalType
-from anarch_core.options import OptionField, build, canonical_json, option_fields, to_dict
-from anarch_core.registry import Registry, get_registry
+from anarch_core.files import canonical_json
+from anarch_core.plugin.option_types import NONE_TEXT, BoolType, ChoiceType, OptionalType
+from anarch_core.plugin.options import OptionField, build, option_fields, to_dict
+from anarch_core.plugin.records import NAME_PATTERN, ComponentInfo
+from anarch_core.plugin.registry import Registry, get_registry
 
 HEAVY = ("torch", "torchvision", "numpy", "scipy", "matplotlib")
 
@@ -95,7 +96,9 @@ class ComponentConformance:
     def test_import_is_light(self) -> None:
         """Finding the component imports neither torch nor anything else that is slow."""
         plugin = self.registry.plugin_of(self.info)
-        heavy = _imported_by("from anarch_core.registry import Registry; Registry.load()") and _imported_by(f"import {plugin.module}")
+        heavy = _imported_by("from anarch_core.plugin.registry import Registry; Registry.load()") and _imported_by(
+            f"import {plugin.module}"
+        )
         assert not heavy, (
             f"importing {plugin.module} imports {', '.join(heavy)}, which every command would wait for; "
             "import it in the module that `target` names, and let __init__.py and options.py import neither it nor that module"

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from anarch_core.errors import AnarchError
-from anarch_core.layers import Drift, RelaxedLayer
-from anarch_core.relaxation import Site
+from anarch_core.lattice.drift import Drift
+from anarch_core.layers.base import RelaxedLayer
+from anarch_core.relaxation.base import Site
 from anarch_core.testing.convolutions import Case
 from anarch_core.testing.snapshot import relative
 from anarch_core.testing.subject import RelaxationSubject, disturb, site_of

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from anarch_core.errors import NoEffectWarning, SurgeryError
-from anarch_core.layers import RelaxedLayer
-from anarch_core.relaxation import Cost, Site, TensorRole
-from anarch_core.relaxing import applied_relaxations, relax
+from anarch_core.layers.base import RelaxedLayer
+from anarch_core.relaxation.base import Cost, Site, TensorRole
+from anarch_core.relaxation.verbs import applied_relaxations, relax
 from anarch_core.testing.convolutions import CONVOLUTIONS, Case
 from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, relative, same_bits
 from anarch_core.testing.subject import RelaxationSubject, disturb, site_of

@@ -12,7 +12,7 @@ from torch import nn
 from anarch_core import load, save
 from anarch_core.errors import AnarchError
 from anarch_core.models import ModelSpec, build_model, model_spec
-from anarch_core.relaxing import plan
+from anarch_core.relaxation.verbs import plan
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.snapshot import Snapshot
 

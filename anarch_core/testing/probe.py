@@ -17,9 +17,9 @@ from torch import nn
 
 from anarch_core.data import TensorData
 from anarch_core.errors import AnarchError
-from anarch_core.options import canonical_json
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
-from anarch_core.relaxing import relax
+from anarch_core.files import canonical_json
+from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
+from anarch_core.relaxation.verbs import relax
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.convolutions import CONVOLUTIONS
 from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, same_bits
@@ -133,7 +133,7 @@ class ProbeConformance(ComponentConformance):
             assert network is not None
             changes = snapshot.changes(network)
             assert not changes, (
-                f"measure() changed the {role}: {', '.join(changes)}; measure inside 'with undisturbed(model)' (anarch_core.undisturbed), "
+                f"measure() changed the {role}: {', '.join(changes)}; measure inside 'with undisturbed(model)' (anarch_core.network), "
                 "and substitute weights with torch.func.functional_call instead of writing to them"
             )
         assert context.data.digest() == digest, "measure() changed the data; do not write to them in place"

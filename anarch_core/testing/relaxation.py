@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from anarch_core import load, save
-from anarch_core.relaxing import relax
+from anarch_core.relaxation.verbs import relax
 from anarch_core.testing.component import in_fresh_process
 from anarch_core.testing.family import FamilyChecks
 from anarch_core.testing.lift import LiftChecks

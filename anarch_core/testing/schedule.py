@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from anarch_core.errors import ConfigError
-from anarch_core.moments import Clock, Moment
-from anarch_core.schedule import AbstractSchedule
+from anarch_core.schedule import AbstractSchedule, Clock, Moment
 from anarch_core.testing.component import ComponentConformance
 
 Row = dict[str, float]

@@ -11,9 +11,9 @@ import hypothesis
 import torch
 from torch import nn
 
-from anarch_core.layers import RelaxedLayer
-from anarch_core.relaxation import AbstractRelaxation, Site
-from anarch_core.relaxing import Relaxed, plan, relax
+from anarch_core.layers.base import RelaxedLayer
+from anarch_core.relaxation.base import AbstractRelaxation, Site
+from anarch_core.relaxation.verbs import Relaxed, plan, relax
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.convolutions import CONVOLUTIONS, Case, cases
 

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from anarch_core.engine import sparse_product
 from anarch_core.models import build_model
-from anarch_core.relaxing import relax
+from anarch_core.ops import sparse_product
+from anarch_core.relaxation.verbs import relax
 from anarch_core.training import Training
 
 BATCH, SIDE, RATE = 250, 32, 0.01

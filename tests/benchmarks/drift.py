@@ -7,9 +7,9 @@ import functools
 import torch
 from measure import OURS, Case, Step
 
-from anarch_core.layers import RelaxedLayer, relaxed_layers
+from anarch_core.layers.base import RelaxedLayer, relaxed_layers
 from anarch_core.models import build_model
-from anarch_core.relaxing import relax
+from anarch_core.relaxation.verbs import relax
 
 LOCAL = (True, True, False)
 

@@ -7,7 +7,7 @@ from dense import LAYERS
 from measure import OURS, Case, Step
 
 from anarch_core.models import build_model
-from anarch_core.relaxing import relax
+from anarch_core.relaxation.verbs import relax
 
 SIZES = [(outputs * size**2, channels * side**2) for (channels, side, _), (outputs, size) in LAYERS]
 

@@ -13,10 +13,10 @@ from local_layers import Broadcast, KerasMasked, KerasSlices, Unfolded
 from measure import OURS, PRODUCTS, Case, Step
 from torch import nn
 
-from anarch_core.geometry import ConvGeometry
-from anarch_core.lattice import LCN, label_counts
+from anarch_core.lattice.families import LCN, label_counts
+from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.models import build_model
-from anarch_core.relaxing import relax
+from anarch_core.relaxation.verbs import relax
 
 
 @attrs.frozen

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from anarch_core.geometry import ConvGeometry
+from anarch_core.lattice.geometry import ConvGeometry
 
 
 def position_bias(conv: nn.Conv2d, geometry: ConvGeometry) -> nn.Parameter | None:

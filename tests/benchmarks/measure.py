@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import torch
 
-from anarch_core.engine import sparse_product
+from anarch_core.ops import sparse_product
 
 Step = Callable[[], object]
 

@@ -18,10 +18,11 @@ from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from anarch_core.layers import relaxed_layers
+from anarch_core.config.values import Precision
+from anarch_core.layers.base import relaxed_layers
 from anarch_core.models import build_model
-from anarch_core.relaxing import relax
-from anarch_core.training import Precision, Training, dtype_of
+from anarch_core.relaxation.verbs import relax
+from anarch_core.training import Training, dtype_of
 
 aten = torch.ops.aten
 # Which arguments of a product are its operands; what it adds to is not rounded.

@@ -28,12 +28,13 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from anarch_core.exactness import Found
-from anarch_core.memory import available_bytes, network_bytes
+from anarch_core.machine import available_bytes
 from anarch_core.models import build_model
-from anarch_core.registry import get_registry
-from anarch_core.rehearsal import Peak, Rehearsal
-from anarch_core.relaxing import relax
+from anarch_core.network import network_bytes
+from anarch_core.planning.rehearsal import Peak, Rehearsal
+from anarch_core.plugin.registry import get_registry
+from anarch_core.relaxation.sites import Found
+from anarch_core.relaxation.verbs import relax
 from anarch_core.training import Training
 
 NETWORKS = {"conv": "CNN", "efcn": "eFCN", "lcn": "LCN", "shared": "shared", "tiled": "tiled"}
@@ -218,7 +219,7 @@ def _warm(network: str) -> None:
     small = training(Point(network=network, width=4, side=28, batch=8))
     small.advance(1)
     if network == "efcn" and importlib.util.find_spec("numba"):
-        from anarch_core.engine import sparse_product
+        from anarch_core.ops import sparse_product
 
         sparse_product.add_product(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1), beta=0.0, alpha=1.0)
 

@@ -9,11 +9,11 @@ from measure import OURS, PRODUCTS, Case, Step
 from torch import nn
 from torch.nn import functional
 
-from anarch_core.geometry import ConvGeometry
-from anarch_core.lattice import label_counts
-from anarch_plugins.shared.family import GLOBAL
-from anarch_plugins.shared.fourier import correlate
-from anarch_plugins.shared.rows import product_by_rows
+from anarch_core.lattice.families import label_counts
+from anarch_core.lattice.geometry import ConvGeometry
+from anarch_plugins.relaxations.shared.family import GLOBAL
+from anarch_plugins.relaxations.shared.fourier import correlate
+from anarch_plugins.relaxations.shared.rows import product_by_rows
 
 BATCH = 50
 CONV, SIDE = nn.Conv2d(3, 64, 4, stride=2, padding=2), 32

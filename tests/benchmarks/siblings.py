@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from anarch_core.data import epoch_order
 from anarch_core.models import build_model
-from anarch_core.relaxing import relax
+from anarch_core.relaxation.verbs import relax
 from anarch_core.training import Training
 
 SIBLINGS, PROCESSES = 10, 2

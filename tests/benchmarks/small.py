@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from anarch_core.models import build_model
-from anarch_core.relaxing import relax
+from anarch_core.relaxation.verbs import relax
 from anarch_core.training import Training
 
 BATCH, RATE, STEPS = 100, 0.01, 20

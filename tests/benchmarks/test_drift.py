@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core.relaxing import relax
+from anarch_core.relaxation.verbs import relax
 
 
 def test_norms_by_labels_are_the_drift_and_the_mask_keeps_the_receptive_fields() -> None:

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import anarch_core
+from anarch_core.checkpoint.file import read_header
 from anarch_core.cli import main
 from anarch_core.models import ModelSpec, model_spec
-from anarch_core.moments import Moment
-from anarch_core.safetensors_file import read_header
+from anarch_core.schedule import Moment
 
 Run = Callable[..., str]
 

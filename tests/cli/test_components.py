@@ -12,12 +12,12 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from anarch_core.api import ModelInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
 from anarch_core.cli.components import ComponentCommand, component_options, split_names
-from anarch_core.discovery import PluginRecord, Status
 from anarch_core.errors import AnarchError, ComponentConflictError, UnknownComponentError
-from anarch_core.options import opt
-from anarch_core.registry import Registry
+from anarch_core.plugin.discovery import PluginRecord, Status
+from anarch_core.plugin.options import opt
+from anarch_core.plugin.records import ModelInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
+from anarch_core.plugin.registry import Registry
 
 
 @attrs.frozen(kw_only=True)

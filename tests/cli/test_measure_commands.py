@@ -14,7 +14,7 @@ from anarch_core import cli
 from anarch_core.cli import interpolate
 from anarch_core.models import model_spec
 from anarch_core.paths.interpolation import METHODS
-from anarch_core.relaxing import relax
+from anarch_core.relaxation.verbs import relax
 
 
 @pytest.fixture

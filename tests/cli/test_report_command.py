@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from anarch_core import cli
+from anarch_core.experiment.results import Results
 from anarch_core.report import writer
-from anarch_core.results import Results
-from anarch_core.runner import run
+from anarch_core.running.runner import run
 
 PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation"
 

@@ -10,7 +10,7 @@ from anarch_core.curvature.density import spectral_density
 from anarch_core.curvature.lanczos import eigenpairs
 from anarch_core.curvature.operators import MatrixOperator
 from anarch_core.curvature.risk import HessianOperator, Risk
-from anarch_core.curvature.trace import trace
+from anarch_core.curvature.trace_estimate import trace
 
 
 def hessian(case) -> HessianOperator:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from anarch_core.checkpoint import save_state
-from anarch_core.results import Results
-from anarch_core.store import RunStore, write_json, write_text
+from anarch_core.checkpoint.network import save_state
+from anarch_core.experiment.results import Results
+from anarch_core.experiment.store import RunStore
+from anarch_core.files import write_json, write_text
 
 SWITCHES = (0.0, 2.0, 10.0)
 PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from anarch_core.errors import RunError
+from anarch_core.files import read_json, write_json
 from anarch_core.report import writer
 from anarch_core.report.catalogue import FIGURES, FigureKind
 from anarch_core.report.evidence import FinishedRun
@@ -18,7 +19,6 @@ from anarch_core.report.html import Html, element, table
 from anarch_core.report.inline_svg import in_the_dark, inline
 from anarch_core.report.settings_text import command
 from anarch_core.report.writer import write_report
-from anarch_core.store import read_json, write_json
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

@@ -18,17 +18,16 @@ import torch
 from torch import nn
 
 from anarch_core import scaffold
-from anarch_core.api import DatasetInfo, ModelInfo, OptimizerInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
 from anarch_core.data import TensorData
-from anarch_core.discovery import PluginRecord, Status
 from anarch_core.errors import AnarchError
-from anarch_core.layers import Drift
-from anarch_core.moments import Clock, Moment
-from anarch_core.options import opt
-from anarch_core.probe import AbstractProbe, Measurement
-from anarch_core.registry import Registry, get_registry
-from anarch_core.relaxation import Cost
-from anarch_core.schedule import AbstractSchedule
+from anarch_core.lattice.drift import Drift
+from anarch_core.plugin.discovery import PluginRecord, Status
+from anarch_core.plugin.options import opt
+from anarch_core.plugin.records import DatasetInfo, ModelInfo, OptimizerInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.probe.base import AbstractProbe, Measurement
+from anarch_core.relaxation.base import Cost
+from anarch_core.schedule import AbstractSchedule, Clock, Moment
 from anarch_core.testing import (
     DatasetConformance,
     ModelConformance,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from anarch_beta_lasso.options import BetaLassoOptions
-from anarch_core import hookimpl
-from anarch_core.api import OptimizerInfo
+from anarch_core.plugin import OptimizerInfo, hookimpl
 
 
 @hookimpl

@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from anarch_core.options import opt
+from anarch_core.plugin import opt
 
 
 @attrs.frozen(kw_only=True)

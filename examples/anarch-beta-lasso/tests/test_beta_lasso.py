@@ -8,7 +8,7 @@ from torch import nn
 
 from anarch_beta_lasso.optimizer import BetaLasso, build
 from anarch_beta_lasso.options import BetaLassoOptions
-from anarch_core.relaxing import drift, relax
+from anarch_core.relaxation import drift, relax
 
 
 def one(value: float, gradient: float, *, lr: float = 0.1, beta: float = 50.0, penalty: float = 2e-5, threshold: str = "hard") -> float:

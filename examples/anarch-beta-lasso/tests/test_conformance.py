@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from anarch_core.relaxing import relax
+from anarch_core.relaxation import relax
 from anarch_core.testing import OptimizerConformance
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core import hookimpl
-from anarch_core.api import RelaxationInfo
+from anarch_core.plugin import RelaxationInfo, hookimpl
 from anarch_gpsa.options import AttentionOptions
 
 

@@ -9,13 +9,10 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from anarch_core.geometry import Axis, ConvGeometry, Convolution
-from anarch_core.lattice import EFCN
-from anarch_core.lattice_layer import LatticeLayer
-from anarch_core.lattice_relaxation import lift_layer
-from anarch_core.reparametrised_layer import ReparametrisedLayer
+from anarch_core.lattice import EFCN, Axis, ConvGeometry, Convolution
+from anarch_core.layers import FullyConnectedLayer, LatticeLayer, ReparametrisedLayer
+from anarch_core.relaxation import lift_layer
 from anarch_gpsa.options import AttentionOptions
-from anarch_plugins.efcn.relaxation import FullyConnectedLayer
 
 QUERY_KEY_STD = 0.02
 """Of queries' and keys' initial weights, as in vision transformers: attention to content starts nearly uniform, but not on a saddle."""

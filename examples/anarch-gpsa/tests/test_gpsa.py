@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from torch import nn
 
 from anarch_core.errors import SurgeryError
-from anarch_core.geometry import NOTHING, ConvGeometry
-from anarch_core.relaxation import Site
-from anarch_core.relaxing import drift, project, relax
+from anarch_core.lattice import NOTHING, ConvGeometry
+from anarch_core.relaxation import Site, drift, project, relax
 from anarch_core.testing.convolutions import Case, cases
 from anarch_gpsa.layer import MOMENTUM, AttentionLayer
 from anarch_gpsa.options import AttentionOptions

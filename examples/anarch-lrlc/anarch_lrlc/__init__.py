@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core import hookimpl
-from anarch_core.api import ProbeInfo, RelaxationInfo
+from anarch_core.plugin import ProbeInfo, RelaxationInfo, hookimpl
 from anarch_lrlc.options import LowRankOptions
 
 REFERENCES = ("Elsayed, Ramachandran, Shlens, Kornblith 2020, Revisiting Spatial Invariance with Low-Rank Local Connectivity",)

@@ -6,13 +6,10 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.geometry import ConvGeometry, Convolution
-from anarch_core.lattice import CONV, LCN, incidence, lift_map
-from anarch_core.lattice_layer import LatticeLayer, conv_weight_view
-from anarch_core.lattice_relaxation import lift_layer
-from anarch_core.reparametrised_layer import ReparametrisedLayer
+from anarch_core.lattice import CONV, LCN, ConvGeometry, Convolution, incidence, lift_map
+from anarch_core.layers import LatticeLayer, LocallyConnectedLayer, ReparametrisedLayer, conv_weight_view
+from anarch_core.relaxation import lift_layer
 from anarch_lrlc.options import LowRankOptions
-from anarch_plugins.lcn.relaxation import LocallyConnectedLayer
 
 
 class LowRankLayer(ReparametrisedLayer):

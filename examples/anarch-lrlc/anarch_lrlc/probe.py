@@ -6,12 +6,9 @@ import numpy as np
 import torch
 
 from anarch_core.errors import ProbeError
-from anarch_core.geometry import Axis
-from anarch_core.lattice import LCN, incidence, project_labels
-from anarch_core.lattice_layer import LatticeLayer
-from anarch_core.layers import RelaxedLayer, relaxed_layers
+from anarch_core.lattice import LCN, Axis, incidence, project_labels
+from anarch_core.layers import LatticeLayer, RelaxedLayer, ReparametrisedLayer, relaxed_layers
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
-from anarch_core.reparametrised_layer import ReparametrisedLayer
 
 SPECTRUM = 16
 """Singular values that go into the details; the tensors have all."""

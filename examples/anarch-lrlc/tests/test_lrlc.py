@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from anarch_core.errors import SurgeryError
-from anarch_core.relaxation import Site
-from anarch_core.relaxing import drift, project, relax
+from anarch_core.relaxation import Site, drift, project, relax
 from anarch_lrlc.layer import LowRankLayer
 from anarch_lrlc.options import LowRankOptions
 from anarch_lrlc.relaxation import LowRankRelaxation
@@ -135,7 +134,7 @@ def test_it_lies_inside_of_lcn_and_efcn():
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
 def test_optimizer_state_is_carried_to_every_bank(optimizer):
-    from anarch_core.optimizer_state import carry_optimizer_state
+    from anarch_core.relaxation import carry_optimizer_state
 
     model = nn.Sequential(nn.Conv1d(1, 4, 3, padding=1)).double()
     x = torch.randn(3, 1, 8, dtype=torch.float64)

@@ -8,7 +8,8 @@ from torch import nn
 
 from anarch_core.errors import ProbeError
 from anarch_core.probe import ProbeContext
-from anarch_core.relaxing import initialise_relaxed, relax
+from anarch_core.relaxation import relax
+from anarch_core.relaxation.verbs import initialise_relaxed
 from anarch_lrlc.probe import SharingRank, local_matrix
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core import hookimpl
-from anarch_core.api import OptimizerInfo, RelaxationInfo
+from anarch_core.plugin import OptimizerInfo, RelaxationInfo, hookimpl
 from anarch_residual.options import ResidualSgdOptions
 
 REFERENCES = ("Finzi, Benton, Wilson 2021, Residual Pathway Priors for Soft Equivariance Constraints",)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from anarch_core.geometry import ConvGeometry, Convolution
-from anarch_core.lattice import EFCN
-from anarch_core.lattice_layer import LatticeLayer
-from anarch_core.lattice_relaxation import lift_layer
-from anarch_core.reparametrised_layer import ReparametrisedLayer
-from anarch_plugins.efcn.relaxation import FullyConnectedLayer
+from anarch_core.lattice import EFCN, ConvGeometry, Convolution
+from anarch_core.layers import FullyConnectedLayer, LatticeLayer, ReparametrisedLayer
+from anarch_core.relaxation import lift_layer
 
 
 class ResidualLayer(ReparametrisedLayer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.options import opt
+from anarch_core.plugin import opt
 
 
 @attrs.frozen(kw_only=True)

@@ -6,11 +6,10 @@ from typing import cast
 
 import torch
 
-from anarch_core.geometry import ConvGeometry, Convolution
-from anarch_core.lattice_relaxation import CONVOLUTIONS
+from anarch_core.lattice import ConvGeometry, Convolution
 from anarch_core.layers import RelaxedLayer
-from anarch_core.relaxation import AbstractRelaxation, Cost, Site, TensorRole
-from anarch_plugins.efcn.relaxation import FullyConnectedRelaxation
+from anarch_core.relaxation import CONVOLUTIONS, AbstractRelaxation, Cost, Site, TensorRole
+from anarch_plugins.relaxations.efcn.relaxation import FullyConnectedRelaxation
 from anarch_residual.layer import ResidualLayer
 
 DENSE = FullyConnectedRelaxation(None)

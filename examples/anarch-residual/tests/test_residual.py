@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core.optimizer_state import carry_optimizer_state
-from anarch_core.relaxation import Site
-from anarch_core.relaxing import drift, project, relax
+from anarch_core.relaxation import Site, carry_optimizer_state, drift, project, relax
 from anarch_residual.layer import ResidualLayer
 from anarch_residual.optimizer import build
 from anarch_residual.options import ResidualSgdOptions

@@ -1,0 +1,85 @@
+"""What a checkpoint says it holds, read from its metadata without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from anarch_core.checkpoint.header import Header
+from anarch_core.checkpoint.schema import BASE, DELTA, KIND, LIFTED, MODEL, RELAXATIONS, RELAXED, STEP
+from anarch_core.errors import CheckpointError
+from anarch_core.files import canonical_json
+from anarch_core.schedule import Moment
+
+
+@attrs.frozen(kw_only=True)
+class Description:
+    """The content of a model checkpoint.
+
+    Attributes:
+        kind: ``"base-model"``; ``"relaxed-model"``; or ``"delta"``, a freshly relaxed network stored as the network it came from.
+        model: the record of the base model's :class:`anarch_core.models.ModelSpec`, None for a model of the user's own.
+        relaxations: what was applied to the base model, in order; records of :class:`anarch_core.relaxation.verbs.AppliedRelaxation`.
+        lifted: how many of the last relaxations are not in the tensors of a delta and are repeated when it is loaded.
+        step: the moment of training it was taken at, or None.
+    """
+
+    kind: str
+    model: Mapping[str, Any] | None = None
+    relaxations: tuple[Mapping[str, Any], ...] = ()
+    lifted: int = 0
+    step: Moment | None = None
+
+    def to_metadata(self) -> dict[str, str]:
+        """Metadata that :func:`describe` reads; equal descriptions give equal strings."""
+        metadata = {KIND: self.kind}
+        if self.model is not None:
+            metadata[MODEL] = canonical_json(dict(self.model))
+        if self.relaxations:
+            metadata[RELAXATIONS] = canonical_json([dict(record) for record in self.relaxations])
+        if self.lifted:
+            metadata[LIFTED] = canonical_json(self.lifted)
+        if self.step is not None:
+            metadata[STEP] = canonical_json(attrs.asdict(self.step))
+        return metadata
+
+
+def other_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata that is not part of the description: kept when a file is rewritten."""
+    return {key: text for key, text in metadata.items() if key not in {KIND, MODEL, RELAXATIONS, LIFTED, STEP}}
+
+
+def describe(header: Header, path: str | Path) -> Description:
+    """Read the description of a model checkpoint.
+
+    Args:
+        header: of a file of anarch's schema.
+        path: its name, for messages.
+
+    Raises:
+        CheckpointError: the file is no model checkpoint, or its description makes no sense.
+    """
+    kind = header.metadata.get(KIND)
+    if kind not in (BASE, RELAXED, DELTA):
+        what = "state without a model" if kind is None else f"a {kind!r}"
+        msg = f"{path} holds {what}, expected one of {BASE}, {RELAXED}, {DELTA}"
+        raise CheckpointError(msg)
+    model, relaxations, step, lifted = (header.table(key) for key in (MODEL, RELAXATIONS, STEP, LIFTED))
+    try:
+        description = Description(
+            kind=kind,
+            model=None if model is None else dict(model),
+            relaxations=tuple(dict(record) for record in relaxations or ()),
+            lifted=int(lifted or 0),
+            step=None if step is None else Moment(int(step["iteration"]), int(step["iterations_per_epoch"])),
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        msg = f"{path} has metadata that does not follow the checkpoint schema: {error!r}"
+        raise CheckpointError(msg) from error
+    if not 0 <= description.lifted <= len(description.relaxations):
+        msg = f"{path} has metadata that does not follow the checkpoint schema: {LIFTED} is {description.lifted}"
+        raise CheckpointError(msg)
+    return description

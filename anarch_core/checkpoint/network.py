@@ -1,0 +1,194 @@
+"""Networks on disk: one safetensors file is enough to build a relaxed network again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from anarch_core.checkpoint.description import Description, describe, other_metadata
+from anarch_core.checkpoint.file import read_header
+from anarch_core.checkpoint.schema import BASE, DELTA, RELAXED
+from anarch_core.checkpoint.state import load_state, read_tensors, save_state
+from anarch_core.errors import AnarchError, CheckpointError, UnknownComponentError
+from anarch_core.models import ModelSpec
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.relaxation.verbs import AppliedRelaxation, applied_relaxations, reapply
+from anarch_core.schedule import Moment
+
+__all__ = ["load", "load_state", "read_header", "save", "save_state"]
+
+
+def save(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    model_spec: ModelSpec | None = None,
+    moment: Moment | None = None,
+    parent: nn.Module | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network, relaxed or not, to a safetensors file; equal networks give equal bytes.
+
+    A network that is not relaxed can be read by ``safetensors.torch.load_file`` and ``load_state_dict`` alone.
+
+    Args:
+        model: any module whose state is made of tensors.
+        path: the file; replaced if it exists.
+        model_spec: what the base model was built from, so that :func:`load` can build it; by default what :func:`load` noted on the model.
+        moment: the moment of training, for the record.
+        parent: the network that ``model`` was just relaxed from. Its tensors are stored in place of the model's (an eFCN can be a hundred
+            times larger) and the relaxation is repeated by :func:`load`, to the same bits.
+        extra: further metadata; keys of one's own are ``anarch.x.<distribution>.<key>``.
+
+    Raises:
+        CheckpointError: the state cannot be stored; or relaxing ``parent`` does not give ``model``; or the file cannot be written.
+    """
+    applied = applied_relaxations(model)
+    lifted = 0 if parent is None else _lifted(model, parent)
+    description = Description(
+        kind=DELTA if lifted else RELAXED if applied else BASE,
+        model=model_spec.to_dict() if model_spec is not None else getattr(model, "anarch_model", None),
+        relaxations=tuple(attrs.asdict(relaxation) for relaxation in applied),
+        lifted=lifted,
+        step=moment,
+    )
+    tensors = _state(model if parent is None else parent)
+    save_state(path, tensors, other_metadata(extra or {}) | description.to_metadata())
+
+
+def load(
+    path: str | Path, *, model: nn.Module | None = None, device: str | torch.device = "cpu", registry: Registry | None = None
+) -> nn.Module:
+    """Build the network that a file holds, relaxed as it was, with its weights and their dtypes.
+
+    Nothing that a file names is imported: models and relaxations are looked up among the installed plugins.
+
+    Args:
+        path: a file of :func:`save`, or any safetensors file of a state dict.
+        model: a network of the base architecture, weights arbitrary; never changed. Needed where the file does not name a registered model.
+        device: where the network is put.
+        registry: where names are looked up, the installed plugins by default.
+
+    Returns:
+        a network in the mode (training or evaluation) of ``model``; in training mode, as PyTorch builds it, without one.
+
+    Raises:
+        CheckpointError: the file is missing, truncated or altered, does not fit the model, or needs a plugin that is not installed.
+    """
+    path = Path(path)
+    header = read_header(path)
+    description = describe(header, path) if header.ours else Description(kind=BASE)
+    registry = registry or get_registry()
+    applied = [_relaxation(record, registry, path) for record in description.relaxations]
+    network = _base_model(description, model, registry, path)
+    if description.model is not None:
+        network.anarch_model = dict(description.model)  # type: ignore[assignment]  # plain data beside the weights, for save
+    tensors, _ = read_tensors(path)  # only now: what is missing is told before a large file is read
+    _cast(network, tensors)
+    stored = len(applied) - description.lifted
+    if applied[:stored]:
+        network = reapply(network, applied[:stored], registry=registry)
+    _fill(network, tensors, path)
+    if applied[stored:]:
+        network = reapply(network, applied[stored:], registry=registry)
+    return network.to(device)
+
+
+def _lifted(model: nn.Module, parent: nn.Module) -> int:
+    """How many relaxations lead from ``parent`` to ``model``, once it is certain that they give these very weights."""
+    before, after = applied_relaxations(parent), applied_relaxations(model)
+    if after[: len(before)] != before or len(after) == len(before):
+        msg = "the parent is not a network that the model was relaxed from; save the model without it"
+        raise CheckpointError(msg)
+    again, state = _state(reapply(parent, after[len(before) :])), _state(model)
+    for name in sorted(again.keys() | state.keys()):
+        if name not in again or name not in state or not torch.equal(again[name].cpu(), state[name].cpu()):
+            msg = f"relaxing the parent does not give the model: {name!r} differs; it was trained since, so save it without its parent"
+            raise CheckpointError(msg)
+    return len(after) - len(before)
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    state = model.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            msg = f"{name!r} of {type(model).__name__} is a {type(value).__name__}; only tensors can be stored"
+            raise CheckpointError(msg)
+    return dict(state)
+
+
+def _relaxation(record: Mapping[str, Any], registry: Registry, path: Path) -> AppliedRelaxation:
+    names = {field.name for field in attrs.fields(AppliedRelaxation)}
+    try:
+        layers = {layer: tuple(int(size) for size in shape) for layer, shape in record["layers"].items()}
+        applied = AppliedRelaxation(**{key: value for key, value in record.items() if key in names} | {"layers": layers})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        msg = f"{path} has a record of a relaxation that makes no sense: {error}"
+        raise CheckpointError(msg) from error
+    try:
+        registry.find("relaxation", f"{applied.name}@{applied.distribution}")
+    except UnknownComponentError as error:
+        msg = (
+            f"{path} needs the relaxation {applied.name!r} of {applied.distribution} {applied.version}, "
+            f"which is not there (see 'anarch plugins list'); pip install {applied.distribution}=={applied.version}"
+        )
+        raise CheckpointError(msg) from error
+    return applied
+
+
+def _base_model(description: Description, model: nn.Module | None, registry: Registry, path: Path) -> nn.Module:
+    if model is not None:
+        if applied_relaxations(model):
+            msg = f"the model given for {path} is relaxed already; expected the base model, which the file's relaxations are applied to"
+            raise CheckpointError(msg)
+        return copy.deepcopy(model)
+    try:
+        spec = None if description.model is None else ModelSpec.from_dict(description.model)
+        if spec is not None and not spec.is_import:
+            return spec.build(registry=registry)
+    except AnarchError as error:
+        msg = f"{path} holds a model that cannot be built here: {error}"
+        raise CheckpointError(msg) from error
+    what = "does not say how its model is built" if spec is None else f"holds a model of {spec.name}, which is not imported from a file"
+    msg = f"{path} {what}; build the base model and pass it: anarch_core.load({path.name!r}, model=...)"
+    raise CheckpointError(msg)
+
+
+def _cast(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give a model the one floating dtype of ``tensors``, buffers made on the way to relaxed layers included."""
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        model.to(dtype=dtypes.pop())
+
+
+def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Load a state dict, keeping its dtypes; the message of a misfit has all of it in one line."""
+    ours = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)}
+    problems = [
+        f"{name!r} has shape {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the model"
+        for name, value in ours.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if not problems:
+        for name, value in ours.items():  # mixed precision: one by one, in place, so that shared parameters stay shared
+            if name in tensors and value.is_floating_point() and tensors[name].is_floating_point():
+                value.data = value.data.to(tensors[name].dtype)
+        result = model.load_state_dict(tensors, strict=False)
+        filled = {ours[name].data_ptr() for name in tensors.keys() & ours.keys()}
+        missing = [name for name in result.missing_keys if name not in ours or ours[name].data_ptr() not in filled]
+        problems += _listed("missing in the file", missing) + _listed("unknown to the model", result.unexpected_keys)
+    if problems:
+        msg = f"{path} does not fit {type(model).__name__}: {'; '.join(problems[:3])}"
+        raise CheckpointError(msg if len(problems) <= 3 else f"{msg}; and {len(problems) - 3} more")
+
+
+def _listed(what: str, names: Iterable[str]) -> list[str]:
+    names = list(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"{what}: {', '.join(names[:3])}{more}"] if names else []

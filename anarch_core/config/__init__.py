@@ -1,0 +1,1 @@
+"""The settings of a run, from flags, files and recipes to one checked record; nothing here imports torch."""

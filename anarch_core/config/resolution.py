@@ -1,0 +1,192 @@
+"""From what was given to what is run: defaults < the data set's < a recipe < configuration files < flags, all names resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from anarch_core.config.files import KINDS, Layer, chosen, options_key, plain_name, read_layer, read_recipe
+from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import ConfigError, OptionError, UnknownComponentError
+from anarch_core.plugin.options import check_given, parse_spec, spec_options, to_dict
+from anarch_core.plugin.records import TARGET_PATTERN, ComponentInfo, DatasetInfo
+from anarch_core.plugin.registry import Registry, get_registry
+
+_AFTER_A_SWITCH = ("branch_epochs", "branch_lr", "branch_lr_schedule", "optimizer_state", "switch")
+
+
+def resolve(
+    flags: Mapping[str, Any],
+    config_files: Sequence[Path] = (),
+    recipe: str | None = None,
+    registry: Registry | None = None,
+) -> RunConfig:
+    """The configuration of a run, complete and consistent. Nothing heavy is imported, unless a model has to be looked for in torchvision.
+
+    Options in a file for a component that is not chosen are checked and then left out, so that one file can serve several choices.
+
+    Args:
+        flags: settings by name, and ``"options"``: options by component.
+        config_files: TOML files, later ones over earlier ones.
+        recipe: name of a recipe; None for the one that ``flags`` or the files name, if any.
+        registry: where names are looked up, the installed plugins by default.
+
+    Raises:
+        UnknownComponentError: names that no plugin provides, all of them together.
+        OptionError: an option of a component is unknown or has a value that is not allowed.
+        ConfigError: a file, a setting or a combination of settings is not usable.
+    """
+    registry = registry or get_registry()
+    stack = layers(flags, config_files, recipe, registry)
+    config = RunConfig(**merged(stack))
+    _refuse_idle_flags(flags, config)
+    _check_names(config, stack, registry)
+    return complete(attrs.evolve(config, options=_merged_options(stack, registry)), registry)
+
+
+def layers(flags: Mapping[str, Any], config_files: Sequence[Path], recipe: str | None, registry: Registry) -> list[Layer]:
+    """All sources of settings, lowest first.
+
+    Raises:
+        ConfigError: a file cannot be read, or a setting is unknown or has a value that is not allowed.
+    """
+    settings = {name: value for name, value in flags.items() if name != "options"}
+    stack = [*map(read_layer, config_files), Layer.of("", settings, flags.get("options", {}))]
+    recipe = recipe or merged(stack).get("recipe")
+    if recipe is not None:
+        stack = [read_recipe(recipe), *stack, Layer.of("", {"recipe": recipe})]
+    data = merged(stack).get("data", RunConfig().data)
+    try:
+        recommended = _data_defaults(data, registry)
+    except UnknownComponentError:
+        return stack  # reported with all other names that are unknown
+    return [Layer.of(f"data set {data}", recommended), *stack]
+
+
+def merged(stack: Iterable[Layer]) -> dict[str, Any]:
+    """The settings of all layers, those of later ones over those of earlier ones."""
+    return {name: value for layer in stack for name, value in layer.settings.items()}
+
+
+def complete(config: RunConfig, registry: Registry | None = None) -> RunConfig:
+    """Fill in what the data set decides, and give every chosen component all of its options, checked.
+
+    Raises:
+        UnknownComponentError: a name that no plugin provides.
+        OptionError: an option of a component is unknown or has a value that is not allowed.
+        ConfigError: the data set has no usual model, and none was given.
+    """
+    registry = registry or get_registry()
+    model = config.model or _data_defaults(config.data, registry).get("model")
+    if model is None:
+        msg = f"data set {config.data!r} has no usual model; choose one, as in --model resnet20"
+        raise ConfigError(msg)
+    root = config.data_root and config.data_root.expanduser().absolute()
+    config = attrs.evolve(config, model=_torchvision_spelt_out(model, registry), data_root=root)
+    options: dict[str, Mapping[str, Any]] = {}
+    for setting, kind in KINDS.items():
+        specs = chosen(config, setting)
+        for spec in specs:
+            given = config.options.get(options_key(config, spec), {})
+            info = _component(kind, spec, registry)
+            if info is None:
+                options[spec] = given
+                continue
+            name = plain_name(spec)
+            several = sum(name == plain_name(other) for other in specs) > 1
+            options[spec if several else name] = _all_options(info, spec, given, registry)
+    return attrs.evolve(config, options=options)
+
+
+def _component(kind: str, spec: str, registry: Registry) -> ComponentInfo | None:
+    """The component that ``spec`` names; None for a model that is a factory of the user's, ``package.module:factory``."""
+    try:
+        return registry.find(kind, parse_spec(spec)[0])
+    except UnknownComponentError:
+        if kind == "model" and TARGET_PATTERN.fullmatch(spec):
+            return None
+        raise
+
+
+def _torchvision_spelt_out(model: str, registry: Registry) -> str:
+    """``torchvision:resnet18`` for ``resnet18``, where no plugin has that name."""
+    try:
+        _component("model", model, registry)
+    except UnknownComponentError as unknown:
+        from anarch_core.models import is_torchvision_model
+
+        if is_torchvision_model(unknown):
+            return f"torchvision:{model}"
+        raise
+    return model
+
+
+def _data_defaults(spec: str, registry: Registry) -> Mapping[str, Any]:
+    info = registry.find("dataset", parse_spec(spec)[0])
+    return info.defaults if isinstance(info, DatasetInfo) else {}
+
+
+def _check_names(config: RunConfig, stack: Sequence[Layer], registry: Registry) -> None:
+    """Look up every component, chosen or with a table of its own, and report all that are unknown together."""
+    wanted = [("", KINDS[setting], spec) for setting in KINDS for spec in chosen(config, setting)]
+    wanted += [(f"{layer.source}: ", kind, component) for layer in stack for component, kind in layer.kinds.items()]
+    unknown: dict[str, UnknownComponentError] = {}
+    for place, kind, spec in wanted:
+        try:
+            if kind == "model":
+                _torchvision_spelt_out(spec, registry)
+            else:
+                _component(kind, spec, registry)
+        except UnknownComponentError as error:
+            unknown.setdefault(f"{place}{error}", error)
+    if unknown:
+        first = next(iter(unknown.values()))
+        raise UnknownComponentError("; ".join(unknown), kind=first.kind, name=first.name, suggestions=first.suggestions)
+
+
+def _merged_options(stack: Iterable[Layer], registry: Registry) -> dict[str, dict[str, Any]]:
+    """Options by component, those of later layers over those of earlier ones; in files, known and of the right type."""
+    options: dict[str, dict[str, Any]] = {}
+    for layer in stack:
+        for component, table in layer.tables.items():
+            info = _component(layer.kinds[component], component, registry) if component in layer.kinds else None
+            if info is not None:
+                try:
+                    check_given(info.options, table, name=component)
+                except OptionError as error:
+                    msg = f"{layer.source}: {error}"
+                    raise OptionError(msg) from None
+            options.setdefault(component, {}).update(table)
+    return options
+
+
+def _all_options(info: ComponentInfo, spec: str, given: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """All options of a component, from its short form ``"name:value"``, the given ones and its defaults."""
+    name, text = parse_spec(spec)
+    short = {} if text is None else spec_options(info.options, text, name=name)
+    parsed = registry.parse_options(info, {**given, **short})
+    if parsed != registry.parse_options(info, {**short, **given}):
+        option = next(iter(short))
+        msg = f"{spec!r} contradicts {option} = {given[option]!r} for {name!r}; say it once, either way"
+        raise ConfigError(msg)
+    return {} if parsed is None else to_dict(parsed)
+
+
+def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
+    """Refuse flags that would change nothing. In files they may stand, for runs that add a relaxation."""
+    if not (config.relax or config.path or config.control):
+        for name in (*_AFTER_A_SWITCH, "layers"):
+            if name in flags:
+                msg = f"--{name.replace('_', '-')} changes nothing in a run without relax, path or control; add one, as in --relax efcn"
+                raise ConfigError(msg)
+    if config.path and not config.relax and "switch" in flags:
+        msg = "--switch changes nothing where staged paths, which say when, are the only branches; add --relax or leave it out"
+        raise ConfigError(msg)
+    known = {plain_name(spec) for setting in KINDS for spec in chosen(config, setting)} | set(chosen(config, "model"))
+    for component in flags.get("options", {}):
+        if component not in known:
+            msg = f"options for {component!r}, which is not chosen; chosen: {', '.join(sorted(known))}"
+            raise ConfigError(msg)

@@ -1,0 +1,253 @@
+"""The settings of a run. Flags, TOML keys and their documentation all come from the fields of :class:`RunConfig`."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, cast, get_args
+
+import attrs
+
+from anarch_core.config import values
+from anarch_core.config.learning_rate import LearningRate
+from anarch_core.errors import ConfigError
+from anarch_core.schedule import Moment
+
+CONSTRAINED = "conv"
+"""Name of the stage of a path that projects back to the constrained network."""
+
+
+@attrs.frozen
+class Stage:
+    """One step of a staged path: at ``moment`` of the trunk's clock the network becomes a member of ``family``.
+
+    Attributes:
+        family: a relaxation, or ``"conv"`` for the projection back to the constrained network.
+        moment: text of a moment, counted from the start of the trunk: ``"10"``, ``"10ep"``, ``"500it"``.
+    """
+
+    family: str
+    moment: str
+
+    @property
+    def constrained(self) -> bool:
+        """Whether this stage projects back."""
+        return self.family == CONSTRAINED
+
+    @classmethod
+    def parse_path(cls, text: str) -> tuple[Stage, ...]:
+        """Read ``"lcn@10,efcn@40,conv@80"``.
+
+        Raises:
+            ConfigError: not of that form, or stages that change nothing, or moments of one unit that do not ascend.
+        """
+        stages = []
+        for part in text.split(","):
+            family, at, moment = part.strip().rpartition("@")
+            if not (family and at):
+                msg = f"stage {part!r} of path {text!r} is not of the form relaxation@moment, as in 'lcn@10,efcn@40,conv@80'"
+                raise ConfigError(msg)
+            Moment.parse(moment, 1)
+            stages.append(cls(family, moment))
+        if stages[0].constrained:
+            msg = f"path {text!r} starts with {CONSTRAINED!r}, which the trunk already is; start with a relaxation"
+            raise ConfigError(msg)
+        for before, after in itertools.pairwise(stages):
+            if before.family == after.family:
+                msg = f"path {text!r} names {after.family!r} twice in a row"
+                raise ConfigError(msg)
+            same_unit = before.moment.endswith("it") == after.moment.endswith("it")
+            if same_unit and Moment.parse(before.moment, 1) >= Moment.parse(after.moment, 1):
+                msg = f"the moments of path {text!r} must ascend: {after.moment} does not come after {before.moment}"
+                raise ConfigError(msg)
+        return tuple(stages)
+
+
+def _setting(help: str, *, metavar: str | None = None, kind: str | None = None, identity: bool = True) -> dict[str, Any]:
+    """Metadata of a setting.
+
+    Args:
+        help: one sentence for ``--help`` and the documentation.
+        metavar: how its value is called there.
+        kind: kind of component it names.
+        identity: whether two runs that differ in it alone are different experiments.
+    """
+    return {"help": help, "metavar": metavar, "kind": kind, "identity": identity}
+
+
+def _named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Make every converter say which setting it refuses."""
+
+    def naming(name: str, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def converter(value: Any) -> Any:
+            try:
+                return convert(value)
+            except ConfigError as error:
+                msg = f"{name}: {error}"
+                raise ConfigError(msg) from None
+
+        return converter
+
+    return [field.evolve(converter=naming(field.name, cast("Callable[[Any], Any]", field.converter))) for field in fields]
+
+
+def _default_control(config: RunConfig) -> tuple[values.Control, ...]:
+    return get_args(values.Control) if config.relax or config.path else ()
+
+
+@attrs.frozen(kw_only=True, field_transformer=_named)
+class RunConfig:
+    """Everything that defines a run. Instances are valid: combinations that make no sense are refused when one is built.
+
+    Values may be given as on the command line (``relax="efcn,lcn"``, ``seeds="0-4"``, ``control="none"``) or as Python values.
+
+    Raises:
+        ConfigError: a value of the wrong type or range, or an impossible combination.
+    """
+
+    data: str = attrs.field(default="mnist1d", converter=values.text, metadata=_setting("Data set.", metavar="NAME", kind="dataset"))
+    model: str | None = attrs.field(
+        default=None,
+        converter=values.text_or_none,
+        metadata=_setting(
+            "Network: a name or package.module:factory; the data set's usual one if not given.", metavar="NAME", kind="model"
+        ),
+    )
+    relax: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=values.names,
+        metadata=_setting("Relaxations; each gives branches of its own.", metavar="NAMES", kind="relaxation"),
+    )
+    probe: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=values.names,
+        metadata=_setting("Probes, run at the start and end of every segment.", metavar="NAMES", kind="probe"),
+    )
+    layers: tuple[str, ...] = attrs.field(
+        default=("*",),
+        converter=values.names,
+        metadata=_setting("Layers to relax, as name patterns; a leading ! excludes.", metavar="PATTERNS"),
+    )
+    switch: str = attrs.field(
+        default="log",
+        converter=values.text,
+        metadata=_setting("When to switch: log:20, at:0,10,40 or plateau:5.", metavar="SCHEDULE", kind="schedule"),
+    )
+    path: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=values.paths,
+        metadata=_setting(
+            "A staged relaxation, as in lcn@10,efcn@40,conv@80; moments count from the start of the trunk.", metavar="STAGES"
+        ),
+    )
+    epochs: int = attrs.field(default=150, converter=values.count, metadata=_setting("Epochs of the trunk.", metavar="N"))
+    branch_epochs: int = attrs.field(default=100, converter=values.count, metadata=_setting("Epochs after the switch.", metavar="N"))
+    seeds: tuple[int, ...] = attrs.field(
+        default=(0,), converter=values.seeds, metadata=_setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS")
+    )
+    control: tuple[values.Control, ...] = attrs.field(
+        default=attrs.Factory(_default_control, takes_self=True),
+        converter=values.controls,
+        metadata=_setting(
+            "Controls: continued (the same network with the branch's settings), scratch (the relaxed network from its default "
+            "initialisation), or none; both if there is something to relax.",
+            metavar="NAMES",
+        ),
+    )
+    optimizer: str = attrs.field(default="sgd", converter=values.text, metadata=_setting("Optimizer.", metavar="NAME", kind="optimizer"))
+    optimizer_state: values.OptimizerState = attrs.field(
+        default="reset", converter=values.optimizer_state, metadata=_setting("What a switch does to the optimizer's state.")
+    )
+    lr: float = attrs.field(default=0.1, converter=values.positive, metadata=_setting("Learning rate of the trunk.", metavar="X"))
+    branch_lr: float = attrs.field(
+        default=0.01, converter=values.positive, metadata=_setting("Learning rate after the switch.", metavar="X")
+    )
+    lr_schedule: str = attrs.field(
+        default="constant",
+        converter=values.learning_rate_schedule,
+        metadata=_setting(
+            "Learning rate over the trunk: constant, cosine or step:30,60 (step:30,60@0.2 for another factor than 0.1).", metavar="SCHEDULE"
+        ),
+    )
+    branch_lr_schedule: str = attrs.field(
+        default="constant",
+        converter=values.learning_rate_schedule,
+        metadata=_setting("Learning rate after the switch, likewise; epochs count from the switch.", metavar="SCHEDULE"),
+    )
+    batch_size: int = attrs.field(default=250, converter=values.count, metadata=_setting("Samples per step.", metavar="N"))
+    precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=_setting("Arithmetic of training."))
+    data_root: Path | None = attrs.field(
+        default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR")
+    )
+    train_limit: int | None = attrs.field(
+        default=None, converter=values.count_or_none, metadata=_setting("Use only that many training samples.", metavar="N")
+    )
+    validation: float = attrs.field(
+        default=0.0,
+        converter=values.validation,
+        metadata=_setting("Part of the training set to hold out: a fraction, or a number of samples.", metavar="X"),
+    )
+    device: str = attrs.field(
+        default="auto", converter=values.device, metadata=_setting("Device: auto, cpu, cuda or cuda:N.", metavar="DEVICE", identity=False)
+    )
+    jobs: int | None = attrs.field(
+        default=None,
+        converter=values.count_or_auto,
+        metadata=_setting("Segments to train at once, each in its own process; auto if not given.", metavar="N", identity=False),
+    )
+    threads: int | None = attrs.field(
+        default=None,
+        converter=values.count_or_auto,
+        metadata=_setting("Processor threads per process; auto if not given.", metavar="N", identity=False),
+    )
+    out: Path | None = attrs.field(
+        default=None,
+        converter=values.folder_or_none,
+        metadata=_setting("Run directory; one under runs/ if not given.", metavar="DIR", identity=False),
+    )
+    recipe: str | None = attrs.field(
+        default=None, converter=values.text_or_none, metadata=_setting("Named settings to start from.", metavar="NAME", identity=False)
+    )
+    options: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=values.options)
+
+    identity_fields: ClassVar[tuple[str, ...]]
+    """Settings in which different experiments differ; the others say where and how fast one runs."""
+
+    def __attrs_post_init__(self) -> None:
+        for problem in _contradictions(self):
+            raise ConfigError(problem)
+
+    @property
+    def stages(self) -> tuple[tuple[Stage, ...], ...]:
+        """The staged paths, parsed."""
+        return tuple(Stage.parse_path(path) for path in self.path)
+
+    @property
+    def digest(self) -> str:
+        """A name for the experiment: equal for configurations that agree in :attr:`identity_fields`."""
+        record = {name: getattr(self, name) for name in self.identity_fields}
+        return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    def learning_rate(self, *, branch: bool) -> LearningRate:
+        """Learning rate of the trunk or, with ``branch``, of what comes after a switch."""
+        if branch:
+            return LearningRate.parse(self.branch_lr_schedule, base=self.branch_lr, epochs=self.branch_epochs)
+        return LearningRate.parse(self.lr_schedule, base=self.lr, epochs=self.epochs)
+
+
+RunConfig.identity_fields = tuple(field.name for field in attrs.fields(RunConfig) if field.metadata.get("identity", True))
+
+
+def _contradictions(config: RunConfig) -> Iterable[str]:
+    """Settings that exclude each other, as sentences."""
+    if "scratch" in config.control and not (config.relax or config.path):
+        yield "control 'scratch' starts the relaxed network from scratch, but there is no relaxation: add one, as in --relax efcn"
+    for text, stages in zip(config.path, config.stages, strict=True):
+        first = stages[0].moment
+        if not first.endswith("it") and Moment.parse(first, 1).iteration > config.epochs:
+            yield f"path {text!r} leaves the trunk at epoch {first.removesuffix('ep')}, but the trunk has only {config.epochs} epochs"
+    if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
+        yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"

@@ -1,1 +1,0 @@
-"""What makes relaxed networks fast."""

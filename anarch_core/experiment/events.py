@@ -1,0 +1,44 @@
+"""What passes between those who train segments and those who ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from anarch_core.experiment.segments import Segment
+
+
+@attrs.frozen
+class Event:
+    """What a segment tells while it is trained.
+
+    Attributes:
+        kind: ``"started"``, ``"trained"`` (value: steps done, the last history row or None), ``"measuring"`` (value: what, in words),
+            ``"snapshot"`` (value: iteration), ``"switch"`` (value: iteration the schedule chose), ``"warning"`` (value: text).
+        segment: identity.
+        value: as above.
+    """
+
+    kind: str
+    segment: str
+    value: Any = None
+
+
+Emit = Callable[[Event], None]
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """A segment to be trained.
+
+    Attributes:
+        segment: which.
+        keep: iterations at which others leave it, as far as known.
+        keep_optimizer: whether they carry its optimizer state over.
+    """
+
+    segment: Segment
+    keep: frozenset[int] = frozenset()
+    keep_optimizer: bool = False

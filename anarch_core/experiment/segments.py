@@ -1,0 +1,291 @@
+"""An experiment as a tree of segments: stretches of training, each with a start, a transition and an identity."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+
+from anarch_core.config.files import options_key
+from anarch_core.config.learning_rate import LearningRate
+from anarch_core.config.run_config import RunConfig, Stage
+from anarch_core.config.values import Precision
+from anarch_core.errors import ConfigError
+from anarch_core.files import canonical_json
+from anarch_core.plugin.options import parse_spec, spec_options, to_dict
+from anarch_core.plugin.registry import Registry
+from anarch_core.schedule import Clock, Moment
+
+Kind = Literal["trunk", "branch", "continued", "scratch"]
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """What is learnt, and by which constrained network.
+
+    Attributes:
+        data: name of the data set.
+        data_options: its options that differ from their defaults; likewise below.
+        train_limit: number of training samples used, None for all.
+        validation: part of the training set held out, a fraction or a number of samples.
+        model: name of the network.
+        model_options: its options.
+    """
+
+    data: str
+    data_options: Mapping[str, Any] = attrs.field(factory=dict)
+    train_limit: int | None = None
+    validation: float = 0.0
+    model: str
+    model_options: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How a segment is trained.
+
+    Attributes:
+        iterations: optimizer steps.
+        batch_size: samples per step.
+        optimizer: its name.
+        optimizer_options: options that differ from their defaults.
+        learning_rate: over the segment.
+        precision: arithmetic.
+    """
+
+    iterations: int
+    batch_size: int
+    optimizer: str
+    optimizer_options: Mapping[str, Any] = attrs.field(factory=dict)
+    learning_rate: LearningRate
+    precision: Precision = "float32"
+
+
+@attrs.frozen(kw_only=True)
+class Transition:
+    """What happens to the network before a segment is trained.
+
+    Attributes:
+        action: ``"none"``; ``"relax"``; ``"project"`` back to the constrained network; ``"scratch"``, relax and draw the weights anew.
+        relaxation: name of the relaxation, None for ``"none"`` and ``"project"``.
+        options: options of the relaxation that differ from their defaults.
+        layers: patterns of the layers to relax.
+        optimizer_state: whether the parent's optimizer state is carried over.
+    """
+
+    action: Literal["none", "relax", "project", "scratch"] = "none"
+    relaxation: str | None = None
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    layers: tuple[str, ...] = ("*",)
+    optimizer_state: Literal["reset", "carry"] = "reset"
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Segment:
+    """A stretch of training.
+
+    Attributes:
+        kind: ``"trunk"``; ``"branch"``, after a switch; the controls ``"continued"`` (the trunk's network, the branch's settings) and
+            ``"scratch"`` (the relaxed network from its default initialisation).
+        task: data and constrained network.
+        seed: of initialisation, batch order and dropout.
+        settings: how it is trained.
+        transition: what happens first.
+        parent: the segment it starts from, None for an initialisation.
+        leaves: moment of the parent at which it starts, counted from the parent's start.
+        relaxation: ``"efcn"``, or ``"lcn>efcn"`` for stages; None for the constrained network. A label, not part of the identity.
+        switch: moment of the switch on the trunk's clock. A label, too.
+    """
+
+    kind: Kind
+    task: Task
+    seed: int
+    settings: Settings
+    transition: Transition = Transition()
+    parent: Segment | None = None
+    leaves: Moment | None = None
+    relaxation: str | None = None
+    switch: Moment | None = None
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Digest of everything that decides which weights come out: settings that differ from their defaults, and the parent's identity.
+
+        An option added later with a default that changes nothing leaves it as it was. Labels, probes and where a segment runs are not
+        part of it.
+        """
+        record: dict[str, Any] = {"seed": self.seed, "settings": _changed(self.settings), "transition": _changed(self.transition)}
+        if self.parent is None or self.leaves is None:
+            record["task"] = _changed(self.task)
+        else:
+            record["parent"] = {"id": self.parent.id, "iteration": self.leaves.iteration}
+        return hashlib.sha256(canonical_json(record).encode()).hexdigest()[:12]
+
+    @property
+    def age(self) -> int:
+        """Optimizer steps the network has been trained before this segment."""
+        return 0 if self.parent is None or self.leaves is None else self.parent.age + self.leaves.iteration
+
+    @property
+    def title(self) -> str:
+        """A short name for people: ``"efcn at 20ep, seed 0"``."""
+        name = self.relaxation or "" if self.kind in ("trunk", "branch") else f"{self.kind} {self.relaxation or ''}".rstrip()
+        at = f" at {self.switch}" if self.switch is not None else ""
+        return f"{name or self.kind}{at}, seed {self.seed}"
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-ready description, complete but for the parent, of which it has the identity."""
+        record = attrs.asdict(self, filter=lambda attribute, _: attribute.name not in ("parent", "leaves", "switch"))
+        return {
+            "id": self.id,
+            **record,
+            "parent": self.parent and self.parent.id,
+            "parent_iteration": self.leaves and self.leaves.iteration,
+            "switch_epoch": self.switch and self.switch.epoch,
+            "switch_iteration": self.switch and self.switch.iteration,
+        }
+
+
+def changed_options(config: RunConfig, registry: Registry, kind: str, spec: str) -> dict[str, Any]:
+    """JSON-ready options of a component, as ``name`` or ``name:value``, that differ from their defaults."""
+    name, value = parse_spec(spec)
+    given = dict(config.options.get(options_key(config, spec), {}))
+    if kind == "model" and name not in registry.names("model"):
+        return given  # a factory of the user's
+    info = registry.find(kind, name)
+    if value is not None:
+        given |= spec_options(info.options, value, name=info.name)
+    options = registry.parse_options(info, given)
+    return {} if options is None else to_dict(options, only_changed=True)
+
+
+def tree(config: RunConfig, clock: Clock, switches: Mapping[int, Iterable[Moment]], registry: Registry) -> tuple[Segment, ...]:
+    """All segments of a run, parents first, each once.
+
+    Args:
+        config: the run, complete (see :func:`anarch_core.config.resolution.complete`).
+        clock: of the trunk.
+        switches: by seed, the moments known so far at which branches leave the trunk.
+        registry: to tell which options differ from their defaults.
+
+    Raises:
+        ConfigError: a staged path leaves the trunk's clock or does not ascend.
+    """
+    grow = _Grower(config, clock, registry)
+    segments: dict[str, Segment] = {}
+    for seed in config.seeds:
+        for segment in grow.seed(seed, sorted(set(switches.get(seed, ())))):
+            segments.setdefault(segment.id, segment)
+    return tuple(segments.values())
+
+
+class _Grower:
+    """Makes the segments of one seed."""
+
+    def __init__(self, config: RunConfig, clock: Clock, registry: Registry) -> None:
+        self.config, self.clock, self.registry = config, clock, registry
+        model = config.model or ""
+        self.task = Task(
+            data=parse_spec(config.data)[0],
+            data_options=self.options("dataset", config.data),
+            train_limit=config.train_limit,
+            validation=config.validation,
+            model=model,
+            model_options=self.options("model", model),
+        )
+        self.paths = [[(stage, Moment.parse(stage.moment, clock.iterations_per_epoch)) for stage in stages] for stages in config.stages]
+        for text, stages in zip(config.path, self.paths, strict=True):
+            moments = [moment for _, moment in stages]
+            if moments[0].iteration > clock.iterations or any(not a < b for a, b in itertools.pairwise(moments)):
+                msg = f"path {text!r}: the moments must ascend and the first must lie within the trunk's {clock.epochs} epochs"
+                raise ConfigError(msg)
+
+    def options(self, kind: str, spec: str) -> dict[str, Any]:
+        return changed_options(self.config, self.registry, kind, spec)
+
+    def settings(self, iterations: int, *, branch: bool) -> Settings:
+        return Settings(
+            iterations=iterations,
+            batch_size=self.config.batch_size,
+            optimizer=self.config.optimizer,
+            optimizer_options=self.options("optimizer", self.config.optimizer),
+            learning_rate=self.config.learning_rate(branch=branch),
+            precision=self.config.precision,
+        )
+
+    def relaxing(self, action: Literal["relax", "scratch"], relaxation: str) -> Transition:
+        return Transition(
+            action=action,
+            relaxation=parse_spec(relaxation)[0],
+            options=self.options("relaxation", relaxation),
+            layers=self.config.layers,
+            optimizer_state=self.config.optimizer_state if action == "relax" else "reset",
+        )
+
+    def seed(self, seed: int, switches: Sequence[Moment]) -> Iterator[Segment]:
+        config, length = self.config, self.config.branch_epochs * self.clock.iterations_per_epoch
+        trunk = Segment(kind="trunk", task=self.task, seed=seed, settings=self.settings(self.clock.iterations, branch=False))
+        after = self.settings(length, branch=True)
+        yield trunk
+        if "scratch" in config.control:
+            finals = [stages[-1][0].family for stages in self.paths if not stages[-1][0].constrained]
+            for relaxation in dict.fromkeys([*config.relax, *finals]):
+                transition = self.relaxing("scratch", relaxation)
+                yield Segment(kind="scratch", task=self.task, seed=seed, settings=after, transition=transition, relaxation=relaxation)
+        leaving = set(switches) if config.relax or not config.path else set()
+        for moment in sorted(leaving | {stages[0][1] for stages in self.paths}):
+            child = Segment(kind="branch", task=self.task, seed=seed, settings=after, parent=trunk, leaves=moment, switch=moment)
+            if "continued" in config.control:
+                yield attrs.evolve(child, kind="continued", transition=Transition(optimizer_state=config.optimizer_state))
+            if moment in leaving:
+                for relaxation in config.relax:
+                    yield attrs.evolve(child, transition=self.relaxing("relax", relaxation), relaxation=relaxation)
+        for stages in self.paths:
+            yield from self.path(trunk, stages, after)
+
+    def path(self, trunk: Segment, stages: Sequence[tuple[Stage, Moment]], after: Settings) -> Iterator[Segment]:
+        """The chain of a staged path: each stage is trained until the next begins, the last one like any branch."""
+        parent, label = trunk, ""
+        for (stage, moment), following in zip(stages, [*(moment for _, moment in stages[1:]), None], strict=True):
+            label = f"{label}>{stage.family}" if label else stage.family
+            length = after.iterations if following is None else following.iteration - moment.iteration
+            if stage.constrained:
+                transition = Transition(action="project", optimizer_state=self.config.optimizer_state)
+            else:
+                transition = self.relaxing("relax", stage.family)
+            parent = Segment(
+                kind="branch",
+                task=self.task,
+                seed=trunk.seed,
+                settings=attrs.evolve(after, iterations=length),
+                transition=transition,
+                parent=parent,
+                leaves=Moment(moment.iteration - parent.age, moment.iterations_per_epoch),
+                relaxation=label,
+                switch=moment,
+            )
+            yield parent
+
+
+def snapshots(segments: Iterable[Segment]) -> dict[str, set[int]]:
+    """By identity, the iterations of a segment at which others leave it."""
+    kept: dict[str, set[int]] = {}
+    for segment in segments:
+        if segment.parent is not None and segment.leaves is not None:
+            kept.setdefault(segment.parent.id, set()).add(segment.leaves.iteration)
+    return kept
+
+
+def _changed(instance: Any) -> dict[str, Any]:
+    """Fields that differ from their defaults, nested records likewise."""
+    changed = {}
+    for field in attrs.fields(type(instance)):
+        value = getattr(instance, field.name)
+        default = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default  # type: ignore[arg-type]
+        if value != default:
+            changed[field.name] = _changed(value) if attrs.has(type(value)) else value
+    return changed

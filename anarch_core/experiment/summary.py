@@ -1,0 +1,197 @@
+"""The table that sums a run up."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.table import Table
+    from rich.text import Text
+
+
+GAP = 2
+"""Blanks between two columns of the summary."""
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One line of the summary: the same segment with every seed.
+
+    Attributes:
+        name: ``"trunk"``, ``"efcn"``, ``"scratch efcn"``, ...
+        switch: epoch of the switch, None where there is none.
+        start: test accuracy at the start, per seed.
+        train: final training accuracy, per seed.
+        test: final test accuracy, per seed.
+        continued: the same of the control that went on without a switch, per seed; empty where there is none.
+        probes: by (probe, scalar), the values at the end, per seed.
+        diverged: how many seeds diverged.
+        best: whether no branch has a higher mean test accuracy.
+    """
+
+    name: str
+    switch: float | None
+    start: Sequence[float]
+    train: Sequence[float]
+    test: Sequence[float]
+    continued: Sequence[float] = ()
+    probes: Mapping[tuple[str, str], Sequence[float]] = attrs.field(factory=dict)
+    diverged: int = 0
+    best: bool = False
+
+
+def rows(segments: Iterable[Mapping[str, Any]], headlines: Mapping[str, Sequence[str]]) -> list[Row]:
+    """Segments as lines of the summary: trunk, scratch, then by relaxation and switch time; a control stands beside its branch."""
+    groups: dict[tuple[int, str, float], list[Mapping[str, Any]]] = {}
+    controls: dict[float, list[float]] = {}
+    for segment in segments:
+        kind, relaxation, switch = segment["kind"], segment["relaxation"] or "", segment["switch_epoch"]
+        if kind == "continued":
+            controls.setdefault(switch, []).extend(_values([segment], "final", "test_accuracy"))
+        rank = ("trunk", "scratch", "branch", "continued").index(kind)
+        name = {"trunk": "trunk", "branch": relaxation}.get(kind, f"{kind} {relaxation}".rstrip())
+        groups.setdefault((rank, name, -1.0 if switch is None else switch), []).append(segment)
+    branched = {switch for rank, _, switch in groups if rank == 2}
+    lines = []
+    for (rank, name, switch), group in sorted(groups.items(), key=lambda item: item[0]):
+        if rank == 3 and switch in branched:
+            continue
+        line = Row(
+            name=name,
+            switch=None if switch < 0 else switch,
+            start=_values(group, "start", "test_accuracy"),
+            train=_values(group, "final", "train_accuracy"),
+            test=_values(group, "final", "test_accuracy"),
+            continued=controls.get(switch, ()) if rank == 2 else (),
+            probes={(probe, scalar): _probed(group, probe, scalar) for probe, scalars in headlines.items() for scalar in scalars},
+            diverged=sum(segment["diverged_epoch"] is not None for segment in group),
+        )
+        lines.append((rank, line))
+    means = [statistics.fmean(line.test) for rank, line in lines if rank == 2 and line.test]
+    return [attrs.evolve(line, best=rank == 2 and bool(line.test) and statistics.fmean(line.test) == max(means)) for rank, line in lines]
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean, and the sample standard deviation where there are several: ``"88.8 ± 0.3"``."""
+    if not values:
+        return "–"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _values(group: Iterable[Mapping[str, Any]], part: str, key: str) -> list[float]:
+    return [value for segment in group if (value := segment[part][key]) is not None and segment["diverged_epoch"] is None]
+
+
+def _probed(group: Iterable[Mapping[str, Any]], probe: str, scalar: str) -> list[float]:
+    found = (segment["probes"].get(probe, {}).get("end", {}).get(scalar) for segment in group)
+    return [value for value in found if value is not None]
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """The summary as text, for a terminal or a page.
+
+    Attributes:
+        caption: how to read it.
+        headings: of the columns: that of the network's name, an empty one over the mark of the best branch, all others over numbers.
+        lines: cells.
+        best: index of the line with the highest test accuracy of a branch; empty where there is no branch.
+    """
+
+    caption: str
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    best: Sequence[int]
+
+
+def summary(segments: Iterable[Mapping[str, Any]], headlines: Mapping[str, Sequence[str]]) -> Summary:
+    """Segments as lines of text; see :func:`rows`."""
+    lines = rows(segments, headlines)
+    controlled = any(line.continued for line in lines)
+    columns = [
+        (probe, scalar) for probe, scalars in headlines.items() for scalar in scalars if any(line.probes[probe, scalar] for line in lines)
+    ]
+    caption = "Test and training accuracy in %; t_w: epoch of the switch; start: test accuracy there; * highest test accuracy of a branch"
+    if controlled:
+        caption += "; continued: the unrelaxed network trained on from t_w with the branch's settings"
+    headings = [
+        "network",
+        "t_w",
+        "start",
+        "train",
+        "test",
+        "",
+        *(["continued"] if controlled else []),
+        *(_heading(column, columns) for column in columns),
+    ]
+    texts = []
+    for line in lines:
+        at = "" if line.switch is None else f"{line.switch:g}" if line.switch == int(line.switch) else f"{line.switch:.2f}"
+        mark = f"{line.diverged} diverged" if line.diverged else "*" if line.best else ""
+        cells = [line.name, at, spread(line.start, 1), spread(line.train, 1), spread(line.test, 1), mark]
+        if controlled:
+            cells.append(spread(line.continued, 1) if line.continued else "")
+        texts.append([*cells, *(number(line.probes[column]) for column in columns)])
+    return Summary(caption=f"{caption}.", headings=headings, lines=texts, best=[index for index, line in enumerate(lines) if line.best])
+
+
+@attrs.frozen
+class SummaryTable:
+    """The summary for ``rich``: one table where it fits, else several that share the columns ``network`` and ``t_w``."""
+
+    content: Summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | Text]:
+        """Lay the columns out in the width there is."""
+        from rich.text import Text
+
+        for columns in self.split(options.max_width):
+            yield self.part(columns)
+        yield Text(self.content.caption, style="dim italic")
+
+    def split(self, width: int) -> list[list[int]]:
+        """Indices of the columns of each table."""
+        content = self.content
+        widths = [max(len(cells[index]) for cells in (content.headings, *content.lines)) + GAP for index in range(len(content.headings))]
+        tables: list[list[int]] = [[0, 1]]
+        for index in range(2, len(widths)):
+            if len(tables[-1]) > 2 and sum(widths[shown] for shown in (*tables[-1], index)) > width:
+                tables.append([0, 1])
+            tables[-1].append(index)
+        return tables
+
+    def part(self, columns: Sequence[int]) -> Table:
+        """The table of some columns."""
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+        for index in columns:
+            heading = self.content.headings[index]
+            table.add_column(heading, justify="left" if heading in ("network", "") else "right", no_wrap=True)
+        for index, cells in enumerate(self.content.lines):
+            table.add_row(*(cells[column] for column in columns), style="bold" if index in self.content.best else None)
+        return table
+
+
+def _heading(column: tuple[str, str], columns: Sequence[tuple[str, str]]) -> str:
+    probe, scalar = column
+    return scalar if sum(other == scalar for _, other in columns) == 1 else f"{probe} {scalar}"
+
+
+def number(values: Sequence[float]) -> str:
+    """Mean, and the sample standard deviation where there are several, with four significant digits; empty where there is nothing."""
+    if not values:
+        return ""
+    magnitude = max(abs(value) for value in values)
+    if magnitude == 0:
+        return "0"
+    digits = max(0, 3 - math.floor(math.log10(magnitude)))
+    return spread(values, min(digits, 4)) if 1e-3 <= magnitude < 1e6 else f"{statistics.fmean(values):.2e}"

@@ -1,0 +1,243 @@
+"""How far a layer of the lattice is from a convolution."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Protocol
+
+import attrs
+import torch
+from scipy import sparse
+
+from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, incidence, label_counts, share_counts
+from anarch_core.lattice.geometry import Axis, ConvGeometry
+from anarch_core.lattice.maps import LabelMap, apply_per_axis, lift_map, overlap_map, project_labels
+
+
+class LatticeLayer(Protocol):
+    """What of a layer its drift is computed from."""
+
+    family: AbstractFamily
+    geometry: ConvGeometry
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weight."""
+
+    def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A weight-shaped tensor seen as [*labels, groups, outputs, inputs]."""
+
+    def weight_bound(self) -> torch.Tensor:
+        """Half-width of the uniform default initialisation."""
+
+
+def lattice_drift(layer: LatticeLayer, reference: LatticeLayer | None) -> Drift:
+    """The three orthogonal parts of a layer's weight, as squared norms of the dense matrix (accumulated in float64).
+
+    A fully connected weight is read once for its off-local part and once in its receptive fields, and nothing of its size is made.
+    """
+    geometry = layer.geometry
+    local = local_part(layer, layer.weight)
+    conv = nearest_convolution(geometry, local)
+    moved = before = None
+    if reference is not None:
+        start = nearest_convolution(geometry, local_part(reference, reference.weight))
+        moved, before = matrix_norm2(CONV, geometry, conv - start), matrix_norm2(CONV, geometry, start)
+    _subtract_sharing(local, conv, geometry)
+    unshared = float(_column_norms2(local.flatten(1)).sum())
+    return Drift(
+        shared=matrix_norm2(CONV, geometry, conv),
+        unshared=unshared,
+        off_local=_off_local_norm2(layer, conv, unshared),
+        moved=moved,
+        reference=before,
+        initial=expected_at_initialisation(layer),
+    )
+
+
+def local_part(layer: LatticeLayer, tensor: torch.Tensor) -> torch.Tensor:
+    """What of a weight-shaped tensor lies in the receptive fields, [*labels of lcn, groups, outputs, inputs]; a copy."""
+    view, geometry = layer.weight_view(tensor.detach()), layer.geometry
+    if layer.family != EFCN:
+        return project_labels(LCN, layer.family, geometry, view, dtype=torch.float64)
+    # Position by position: a receptive field is a box of pixels, and boxes are copied several times faster than listed entries.
+    local = view.new_empty((*label_counts(LCN, geometry), *geometry.channel_block))
+    for labels, box in _boxes(geometry):
+        local[labels] = view[box]
+    return local
+
+
+def kept_parts(layer: LatticeLayer, tensor: torch.Tensor, parts: tuple[bool, bool, bool]) -> torch.Tensor:
+    """The sum of some of the parts (shared, unshared, off-local) of a fully connected weight; nothing else of its size is made."""
+    shared, unshared, off_local = parts
+    local = local_part(layer, tensor)
+    if shared != unshared:
+        conv = nearest_convolution(layer.geometry, local)
+        if shared:
+            local.zero_()
+            conv.neg_()
+        _subtract_sharing(local, conv, layer.geometry)
+    elif not shared:
+        local.zero_()
+    out = tensor.detach().clone() if off_local else torch.zeros_like(tensor)
+    view = layer.weight_view(out)
+    for labels, box in _boxes(layer.geometry):
+        view[box] = local[labels]
+    return out
+
+
+def _boxes(geometry: ConvGeometry) -> Iterator[tuple[tuple[slice, ...], tuple[int | slice, ...]]]:
+    """The entries of the receptive fields, in lcn by label and in efcn by (position, pixel) of each axis."""
+    for fields in itertools.product(*(_fields(axis) for axis in geometry.axes)):
+        yield tuple(field.labels for field in fields), tuple(index for field in fields for index in (field.position, field.pixels))
+
+
+@attrs.frozen
+class _Field:
+    """What one position of an axis reads: its labels in lcn, and the pixels, which all families that are local list in ascending order."""
+
+    position: int
+    labels: slice
+    pixels: slice
+
+
+@functools.lru_cache(maxsize=512)
+def _fields(axis: Axis) -> tuple[_Field, ...]:
+    """Stretches of evenly spaced pixels; more than one for a position only where padding or a wide dilation makes gaps of other sizes."""
+    pairs, fields, start = incidence(LCN, axis).pair, [], 0
+    while start < len(pairs):
+        position, first = divmod(int(pairs[start]), axis.size)
+        end, step = start + 1, 1
+        if end < len(pairs) and pairs[end] // axis.size == position:
+            step = int(pairs[end] - pairs[start])
+            while end < len(pairs) and pairs[end] // axis.size == position and pairs[end] - pairs[end - 1] == step:
+                end += 1
+        fields.append(_Field(position, slice(start, end), slice(first, first + step * (end - start - 1) + 1, step)))
+        start = end
+    return tuple(fields)
+
+
+def nearest_convolution(geometry: ConvGeometry, local: torch.Tensor) -> torch.Tensor:
+    """Weights of the convolution nearest to a local matrix, [*labels of lcn, ...] -> [*taps, ...], float64."""
+    overlaps = [sparse.csr_array(incidence(CONV, axis).matrix.T @ incidence(LCN, axis).matrix) for axis in geometry.axes]
+    return apply_per_axis([incidence(CONV, axis).gram_inverse for axis in geometry.axes], apply_per_axis(overlaps, local)).to(
+        torch.float64, copy=True
+    )
+
+
+def _subtract_sharing(local: torch.Tensor, conv: torch.Tensor, geometry: ConvGeometry) -> None:
+    """Take a convolution from a local matrix in place."""
+    first, *others = [incidence(LCN, axis).matrix.T @ incidence(CONV, axis).matrix for axis in geometry.axes]
+    for dim, factor in reversed(list(enumerate(others, start=1))):
+        conv = torch.tensordot(torch.from_numpy(factor.toarray()).to(conv), conv, dims=([1], [dim])).movedim(0, dim)
+    local.flatten(1).addmm_(torch.from_numpy(first.toarray()).to(local), conv.flatten(1).to(local), alpha=-1)
+
+
+def expected_at_initialisation(layer: LatticeLayer) -> tuple[float, float, float] | None:
+    """Expected squared norms of the parts (shared, unshared, off-local) at default initialisation.
+
+    Weights are then independent with mean 0 and variance bound²/3. None where padding gives some pair two labels, so that the parts are
+    not sums over labels.
+    """
+    geometry, family = layer.geometry, layer.family
+    grams = [incidence(f, axis).gram for axis in geometry.axes for f in (CONV, family)]
+    if any(gram.nnz != (gram.diagonal() != 0).sum() for gram in grams):
+        return None
+    bound = layer.weight_bound().to(layer.weight.device).expand(layer.weight.shape)
+    variance = layer.weight_view(bound)[..., 0, 0, 0].flatten().double() ** 2 / 3
+    groups, outputs, inputs = geometry.channel_block
+    channels = groups * outputs * inputs
+    counts = torch.from_numpy(share_counts(family, geometry)).flatten().to(variance.device)
+    total = float((counts * variance).sum()) * channels
+    if family.across_groups:
+        total *= groups
+
+    def expected(inner: AbstractFamily) -> float:
+        overlap = overlap_map(inner, family, geometry)
+        value = torch.ones_like(overlap.row, dtype=torch.float64) if overlap.value is None else overlap.value
+        share = torch.from_numpy(share_counts(inner, geometry)).flatten()
+        return float((value**2 / share[overlap.row] * variance.cpu()[overlap.column]).sum()) * channels
+
+    shared, local = expected(CONV), expected(LCN)
+    return shared, local - shared, total - local
+
+
+def matrix_norm2(family: AbstractFamily, geometry: ConvGeometry, labels: torch.Tensor) -> float:
+    """Squared norm of the dense matrix that weights [*labels, groups, outputs, inputs] stand for."""
+    exact = labels.double()
+    return float((exact * apply_per_axis([incidence(family, axis).gram for axis in geometry.axes], exact)).sum())
+
+
+def _off_local_norm2(layer: LatticeLayer, conv: torch.Tensor, unshared: float) -> float:
+    """Squared norm of what lies outside the receptive field. A difference of norms would drown small values in rounding."""
+    family, geometry = layer.family, layer.geometry
+    if family.local:
+        return 0.0
+    if family != EFCN:
+        rest = layer.weight_view(layer.weight.detach())
+        rest = rest.double() - _image(lift_map(CONV, family, geometry), conv, rest.double())
+        return max(matrix_norm2(family, geometry, rest.reshape(*label_counts(family, geometry), *rest.shape[-3:])) - unshared, 0.0)
+    groups, _, inputs = geometry.channel_block
+    fields = functools.reduce(torch.kron, [_reads(axis) for axis in geometry.axes]).to(layer.weight.device)
+    total = 0.0
+    for group, rows in enumerate(layer.weight.detach().view(groups, geometry.out_channels // groups, -1)):
+        squares = _column_norms2(rows).view(geometry.positions, groups, inputs, geometry.pixels).sum(2)
+        squares[:, group].masked_fill_(fields, 0)
+        total += float(squares.sum())
+    return total
+
+
+def _reads(axis: Axis) -> torch.Tensor:
+    """Which pixels each position of an axis reads, bool, [positions, pixels]."""
+    reads = torch.zeros(axis.positions, axis.size, dtype=torch.bool)
+    reads.view(-1)[torch.from_numpy(incidence(LCN, axis).pair)] = True
+    return reads
+
+
+def _column_norms2(rows: torch.Tensor) -> torch.Tensor:
+    """Sums of the squares of each column, float64; what is summed in the weight's own precision is short, and nothing is copied."""
+    total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
+    for block in torch.split(rows, 64):
+        squares = torch.zeros_like(total, dtype=torch.promote_types(rows.dtype, torch.float32))
+        for row in block:
+            squares.addcmul_(row, row)
+        total.add_(squares)
+    return total
+
+
+def _image(label_map: LabelMap, source: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros_like(like)
+    label_map.apply(source, out)
+    return out
+
+
+@attrs.frozen(kw_only=True)
+class Drift:
+    """Squared norms of three orthogonal parts of a relaxed layer's weight, seen as the matrix from its inputs to its outputs.
+
+    W = ΦΦ⁺W + (local part of W − ΦΦ⁺W) + off-local part of W, so the squares add up. The third over the whole is the deviation δ of
+    d'Ascoli et al. 2019, section 4.2, squared.
+
+    Attributes:
+        shared: the part that is a convolution.
+        unshared: the local part less the convolution.
+        off_local: the part outside the receptive field.
+        moved: squared distance of the shared part from the reference's; None without a reference.
+        reference: squared norm of the reference's shared part; None without a reference.
+        initial: expected (shared, unshared, off-local) squares at default initialisation: geometry alone, nothing learned. None where not
+            known.
+    """
+
+    shared: float
+    unshared: float
+    off_local: float
+    moved: float | None = None
+    reference: float | None = None
+    initial: tuple[float, float, float] | None = None
+
+    @property
+    def total(self) -> float:
+        """Squared norm of the weight."""
+        return self.shared + self.unshared + self.off_local

@@ -1,0 +1,171 @@
+"""The lattice of constraints between a convolution and a fully connected layer, and the exact maps along its edges.
+
+A *family* says which entries of the dense matrix from inputs to outputs may be non-zero and which of them are equal: on every axis it
+gives each (position, pixel) pair at most a few *labels*, and pairs with one label share one weight. With A the incidence matrix of pairs
+and labels, a layer with parameters θ is the dense matrix W = A θ (times the channels, which no family mixes). So for a family F inside a
+family G
+
+* the lift is ``A_G⁺ A_F`` (exact: A_G times it gives A_F back, which is what being inside means),
+* the orthogonal projection is ``A_F⁺ A_G``, nearest in the norm of the dense matrix.
+
+All of it is a Kronecker product over the axes, kept sparse and per axis until it is applied.
+"""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from anarch_core.lattice.geometry import NOTHING, Axis, ConvGeometry, Index
+
+
+@attrs.frozen(eq=False)
+class Incidence:
+    """Which labels each (position, pixel) pair of one axis has.
+
+    Attributes:
+        pair: position * pixels + pixel, one entry per (pair, label).
+        label: the labels of those entries.
+        labels: how many labels there are.
+        pairs: how many pairs there are: positions * pixels.
+    """
+
+    pair: Index
+    label: Index
+    labels: int
+    pairs: int
+
+    @functools.cached_property
+    def matrix(self) -> sparse.csr_array:
+        """A, [pairs, labels]; an entry counts how often a label occurs at a pair."""
+        ones = np.ones(len(self.pair))
+        return sparse.csr_array((ones, (self.pair, self.label)), shape=(self.pairs, self.labels))
+
+    @functools.cached_property
+    def gram(self) -> sparse.csr_array:
+        """AᵀA, [labels, labels]; diagonal, with the share counts on it, where no pair has two labels."""
+        return sparse.csr_array(self.matrix.T @ self.matrix)
+
+    @functools.cached_property
+    def gram_inverse(self) -> sparse.csr_array:
+        """Pseudo-inverse of the Gram matrix."""
+        diagonal = self.gram.diagonal()
+        if self.gram.nnz == np.count_nonzero(diagonal):
+            with np.errstate(divide="ignore"):
+                return sparse.csr_array(sparse.diags_array(np.where(diagonal > 0, 1 / diagonal, 0.0)))
+        return sparse.csr_array(np.linalg.pinv(self.gram.toarray(), rcond=1e-12, hermitian=True))
+
+    @functools.cached_property
+    def injective(self) -> bool:
+        """Whether different weights always make different matrices: no label is dead, none is an alias of others."""
+        diagonal = self.gram.diagonal()
+        if self.gram.nnz == np.count_nonzero(diagonal):
+            return bool((diagonal > 0).all())
+        return bool(np.linalg.matrix_rank(self.gram.toarray(), hermitian=True) == self.labels)
+
+
+class AbstractFamily(ABC):
+    """A set of layers between convolutions and fully connected layers.
+
+    Families compare by what they are, so subclasses are frozen attrs classes.
+
+    Attributes:
+        name: for messages.
+        local: no weight lies outside the receptive field.
+        across_groups: input and output channels of different groups are connected.
+    """
+
+    name: str
+    local: bool
+    across_groups: bool = False
+
+    @abstractmethod
+    def incidence(self, axis: Axis) -> Incidence:
+        """Labels of the weights along one axis."""
+
+    @abstractmethod
+    def bias_labels(self, axis: Axis) -> Index:
+        """Label of the bias of each position along one axis, [positions]; labels count from 0."""
+
+
+@attrs.frozen
+class Convolutional(AbstractFamily):
+    """Local and shared: the labels are the taps."""
+
+    name: str = "conv"
+    local: bool = True
+
+    def incidence(self, axis: Axis) -> Incidence:
+        reads = axis.reads()
+        position, tap = np.nonzero(reads != NOTHING)
+        return Incidence(position * axis.size + reads[position, tap], tap, axis.kernel, axis.positions * axis.size)
+
+    def bias_labels(self, axis: Axis) -> Index:
+        return np.zeros(axis.positions, dtype=np.int64)
+
+
+@attrs.frozen
+class LocallyConnected(AbstractFamily):
+    """Local, not shared: the labels are the distinct pairs of a position and a pixel of its receptive field, position by position."""
+
+    name: str = "lcn"
+    local: bool = True
+
+    def incidence(self, axis: Axis) -> Incidence:
+        pair = np.unique(CONV.incidence(axis).pair)
+        return Incidence(pair, np.arange(len(pair)), len(pair), axis.positions * axis.size)
+
+    def bias_labels(self, axis: Axis) -> Index:
+        return np.arange(axis.positions)
+
+
+@attrs.frozen
+class FullyConnected(AbstractFamily):
+    """Neither local nor shared, and connected across groups: every pair is a label of its own."""
+
+    name: str = "efcn"
+    local: bool = False
+    across_groups: bool = True
+
+    def incidence(self, axis: Axis) -> Incidence:
+        pairs = axis.positions * axis.size
+        return Incidence(np.arange(pairs), np.arange(pairs), pairs, pairs)
+
+    def bias_labels(self, axis: Axis) -> Index:
+        return np.arange(axis.positions)
+
+
+CONV = Convolutional()
+LCN = LocallyConnected()
+EFCN = FullyConnected()
+
+
+@functools.lru_cache(maxsize=512)
+def incidence(family: AbstractFamily, axis: Axis) -> Incidence:
+    """The incidence of a family along an axis, computed once."""
+    return family.incidence(axis)
+
+
+def label_counts(family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+    """Labels of the family along each axis; their product times the channel block is the number of weights."""
+    return tuple(incidence(family, axis).labels for axis in geometry.axes)
+
+
+def share_counts(family: AbstractFamily, geometry: ConvGeometry) -> NDArray[np.float64]:
+    """How many entries of the dense matrix each label stands for, [labels of axis 1, labels of axis 2, ...]."""
+    counts = [incidence(family, axis).gram.diagonal() for axis in geometry.axes]
+    return np.asarray(functools.reduce(np.multiply.outer, counts))
+
+
+def dense_entries(family: AbstractFamily, geometry: ConvGeometry) -> int:
+    """Entries of the dense matrix that may be non-zero, without counting channels twice over groups."""
+    groups, outputs, inputs = geometry.channel_block
+    pairs = 1
+    for axis in geometry.axes:
+        pairs *= len(np.unique(incidence(family, axis).pair))
+    return pairs * (geometry.out_channels * geometry.in_channels if family.across_groups else groups * outputs * inputs)

@@ -1,0 +1,153 @@
+"""The exact maps along the edges of the lattice: lift, projection, and the sums between them."""
+
+from __future__ import annotations
+
+import functools
+
+import attrs
+import numpy as np
+import torch
+from scipy import sparse
+
+from anarch_core.errors import SurgeryError
+from anarch_core.lattice.families import AbstractFamily, Incidence, incidence
+from anarch_core.lattice.geometry import ConvGeometry
+
+
+@attrs.frozen(eq=False)
+class LabelMap:
+    """A sparse linear map between the labels of two families: ``out[row] += value * in[column]``, all channels alike.
+
+    Attributes:
+        rows: labels of the result per axis.
+        columns: labels of the argument per axis.
+        row: flat labels of the result, int64 tensor [n].
+        column: flat labels of the argument, int64 tensor [n].
+        value: float64 tensor [n], or None where every value is 1.
+    """
+
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+    row: torch.Tensor
+    column: torch.Tensor
+    value: torch.Tensor | None
+
+    @classmethod
+    def product(cls, factors: list[sparse.csr_array]) -> LabelMap:
+        """The Kronecker product of one sparse matrix per axis."""
+        rows, columns = tuple(f.shape[0] for f in factors), tuple(f.shape[1] for f in factors)
+        row = column = np.zeros(1, dtype=np.int64)
+        value = np.ones(1)
+        for factor in factors:
+            coo = factor.tocoo()
+            row = (row[:, None] * factor.shape[0] + coo.row.astype(np.int64)[None, :]).ravel()
+            column = (column[:, None] * factor.shape[1] + coo.col.astype(np.int64)[None, :]).ravel()
+            value = (value[:, None] * coo.data[None, :]).ravel()
+        ones = bool((value == 1).all())
+        return cls(rows, columns, torch.from_numpy(row), torch.from_numpy(column), None if ones else torch.from_numpy(value))
+
+    def apply(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Write the image of ``source`` into ``target``, which holds zeros.
+
+        Args:
+            source: [*columns, groups, outputs, inputs], a view of any strides; an axis of pairs may be split into (positions, pixels).
+            target: [*rows, groups, outputs, inputs], likewise; written in place.
+        """
+        row = torch.unravel_index(self.row.to(target.device), target.shape[:-3])
+        column = torch.unravel_index(self.column.to(source.device), source.shape[:-3])
+        values = source[column].to(target.dtype)
+        if self.value is not None:
+            values = values * self.value.to(values.device, values.dtype)[:, None, None, None]
+        if self.one_to_one:
+            target[row] = values
+        else:
+            target.index_put_(row, values, accumulate=True)
+
+    @functools.cached_property
+    def one_to_one(self) -> bool:
+        """Whether no row occurs twice, so that values can be written instead of added."""
+        return len(torch.unique(self.row)) == len(self.row)
+
+
+def _axis_lift(inner: Incidence, outer: Incidence) -> sparse.csr_array | None:
+    """A_G⁺ A_F along one axis, or None where F is not inside G."""
+    matrix = outer.gram_inverse @ (outer.matrix.T @ inner.matrix)
+    matrix = sparse.csr_array(matrix)
+    rounded = np.round(matrix.data)
+    matrix.data = np.where(np.abs(matrix.data - rounded) < 1e-9, rounded, matrix.data)
+    matrix.eliminate_zeros()
+    error = abs(outer.matrix @ matrix - inner.matrix)
+    return matrix if error.nnz == 0 or error.max() < 1e-9 else None
+
+
+@functools.lru_cache(maxsize=128)
+def lift_map(inner: AbstractFamily, outer: AbstractFamily, geometry: ConvGeometry) -> LabelMap:
+    """The exact map from the weights of ``inner`` to those of ``outer``.
+
+    Raises:
+        SurgeryError: ``inner`` does not lie inside ``outer``.
+    """
+    factors = [_axis_lift(incidence(inner, axis), incidence(outer, axis)) for axis in geometry.axes]
+    if any(factor is None for factor in factors) or (inner.across_groups and not outer.across_groups and geometry.groups > 1):
+        msg = (
+            f"{inner.name} does not lie inside {outer.name}, so there is no exact lift; "
+            "lift to efcn, which holds every family, or project to conv first"
+        )
+        raise SurgeryError(msg)
+    return LabelMap.product([factor for factor in factors if factor is not None])
+
+
+@functools.lru_cache(maxsize=128)
+def overlap_map(inner: AbstractFamily, outer: AbstractFamily, geometry: ConvGeometry) -> LabelMap:
+    """A_Fᵀ A_G: sums over the entries that each label of ``inner`` stands for."""
+    return LabelMap.product([sparse.csr_array(incidence(inner, axis).matrix.T @ incidence(outer, axis).matrix) for axis in geometry.axes])
+
+
+def contains(outer: AbstractFamily, inner: AbstractFamily, geometry: ConvGeometry) -> bool:
+    """Whether every layer of ``inner`` is a layer of ``outer``."""
+    try:
+        lift_map(inner, outer, geometry)
+    except SurgeryError:
+        return False
+    return True
+
+
+def apply_per_axis(factors: list[sparse.csr_array], values: torch.Tensor) -> torch.Tensor:
+    """Multiply each label axis of ``values`` [*labels, groups, outputs, inputs] by a small sparse matrix.
+
+    The result may be ``values`` itself, and is of its dtype where all matrices are diagonal, else float64.
+    """
+    for axis, factor in enumerate(factors):
+        coo = factor.tocoo()
+        if factor.shape[0] == factor.shape[1] and (coo.row == coo.col).all():
+            diagonal = torch.from_numpy(factor.diagonal()).to(values.device, values.dtype)
+            if not bool((diagonal == 1).all()):
+                values = values * diagonal.view(-1, *[1] * (values.ndim - axis - 1))
+            continue
+        shape = (*values.shape[:axis], factor.shape[0], *values.shape[axis + 1 :])
+        out = torch.zeros(shape, dtype=torch.float64, device=values.device)
+        for row, column, value in zip(coo.row.tolist(), coo.col.tolist(), coo.data.tolist(), strict=True):
+            out.select(axis, row).add_(values.select(axis, column), alpha=value)
+        values = out
+    return values
+
+
+def project_labels(
+    inner: AbstractFamily, outer: AbstractFamily, geometry: ConvGeometry, weights: torch.Tensor, *, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """The weights of ``inner`` whose dense matrix is nearest to that of ``weights``, summed in at least float64.
+
+    Args:
+        inner: the family to project to.
+        outer: the family of ``weights``.
+        geometry: of the layer.
+        weights: [*labels of outer, groups, outputs, inputs].
+        dtype: of the result; that of ``weights`` by default.
+
+    Returns:
+        [*labels of inner, groups, outputs, inputs]. Labels that no entry carries come out as zero.
+    """
+    overlap = overlap_map(inner, outer, geometry)
+    sums = weights.new_zeros((*overlap.rows, *weights.shape[-3:]), dtype=torch.float64)
+    overlap.apply(weights, sums)
+    return apply_per_axis([incidence(inner, axis).gram_inverse for axis in geometry.axes], sums).to(dtype or weights.dtype)

@@ -1,0 +1,26 @@
+"""Relaxed layers: modules that stand where a constrained layer stood.
+
+A door for authors of relaxations, and of probes and optimizers that look for relaxed layers.
+"""
+
+from __future__ import annotations
+
+from anarch_core.layers.base import RelaxedLayer, relaxed_layers
+from anarch_core.layers.fully_connected import FullyConnectedLayer
+from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view, fan_in, inverse_root
+from anarch_core.layers.locally_connected import LocallyConnectedLayer
+from anarch_core.layers.padding import pad
+from anarch_core.layers.reparametrised import ReparametrisedLayer
+
+__all__ = [
+    "FullyConnectedLayer",
+    "LatticeLayer",
+    "LocallyConnectedLayer",
+    "RelaxedLayer",
+    "ReparametrisedLayer",
+    "conv_weight_view",
+    "fan_in",
+    "inverse_root",
+    "pad",
+    "relaxed_layers",
+]

@@ -1,0 +1,50 @@
+"""A dense layer between feature maps."""
+
+from __future__ import annotations
+
+import torch
+
+from anarch_core.layers.lattice_layer import LatticeLayer, inverse_root
+from anarch_core.ops.fused import linear
+
+
+class FullyConnectedLayer(LatticeLayer):
+    """A dense layer between feature maps; ``weight`` and ``bias`` are those of an ``nn.Linear`` between the flattened maps.
+
+    Padding is folded into the matrix: there is no column for a padded zero.
+
+    Attributes:
+        weight: [out_channels * positions, in_channels * pixels].
+        bias: [out_channels * positions].
+    """
+
+    def weight_shape(self) -> tuple[int, ...]:
+        g = self.geometry
+        return g.out_channels * g.positions, g.in_channels * g.pixels
+
+    def bias_shape(self) -> tuple[int, ...]:
+        return (self.geometry.out_channels * self.geometry.positions,)
+
+    def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
+        g, d = self.geometry, len(self.geometry.axes)
+        groups, outputs, inputs = g.channel_block
+        blocks = tensor.view(groups, outputs, *g.output_size, groups, inputs, *g.input_size)
+        own = blocks.diagonal(dim1=0, dim2=2 + d)  # [outputs, *positions, inputs, *pixels, groups]: a group's inputs with its own outputs
+        pairs = [dim for axis in range(d) for dim in (1 + axis, 2 + d + axis)]
+        return own.permute(*pairs, 2 + 2 * d, 0, 1 + d)
+
+    def bias_view(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.view(self.geometry.out_channels, *self.geometry.output_size).movedim(0, -1)
+
+    def weight_bound(self) -> torch.Tensor:
+        return inverse_root(self.geometry.in_channels * self.geometry.pixels)
+
+    def bias_bound(self) -> torch.Tensor:
+        return self.weight_bound()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[batch, in_channels, *input size] to [batch, out_channels, *output size]."""
+        x, single = self.batched(x)
+        y = linear(x.flatten(1), self.weight, self.bias)
+        y = y.reshape(y.shape[0], self.geometry.out_channels, *self.geometry.output_size)
+        return y.squeeze(0) if single else y

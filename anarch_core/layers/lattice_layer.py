@@ -1,0 +1,204 @@
+"""A layer of one family of the lattice."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import nn
+
+from anarch_core.errors import SurgeryError
+from anarch_core.lattice.drift import Drift, kept_parts, lattice_drift
+from anarch_core.lattice.families import CONV, EFCN, AbstractFamily, incidence
+from anarch_core.lattice.geometry import ConvGeometry
+from anarch_core.lattice.maps import lift_map, project_labels
+from anarch_core.layers.base import RelaxedLayer
+
+
+class LatticeLayer(RelaxedLayer):
+    """A layer of one family of the lattice, at a fixed input size.
+
+    Attributes:
+        family: which weights there are and which are shared.
+        geometry: of the convolution it stands for.
+        weight: in the layout of the subclass.
+        bias: in the layout of the subclass, or None.
+        unseen: what of the convolution's weight no output depends on at this input size (taps that only ever read padding),
+            [out_channels, in_channels / groups, *kernel], kept so that projecting back restores it; None where every tap is seen.
+    """
+
+    family: AbstractFamily
+    geometry: ConvGeometry
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    unseen: torch.Tensor | None
+
+    def __init__(self, family: AbstractFamily, geometry: ConvGeometry, like: torch.Tensor) -> None:
+        super().__init__()
+        self.relaxation = family.name
+        self.family = family
+        self.geometry = geometry
+        self.weight = nn.Parameter(like.new_zeros(self.weight_shape()))
+        self.bias = nn.Parameter(like.new_zeros(self.bias_shape())) if geometry.bias else None
+        self.register_buffer("unseen", None)
+
+    @abstractmethod
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+
+    @abstractmethod
+    def bias_shape(self) -> tuple[int, ...]:
+        """Shape of the bias."""
+
+    @abstractmethod
+    def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A weight-shaped tensor seen as [*labels, groups, outputs, inputs], without a copy (inputs and outputs of one group)."""
+
+    @abstractmethod
+    def bias_view(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A bias-shaped tensor seen as [*bias labels, out_channels], without a copy."""
+
+    @abstractmethod
+    def weight_bound(self) -> torch.Tensor:
+        """Half-width of the uniform default initialisation, 1/sqrt(fan in), broadcastable to the weight."""
+
+    def reset_parameters(self) -> None:
+        """PyTorch's default: uniform in ±1/sqrt(fan in), where the fan in counts the pixels that are really read."""
+        with torch.no_grad():
+            self.weight.uniform_(-1, 1).mul_(self.weight_bound().to(self.weight))
+            if self.bias is not None:
+                self.bias.uniform_(-1, 1).mul_(self.bias_bound().to(self.bias))
+
+    @abstractmethod
+    def bias_bound(self) -> torch.Tensor:
+        """Half-width of the uniform default initialisation of the bias, broadcastable to it."""
+
+    def batched(self, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """See :func:`batched`."""
+        return batched(x, self.geometry, self.relaxation)
+
+    @torch.no_grad()
+    def project(self) -> nn.Module:
+        """The convolution whose dense matrix is nearest; taps that no output depends on keep the parent's value."""
+        conv = self.geometry.convolution(self.weight)
+        target = conv_weight_view(self.geometry, conv.weight)
+        target.copy_(project_labels(CONV, self.family, self.geometry, self.weight_view(self.weight)))
+        if self.unseen is not None:
+            conv.weight.add_(self.unseen)
+        conv.weight.requires_grad_(self.weight.requires_grad)
+        if conv.bias is not None and self.bias is not None:
+            conv.bias.copy_(self.mean_bias(self.bias))
+            conv.bias.requires_grad_(self.bias.requires_grad)
+        return conv.train(self.training)
+
+    @torch.no_grad()
+    def drift(self, reference: nn.Module | None = None) -> Drift:
+        """The parts of the weight; the bias is left out, as in the paper.
+
+        Raises:
+            SurgeryError: the reference is not a layer of the lattice.
+        """
+        if reference is not None and not isinstance(reference, LatticeLayer):
+            msg = f"expected the same layer at an earlier moment as the reference, got {type(reference).__name__}"
+            raise SurgeryError(msg)
+        return lattice_drift(self, reference)
+
+    @torch.no_grad()
+    def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Orthogonal parts of a tensor shaped as a parameter: (shared, unshared, off-local); they add up to it.
+
+        For families whose weights are entries of the dense matrix (efcn, lcn) the parts are orthogonal as they stand; for the others in
+        the norm of the dense matrix, where a weight counts as often as it is shared.
+        """
+        zero = torch.zeros_like(tensor)
+        if name == "bias":
+            shared = self.spread_bias(self.mean_bias(tensor))
+            return shared, tensor - shared, zero
+        if self.family == EFCN:
+            shared, unshared, off_local = (kept_parts(self, tensor, (part == 0, part == 1, part == 2)) for part in range(3))
+            return shared, unshared, off_local
+        shared = zero.clone()
+        view = self.weight_view(tensor)
+        lift_map(CONV, self.family, self.geometry).apply(project_labels(CONV, self.family, self.geometry, view), self.weight_view(shared))
+        return (shared, tensor - shared, zero) if self.family.local else (shared, zero, tensor - shared)
+
+    @torch.no_grad()
+    def keep(self, tensor: torch.Tensor, parts: tuple[bool, bool, bool], name: str = "weight") -> torch.Tensor:
+        """The sum of some of the parts; of a fully connected weight without making the others."""
+        return kept_parts(self, tensor, parts) if self.family == EFCN and name == "weight" else super().keep(tensor, parts, name)
+
+    def mean_bias(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The shared bias nearest to a bias-shaped tensor, [out_channels]."""
+        return self.position_bias(tensor).flatten(0, -2).mean(0)
+
+    def spread_bias(self, shared: torch.Tensor) -> torch.Tensor:
+        """A shared bias [out_channels] in the layout of this layer."""
+        out = shared.new_empty(self.bias_shape())
+        self.bias_view(out).copy_(shared)
+        return out
+
+    def position_bias(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A bias-shaped tensor spread over the positions, [*positions, out_channels]."""
+        values = self.bias_view(tensor)
+        for dim, axis in enumerate(self.geometry.axes):
+            values = values.index_select(dim, torch.from_numpy(self.family.bias_labels(axis)).to(values.device))
+        return values
+
+    def collect_bias(self, values: torch.Tensor, *, mean: bool) -> torch.Tensor:
+        """The adjoint of :meth:`position_bias`: sums (or means) of [*positions, out_channels] over the positions of each bias label."""
+        for dim, axis in enumerate(self.geometry.axes):
+            labels = torch.from_numpy(self.family.bias_labels(axis)).to(values.device)
+            sums = values.new_zeros((*values.shape[:dim], int(labels.max()) + 1, *values.shape[dim + 1 :])).index_add_(dim, labels, values)
+            if mean:
+                counts = torch.bincount(labels).to(values.dtype)
+                sums = sums / counts.view(-1, *[1] * (values.ndim - dim - 1))
+            values = sums
+        out = values.new_empty(self.bias_shape())
+        self.bias_view(out).copy_(values)
+        return out
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows."""
+        g = self.geometry
+        return f"{g.in_channels}x{list(g.input_size)} -> {g.out_channels}x{list(g.output_size)}, groups={g.groups}, bias={g.bias}"
+
+
+def batched(x: torch.Tensor, geometry: ConvGeometry, relaxation: str) -> tuple[torch.Tensor, bool]:
+    """The input of a relaxed layer with a batch dimension, and whether it had none.
+
+    Raises:
+        ValueError: the input is not of the size the layer was made for.
+    """
+    expected = (geometry.in_channels, *geometry.input_size)
+    if tuple(x.shape[-len(expected) :]) != expected or x.ndim not in (len(expected), len(expected) + 1):
+        msg = (
+            f"this {relaxation} layer was made for inputs of shape {list(expected)}, got {list(x.shape)}; "
+            "relax the network again at that size"
+        )
+        raise ValueError(msg)
+    return (x, False) if x.ndim > len(expected) else (x.unsqueeze(0), True)
+
+
+def conv_weight_view(geometry: ConvGeometry, tensor: torch.Tensor) -> torch.Tensor:
+    """A convolution's weight-shaped tensor seen as [*kernel, groups, outputs, inputs]."""
+    groups, outputs, inputs = geometry.channel_block
+    split = tensor.view(groups, outputs, inputs, *tensor.shape[2:])
+    return split.permute(*range(3, split.ndim), 0, 1, 2)
+
+
+def fan_in(family: AbstractFamily, geometry: ConvGeometry) -> torch.Tensor:
+    """Numbers that each output position sums over, [*positions], float64."""
+    counts = torch.ones((), dtype=torch.float64)
+    for axis in geometry.axes:
+        pairs = incidence(family, axis)
+        distinct = torch.unique(torch.from_numpy(pairs.pair))
+        per_position = torch.bincount(distinct // axis.size, minlength=axis.positions).double()
+        counts = counts.unsqueeze(-1) * per_position
+    inputs = geometry.in_channels if family.across_groups else geometry.in_channels // geometry.groups
+    return counts * inputs
+
+
+def inverse_root(count: float | torch.Tensor) -> torch.Tensor:
+    """1/sqrt(count), and 0 where nothing is counted."""
+    value = torch.as_tensor(count, dtype=torch.float64)
+    return torch.where(value > 0, value.clamp(min=1).rsqrt(), torch.zeros_like(value))

@@ -1,0 +1,101 @@
+"""The machine: devices, free memory, cores, versions."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from anarch_core.errors import ConfigError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def available_bytes(device: torch.device | str) -> int:
+    """Bytes that can be allocated on a device now."""
+    import psutil
+    import torch
+
+    device = torch.device(device)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
+    return int(psutil.virtual_memory().available)
+
+
+def require_memory(needed: int, device: torch.device | str, what: str) -> None:
+    """Refuse what does not fit.
+
+    Args:
+        needed: bytes.
+        device: where they would go.
+        what: the subject of the message, e.g. ``"efcn of 3 layers"``.
+
+    Raises:
+        OutOfMemoryError: fewer bytes are available.
+    """
+    available = available_bytes(device)
+    if needed > available:
+        msg = (
+            f"{what} needs {human_bytes(needed)} and {human_bytes(available)} are free on {device}; "
+            "relax fewer layers (--layers), a smaller input, or a smaller family such as lcn"
+        )
+        raise OutOfMemoryError(msg, needed=needed, available=available)
+
+
+def human_bytes(count: float) -> str:
+    """``1536`` -> ``"1.5 kB"``; powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def machine_record(device: str) -> dict[str, Any]:
+    """Versions, machine and time, JSON-ready."""
+    import torch
+
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": sys.version.split()[0],
+        "versions": {name: version(name) for name in ("anarch", "torch", "safetensors", "numpy")},
+        "device": device,
+        "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine(),
+        "command": sys.argv,
+    }
+
+
+def resolve_device(name: str) -> str:
+    """``"cpu"``, ``"cuda"`` or ``"cuda:N"`` for what the user asked for; ``"auto"`` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    if name == "cpu":
+        return name
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.cuda.is_available():
+        why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
+        msg = f"device {name!r} is not there: {why}; use --device cpu or --device auto"
+        raise ConfigError(msg)
+    index = torch.device(name).index
+    if index is not None and index >= torch.cuda.device_count():
+        msg = f"device {name!r} is not there: this machine has {torch.cuda.device_count()} GPU(s), counted from cuda:0"
+        raise ConfigError(msg)
+    return name
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

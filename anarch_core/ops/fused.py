@@ -1,0 +1,152 @@
+"""Plain stochastic gradient descent inside the backward pass.
+
+The gradient of a dense weight is a matrix product, δᵀx, and plain descent adds a multiple of it to the weight. So the update is one
+product that accumulates into the weight, W ← (1 − ηλ) W − η δᵀx: no gradient is ever stored, and the weight is read and written once
+instead of the three passes of a gradient that is written, read and added. The step is that of ``torch.optim.SGD`` up to rounding.
+
+A weight may be changed only when nothing will read its old value any more. That is so once its layer's input gradient is computed,
+provided that the layer was used once; where it was used more often, its gradient is left to the optimizer as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import attrs
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from anarch_core.ops import sparse_product
+
+
+@attrs.define(eq=False)
+class Update:
+    """What the backward pass of one step is to do to one weight.
+
+    Attributes:
+        learning_rate: η.
+        weight_decay: λ.
+        uses: products the weight took part in.
+        done: the weight was changed.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    uses: int = 0
+    done: bool = False
+
+    @property
+    def keep(self) -> float:
+        """What the old weight is multiplied by, 1 − ηλ."""
+        return 1.0 - self.learning_rate * self.weight_decay
+
+
+_updates: ContextVar[Mapping[torch.Tensor, Update] | None] = ContextVar("updates", default=None)
+
+
+def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step only adds a multiple of the gradient and shrinks the weights."""
+    return type(optimizer) is torch.optim.SGD and not any(
+        group["momentum"] or group["maximize"] or group["differentiable"] for group in optimizer.param_groups
+    )
+
+
+@contextmanager
+def fused_sgd(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Inside, one training step: one forward pass, one ``backward``, then ``optimizer.step()``.
+
+    Under plain SGD the weights of fully and locally connected layers that are used once are updated by ``backward`` itself, and their
+    ``grad`` stays None, so that ``step`` passes over them; with any other optimizer nothing changes. Outside, ``backward`` never touches
+    a weight.
+
+    Args:
+        optimizer: whose learning rate and weight decay apply.
+    """
+    updates: dict[torch.Tensor, Update] = {}
+    if is_plain_sgd(optimizer):
+        for group in optimizer.param_groups:
+            updates.update({weight: Update(float(group["lr"]), group["weight_decay"]) for weight in group["params"]})
+    token = _updates.set(updates)
+    try:
+        yield
+    finally:
+        _updates.reset(token)
+
+
+def planned_update(x: torch.Tensor, weight: torch.Tensor) -> Update | None:
+    """What is to be done to a weight that is about to be multiplied with ``x``; None where its gradient is to be computed as usual.
+
+    Raises:
+        RuntimeError: inside :func:`fused_sgd`, after ``backward``.
+    """
+    update = (_updates.get() or {}).get(weight)
+    if update is None or x.dtype != weight.dtype or torch.is_autocast_enabled(x.device.type) or not torch.is_grad_enabled():
+        return None
+    if update.done:
+        msg = "backward has updated this weight already; a step under fused_sgd is one forward pass, one backward pass and optimizer.step()"
+        raise RuntimeError(msg)
+    update.uses += 1
+    return update
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """``functional.linear``, whose backward pass inside :func:`fused_sgd` updates the weight.
+
+    Args:
+        x: [batch, inputs].
+        weight: [outputs, inputs].
+        bias: [outputs] or None.
+    """
+    update = planned_update(x, weight)
+    if update is None:
+        return functional.linear(x, weight, bias)
+    y: torch.Tensor = _FusedLinear.apply(x, weight, bias, update)
+    return y
+
+
+class _FusedLinear(torch.autograd.Function):
+    """A dense product that descends in its weight on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, update: Update) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.update = update
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        update: Update = ctx.update
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        gx = _product(grad, weight) if needs_x else None
+        gb = grad.sum(0) if needs_bias else None
+        gw = None
+        if needs_weight and update.uses > 1:
+            gw = grad.t() @ x
+        elif needs_weight:
+            _descend(weight, grad, x, update)
+            update.done = True
+        return gx, gw, gb, None
+
+
+def _product(grad: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``grad @ weight``, the input gradient."""
+    gx = grad.new_empty(len(grad), weight.shape[1])
+    if sparse_product.pays(grad, weight, gx):
+        sparse_product.add_product(gx, grad, weight, beta=0.0, alpha=1.0)
+        return gx
+    return torch.mm(grad, weight, out=gx)
+
+
+def _descend(weight: torch.Tensor, grad: torch.Tensor, x: torch.Tensor, update: Update) -> None:
+    """W ← (1 − ηλ) W − η δᵀx."""
+    left, keep, alpha = grad.t(), update.keep, -update.learning_rate
+    if sparse_product.pays(left, x, weight):
+        sparse_product.add_product(weight, left, x, beta=keep, alpha=alpha)
+    else:
+        weight.addmm_(left, x, beta=keep, alpha=alpha)

@@ -1,0 +1,1 @@
+"""Memory, operations and time of a run, known before anything is trained."""

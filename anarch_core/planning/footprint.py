@@ -1,0 +1,129 @@
+"""What each network of a run takes: numbers, bytes, and memory while it is trained and evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import torch
+from torch import nn
+
+from anarch_core.experiment.context import RunContext
+from anarch_core.experiment.segments import Segment, Transition
+from anarch_core.network import network_bytes
+from anarch_core.planning.rehearsal import Peak, Rehearsal
+from anarch_core.relaxation.report import RelaxationReport
+from anarch_core.relaxation.sites import Found
+from anarch_core.training import EVALUATED
+
+
+@attrs.frozen(kw_only=True)
+class Footprint:
+    """The constrained network, or what a relaxation makes of it; nothing of it was allocated.
+
+    Attributes:
+        name: the relaxation with its options, ``"constrained"`` without one.
+        transition: how it is relaxed, None for the constrained network.
+        report: layer by layer, None for the constrained network.
+        parameters: numbers that are trained.
+        bytes: of parameters and buffers.
+        batch: samples of a training step.
+        training: memory of a training step: network, optimizer state, gradients where there are any, activations, temporaries.
+        evaluation: memory of evaluating a batch.
+        complete: whether activations are counted; they are not where the way a network takes depends on the numbers in it.
+    """
+
+    name: str
+    transition: Transition | None
+    report: RelaxationReport | None
+    parameters: int
+    bytes: int
+    batch: int
+    training: Peak
+    evaluation: Peak
+    complete: bool = True
+
+
+def label(transition: Transition) -> str:
+    """A relaxation with its options, in words; ``"constrained"`` without one."""
+    if transition.relaxation is None:
+        return "constrained"
+    options = ", ".join(f"{name}={value}" for name, value in transition.options.items())
+    return f"{transition.relaxation} ({options})" if options else transition.relaxation
+
+
+def relaxations(segments: Sequence[Segment]) -> Mapping[str, Transition]:
+    """The different ways in which segments relax the network, by name."""
+    found: dict[str, Transition] = {}
+    for segment in segments:
+        if segment.transition.relaxation is not None:
+            found.setdefault(label(segment.transition), segment.transition)
+    return found
+
+
+def footprints(executor: RunContext, segments: Sequence[Segment], batch: int | None = None) -> tuple[Footprint, ...]:
+    """Of the constrained network and of every relaxed one.
+
+    Args:
+        executor: of the run.
+        segments: of the run.
+        batch: samples per step, the run's by default.
+
+    Raises:
+        AnarchError: the network cannot be built, or layers be found.
+    """
+    model = executor.build(executor.config.seeds[0])
+    batch = batch or min(executor.config.batch_size, len(executor.data.y_train))
+    return tuple(_footprint(executor, model, transition, batch) for transition in (None, *relaxations(segments).values()))
+
+
+def _footprint(executor: RunContext, model: nn.Module, transition: Transition | None, batch: int) -> Footprint:
+    parameters, size = sum(parameter.numel() for parameter in model.parameters()), network_bytes(model)
+    found = None
+    if transition is not None:
+        example = executor.data.x_train[:2]
+        found = Found.of(model, transition.relaxation or "", example, transition.layers, transition.options, executor.registry)
+        itemsize = next(model.parameters()).element_size()
+        for layer in found.report().layers:
+            parameters += layer.cost.parameters - layer.parameters_before
+            size += layer.cost.bytes - layer.parameters_before * itemsize
+    try:
+        training, evaluation = _rehearsed(executor, model, found, batch)
+        complete = True
+    except Exception:  # a network may do anything, and some of it only with numbers
+        weights = round(size * (2 + _remembered(executor)))
+        training, evaluation, complete = Peak(used=weights, held=weights), Peak(used=size, held=size), False
+    return Footprint(
+        name=label(transition) if transition else "constrained",
+        transition=transition,
+        report=found.report() if found else None,
+        parameters=parameters,
+        bytes=size,
+        batch=batch,
+        training=training,
+        evaluation=evaluation,
+        complete=complete,
+    )
+
+
+def _rehearsed(executor: RunContext, model: nn.Module, found: Found | None, batch: int) -> tuple[Peak, Peak]:
+    config, data = executor.config, executor.data
+    rehearsal = Rehearsal(model)
+    if found is not None:
+        rehearsal.relax(found)
+    tested = min(EVALUATED, max(len(data.y_train), len(data.y_test)))
+    evaluation = rehearsal.evaluation(data.x_train, data.y_train, tested, config.precision)
+    return (
+        rehearsal.training(lambda network: executor.optimizer(network, config.lr), data.x_train, data.y_train, batch, config.precision),
+        evaluation,
+    )
+
+
+def _remembered(executor: RunContext) -> float:
+    """Numbers the optimizer remembers per parameter."""
+    tried = nn.Linear(64, 64, device=executor.device)
+    optimizer = executor.optimizer(tried, executor.config.lr)
+    tried(torch.zeros(1, 64, device=executor.device)).sum().backward()
+    optimizer.step()
+    state = [value.numel() for values in optimizer.state.values() for value in values.values() if isinstance(value, torch.Tensor)]
+    return sum(state) / sum(parameter.numel() for parameter in tried.parameters())

@@ -1,0 +1,223 @@
+"""What a run would do: its networks, their cost, its segments, and how long it would take."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from anarch_core.config.resolution import complete
+from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import AnarchError
+from anarch_core.experiment.context import RunContext
+from anarch_core.experiment.segments import Segment, tree
+from anarch_core.experiment.store import RunStore
+from anarch_core.machine import available_bytes, resolve_device
+from anarch_core.network import in_evaluation_mode
+from anarch_core.planning.footprint import Footprint, footprints, label
+from anarch_core.planning.preflight import check, needed
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.relaxation.verbs import relax
+from anarch_core.schedule import Clock, Moment
+from anarch_core.training import Training, matmul_precision
+
+TIMED_SECONDS = 0.5
+"""How long steps of one network are timed."""
+
+
+@attrs.frozen(kw_only=True)
+class Network:
+    """The constrained network, or what a relaxation makes of it.
+
+    Attributes:
+        footprint: what it takes.
+        flops: floating-point operations of one forward pass of one sample (a multiply-add counts two).
+        needed_bytes: by what a process takes them for: training, evaluating, each probe; the data set, which it has already, left out.
+        largest_batch: samples per step that would fit the memory that is free; 0 where none does, None where activations are not counted.
+        step_seconds: measured time of one optimizer step, None if it was not measured.
+        segments: how many segments train it.
+        iterations: optimizer steps they take in all.
+    """
+
+    footprint: Footprint
+    flops: int
+    needed_bytes: Mapping[str, int]
+    largest_batch: int | None
+    step_seconds: float | None
+    segments: int
+    iterations: int
+
+
+@attrs.frozen(kw_only=True)
+class RunPlan:
+    """What a run would do.
+
+    Attributes:
+        config: complete, with the device resolved.
+        samples: sizes of the parts of the data by name.
+        input_shape: of one input.
+        clock: of the trunk.
+        moments: switch times known beforehand; a schedule may find more while the trunk trains.
+        segments: that follow from them.
+        networks: that are trained.
+        free_bytes: memory of the device.
+        refusal: why the run would not start, None if it would.
+    """
+
+    config: RunConfig
+    samples: Mapping[str, int]
+    input_shape: tuple[int, ...]
+    clock: Clock
+    moments: tuple[Moment, ...]
+    segments: tuple[Segment, ...]
+    networks: tuple[Network, ...]
+    free_bytes: int
+    refusal: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Training time, if nothing else runs and as many segments are trained at once as planned; None if it was not measured."""
+        spent = [network.step_seconds and network.step_seconds * network.iterations for network in self.networks]
+        return None if None in spent else sum(value for value in spent if value is not None) / (self.config.jobs or 1)
+
+
+def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None = None) -> RunPlan:
+    """Find out what a run would do, without training or writing anything.
+
+    Args:
+        config: the run.
+        timed: take some optimizer steps with every network, as far as memory allows.
+        registry: where components are looked up, the installed plugins by default.
+
+    Raises:
+        AnarchError: the data cannot be loaded, or the network not be built.
+    """
+    registry = registry or get_registry()
+    config = complete(config, registry)
+    config = attrs.evolve(config, device=resolve_device(config.device))
+    executor = RunContext(config, RunStore(config.out or Path()), registry)
+    data = executor.data
+    clock = Clock(config.epochs, executor.iterations_per_epoch)
+    moments = tuple(sorted(set(executor.schedule.moments(clock))))
+    segments = tree(config, clock, dict.fromkeys(config.seeds, moments), registry)
+    found = footprints(executor, segments)
+    try:
+        config, refusal = check(executor, segments, found), None
+        executor.config = config
+    except AnarchError as error:
+        refusal = str(error)
+    larger = footprints(executor, segments, 2 * config.batch_size)
+    networks = tuple(_network(executor, *pair, segments, timed) for pair in zip(found, larger, strict=True))
+    parts = {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
+    return RunPlan(
+        config=config,
+        samples={name: len(labels) for name, labels in parts.items() if labels is not None},
+        input_shape=data.input_shape,
+        clock=clock,
+        moments=moments,
+        segments=segments,
+        networks=networks,
+        free_bytes=available_bytes(config.device),
+        refusal=refusal,
+    )
+
+
+def _network(executor: RunContext, footprint: Footprint, larger: Footprint, segments: Sequence[Segment], timed: bool) -> Network:
+    """Put together what is known of a network.
+
+    Args:
+        executor: of the run.
+        footprint: of the network.
+        larger: the same for twice the batch.
+        segments: of the run.
+        timed: take some optimizer steps, if memory allows.
+    """
+    model = executor.build(executor.config.seeds[0])
+    by_layer = _flops(model, executor.data.x_train[:1])
+    flops, how, report = by_layer[""], footprint.transition, footprint.report
+    users = [segment for segment in segments if label(segment.transition) == footprint.name]
+    for layer in report.layers if report else ():
+        flops += layer.cost.flops - by_layer[layer.path]
+    seconds = None
+    if timed and footprint.training.held < 0.9 * available_bytes(executor.config.device) and not (report and report.refused):
+        if how is not None:
+            model = relax(
+                model,
+                how.relaxation or "",
+                example_input=executor.data.x_train[:2],
+                layers=how.layers,
+                options=how.options,
+                check=False,
+                registry=executor.registry,
+            ).model
+        seconds = _step_seconds(executor, model)
+    return Network(
+        footprint=footprint,
+        flops=flops,
+        needed_bytes=needed(executor, footprint),
+        largest_batch=_largest_batch(executor, footprint, larger),
+        step_seconds=seconds,
+        segments=len(users),
+        iterations=sum(segment.settings.iterations for segment in users),
+    )
+
+
+def _largest_batch(executor: RunContext, footprint: Footprint, larger: Footprint) -> int | None:
+    """Samples per step that fit: memory grows in proportion to them, beside what does not depend on them."""
+    if not footprint.complete:
+        return None
+    each = max(larger.training.held - footprint.training.held, 1) / (larger.batch - footprint.batch)
+    return max(0, int(footprint.batch + (available_bytes(executor.config.device) - footprint.training.held) / each))
+
+
+def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
+    """Floating-point operations of one forward pass, by path of the module; ``""`` for all of it."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad(), in_evaluation_mode(model):
+        model(example)
+    name = type(model).__name__
+    counts = {path: sum(by_kind.values()) for path, by_kind in counter.get_flop_counts().items()}
+    return {"": counter.get_total_flops(), **{path.removeprefix(f"{name}."): count for path, count in counts.items() if path != name}}
+
+
+def _step_seconds(executor: RunContext, model: nn.Module) -> float:
+    """Mean time of an optimizer step, the first one left out; the steps' learning rate is too small to spoil anything."""
+    config, data = executor.config, executor.data
+    training = Training(
+        model=model,
+        optimizer=executor.optimizer(model, 1e-12),
+        x=data.x_train,
+        y=data.y_train,
+        batch_size=config.batch_size,
+        seed=0,
+        learning_rate=lambda _: 1e-12,
+        precision=config.precision,
+    )
+    with matmul_precision(config.precision), _threads(config.threads):
+        training.advance(1)
+        _wait(executor.device)
+        begun = time.monotonic()
+        while (elapsed := time.monotonic() - begun) < TIMED_SECONDS:
+            training.advance(sys.maxsize, pause=lambda: time.monotonic() - begun >= TIMED_SECONDS)
+            _wait(executor.device)
+    return elapsed / (training.iteration - 1)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    yield
+    torch.set_num_threads(before)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

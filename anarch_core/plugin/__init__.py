@@ -1,0 +1,36 @@
+"""Components and how they are found: records that plugins return, the hooks they implement, their options, and the registry.
+
+The door of every plugin: nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from anarch_core.plugin.hookspecs import API_VERSION, hookimpl
+from anarch_core.plugin.options import opt
+from anarch_core.plugin.records import (
+    CommandInfo,
+    ComponentInfo,
+    DatasetInfo,
+    ModelInfo,
+    OptimizerInfo,
+    ProbeInfo,
+    RelaxationInfo,
+    ScheduleInfo,
+)
+from anarch_core.plugin.registry import Registry, get_registry
+
+__all__ = [
+    "API_VERSION",
+    "CommandInfo",
+    "ComponentInfo",
+    "DatasetInfo",
+    "ModelInfo",
+    "OptimizerInfo",
+    "ProbeInfo",
+    "Registry",
+    "RelaxationInfo",
+    "ScheduleInfo",
+    "get_registry",
+    "hookimpl",
+    "opt",
+]

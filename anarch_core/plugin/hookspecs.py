@@ -1,0 +1,66 @@
+"""What a plugin can register.
+
+A plugin is a module named by an entry point of the group ``anarch.plugins``. It implements any of the hooks below, each of which
+returns records of :mod:`anarch_core.plugin.records`. A complete plugin::
+
+    from anarch_core import hookimpl
+    from anarch_core.plugin.records import ProbeInfo
+
+    @hookimpl
+    def anarch_probes():
+        return [ProbeInfo(name="norms", summary="Norm of every parameter.", target="my_package.probe:Norms")]
+
+Hooks are for discovery only: training never goes through them. A new hook, a new optional field of a record or a new argument raises
+the minor number of ``API_VERSION``; anything else the major one. A plugin module may set ``anarch_api = (major, minor)`` to say what it
+was written for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from anarch_core.plugin.records import CommandInfo, DatasetInfo, ModelInfo, OptimizerInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
+
+PROJECT = "anarch"
+GROUP = "anarch.plugins"
+API_VERSION = (1, 0)
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def anarch_relaxations() -> Iterable[RelaxationInfo]:  # type: ignore[empty-body]
+    """Relaxations: exact embeddings of a constrained layer into a larger family."""
+
+
+@hookspec
+def anarch_probes() -> Iterable[ProbeInfo]:  # type: ignore[empty-body]
+    """Probes: measurements of a network that leave it as it was."""
+
+
+@hookspec
+def anarch_schedules() -> Iterable[ScheduleInfo]:  # type: ignore[empty-body]
+    """Schedules: when to switch."""
+
+
+@hookspec
+def anarch_models() -> Iterable[ModelInfo]:  # type: ignore[empty-body]
+    """Models: constrained networks to start from."""
+
+
+@hookspec
+def anarch_datasets() -> Iterable[DatasetInfo]:  # type: ignore[empty-body]
+    """Data sets: train and test tensors."""
+
+
+@hookspec
+def anarch_optimizers() -> Iterable[OptimizerInfo]:  # type: ignore[empty-body]
+    """Optimizers: how weights move."""
+
+
+@hookspec
+def anarch_commands() -> Iterable[CommandInfo]:  # type: ignore[empty-body]
+    """Commands: further subcommands of ``anarch``."""

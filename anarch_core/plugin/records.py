@@ -1,0 +1,133 @@
+"""Frozen records that plugins return from hooks: plain data and import strings, so that finding a component imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import attrs
+
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]*")
+TARGET_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _valid_name(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
+        msg = f"{attribute.name!r} must be lower-case letters, digits and hyphens, starting with a letter: {value!r}"
+        raise ValueError(msg)
+
+
+def _valid_target(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not TARGET_PATTERN.fullmatch(value):
+        msg = f"{attribute.name!r} must be an import string like 'package.module:Name': {value!r}"
+        raise ValueError(msg)
+
+
+def _valid_options(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not (isinstance(value, type) and attrs.has(value)):
+        msg = f"{attribute.name!r} must be an attrs class or None: {value!r}"
+        raise ValueError(msg)
+
+
+def _strings(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
+def _read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(value))
+
+
+@attrs.frozen(kw_only=True)
+class ComponentInfo:
+    """What every component says of itself before it is imported.
+
+    Attributes:
+        name: how users call it, ``[a-z][a-z0-9-]*``; one namespace for all kinds except commands.
+        summary: one sentence for listings.
+        target: import string ``"package.module:Name"``, imported only when the component is used.
+        options: an attrs class of options (see :mod:`anarch_core.plugin.options`), or None.
+        aliases: deprecated names that still work.
+        references: papers or pages, for listings and reports.
+    """
+
+    kind: ClassVar[str] = "component"
+
+    name: str = attrs.field(validator=_valid_name)
+    summary: str = attrs.field(validator=attrs.validators.instance_of(str))
+    target: str = attrs.field(validator=_valid_target)
+    options: type | None = attrs.field(default=None, validator=_valid_options)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    references: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+
+
+@attrs.frozen(kw_only=True)
+class RelaxationInfo(ComponentInfo):
+    """A relaxation; its target is a subclass of :class:`anarch_core.relaxation.base.AbstractRelaxation`.
+
+    Attributes:
+        exact: whether the relaxed network equals its parent to rounding.
+        tolerance: relative error in float64 that the relaxation promises to stay under.
+    """
+
+    kind: ClassVar[str] = "relaxation"
+    exact: bool = True
+    tolerance: float = 1e-10
+
+
+@attrs.frozen(kw_only=True)
+class ProbeInfo(ComponentInfo):
+    """A probe; its target is a subclass of :class:`anarch_core.probe.base.AbstractProbe`."""
+
+    kind: ClassVar[str] = "probe"
+
+
+@attrs.frozen(kw_only=True)
+class ScheduleInfo(ComponentInfo):
+    """A schedule of switch times; its target is a subclass of :class:`anarch_core.schedule.AbstractSchedule`."""
+
+    kind: ClassVar[str] = "schedule"
+
+
+@attrs.frozen(kw_only=True)
+class ModelInfo(ComponentInfo):
+    """A model; its target is ``build(input_shape, classes, options) -> torch.nn.Module``, seeded by the caller."""
+
+    kind: ClassVar[str] = "model"
+
+
+@attrs.frozen(kw_only=True)
+class DatasetInfo(ComponentInfo):
+    """A data set; its target is ``load(root, options) -> anarch_core.data.TensorData`` (``root`` may be None).
+
+    Attributes:
+        defaults: run settings that suit this data (``{"model": "cnn1d", "batch_size": 100}``), used where neither a recipe, a
+            configuration file nor a flag says otherwise.
+    """
+
+    kind: ClassVar[str] = "dataset"
+    defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=_read_only)
+
+
+@attrs.frozen(kw_only=True)
+class OptimizerInfo(ComponentInfo):
+    """An optimizer; its target is ``build(parameters, lr, options) -> torch.optim.Optimizer``.
+
+    ``parameters`` is the list of ``(name, parameter)`` pairs that require gradients. The learning rate of a run is written into every
+    parameter group before a step, times the group's ``"lr_scale"`` where it has one.
+
+    Attributes:
+        takes_model: the network is passed too, ``build(parameters, lr, options, model)``, for an optimizer that treats relaxed layers
+            (see :func:`anarch_core.layers.base.relaxed_layers`) in a way of their own.
+    """
+
+    kind: ClassVar[str] = "optimizer"
+    takes_model: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class CommandInfo(ComponentInfo):
+    """A subcommand of ``anarch``; its target is a ``click.Command``, imported only when it is called."""
+
+    kind: ClassVar[str] = "command"

@@ -1,0 +1,248 @@
+"""Components by name: what the installed plugins provide, and what to tell a user who asks for something else."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from anarch_core.errors import AnarchError, ComponentConflictError, OptionError, PluginError, UnknownComponentError
+from anarch_core.plugin.discovery import RECORDS, PluginRecord, Status, discover, normalised
+from anarch_core.plugin.options import build
+from anarch_core.plugin.records import ComponentInfo
+
+KINDS = tuple(record.kind for record in RECORDS.values())
+
+FLAGS = {
+    "relaxation": "--relax",
+    "probe": "--probe",
+    "schedule": "--switch",
+    "model": "--model",
+    "dataset": "--data",
+    "optimizer": "--optimizer",
+}
+
+# What the target of a component must be a subclass of; the other kinds are called.
+_INTERFACES = {
+    "relaxation": "anarch_core.relaxation.base:AbstractRelaxation",
+    "probe": "anarch_core.probe.base:AbstractProbe",
+    "schedule": "anarch_core.schedule:AbstractSchedule",
+}
+
+
+@attrs.frozen
+class Registry:
+    """The components of the plugins that were loaded.
+
+    Attributes:
+        plugins: one record per entry point, whatever became of it.
+    """
+
+    plugins: tuple[PluginRecord, ...]
+
+    @classmethod
+    def load(cls, *, disabled: Iterable[str] | None = None, builtin_only: bool | None = None, strict: bool | None = None) -> Registry:
+        """Discover the installed plugins.
+
+        Args:
+            disabled: plugins not to import, as ``"name"`` or ``"name@distribution"``; None for those of ``ANARCH_DISABLE_PLUGINS``.
+            builtin_only: import none but anarch's own; None for whether ``ANARCH_NO_PLUGINS`` is set.
+            strict: raise for a plugin that cannot be used; None for whether ``ANARCH_STRICT_PLUGINS`` is set.
+
+        Raises:
+            PluginError: with ``strict``.
+        """
+        if disabled is None:
+            disabled = filter(None, os.environ.get("ANARCH_DISABLE_PLUGINS", "").split(","))
+        if builtin_only is None:
+            builtin_only = bool(os.environ.get("ANARCH_NO_PLUGINS"))
+        if strict is None:
+            strict = bool(os.environ.get("ANARCH_STRICT_PLUGINS"))
+        return cls(tuple(discover(disabled=tuple(disabled), builtin_only=builtin_only, strict=strict)))
+
+    def infos(self, kind: str) -> list[ComponentInfo]:
+        """All components of a kind, by name."""
+        if kind not in KINDS:
+            msg = f"{kind!r} is not a kind of component: {', '.join(KINDS)}"
+            raise ValueError(msg)
+        return sorted((info for plugin in self.plugins for info in plugin.components if info.kind == kind), key=lambda info: info.name)
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind, each once, without aliases."""
+        return list(dict.fromkeys(info.name for info in self.infos(kind)))
+
+    def plugin_of(self, info: ComponentInfo) -> PluginRecord:
+        """The plugin that registered a component."""
+        return next(plugin for plugin in self.plugins if any(info is component for component in plugin.components))
+
+    def owner(self, info: ComponentInfo) -> tuple[str, str]:
+        """The distribution that a component comes from, and its version."""
+        plugin = self.plugin_of(info)
+        return plugin.distribution, plugin.version
+
+    def find(self, kind: str, name: str) -> ComponentInfo:
+        """The component of a kind with a name, an alias, or ``"name@distribution"``.
+
+        Raises:
+            UnknownComponentError: there is none; the message says what was probably meant.
+            ComponentConflictError: there are several, of different distributions.
+        """
+        plain, _, distribution = name.partition("@")
+        infos = self.infos(kind)
+        if distribution:
+            infos = [info for info in infos if normalised(self.owner(info)[0]) == normalised(distribution)]
+        matches = [info for info in infos if info.name == plain]
+        if not matches:
+            matches = [info for info in infos if plain in info.aliases]
+            if len(matches) == 1:
+                warnings.warn(f"{kind} {plain!r} is now called {matches[0].name!r}", FutureWarning, stacklevel=2)
+        if not matches:
+            raise self._unknown(kind, name)
+        if len(matches) > 1:
+            owners = [self.owner(info)[0] for info in matches]
+            msg = f"{kind} {plain!r} is provided by {' and '.join(owners)}; write {' or '.join(f'{plain}@{owner}' for owner in owners)}"
+            raise ComponentConflictError(msg)
+        return matches[0]
+
+    def find_all(self, wanted: Sequence[tuple[str, str]]) -> list[ComponentInfo]:
+        """The components of several (kind, name) pairs; all that are unknown are reported together.
+
+        Raises:
+            UnknownComponentError: at least one is unknown.
+            ComponentConflictError: at least one is provided twice.
+        """
+        found: list[ComponentInfo] = []
+        unknown: list[UnknownComponentError] = []
+        for kind, name in wanted:
+            try:
+                found.append(self.find(kind, name))
+            except UnknownComponentError as error:
+                unknown.append(error)
+        if unknown:
+            first, note = unknown[0], self._failure_note()
+            message = "; ".join(str(error).removesuffix(note) for error in unknown)
+            raise UnknownComponentError(message + note, kind=first.kind, name=first.name, suggestions=first.suggestions)
+        return found
+
+    def target(self, info: ComponentInfo) -> Any:
+        """Import what a component names.
+
+        Raises:
+            PluginError: it cannot be imported, or is not what its kind promises.
+        """
+        plugin = self.plugin_of(info)
+        where = f"{info.kind} {info.name!r} of plugin {plugin.name!r} ({plugin.owner})"
+        try:
+            target = _import(info.target)
+        except AnarchError:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())
+            msg = f"{where}: cannot import {info.target!r}: {type(error).__name__}: {text}"
+            raise PluginError(msg) from error
+        interface = _INTERFACES.get(info.kind)
+        if interface is not None:
+            if not (isinstance(target, type) and issubclass(target, _import(interface))):
+                msg = f"{where}: {info.target!r} must be a subclass of {interface.replace(':', '.')}"
+                raise PluginError(msg)
+        elif info.kind == "command":
+            import click
+
+            if not isinstance(target, click.Command):
+                msg = f"{where}: {info.target!r} must be a click.Command"
+                raise PluginError(msg)
+        elif not callable(target):
+            msg = f"{where}: {info.target!r} must be callable"
+            raise PluginError(msg)
+        return target
+
+    def parse_options(self, info: ComponentInfo, options: Any = None) -> Any:
+        """The options of a component as an instance of its option class; None for a component without options.
+
+        Args:
+            info: the component.
+            options: values by field name, an instance of the option class, or None for the defaults.
+
+        Raises:
+            OptionError: an option is unknown or missing, or has a value that is not allowed.
+        """
+        if info.options is None:
+            if options:
+                msg = f"[{info.name}] has no options, so nothing can be set: {options!r}"
+                raise OptionError(msg)
+            return None
+        if isinstance(options, info.options):
+            return options
+        if options is not None and not isinstance(options, Mapping):
+            msg = f"[{info.name}] takes {info.options.__name__} or a mapping: {options!r}"
+            raise OptionError(msg)
+        return build(info.options, options or {}, name=info.name)
+
+    def create(self, kind: str, name: str, options: Any = None) -> Any:
+        """An instance of a relaxation, probe or schedule: its target, called with its options.
+
+        Options are checked before anything is imported.
+
+        Args:
+            kind: ``"relaxation"``, ``"probe"`` or ``"schedule"``.
+            name: as for :meth:`find`.
+            options: as for :meth:`parse_options`.
+        """
+        info = self.find(kind, name)
+        parsed = self.parse_options(info, options)
+        return self.target(info)(parsed)
+
+    def failures(self) -> list[PluginRecord]:
+        """The plugins that could not be used."""
+        return [plugin for plugin in self.plugins if plugin.status in {Status.BROKEN, Status.SHADOWED, Status.INCOMPATIBLE}]
+
+    def clashes(self) -> dict[str, list[PluginRecord]]:
+        """Names that more than one plugin provides, commands apart, with their plugins."""
+        owners: defaultdict[str, list[PluginRecord]] = defaultdict(list)
+        for plugin in self.plugins:
+            for info in plugin.components:
+                if info.kind != "command":
+                    owners[info.name].append(plugin)
+        return {name: plugins for name, plugins in sorted(owners.items()) if len(plugins) > 1}
+
+    def _unknown(self, kind: str, name: str) -> UnknownComponentError:
+        plain, _, distribution = name.partition("@")
+        message = f"unknown {kind} {name!r}"
+        if distribution and plain in self.names(kind):
+            message += f": distribution {distribution!r} provides none of that name"
+            return UnknownComponentError(message, kind=kind, name=name, suggestions=[plain])
+        for plugin in self.plugins:
+            if plugin.status is not Status.LOADED and plugin.name.replace("_", "-") == plain:
+                message += f": plugin {plugin.name!r} ({plugin.owner}) is {plugin.status} ({plugin.error}); see 'anarch plugins doctor'"
+                return UnknownComponentError(message, kind=kind, name=name)
+        others = [other for other in KINDS if other != kind and plain in self.names(other)]
+        close = difflib.get_close_matches(plain, self.names(kind), n=3, cutoff=0.5)
+        if others:
+            message += f": {plain!r} is a {others[0]}" + (f", use {FLAGS[others[0]]} {plain}" if others[0] in FLAGS else "")
+        elif close:
+            message += f"; did you mean {' or '.join(map(repr, close))}?"
+        else:
+            message += f" (known: {', '.join(self.names(kind)) or 'none'})"
+        return UnknownComponentError(message + self._failure_note(), kind=kind, name=name, suggestions=close)
+
+    def _failure_note(self) -> str:
+        count = len(self.failures())
+        return f" ({count} plugin{'s' if count > 1 else ''} could not be loaded: see 'anarch plugins doctor')" if count else ""
+
+
+@functools.cache
+def get_registry() -> Registry:
+    """The registry of the command line and of the public functions: loaded once, as the environment variables say."""
+    return Registry.load()
+
+
+def _import(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,148 @@
+"""Parts of parameter space: the directions of the convolution, of un-sharing, and off the receptive field; in orthonormal coordinates.
+
+A weight that stands for ``n`` entries of the matrix from inputs to outputs moves that matrix by ``n^(1/2)`` of its own motion. Coordinates
+``n^(1/2) w`` make lengths, gradients and curvatures of a CNN, of its eFCN and of everything between comparable: with the lift ``Φ``,
+``Φ n^(-1/2)`` is an isometry onto the eFCN's shared part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import attrs
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from anarch_core.errors import ProbeError
+from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, incidence, share_counts
+from anarch_core.lattice.geometry import ConvGeometry
+from anarch_core.layers.base import RelaxedLayer, relaxed_layers
+from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
+from anarch_core.layers.reparametrised import ReparametrisedLayer
+from anarch_core.relaxation.surgery import trace
+
+Part = Literal["shared", "unshared", "off-local"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+@attrs.frozen(kw_only=True)
+class ParameterParts:
+    """The three orthogonal parts of the parameter space of a network.
+
+    Parameters of layers that were not relaxed belong to the shared part: the constrained network has them too. In a network without a
+    relaxed layer everything is shared, and its convolutions are measured as their eFCN's would be.
+
+    Attributes:
+        owners: relaxed layer and its own name of a parameter, by the parameter's name in the network.
+        scale: ``n^(-1/2)``, shaped as the parameter, by name; 0 for weights that nothing depends on, absent where ``n = 1``.
+    """
+
+    owners: Mapping[str, tuple[RelaxedLayer, str]]
+    scale: Tensors
+
+    @classmethod
+    def of(cls, model: nn.Module, example_input: torch.Tensor) -> ParameterParts:
+        """Read the parts off a network.
+
+        Args:
+            model: relaxed or not.
+            example_input: with a batch dimension; gives the input sizes of plain convolutions.
+
+        Raises:
+            ProbeError: a layer has no orthonormal coordinates: several of its weights meet in one entry of the matrix (padding that is not
+                zeros), its parameters are no weights, or it is called at different input sizes.
+        """
+        owners = {}
+        scale = {}
+        for path, module in relaxed_layers(model).items():
+            if isinstance(module, ReparametrisedLayer):
+                msg = (
+                    f"parameters of {path or 'the network'} have no orthonormal scale: those of {module.relaxation} are not weights of the "
+                    "matrix from inputs to outputs; project the layer, or relax it on to efcn, first"
+                )
+                raise ProbeError(msg)
+            prefix = f"{path}." if path else ""
+            owners.update({prefix + name: (module, name) for name, _ in module.named_parameters()})
+            if isinstance(module, LatticeLayer) and module.family not in (EFCN, LCN):
+                scale.update({prefix + name: tensor for name, tensor in _lattice_scale(path, module).items()})
+        if not owners:
+            scale = _convolution_scale(model, example_input)
+        return cls(owners=owners, scale=scale)
+
+    def covariant(self, gradient: Tensors) -> dict[str, torch.Tensor]:
+        """A gradient by the parameters -> by the orthonormal coordinates."""
+        return {name: tensor * self.scale[name] if name in self.scale else tensor for name, tensor in gradient.items()}
+
+    def project(self, vector: Tensors, part: Part) -> dict[str, torch.Tensor]:
+        """Orthogonal projection onto one part, in orthonormal coordinates; the three add up to the vector."""
+        result = {}
+        shared, unshared, off_local = (name == part for name in PARTS)
+        kept = (shared, unshared, off_local)
+        for name, tensor in vector.items():
+            if name not in self.owners:
+                result[name] = tensor if part == "shared" else torch.zeros_like(tensor)
+                continue
+            layer, own_name = self.owners[name]
+            if name not in self.scale:
+                result[name] = layer.keep(tensor, kept, own_name)
+                continue
+            scale = self.scale[name]
+            projected = layer.keep(tensor * scale, kept, own_name)
+            result[name] = torch.where(scale > 0, projected / scale, 0)
+        return result
+
+
+def _lattice_scale(path: str, layer: LatticeLayer) -> dict[str, torch.Tensor]:
+    geometry = layer.geometry
+    _check_diagonal(path, layer.family, geometry)
+    counts = torch.empty_like(layer.weight, requires_grad=False)
+    view = layer.weight_view(counts)
+    view.copy_(torch.from_numpy(share_counts(layer.family, geometry))[..., None, None, None].expand(view.shape))
+    scale = {"weight": _inverse_root(counts)}
+    if layer.bias is not None:
+        ones = layer.bias.new_ones((*geometry.output_size, geometry.out_channels))
+        scale["bias"] = _inverse_root(layer.collect_bias(ones, mean=False))
+    return scale
+
+
+def _convolution_scale(model: nn.Module, example_input: torch.Tensor) -> dict[str, torch.Tensor]:
+    convolutions = {path: module for path, module in model.named_modules() if isinstance(module, _ConvNd) and not module.transposed}
+    calls = trace(model, list(convolutions), example_input).calls
+    scale = {}
+    for path, conv in convolutions.items():
+        sizes = {tuple(call.input.shape[-len(conv.kernel_size) :]) for call in calls[path]}
+        if len(sizes) > 1:
+            msg = f"{path} is called at {len(sizes)} different input sizes, so its weights have no one orthonormal scale"
+            raise ProbeError(msg)
+        if not sizes:
+            continue
+        geometry = ConvGeometry.of(conv, sizes.pop())  # type: ignore[arg-type]
+        _check_diagonal(path, CONV, geometry)
+        counts = torch.empty_like(conv.weight, requires_grad=False)
+        view = conv_weight_view(geometry, counts)
+        view.copy_(torch.from_numpy(share_counts(CONV, geometry))[..., None, None, None].expand(view.shape))
+        prefix = f"{path}." if path else ""
+        scale[f"{prefix}weight"] = _inverse_root(counts)
+        if conv.bias is not None:
+            scale[f"{prefix}bias"] = torch.full_like(conv.bias, geometry.positions**-0.5, requires_grad=False)
+    return scale
+
+
+def _check_diagonal(path: str, family: AbstractFamily, geometry: ConvGeometry) -> None:
+    for axis in geometry.axes:
+        gram = incidence(family, axis).gram
+        if gram.nnz != np.count_nonzero(gram.diagonal()):
+            msg = (
+                f"weights of {path or 'the network'} have no orthonormal scale: with padding mode {axis.mode!r} several of them meet in "
+                f"one entry of the matrix; relax the layer to efcn or lcn first"
+            )
+            raise ProbeError(msg)
+
+
+def _inverse_root(counts: torch.Tensor) -> torch.Tensor:
+    return torch.where(counts > 0, counts.clamp_min(1).rsqrt(), 0)

@@ -1,0 +1,33 @@
+"""From layers to networks: the interface of relaxations, finding and replacing layers in any network, and whether the result is exact.
+
+A door for authors of relaxations, and for those who relax networks of their own.
+"""
+
+from __future__ import annotations
+
+from anarch_core.relaxation.base import AbstractRelaxation, Cost, Site, TensorRole
+from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, lift_layer
+from anarch_core.relaxation.optimizer_state import carry_optimizer_state
+from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
+from anarch_core.relaxation.verbs import applied_relaxations, drift, plan, project, relax
+
+__all__ = [
+    "CONVOLUTIONS",
+    "AbstractLatticeRelaxation",
+    "AbstractRelaxation",
+    "AppliedRelaxation",
+    "Cost",
+    "DriftReport",
+    "LayerReport",
+    "RelaxationReport",
+    "Relaxed",
+    "Site",
+    "TensorRole",
+    "applied_relaxations",
+    "carry_optimizer_state",
+    "drift",
+    "lift_layer",
+    "plan",
+    "project",
+    "relax",
+]

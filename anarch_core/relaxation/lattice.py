@@ -1,0 +1,194 @@
+"""What the relaxations of the lattice have in common: lift, projection and optimizer state by the maps of :mod:`anarch_core.lattice`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar, cast
+
+import torch
+from torch import nn
+
+from anarch_core.errors import SurgeryError
+from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, incidence
+from anarch_core.lattice.geometry import ConvGeometry, Convolution
+from anarch_core.lattice.maps import apply_per_axis, contains, lift_map, project_labels
+from anarch_core.layers.base import RelaxedLayer
+from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
+from anarch_core.layers.reparametrised import ReparametrisedLayer
+from anarch_core.relaxation.base import AbstractRelaxation, Cost, Site, TensorRole
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class AbstractLatticeRelaxation(AbstractRelaxation):
+    """A relaxation into one family of the lattice; parents are convolutions or layers of a smaller family.
+
+    Attributes:
+        layer_class: the layer of that family.
+    """
+
+    layer_class: ClassVar[type[LatticeLayer]]
+
+    @property
+    @abstractmethod
+    def family(self) -> AbstractFamily:
+        """The family that layers are lifted to."""
+
+    @abstractmethod
+    def weights(self, geometry: ConvGeometry) -> int:
+        """Numbers in the weight of a layer."""
+
+    @abstractmethod
+    def biases(self, geometry: ConvGeometry) -> int:
+        """Numbers in the bias of a layer that has one."""
+
+    @abstractmethod
+    def flops(self, geometry: ConvGeometry) -> int:
+        """Floating-point operations of one forward pass of one sample, a multiply-add counting two."""
+
+    def refusal(self, site: Site) -> str | None:
+        if isinstance(site.module, ReparametrisedLayer) and not site.module.linear:
+            return f"it is a layer of {site.module.relaxation}, whose map depends on its input; project it first"
+        if isinstance(site.module, LatticeLayer | ReparametrisedLayer):
+            if contains(self.family, site.module.family, site.module.geometry):
+                return None
+            name = site.module.relaxation
+            return f"it is a layer of {name}, and {name} does not lie inside {self.family.name}; project it first"
+        if type(site.module) in CONVOLUTIONS:
+            return None
+        return f"it is a {type(site.module).__name__}, which {self.family.name} does not know how to embed"
+
+    def cost(self, site: Site) -> Cost:
+        geometry = site_geometry(site)
+        weight = next(site.module.parameters())
+        parameters = self.weights(geometry) + (self.biases(geometry) if geometry.bias else 0)
+        return Cost(parameters=parameters, flops=self.flops(geometry), itemsize=weight.element_size())
+
+    @torch.no_grad()
+    def lift(self, site: Site) -> RelaxedLayer:
+        parent = site.module.lattice() if isinstance(site.module, ReparametrisedLayer) else site.module
+        return lift_layer(parent, site_geometry(site), self.family, self.layer_class)
+
+    @torch.no_grad()
+    def transport(
+        self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole
+    ) -> dict[str, torch.Tensor] | None:
+        relaxed = lattice_layer(layer)
+        if isinstance(site.module, ReparametrisedLayer):
+            return None
+        if name == "bias":
+            return {"bias": _transport_bias(site.module, relaxed, tensor, role)}
+        if name == "weight":
+            return {"weight": _transport_weight(site.module, relaxed, tensor, role)}
+        return None
+
+
+def lattice_layer(layer: nn.Module) -> LatticeLayer:
+    """The layer, if it is one of the lattice.
+
+    Raises:
+        SurgeryError: it is not.
+    """
+    if not isinstance(layer, LatticeLayer):
+        msg = f"expected a layer that efcn, lcn, shared or tiled made, got {type(layer).__name__}"
+        raise SurgeryError(msg)
+    return layer
+
+
+def site_geometry(site: Site) -> ConvGeometry:
+    """Geometry of the layer at a site."""
+    if isinstance(site.module, LatticeLayer | ReparametrisedLayer):
+        return site.module.geometry
+    return ConvGeometry.of(cast(Convolution, site.module), site.input_shape[1:])
+
+
+def family_of(module: nn.Module) -> AbstractFamily:
+    """Family of a convolution or of a lattice layer."""
+    return module.family if isinstance(module, LatticeLayer) else CONV
+
+
+def view_of(module: nn.Module, geometry: ConvGeometry, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor shaped as the module's weight, seen as [*labels, groups, outputs, inputs]."""
+    if isinstance(module, LatticeLayer):
+        return module.weight_view(tensor)
+    return conv_weight_view(geometry, tensor)
+
+
+def lift_layer(module: nn.Module, geometry: ConvGeometry, family: AbstractFamily, layer_class: type[LatticeLayer]) -> LatticeLayer:
+    """The layer of ``family`` that equals a convolution, or a layer of a smaller family."""
+    parent = cast(Convolution | LatticeLayer, module)
+    layer = layer_class(family, geometry, parent.weight.detach())
+    lift_map(family_of(parent), family, geometry).apply(view_of(parent, geometry, parent.weight), layer.weight_view(layer.weight))
+    if layer.bias is not None and parent.bias is not None:
+        layer.bias.copy_(layer.collect_bias(_position_bias(parent, geometry, parent.bias), mean=True))
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(cast(nn.Parameter, getattr(parent, name)).requires_grad)
+    layer.unseen = _unseen(parent, geometry)
+    return layer.train(parent.training)
+
+
+@torch.no_grad()
+def project_to_family(layer: LatticeLayer, family: AbstractFamily, layer_class: type[LatticeLayer]) -> LatticeLayer:
+    """The layer of a smaller family nearest to ``layer``.
+
+    Raises:
+        SurgeryError: ``family`` does not lie inside the layer's.
+    """
+    lift_map(family, layer.family, layer.geometry)
+    smaller = layer_class(family, layer.geometry, layer.weight.detach())
+    view = smaller.weight_view(smaller.weight)
+    view.copy_(project_labels(family, layer.family, layer.geometry, layer.weight_view(layer.weight)).view(view.shape))
+    if smaller.bias is not None and layer.bias is not None:
+        smaller.bias.copy_(smaller.collect_bias(layer.position_bias(layer.bias), mean=True))
+    smaller.unseen = layer.unseen
+    return smaller.train(layer.training)
+
+
+def _unseen(parent: Convolution | LatticeLayer, geometry: ConvGeometry) -> torch.Tensor | None:
+    """The part of a convolution's weight that its dense matrix does not show."""
+    if isinstance(parent, LatticeLayer):
+        return parent.unseen
+    if all(incidence(CONV, axis).injective for axis in geometry.axes):
+        return None
+    counts = [incidence(CONV, axis) for axis in geometry.axes]
+    view = conv_weight_view(geometry, parent.weight)
+    seen = apply_per_axis([i.gram_inverse for i in counts], apply_per_axis([i.gram for i in counts], view))
+    unseen = torch.zeros_like(parent.weight)
+    conv_weight_view(geometry, unseen).copy_(view - seen)
+    return unseen
+
+
+def _position_bias(module: nn.Module, geometry: ConvGeometry, tensor: torch.Tensor) -> torch.Tensor:
+    if isinstance(module, LatticeLayer):
+        return module.position_bias(tensor)
+    return tensor.expand(*geometry.output_size, -1)
+
+
+def _transport_bias(module: nn.Module, layer: LatticeLayer, tensor: torch.Tensor, role: TensorRole) -> torch.Tensor:
+    geometry = layer.geometry
+    values = _position_bias(module, geometry, tensor)
+    if role == "velocity":
+        return layer.collect_bias(values, mean=True)
+    for dim, axis in enumerate(geometry.axes):  # what was summed over positions is divided among them
+        labels = torch.from_numpy(family_of(module).bias_labels(axis))
+        counts = torch.bincount(labels)[labels].to(values.device, values.dtype)
+        values = values / counts.view(-1, *[1] * (values.ndim - dim - 1))
+    return layer.collect_bias(values, mean=False)
+
+
+def _transport_weight(module: nn.Module, layer: LatticeLayer, tensor: torch.Tensor, role: TensorRole) -> torch.Tensor:
+    """Velocities move as weights do, M m. What sums over shared weights is divided among them, G₂ M G₁⁺ m: Mᵀ of it is m again."""
+    source, family, geometry = family_of(module), layer.family, layer.geometry
+    values = view_of(module, geometry, tensor)
+    if role != "velocity":
+        values = apply_per_axis([incidence(source, axis).gram_inverse for axis in geometry.axes], values)
+    out = torch.zeros_like(layer.weight)
+    view = layer.weight_view(out)
+    lift_map(source, family, geometry).apply(values, view)
+    if role != "velocity" and family not in (EFCN, LCN):
+        view.copy_(apply_per_axis([incidence(family, axis).gram for axis in geometry.axes], view))
+    if role == "square":
+        # A weight that was held at zero has no history; zero would make its first steps unboundedly large.
+        touched = out > 0
+        out[~touched] = out[touched].mean() if bool(touched.any()) else 0.0
+    return out

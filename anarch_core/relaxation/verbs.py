@@ -1,0 +1,228 @@
+"""The public verbs: relax a network, project it back, measure how far it drifted."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from torch import nn
+
+from anarch_core.errors import NoEffectWarning, SurgeryError
+from anarch_core.lattice.drift import Drift
+from anarch_core.layers.base import RelaxedLayer
+from anarch_core.machine import require_memory
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.relaxation.base import Site
+from anarch_core.relaxation.exactness import checked
+from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
+from anarch_core.relaxation.sites import Found
+from anarch_core.relaxation.surgery import candidates, replace, select
+
+__all__ = [
+    "AppliedRelaxation",
+    "DriftReport",
+    "LayerReport",
+    "RelaxationReport",
+    "Relaxed",
+    "applied_relaxations",
+    "drift",
+    "initialise_relaxed",
+    "plan",
+    "project",
+    "reapply",
+    "relax",
+]
+
+
+def plan(
+    model: nn.Module,
+    relaxation: str = "efcn",
+    *,
+    example_input: Any,
+    layers: str | Sequence[str] = "*",
+    options: Any = None,
+    registry: Registry | None = None,
+) -> RelaxationReport:
+    """What :func:`relax` would do, without allocating anything. Layers that it would refuse are in ``refused``."""
+    found = Found.of(model, relaxation, example_input, layers, options, registry or get_registry())
+    return found.report()
+
+
+def relax(
+    model: nn.Module,
+    relaxation: str = "efcn",
+    *,
+    example_input: Any,
+    layers: str | Sequence[str] = "*",
+    options: Any = None,
+    check: bool = True,
+    registry: Registry | None = None,
+) -> Relaxed:
+    """Embed a network exactly into a larger family.
+
+    Args:
+        model: any network; it is not changed. Train or eval mode, any dtype, any device.
+        relaxation: name of a registered relaxation.
+        example_input: what the network is called with: a tensor with a batch dimension, a tuple of arguments, or a dictionary of them. It
+            sets the input size of every relaxed layer.
+        layers: shell patterns over module paths (``"features.*"``); one that starts with ``!`` excludes.
+        options: of the relaxation, a mapping or an instance of its option class.
+        check: compare every layer and the whole network with the parent on the example input.
+        registry: where names are looked up; all installed plugins by default.
+
+    Returns:
+        the relaxed network with its report and parameter map.
+
+    Raises:
+        SurgeryError: a chosen layer cannot be relaxed exactly; every such layer is named with the reason.
+        OutOfMemoryError: the relaxed layers would not fit; nothing was allocated.
+        UnknownComponentError: no plugin provides the relaxation.
+        OptionError: an option is unknown or out of range.
+    """
+    registry = registry or get_registry()
+    found = Found.of(model, relaxation, example_input, layers, options, registry)
+    if found.refused:
+        reasons = [f"{path or 'the network'} cannot be relaxed: {reason}" for path, reason in found.refused.items()]
+        msg = "; ".join(reasons) + f". Exclude such layers by pattern, e.g. layers=['*', '!{next(iter(found.refused))}']"
+        raise SurgeryError(msg, paths=tuple(found.refused))
+    if not found.sites:
+        warnings.warn(f"{relaxation} found no layer to relax in {type(model).__name__}", NoEffectWarning, stacklevel=2)
+    report = found.report()
+    if report.layers:
+        device = next(found.sites[0].module.parameters()).device
+        require_memory(report.bytes, device, f"{relaxation} of {len(report.layers)} layer(s)")
+
+    lifted = {site.path: found.relaxation.lift(site) for site in found.sites}
+    new = _copy_with(model, {path: (found.paths[path], layer) for path, layer in lifted.items()})
+    new.anarch_relaxations = (*applied_relaxations(model), found.applied(registry))  # type: ignore[assignment]
+    if check:
+        report = checked(report, found, lifted, new, example_input)
+    return Relaxed(
+        model=new,
+        parent=model,
+        report=report,
+        parameter_map=_parameter_map(model, new),
+        sites={site.path: site for site in found.sites},
+        relaxation=found.relaxation,
+    )
+
+
+def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module:
+    """The constrained network nearest to a relaxed one.
+
+    Args:
+        model: a network with relaxed layers; it is not changed.
+        layers: shell patterns over module paths, as for :func:`relax`.
+
+    Raises:
+        SurgeryError: there is no relaxed layer, or a pattern matches none.
+    """
+    paths = candidates(model, (RelaxedLayer,))
+    if not paths:
+        msg = f"this {type(model).__name__} has no relaxed layer to project"
+        raise SurgeryError(msg)
+    chosen = select(paths, layers)
+    new = _copy_with(model, {path: (paths[path], model.get_submodule(path).project()) for path in chosen})  # type: ignore[operator]
+    left = []
+    for applied in applied_relaxations(model):
+        kept = {path: shape for path, shape in applied.layers.items() if path not in chosen}
+        if kept:
+            left.append(attrs.evolve(applied, layers=kept))
+    new.anarch_relaxations = tuple(left)  # type: ignore[assignment]
+    return new
+
+
+def drift(model: nn.Module, reference: nn.Module | None = None) -> DriftReport:
+    """How far a relaxed network is from its constrained family.
+
+    Args:
+        model: a network with relaxed layers.
+        reference: the same network at an earlier moment.
+
+    Raises:
+        SurgeryError: there is no relaxed layer, or the reference has other layers.
+    """
+    layers: dict[str, Drift] = {}
+    for path in candidates(model, (RelaxedLayer,)):
+        start = None
+        if reference is not None:
+            try:
+                start = reference.get_submodule(path)
+            except AttributeError:
+                msg = f"the reference has no layer {path}; it must be the same network at an earlier moment"
+                raise SurgeryError(msg, paths=(path,)) from None
+        layers[path] = model.get_submodule(path).drift(start)  # type: ignore[operator]
+    if not layers:
+        msg = f"this {type(model).__name__} has no relaxed layer, so nothing can have drifted"
+        raise SurgeryError(msg)
+    return DriftReport(layers=layers)
+
+
+def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: Registry | None = None) -> nn.Module:
+    """Give a base network the layers of a relaxed one, as when a checkpoint is loaded. Weights are lifted from the base.
+
+    Raises:
+        SurgeryError: the base network has no such layer, or it cannot be relaxed.
+        OutOfMemoryError: the relaxed layers would not fit.
+    """
+    registry = registry or get_registry()
+    model = base
+    for record in applied:
+        relaxation = registry.create("relaxation", record.name, record.options)
+        paths = candidates(model, relaxation.targets)
+        new: dict[str, tuple[Sequence[str], nn.Module]] = {}
+        sites = []
+        for path, shape in record.layers.items():
+            if path not in paths:
+                msg = f"the network has no layer {path!r} that {record.name} could relax; is it the same architecture?"
+                raise SurgeryError(msg, paths=(path,))
+            site = Site(path=path, module=model.get_submodule(path), input_shape=tuple(shape), output_shape=())
+            reason = relaxation.refusal(site)
+            if reason is not None:
+                msg = f"{path} cannot be relaxed: {reason}"
+                raise SurgeryError(msg, paths=(path,))
+            sites.append(site)
+        if sites:
+            device = next(sites[0].module.parameters()).device
+            require_memory(sum(relaxation.cost(site).bytes for site in sites), device, f"{record.name} of {len(sites)} layer(s)")
+        for site in sites:
+            new[site.path] = (paths[site.path], relaxation.lift(site))
+        model = _copy_with(model, new)
+    model = model if model is not base else copy.deepcopy(base)
+    model.anarch_relaxations = (*applied_relaxations(base), *applied)  # type: ignore[assignment]
+    return model
+
+
+def applied_relaxations(model: nn.Module) -> tuple[AppliedRelaxation, ...]:
+    """The relaxations a network went through, oldest first; empty for one that never was relaxed."""
+    return tuple(getattr(model, "anarch_relaxations", ()))
+
+
+def initialise_relaxed(model: nn.Module) -> None:
+    """Give every relaxed layer its default initialisation, from the global random state: the scratch control."""
+    for path in candidates(model, (RelaxedLayer,)):
+        model.get_submodule(path).reset_parameters()  # type: ignore[operator]
+
+
+def _copy_with(model: nn.Module, new: Mapping[str, tuple[Sequence[str], nn.Module]]) -> nn.Module:
+    """A copy of a network with some modules replaced; the replaced ones are never copied (they may be the largest thing in memory)."""
+    memo: dict[int, Any] = {}
+    for _, (paths, module) in new.items():
+        memo[id(model.get_submodule(paths[0]))] = module
+    copied: nn.Module = copy.deepcopy(model, memo)
+    for paths, module in new.values():
+        copied = replace(copied, paths, module)
+    return copied
+
+
+def _parameter_map(old: nn.Module, new: nn.Module) -> dict[str, tuple[str, ...]]:
+    """A parameter lives on under its name, or in all parameters of the layer that took its layer's place."""
+    names = [name for name, _ in new.named_parameters()]
+    heirs: dict[str, tuple[str, ...]] = {}
+    for name, _ in old.named_parameters():
+        layer = name.rpartition(".")[0]
+        heirs[name] = (name,) if name in names else tuple(other for other in names if other.startswith(f"{layer}." if layer else ""))
+    return heirs

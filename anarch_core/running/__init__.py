@@ -1,0 +1,1 @@
+"""Training the tree of segments: one segment, who trains it, and the walk through the tree."""

@@ -1,0 +1,227 @@
+"""What a run says while it works: bars on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from anarch_core.experiment.segments import Segment
+
+ProgressStyle = Literal["auto", "bars", "lines", "silent"]
+
+LINE_EVERY = 10.0
+"""Seconds between two lines where nothing else is to be said."""
+
+
+class AbstractProgress(AbstractContextManager["AbstractProgress"], ABC):
+    """Told what a run does. A context manager."""
+
+    @abstractmethod
+    def planned(self, segments: int, iterations: int) -> None:
+        """There are so many segments with so many optimizer steps in all; again when a schedule finds more."""
+
+    @abstractmethod
+    def started(self, segment: Segment) -> None:
+        """A segment is being trained."""
+
+    @abstractmethod
+    def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
+        """A segment has taken so many steps; ``row`` is the history row of the epoch, if one ended."""
+
+    @abstractmethod
+    def measuring(self, segment: Segment, what: str) -> None:
+        """A segment is being evaluated or probed."""
+
+    @abstractmethod
+    def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
+        """A segment is finished, failed or skipped: ``outcome`` in a few words; ``before`` if it was so when the run began."""
+
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """Print a line."""
+
+
+class Silent(AbstractProgress):
+    """Says nothing."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Do nothing."""
+
+    def planned(self, segments: int, iterations: int) -> None:
+        """Do nothing."""
+
+    def started(self, segment: Segment) -> None:
+        """Do nothing."""
+
+    def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
+        """Do nothing."""
+
+    def measuring(self, segment: Segment, what: str) -> None:
+        """Do nothing."""
+
+    def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
+        """Do nothing."""
+
+    def say(self, text: str) -> None:
+        """Do nothing."""
+
+
+class _Count:
+    """How much is done, in optimizer steps."""
+
+    def __init__(self) -> None:
+        self.segments = self.iterations = self.ended = 0
+        self.done: dict[str, int] = {}
+        self._begun: tuple[float, int] | None = None
+
+    @property
+    def steps(self) -> int:
+        return sum(self.done.values())
+
+    def remaining(self) -> str:
+        """The time left at the pace since the first step of this process."""
+        if self._begun is None:
+            self._begun = time.monotonic(), self.steps
+        since, before = self._begun
+        if self.steps <= before:
+            return ""
+        seconds = (time.monotonic() - since) * (self.iterations - self.steps) / (self.steps - before)
+        return f", about {_duration(seconds)} left"
+
+
+class Lines(AbstractProgress):
+    """A line per segment, and one every ten seconds."""
+
+    def __init__(self) -> None:
+        self._count = _Count()
+        self._last = time.monotonic()
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Nothing is left open."""
+
+    def planned(self, segments: int, iterations: int) -> None:
+        """Remember the totals."""
+        self._count.segments, self._count.iterations = segments, iterations
+
+    def started(self, segment: Segment) -> None:
+        """Say nothing: a line follows soon enough."""
+
+    def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
+        """Print a line if it is time for one."""
+        self._count.done[segment.id] = iteration
+        self._line(segment, f"{100 * iteration // segment.settings.iterations} %")
+
+    def measuring(self, segment: Segment, what: str) -> None:
+        """Print a line if it is time for one."""
+        self._line(segment, what)
+
+    def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
+        """Print how it ended."""
+        self._count.done[segment.id] = segment.settings.iterations
+        self._count.ended += 1
+        if not before:
+            self.say(f"[{self._count.ended}/{self._count.segments}] {segment.title}: {outcome}")
+
+    def _line(self, segment: Segment, state: str) -> None:
+        remaining = self._count.remaining()
+        if time.monotonic() - self._last >= LINE_EVERY:
+            percent = 100 * self._count.steps // max(self._count.iterations, 1)
+            self.say(f"{percent:3d} % done{remaining}; {segment.title}: {state}")
+
+    def say(self, text: str) -> None:
+        """Print to standard error."""
+        self._last = time.monotonic()
+        print(text, file=sys.stderr, flush=True)
+
+
+class Bars(AbstractProgress):
+    """A bar for the run and one for each segment under way."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._count = _Count()
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"), console=console, transient=True,
+        )  # fmt: skip
+        self._total = self._progress.add_task("preparing", total=None, note="")
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Bars:
+        """Start drawing."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Stop drawing."""
+        self._progress.stop()
+
+    def planned(self, segments: int, iterations: int) -> None:
+        """Set the totals."""
+        self._count.segments, self._count.iterations = segments, iterations
+        self._draw()
+
+    def started(self, segment: Segment) -> None:
+        """Add a bar."""
+        if segment.id not in self._tasks:
+            self._tasks[segment.id] = self._progress.add_task(segment.title, total=segment.settings.iterations, note="")
+
+    def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
+        """Move its bar."""
+        self._count.done[segment.id] = iteration
+        self.started(segment)
+        accuracy = None if row is None else row.get("train_accuracy")
+        self._progress.update(self._tasks[segment.id], completed=iteration)
+        if accuracy is not None:
+            self._progress.update(self._tasks[segment.id], note=f"train {accuracy:.1f} %")
+        self._draw()
+
+    def measuring(self, segment: Segment, what: str) -> None:
+        """Write it beside its bar."""
+        self.started(segment)
+        self._progress.update(self._tasks[segment.id], note=what)
+
+    def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
+        """Remove its bar and print how it ended."""
+        self._count.done[segment.id] = segment.settings.iterations
+        self._count.ended += 1
+        if segment.id in self._tasks:
+            self._progress.remove_task(self._tasks.pop(segment.id))
+        if not before:
+            self.say(f"{segment.title}: {outcome}")
+        self._draw()
+
+    def say(self, text: str) -> None:
+        """Print above the bars."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def _draw(self) -> None:
+        count = self._count
+        description = f"{count.ended} of {count.segments} segments"
+        note = count.remaining().removeprefix(", ")
+        self._progress.update(self._total, description=description, completed=count.steps, total=count.iterations, note=note)
+
+
+def make_progress(style: ProgressStyle = "auto") -> AbstractProgress:
+    """Bars on a terminal, else lines; or what is asked for."""
+    if style == "silent":
+        return Silent()
+    if style == "lines" or (style == "auto" and not sys.stderr.isatty()):
+        return Lines()
+    from rich.console import Console
+
+    return Bars(Console(stderr=True))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,336 @@
+"""Walks the tree of segments: trains whatever is ready, until everything is done."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from anarch_core.config.files import to_toml
+from anarch_core.config.resolution import complete, resolve
+from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import RunError
+from anarch_core.experiment.results import Results
+from anarch_core.experiment.segments import Segment, snapshots, tree
+from anarch_core.experiment.store import RunStore
+from anarch_core.files import read_json, write_json, write_text
+from anarch_core.machine import resolve_device
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.running.progress import AbstractProgress, ProgressStyle, make_progress
+from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes
+from anarch_core.schedule import Clock, Moment
+
+if TYPE_CHECKING:
+    from anarch_core.experiment.context import RunContext
+    from anarch_core.experiment.events import Event
+
+
+class InterruptedRunError(RunError):
+    """The run was asked to stop and has saved its state."""
+
+    exit_code = 130
+
+
+def run(
+    config: RunConfig,
+    *,
+    out: Path | str | None = None,
+    registry: Registry | None = None,
+    progress: ProgressStyle | AbstractProgress = "auto",
+) -> Results:
+    """Train every segment of a run that is not done yet.
+
+    A directory that holds the same experiment is gone on with, to the same bytes (on a CPU) as if it had never been left.
+
+    Args:
+        config: the run.
+        out: the run directory, by default the configuration's.
+        registry: where components are looked up, the installed plugins by default. With one of the caller's own, everything is trained in
+            this process, one segment at a time.
+        progress: what to show.
+
+    Returns:
+        the results; segments that failed are in ``failed``, the others went on without them.
+
+    Raises:
+        ConfigError: the configuration cannot be run here.
+        RunError: the directory is in use or holds another experiment.
+        SurgeryError: a relaxation refuses a layer.
+        OutOfMemoryError: the memory does not suffice.
+        InterruptedRunError: SIGINT or SIGTERM; the state is saved.
+    """
+    own_registry = registry is not None
+    registry = registry or get_registry()
+    config = complete(config, registry)
+    out = out or config.out
+    if out is None:
+        msg = "no run directory was given; pass out=..."
+        raise RunError(msg)
+    store = RunStore(Path(out))
+    with store.lock(), _progress(progress) as shown:
+        config = attrs.evolve(_same_experiment(config, store), device=resolve_device(config.device), out=store.path)
+        return _Run(config, store, registry, shown, in_process=own_registry).run()
+
+
+def resume(out: Path | str, *, progress: ProgressStyle | AbstractProgress = "auto") -> Results:
+    """Go on with the run in a directory; see :func:`run`.
+
+    Raises:
+        RunError: there is no run in it.
+    """
+    store = RunStore(Path(out))
+    if not store.config_file.exists():
+        msg = f"{out} holds no run: there is no {store.config_file.name} in it"
+        raise RunError(msg)
+    return run(resolve({}, [store.config_file]), out=out, progress=progress)
+
+
+@contextlib.contextmanager
+def _progress(progress: ProgressStyle | AbstractProgress) -> Iterator[AbstractProgress]:
+    if isinstance(progress, AbstractProgress):
+        yield progress
+        return
+    with make_progress(progress) as shown:
+        yield shown
+
+
+def _same_experiment(config: RunConfig, store: RunStore) -> RunConfig:
+    """``config``, sharing the machine as the run in the directory did, because that decides the rounding.
+
+    Raises:
+        RunError: the directory holds another experiment.
+    """
+    if not store.config_file.exists():
+        if store.path.exists() and any(entry.name != ".lock" for entry in store.path.iterdir()):
+            msg = f"{store.path} is neither empty nor a run directory; choose another --out"
+            raise RunError(msg)
+        return config
+    before = resolve({}, [store.config_file])
+    differing = [
+        f"{name} ({getattr(before, name)!r} there, {getattr(config, name)!r} here)"
+        for name in RunConfig.identity_fields
+        if name != "options" and getattr(before, name) != getattr(config, name)
+    ]
+    components = {*before.options, *config.options}
+    differing += [f"options of {name}" for name in sorted(components) if before.options.get(name) != config.options.get(name)]
+    if differing:
+        msg = f"{store.path} holds another experiment, which differs in {', '.join(differing)}; choose another --out"
+        raise RunError(msg)
+    return attrs.evolve(config, jobs=config.jobs or before.jobs, threads=config.threads or before.threads)
+
+
+class _Run:
+    """A run under way."""
+
+    def __init__(self, config: RunConfig, store: RunStore, registry: Registry, progress: AbstractProgress, *, in_process: bool) -> None:
+        from anarch_core.experiment.context import RunContext
+        from anarch_core.planning.footprint import footprints
+        from anarch_core.planning.preflight import check
+
+        progress.say(f"loading {config.data}")
+        self.store, self.registry, self.progress = store, registry, progress
+        self.executor: RunContext = RunContext(config, store, registry)
+        self.clock = Clock(config.epochs, self.executor.iterations_per_epoch)
+        known = self.executor.schedule.moments(self.clock)
+        self.switches: dict[int, set[Moment]] = {seed: set(known) for seed in config.seeds}
+        self.config = config
+        self.grow()
+        planned = tuple(self.segments.values())
+        self.config = self.executor.config = check(self.executor, planned, footprints(self.executor, planned))
+        self.in_process = in_process or self.config.jobs == 1
+        self.stopped = threading.Event()
+        self.running: dict[str, Segment] = {}
+        self.finished: dict[str, Mapping[str, Any]] = {}
+        self.failed: dict[str, dict[str, str]] = {}
+        self.skipped: dict[str, dict[str, str]] = {}
+
+    def grow(self) -> None:
+        """Make the tree of the switch moments known by now."""
+        self.segments = {segment.id: segment for segment in tree(self.config, self.clock, self.switches, self.registry)}
+        self.kept = snapshots(self.segments.values())
+        self.progress.planned(len(self.segments), sum(segment.settings.iterations for segment in self.segments.values()))
+
+    def run(self) -> Results:
+        """Train everything."""
+        self.prepare()
+        workers = self.workers()
+        try:
+            with _signals(self.stop):
+                for segment in list(self.segments.values()):
+                    self.take(segment)
+                self.write("running")
+                while not self.stopped.is_set() or self.running:
+                    self.submit(workers)
+                    if not self.running:
+                        break
+                    asked = self.stopped.is_set()
+                    for outcome in workers.wait():
+                        self.ended(outcome)
+                    if self.stopped.is_set() and not asked:
+                        workers.stop()
+        finally:
+            workers.close()
+        if self.stopped.is_set():
+            self.write("stopped")
+            msg = f"stopped, nothing is lost; go on with: anarch resume {self.store.path}"
+            raise InterruptedRunError(msg)
+        return self.write("failed" if self.failed else "finished")
+
+    def prepare(self) -> None:
+        """Write down what is run, and where.
+
+        Raises:
+            RunError: the data are not those that the run began with.
+        """
+        from anarch_core.machine import machine_record
+
+        digest = self.executor.data.digest()
+        if self.store.environment_file.exists():
+            before = read_json(self.store.environment_file).get("data_sha256")
+            if before != digest:
+                msg = f"the data set {self.config.data!r} is not the one that {self.store.path} began with; choose another --out"
+                raise RunError(msg)
+        else:
+            write_json(self.store.environment_file, {**machine_record(self.config.device), "data_sha256": digest})
+        write_text(self.store.config_file, to_toml(self.config))
+
+    def workers(self) -> AbstractWorkers:
+        """Who does it."""
+        if self.in_process:
+            return InProcess(self.executor, self.config.threads or 1, self.heard, self.stopped.is_set)
+        return Processes(self.config.jobs or 1, self.config.threads or 1, self.store.path, self.heard)
+
+    def stop(self) -> None:
+        """Stop at the next step."""
+        if not self.stopped.is_set():
+            self.progress.say("stopping: saving the state of what is under way")
+        self.stopped.set()
+
+    def take(self, segment: Segment) -> None:
+        """Note a segment that an earlier process finished."""
+        files = self.store.segment(segment.id)
+        if segment.id in self.finished or not files.done:
+            return
+        self.finished[segment.id] = files.result()
+        self.progress.ended(segment, "", before=True)
+        for iteration in self.finished[segment.id]["switches"]:
+            self.switched(segment, iteration)
+
+    def switched(self, segment: Segment, iteration: int) -> None:
+        """The schedule found a moment while the trunk was trained."""
+        moment = Moment(iteration, self.clock.iterations_per_epoch)
+        if moment not in self.switches[segment.seed]:
+            self.switches[segment.seed].add(moment)
+            self.grow()
+            for grown in list(self.segments.values()):
+                self.take(grown)
+
+    def submit(self, workers: AbstractWorkers) -> None:
+        """Hand over segments that are ready, as many as fit."""
+        from anarch_core.experiment.events import Job
+
+        for segment in self.segments.values():
+            if len(self.running) >= workers.capacity or self.stopped.is_set():
+                return
+            if segment.id in self.finished or segment.id in self.running or segment.id in self.failed or segment.id in self.skipped:
+                continue
+            if self.ready(segment):
+                self.running[segment.id] = segment
+                keep = frozenset(self.kept.get(segment.id, ()))
+                workers.submit(Job(segment=segment, keep=keep, keep_optimizer=self.config.optimizer_state == "carry"))
+
+    def ready(self, segment: Segment) -> bool:
+        """Whether the parent's snapshot exists; notes a segment whose parent will never have one."""
+        parent = segment.parent
+        if parent is None or segment.leaves is None or self.store.segment(parent.id).snapshot(segment.leaves.iteration).exists():
+            return True
+        why = None
+        if parent.id in self.failed or parent.id in self.skipped:
+            why = f"{parent.title} did not get there"
+        elif parent.id in self.finished and parent.id not in self.running:
+            diverged = self.finished[parent.id]["diverged_epoch"]
+            why = f"{parent.title} diverged in epoch {diverged}" if diverged is not None else f"the snapshot of {parent.title} is gone"
+        if why is not None:
+            self.skipped[segment.id] = {"title": segment.title, "error": why}
+            self.progress.ended(segment, f"skipped: {why}")
+        return False
+
+    def heard(self, event: Event) -> None:
+        """Something happened in a segment."""
+        segment = self.segments[event.segment]
+        if event.kind == "started":
+            self.progress.started(segment)
+        elif event.kind == "trained":
+            self.progress.trained(segment, *event.value)
+        elif event.kind == "measuring":
+            self.progress.measuring(segment, event.value)
+        elif event.kind == "switch":
+            self.switched(segment, event.value)
+        elif event.kind == "warning":
+            self.progress.say(f"warning: {event.value}")
+
+    def ended(self, outcome: Outcome) -> None:
+        """A job ended: finished, failed or stopped."""
+        segment = self.running.pop(outcome.segment)
+        if outcome.error is not None:
+            error = outcome.error
+            if outcome.trace is not None:
+                trace = self.store.segment(segment.id).error_file
+                write_text(trace, outcome.trace)
+                error = f"{error} (see {trace})"
+            self.failed[segment.id] = {"title": segment.title, "error": error}
+            self.progress.ended(segment, f"failed: {error}")
+        elif outcome.result is not None:
+            self.finished[segment.id] = outcome.result
+            self.store.segment(segment.id).error_file.unlink(missing_ok=True)
+            self.progress.ended(segment, _in_words(outcome.result))
+        self.write("running")
+
+    def write(self, status: str) -> Results:
+        """Write the results so far."""
+        results = Results(
+            path=self.store.path,
+            data=self.config.data,
+            model=self.config.model or "",
+            status=status,
+            segments=tuple(self.finished[identity] for identity in self.segments if identity in self.finished),
+            failed=self.failed,
+            skipped=self.skipped,
+            headlines={name: list(probe.headline) for name, probe in self.executor.probes.items()},
+        )
+        results.write()
+        return results
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call ``stop``; the second one acts as it would have without us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, found[signal.Signals(number)])
+        stop()
+
+    for number in found:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in found.items():
+            signal.signal(number, handler)
+
+
+def _in_words(result: Mapping[str, Any]) -> str:
+    if result["diverged_epoch"] is not None:
+        return f"diverged in epoch {result['diverged_epoch']}"
+    final = result["final"]
+    return f"train {final['train_accuracy']:.1f} %, test {final['test_accuracy']:.1f} % ({result['seconds']:.0f} s)"

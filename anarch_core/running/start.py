@@ -1,0 +1,94 @@
+"""The network a segment starts with: a function of the segment and its parent's snapshot alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+
+import attrs
+import torch
+from torch import nn
+
+from anarch_core.checkpoint import network as checkpoint
+from anarch_core.checkpoint.schema import SEGMENT_STATE
+from anarch_core.errors import InexactRelaxationWarning
+from anarch_core.experiment.context import RunContext
+from anarch_core.experiment.segments import Segment
+from anarch_core.relaxation.optimizer_state import carry_optimizer_state
+from anarch_core.relaxation.report import RelaxationReport
+from anarch_core.relaxation.verbs import initialise_relaxed, project, relax
+from anarch_core.training import load_optimizer_state
+
+
+@attrs.define
+class Start:
+    """The network a segment starts with, and where it came from.
+
+    Attributes:
+        model: the network.
+        parent: the network it was lifted from.
+        report: how exactly.
+        optimizer: with the state carried over; None where it is reset.
+        carried: what became of the state, by parameter.
+    """
+
+    model: nn.Module
+    parent: nn.Module | None = None
+    report: RelaxationReport | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    carried: dict[str, str] | None = None
+
+
+def start(executor: RunContext, segment: Segment) -> Start:
+    """The network this segment starts with: a function of the segment and its parent's snapshot alone."""
+    torch.manual_seed(_seed_of(segment))
+    transition = segment.transition
+    begun = _inherited(executor, segment)
+    if transition.action == "project":
+        return Start(project(begun.model))
+    if transition.action in ("relax", "scratch"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InexactRelaxationWarning)  # begin() says it, on the line of this segment
+            relaxed = relax(
+                begun.model,
+                transition.relaxation or "",
+                example_input=executor.data.x_train[:2],
+                layers=transition.layers,
+                options=transition.options,
+                registry=executor.registry,
+            )
+        if transition.action == "scratch":
+            initialise_relaxed(relaxed.model)
+            return Start(relaxed.model)
+        old, begun = begun.optimizer, Start(relaxed.model, begun.model, relaxed.report)
+        if old is not None:
+            begun.optimizer = _optimizer(executor, segment, relaxed.model)
+            begun.carried = carry_optimizer_state(relaxed, old, begun.optimizer)
+    return begun
+
+
+def _inherited(executor: RunContext, segment: Segment) -> Start:
+    """The initialisation, or the parent's network; with the parent's optimizer state where it is carried over."""
+    device = executor.device
+    if segment.parent is None or segment.leaves is None:
+        return Start(executor.build(segment.seed))
+    parent, iteration = executor.store.segment(segment.parent.id), segment.leaves.iteration
+    base = executor.build(segment.seed) if executor.spec.is_import else None
+    begun = Start(checkpoint.load(parent.snapshot(iteration), model=base, device=device, registry=executor.registry))
+    if segment.transition.optimizer_state == "carry":
+        begun.optimizer = _optimizer(executor, segment, begun.model)
+        tensors, metadata = checkpoint.load_state(parent.optimizer_snapshot(iteration))
+        load_optimizer_state(begun.optimizer, tensors, json.loads(metadata[SEGMENT_STATE]))
+        begun.carried = dict.fromkeys(dict(begun.model.named_parameters()), "carried" if tensors else "empty")
+    return begun
+
+
+def _optimizer(executor: RunContext, segment: Segment, model: nn.Module) -> torch.optim.Optimizer:
+    return executor.optimizer(model, segment.settings.learning_rate.base)
+
+
+def _seed_of(segment: Segment) -> int:
+    """Seed of dropout and of fresh weights: other in each segment of a chain, the same in a branch and its control."""
+    key = f"segment:{segment.seed}:{segment.age}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,20 @@
+"""What the parts of the relaxed weights do: accuracy with only some of them."""
+
+from __future__ import annotations
+
+from anarch_core.plugin import ProbeInfo, hookimpl
+from anarch_plugins.probes.ablation.options import AblationOptions
+
+
+@hookimpl
+def anarch_probes() -> list[ProbeInfo]:
+    """The probe ``ablation``."""
+    return [
+        ProbeInfo(
+            name="ablation",
+            summary="Accuracy and loss with only the local, off-local or shared weights; a random mask of the local size as control.",
+            target="anarch_plugins.probes.ablation.probe:AblationProbe",
+            options=AblationOptions,
+            references=("d'Ascoli, Sagun, Bruna, Biroli 2019, figure 7",),
+        )
+    ]

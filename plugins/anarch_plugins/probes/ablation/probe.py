@@ -1,0 +1,123 @@
+"""The probe ``ablation``."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from anarch_core.data import TensorData
+from anarch_core.errors import ProbeError
+from anarch_core.layers import RelaxedLayer, relaxed_layers
+from anarch_core.network import undisturbed, with_parameters
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
+from anarch_core.training import Score, evaluate
+from anarch_plugins.probes.ablation.options import AblationOptions
+
+KEPT = {
+    "local": (True, True, False),
+    "off_local": (False, False, True),
+    "shared": (True, False, False),
+    "not_unshared": (True, False, True),
+}
+"""Which of the (shared, unshared, off-local) parts of a relaxed weight each ablation keeps."""
+
+
+class AblationProbe(AbstractProbe):
+    """Evaluates the network with parts of its relaxed weights set to zero.
+
+    * ``local``: the receptive fields alone;
+    * ``off_local``: everything but the receptive fields;
+    * ``shared``: the nearest convolution, with its one bias per channel: what projecting the network gives;
+    * ``not_unshared``: un-sharing taken away, the rest kept;
+    * ``random``: in every row of a weight, as many weights as it has local ones, at random.
+
+    Biases stay as they are except for ``shared`` and ``not_unshared``. Layers that were not relaxed stay as they are.
+    """
+
+    needs = frozenset({"data", "relaxed"})
+    headline = ("accuracy_local", "accuracy_off_local")
+
+    options: AblationOptions
+
+    def measure(self, context: ProbeContext) -> Measurement:
+        """Evaluate every ablation.
+
+        Raises:
+            ProbeError: there are no data of the chosen part, or no layer is relaxed.
+        """
+        x, y = _data(context.data, self.options.part)
+        model = context.model
+        if not relaxed_layers(model):
+            msg = f"the probe ablation needs relaxed layers, and this {type(model).__name__} has none; relax it first"
+            raise ProbeError(msg)
+        scalars: dict[str, float | None] = {}
+
+        def score(weights: Mapping[str, torch.Tensor]) -> Score:
+            return evaluate(with_parameters(model, weights), x, y)
+
+        with undisturbed(model), torch.no_grad():
+            _record(scalars, "full", score({}))
+            for name, kept in KEPT.items():
+                _record(scalars, name, score(dict(_kept(model, kept))))
+            generator = torch.Generator(x.device).manual_seed(context.seed)
+            draws = [score(dict(_random(model, generator))) for _ in range(self.options.random_masks)]
+        details: dict[str, Any] = {"data": self.options.part, "samples": len(y), "seed": context.seed}
+        if draws:
+            accuracies = [draw.accuracy for draw in draws]
+            _record(scalars, "random", Score(statistics.fmean(draw.loss for draw in draws), statistics.fmean(accuracies)))
+            details["random"] = {"masks": len(draws), "accuracies": accuracies, "losses": [_finite(draw.loss) for draw in draws]}
+        units = {name: "%" if name.startswith("accuracy") else "nats" for name in scalars}
+        return Measurement(scalars=scalars, units=units, details=details)
+
+
+def _data(data: TensorData | None, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = (None, None) if data is None else (getattr(data, f"x_{part}"), getattr(data, f"y_{part}"))
+    if x is None or y is None:
+        msg = f"the probe ablation needs {part} data" + (
+            "; name a data set with --data" if data is None else ", and this data set has none"
+        )
+        raise ProbeError(msg)
+    return x, y
+
+
+def _relaxed_parameters(model: nn.Module) -> Iterator[tuple[str, RelaxedLayer, str, nn.Parameter]]:
+    for path, module in relaxed_layers(model).items():
+        for name, parameter in module.named_parameters():
+            yield f"{path}.{name}" if path else name, module, name, parameter
+
+
+def _is_bias(name: str) -> bool:
+    return name.rpartition(".")[2] == "bias"
+
+
+def _kept(model: nn.Module, kept: tuple[bool, bool, bool]) -> Iterator[tuple[str, torch.Tensor]]:
+    for full_name, layer, name, parameter in _relaxed_parameters(model):
+        # A bias has no place, so it is neither local nor off-local.
+        if not _is_bias(name) or kept[0] != kept[1]:
+            yield full_name, layer.keep(parameter, kept, name)
+
+
+def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
+    for full_name, layer, name, parameter in _relaxed_parameters(model):
+        if not _is_bias(name):
+            local = layer.keep(torch.ones_like(parameter), (True, True, False), name)
+            fan_in = (local.abs() > 0.5).reshape(len(parameter), -1).sum(1)
+            rows = parameter.detach().reshape(len(parameter), -1).clone()
+            for row, count in enumerate(fan_in.tolist()):
+                dropped = torch.randperm(rows.shape[1], device=rows.device, generator=generator)[count:]
+                rows[row, dropped] = 0
+            yield full_name, rows.view_as(parameter)
+
+
+def _record(scalars: dict[str, float | None], name: str, score: Score) -> None:
+    scalars[f"accuracy_{name}"] = score.accuracy
+    scalars[f"loss_{name}"] = _finite(score.loss)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,105 @@
+"""The probe ``equivariance``."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import Any
+
+import torch
+
+from anarch_core.errors import ProbeError
+from anarch_core.network import undisturbed
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, spatial_layers
+from anarch_plugins.probes.equivariance.options import EquivarianceOptions
+
+
+class EquivarianceProbe(AbstractProbe):
+    """Shifts inputs along each axis, filling with zeros, and looks at what comes out.
+
+    * ``output_change``: ``|f(Tx) - f(x)| / |f(x)|`` over all samples, ``f`` the logits: invariance of the whole network;
+    * ``agreement``: how often the predicted class stays;
+    * ``equivariance_error``: ``|g(Th) - T g(h)| / |g(h)|`` of a layer ``g`` on its own inputs ``h``, at positions whose receptive field
+      meets no border; zero for a convolution. The root mean square over the layers; each layer's is in the details;
+    * ``distance``, ``effective_weights``: root mean square distance of the weights from the centre of their receptive field in pixels, and
+      inverse participation ratio; means over the layers.
+    """
+
+    needs = frozenset({"data"})
+    headline = ("equivariance_error",)
+
+    options: EquivarianceOptions
+
+    def measure(self, context: ProbeContext) -> Measurement:
+        """Measure network and layers.
+
+        Raises:
+            ProbeError: there are no data, or they have no spatial axis.
+        """
+        if context.data is None or context.data.x_test.ndim < 3:
+            msg = "the probe equivariance needs images or signals, [n, channels, *spatial], to shift; name a data set with --data"
+            raise ProbeError(msg)
+        x = context.data.x_test[: self.options.samples]
+        x = x.to(next((parameter.dtype for parameter in context.model.parameters()), x.dtype))
+        with undisturbed(context.model), torch.no_grad():
+            changes, agreements = self._network(context.model, x)
+            layers = {path: self._layer(layer) for path, layer in spatial_layers(context.model, x).items()}
+        scalars: dict[str, float | None] = {
+            "output_change": _root_mean_square(changes),
+            "agreement": statistics.fmean(agreements),
+            "equivariance_error": _root_mean_square([layer["equivariance_error"] for layer in layers.values()]),
+            "distance": _mean([layer["distance"] for layer in layers.values()]),
+            "effective_weights": _mean([layer["effective_weights"] for layer in layers.values()]),
+        }
+        details: dict[str, Any] = {"samples": len(x), "shift": self.options.shift, "layers": layers}
+        return Measurement(scalars=scalars, units={"agreement": "%", "distance": "pixels"}, details=details)
+
+    def _network(self, model: torch.nn.Module, x: torch.Tensor) -> tuple[list[float], list[float]]:
+        outputs = model(x)
+        changes, agreements = [], []
+        for dim in range(2, x.ndim):
+            shifted = model(_shift(x, dim, self.options.shift))
+            changes.append(float((shifted - outputs).norm() / outputs.norm()))
+            agreements.append(100 * float((shifted.argmax(1) == outputs.argmax(1)).double().mean()))
+        return changes, agreements
+
+    def _layer(self, layer: SpatialLayer) -> dict[str, float | None]:
+        output = layer.module(layer.input)
+        errors = []
+        for dim, axis in enumerate(layer.geometry.axes, start=2):
+            positions = self.options.shift
+            first = torch.arange(max(axis.positions - positions, 0)) * axis.stride - axis.before
+            last = first + positions * axis.stride + axis.dilation * (axis.kernel - 1)
+            interior = torch.nonzero((first >= 0) & (last < axis.size)).flatten().to(output.device)
+            expected = output.index_select(dim, interior)
+            if expected.numel() and float(expected.norm()) > 0:
+                found = layer.module(_shift(layer.input, dim, positions * axis.stride)).index_select(dim, interior + positions)
+                errors.append(float((found - expected).norm() / expected.norm()))
+        try:
+            distance, effective = layer.statistics()
+        except ProbeError:
+            distance = effective = math.nan
+        return {
+            "equivariance_error": _root_mean_square(errors),
+            "distance": distance if math.isfinite(distance) else None,
+            "effective_weights": effective if math.isfinite(effective) else None,
+        }
+
+
+def _shift(x: torch.Tensor, dim: int, pixels: int) -> torch.Tensor:
+    """Move the content towards higher indices; zeros come in, what leaves is lost."""
+    size = x.shape[dim]
+    shifted = torch.zeros_like(x)
+    if pixels < size:
+        shifted.narrow(dim, pixels, size - pixels).copy_(x.narrow(dim, 0, size - pixels))
+    return shifted
+
+
+def _root_mean_square(values: list[float] | list[float | None]) -> float | None:
+    mean = _mean([None if value is None else value**2 for value in values])
+    return None if mean is None else math.sqrt(mean)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known and math.isfinite(math.fsum(known)) else None

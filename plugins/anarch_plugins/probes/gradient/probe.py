@@ -1,0 +1,66 @@
+"""The probe ``gradient``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from anarch_core.curvature import Risk
+from anarch_core.errors import ProbeError
+from anarch_core.probe import PARTS, AbstractProbe, Measurement, ParameterParts, ProbeContext
+from anarch_plugins.probes.gradient.options import GradientOptions
+
+
+class GradientProbe(AbstractProbe):
+    """Norm of the full gradient of the training loss, in evaluation mode.
+
+    ``norm`` is by the parameters as they are. The parts are in orthonormal coordinates (see :mod:`anarch_core.probe.coordinates`), where
+    the gradient of a CNN and the shared part of its eFCN's gradient are equal at the switch.
+    """
+
+    needs = frozenset({"data"})
+    headline = ("norm",)
+
+    options: GradientOptions
+
+    def measure(self, context: ProbeContext) -> Measurement:
+        """Measure all norms.
+
+        Raises:
+            ProbeError: there are no data, or the parameters are of half precision or frozen.
+        """
+        if context.data is None:
+            msg = "the probe gradient needs data to measure the loss on; name a data set with --data"
+            raise ProbeError(msg)
+        risk = Risk.of_training_set(context.model, context.data, self.options.samples, batch_size=self.options.batch_size)
+        gradient = risk.named_views(risk.gradient())
+        scalars: dict[str, float | None] = {"loss": _finite(risk.value()), "norm": _finite(_norm(gradient.values()))}
+        layers: dict[str, dict[str, float | None]] = {}
+        for path in dict.fromkeys(name.rpartition(".")[0] for name in gradient):
+            layers[path] = {"norm": _finite(_norm(tensor for name, tensor in gradient.items() if name.rpartition(".")[0] == path))}
+        details: dict[str, Any] = {"samples": risk.samples, "parameters": risk.size, "mode": "evaluation", "layers": layers}
+        try:
+            parts = ParameterParts.of(context.model, risk.inputs[:1])
+        except ProbeError as error:
+            scalars |= {f"norm_{part.replace('-', '_')}": None for part in PARTS}
+            details["parts_not_measured"] = str(error)
+            return Measurement(scalars=scalars, units={"loss": "nats"}, details=details)
+        orthonormal = parts.covariant(gradient)
+        for part in PARTS:
+            key = f"norm_{part.replace('-', '_')}"
+            projected = parts.project(orthonormal, part)
+            scalars[key] = _finite(_norm(projected.values()))
+            for path, layer in layers.items():
+                layer[key] = _finite(_norm(tensor for name, tensor in projected.items() if name.rpartition(".")[0] == path))
+        return Measurement(scalars=scalars, units={"loss": "nats"}, details=details)
+
+
+def _norm(tensors: Iterable[torch.Tensor]) -> float:
+    return math.sqrt(math.fsum(float(tensor.double().square().sum()) for tensor in tensors))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,24 @@
+"""Curvature of the training loss: eigenvalues with certificates, density, trace; by subspace and by layer."""
+
+from __future__ import annotations
+
+from anarch_core.plugin import ProbeInfo, hookimpl
+from anarch_plugins.probes.hessian.options import HessianOptions
+
+
+@hookimpl
+def anarch_probes() -> list[ProbeInfo]:
+    """The probe ``hessian``."""
+    return [
+        ProbeInfo(
+            name="hessian",
+            summary="Curvature of the training loss: largest eigenvalue with its error; smallest, top-k, trace, density on request.",
+            target="anarch_plugins.probes.hessian.probe:HessianProbe",
+            options=HessianOptions,
+            references=(
+                "d'Ascoli, Sagun, Bruna, Biroli 2019, figure 3",
+                "Pearlmutter 1994, Fast exact multiplication by the Hessian",
+                "Ghorbani, Krishnan, Xiao 2019, https://arxiv.org/abs/1901.10159",
+            ),
+        )
+    ]

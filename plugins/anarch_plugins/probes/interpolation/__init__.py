@@ -1,0 +1,24 @@
+"""The path between a relaxed network and the constrained one it is compared with."""
+
+from __future__ import annotations
+
+from anarch_core.plugin import ProbeInfo, hookimpl
+from anarch_plugins.probes.interpolation.options import InterpolationOptions
+
+
+@hookimpl
+def anarch_probes() -> list[ProbeInfo]:
+    """The probe ``interpolation``."""
+    return [
+        ProbeInfo(
+            name="interpolation",
+            summary="Loss and accuracy on paths from a relaxed network to its own projection, its parent or its start; barriers.",
+            target="anarch_plugins.probes.interpolation.probe:InterpolationProbe",
+            options=InterpolationOptions,
+            references=(
+                "d'Ascoli, Sagun, Bruna, Biroli 2019, appendix C and figure 12",
+                "Draxler, Veschgini, Salmhofer, Hamprecht 2018, https://arxiv.org/abs/1803.00885",
+                "Henkelman, Jónsson 2000, Improved tangent estimate in the nudged elastic band method",
+            ),
+        )
+    ]

@@ -1,0 +1,33 @@
+"""Options of the probe ``interpolation``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from anarch_core.plugin import opt
+
+
+@attrs.frozen(kw_only=True)
+class InterpolationOptions:
+    """Which paths, and how they are found."""
+
+    methods: tuple[Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"], ...] = attrs.field(
+        default=("linear",), validator=attrs.validators.min_len(1), metadata=opt("How the path is made; several are compared.")
+    )
+    origin: Literal["projection", "parent", "reference"] = attrs.field(
+        default="projection",
+        metadata=opt("Where the path begins: the network's own projection, the network it was lifted from, or its segment's start."),
+    )
+    points: int = attrs.field(default=11, validator=attrs.validators.ge(3), metadata=opt("Points on the path, both ends included."))
+    samples: int = attrs.field(default=1000, validator=attrs.validators.ge(1), metadata=opt("Training samples, class-balanced."))
+    steps: int = attrs.field(default=200, validator=attrs.validators.ge(1), metadata=opt("Steps of descent for 'string' and 'band'."))
+    lr: float = attrs.field(default=0.05, converter=float, validator=attrs.validators.gt(0), metadata=opt("Step size of descent."))
+    stiffness: float = attrs.field(
+        default=1.0,
+        converter=float,
+        validator=attrs.validators.ge(0),
+        metadata=opt("Stiffness k of the springs; a large one keeps the path straight."),
+    )
+    batch_size: int = attrs.field(default=100, validator=attrs.validators.ge(1), metadata=opt("Samples of a step of descent."))

@@ -1,0 +1,96 @@
+"""The probe ``interpolation``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import torch
+from torch import nn
+
+from anarch_core.errors import ProbeError
+from anarch_core.paths import Profile, interpolate
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
+from anarch_core.relaxation import applied_relaxations, project
+from anarch_plugins.probes.interpolation.options import InterpolationOptions
+
+
+class InterpolationProbe(AbstractProbe):
+    """Evaluates paths that end at the network and begin at a network it is compared with.
+
+    Scalars, per method: the barrier in training loss as excess over the higher end (``<method>_barrier``) and over the chord
+    (``<method>_chord_barrier``), and the best test accuracy on the path (``<method>_best_accuracy``). Tensors hold the profiles.
+    """
+
+    needs = frozenset({"data", "relaxed"})
+
+    options: InterpolationOptions
+
+    def measure(self, context: ProbeContext) -> Measurement:
+        """Evaluate every path.
+
+        Raises:
+            ProbeError: there are no data, or no network to begin at.
+        """
+        if context.data is None:
+            msg = "the probe interpolation needs data to measure the loss on; name a data set with --data"
+            raise ProbeError(msg)
+        origin = self._origin(context)
+        options = self.options
+        scalars: dict[str, float | None] = {}
+        details: dict[str, Any] = {"origin": options.origin, "samples": min(options.samples, len(context.data.y_train)), "methods": {}}
+        tensors = {}
+        for method in dict.fromkeys(options.methods):
+            profile = interpolate(
+                origin,
+                context.model,
+                context.data,
+                method=method,
+                points=options.points,
+                samples=options.samples,
+                steps=options.steps,
+                lr=options.lr,
+                stiffness=options.stiffness,
+                batch_size=options.batch_size,
+                seed=context.seed,
+                progress=lambda done, total, method=method: context.progress(done, total, f"interpolation: {method}"),  # type: ignore[misc]
+            )
+            scalars[f"{method}_barrier"] = _finite(profile.train_barrier.excess)
+            scalars[f"{method}_chord_barrier"] = _finite(profile.train_barrier.chord)
+            scalars[f"{method}_best_accuracy"] = max(score.accuracy for score in profile.test)
+            details["methods"][method] = _details(profile)
+            tensors[method] = _table(profile)
+        units = {name: "%" if name.endswith("accuracy") else "nats" for name in scalars}
+        return Measurement(scalars=scalars, units=units, details=details, tensors=tensors)
+
+    def _origin(self, context: ProbeContext) -> nn.Module:
+        if self.options.origin == "projection":
+            if not applied_relaxations(context.model):
+                msg = f"the probe interpolation needs a relaxed network, and this {type(context.model).__name__} is none; relax it first"
+                raise ProbeError(msg)
+            return project(context.model)
+        origin = context.parent if self.options.origin == "parent" else context.reference
+        if origin is None:
+            msg = f"there is no {self.options.origin} to begin the path at; use origin 'projection'"
+            raise ProbeError(msg)
+        return origin
+
+
+def _table(profile: Profile) -> torch.Tensor:
+    """Rows of (position, train loss, train accuracy, test loss, test accuracy), [points, 5]."""
+    rows = [
+        (position, train.loss, train.accuracy, test.loss, test.accuracy)
+        for position, train, test in zip(profile.positions, profile.train, profile.test, strict=True)
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def _details(profile: Profile) -> dict[str, Any]:
+    barriers = {"train": attrs.asdict(profile.train_barrier), "test": attrs.asdict(profile.test_barrier)}
+    finite = {part: {name: _finite(height) for name, height in heights.items()} for part, heights in barriers.items()}
+    return {"barriers": finite, "statistics_shift": _finite(profile.statistics_shift)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

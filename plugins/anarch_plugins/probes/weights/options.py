@@ -1,0 +1,20 @@
+"""Options of the probe ``weights``."""
+
+from __future__ import annotations
+
+import attrs
+
+from anarch_core.plugin import opt
+
+
+@attrs.frozen(kw_only=True)
+class WeightsOptions:
+    """Which block to keep, and how fine the histograms are."""
+
+    layer: str | None = attrs.field(
+        default=None, metadata=opt("Path of the layer of the block; the first relaxed one (or convolution) if not given.")
+    )
+    size: int = attrs.field(
+        default=200, validator=attrs.validators.ge(1), metadata=opt("Rows and columns of the block, from the first on.")
+    )
+    bins: int = attrs.field(default=100, validator=attrs.validators.ge(2), metadata=opt("Bins of the histograms."))

@@ -1,0 +1,86 @@
+"""The probe ``weights``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from anarch_core.errors import ProbeError
+from anarch_core.layers import RelaxedLayer, ReparametrisedLayer, relaxed_layers
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, chosen_layer, spatial_layers
+from anarch_plugins.probes.weights.options import WeightsOptions
+
+LOWEST, HIGHEST = -30.0, 5.0
+"""Range of the histograms of log |w|; exact zeros are counted apart."""
+
+
+class WeightsProbe(AbstractProbe):
+    """Keeps what is needed to draw the weights.
+
+    * ``block`` [rows, columns]: the corner of one layer's matrix from inputs to outputs, rows and columns in the order of flattened maps;
+    * ``edges`` [bins + 1] and, for every relaxed layer, ``<path>.local`` and ``<path>.off_local`` [bins]: histograms of the natural
+      logarithm of ``|w|``. Weights that are exactly zero are counted in the details.
+
+    The scalars are root mean squares over all relaxed layers.
+    """
+
+    needs = frozenset({"data"})
+
+    options: WeightsOptions
+
+    def measure(self, context: ProbeContext) -> Measurement:
+        """Take block and histograms.
+
+        Raises:
+            ProbeError: there are no data to size the layers by, or no such layer.
+        """
+        if context.data is None:
+            msg = "the probe weights needs data for the size of every layer's input; name a data set with --data"
+            raise ProbeError(msg)
+        layer = chosen_layer(spatial_layers(context.model, context.data.x_test[:1]), self.options.layer)
+        tensors = {"block": _block(layer, self.options.size), "edges": torch.linspace(LOWEST, HIGHEST, self.options.bins + 1)}
+        details: dict[str, Any] = {"layer": layer.path, "layers": {}}
+        totals = {"local": [0.0, 0], "off_local": [0.0, 0]}
+        for path, module in relaxed_layers(context.model).items():
+            counts = {}
+            for part, weights in _parts(module).items():
+                tensors[f"{path}.{part}"] = _histogram(weights, self.options.bins)
+                counts[part] = {"weights": weights.numel(), "zeros": int((weights == 0).sum())}
+                totals[part][0] += float(weights.double().square().sum())
+                totals[part][1] += weights.numel()
+            details["layers"][path] = counts
+        scalars = {f"rms_{part}": _root_mean(*total) for part, total in totals.items()}
+        return Measurement(scalars=scalars, details=details, tensors=tensors)
+
+
+def _parts(layer: RelaxedLayer) -> dict[str, torch.Tensor]:
+    layer = layer.lattice() if isinstance(layer, ReparametrisedLayer) else layer
+    weight = layer.get_parameter("weight").detach()
+    local = layer.keep(torch.ones_like(weight), (True, True, False)).abs() > 0.5
+    return {"local": weight[local], "off_local": weight[~local]}
+
+
+def _histogram(weights: torch.Tensor, bins: int) -> torch.Tensor:
+    logarithms = weights[weights != 0].abs().double().log().clamp(LOWEST, HIGHEST).cpu()
+    counts, _ = np.histogram(logarithms.numpy(), bins=bins, range=(LOWEST, HIGHEST))
+    return torch.from_numpy(counts)
+
+
+def _block(layer: SpatialLayer, size: int) -> torch.Tensor:
+    """The first rows and columns of the matrix; where channels are grouped, columns are those of the row's own group."""
+    sizes = layer.geometry.output_size
+    rows = min(size, layer.geometry.out_channels * layer.geometry.positions)
+    block: list[torch.Tensor | None] = [None] * rows
+    for flat in range(min(rows, layer.geometry.positions)):
+        position = [int(index) for index in np.unravel_index(flat, sizes)]
+        filters = layer.filters(position).flatten(1)[:, :size]
+        for channel, row in enumerate(range(flat, rows, layer.geometry.positions)):
+            block[row] = filters[channel]
+    return torch.stack([row for row in block if row is not None])
+
+
+def _root_mean(total: float, count: int) -> float | None:
+    return math.sqrt(total / count) if count and math.isfinite(total) else None

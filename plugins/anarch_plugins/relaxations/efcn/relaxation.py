@@ -1,0 +1,26 @@
+"""A convolution as a dense matrix from all input pixels to all output positions."""
+
+from __future__ import annotations
+
+from anarch_core.lattice import EFCN, AbstractFamily, ConvGeometry
+from anarch_core.layers import FullyConnectedLayer
+from anarch_core.relaxation import AbstractLatticeRelaxation
+
+
+class FullyConnectedRelaxation(AbstractLatticeRelaxation):
+    """conv, lcn, shared or tiled -> efcn."""
+
+    layer_class = FullyConnectedLayer
+
+    @property
+    def family(self) -> AbstractFamily:
+        return EFCN
+
+    def weights(self, geometry: ConvGeometry) -> int:
+        return geometry.out_channels * geometry.positions * geometry.in_channels * geometry.pixels
+
+    def biases(self, geometry: ConvGeometry) -> int:
+        return geometry.out_channels * geometry.positions
+
+    def flops(self, geometry: ConvGeometry) -> int:
+        return 2 * self.weights(geometry)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anarch_core.config.learning_rate import LearningRate
+from anarch_core.config.run_config import RunConfig, Stage
+from anarch_core.errors import ConfigError
+
+
+def test_values_may_be_written_as_on_the_command_line():
+    config = RunConfig(relax="efcn,lcn", seeds="0,3-5", layers=["features.*,!features.0"], control="none", jobs="auto", data_root="data")
+    assert config.relax == ("efcn", "lcn")
+    assert config.seeds == (0, 3, 4, 5)
+    assert config.layers == ("features.*", "!features.0")
+    assert config.control == ()
+    assert config.jobs is None
+    assert config.data_root == Path("data")
+
+
+@given(st.lists(st.integers(0, 99), min_size=1))
+@settings(deadline=None, max_examples=30)
+def test_seeds_given_in_any_form_are_the_same(seeds):
+    distinct = tuple(dict.fromkeys(seeds))
+    assert RunConfig(seeds=seeds).seeds == RunConfig(seeds=",".join(map(str, seeds))).seeds == distinct
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, ()),
+        ({"relax": "efcn"}, ("continued", "scratch")),
+        ({"path": "lcn@1"}, ("continued", "scratch")),
+        ({"relax": "efcn", "control": "scratch"}, ("scratch",)),
+        ({"control": "continued"}, ("continued",)),
+    ],
+)
+def test_both_controls_run_by_default_where_there_is_something_to_compare(values, expected):
+    assert RunConfig(**values).control == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("epochs", "10"),
+        ("batch_size", -1),
+        ("lr", 0),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("lr", "0.1"),
+        ("relax", 3),
+        ("relax", "efcn,,lcn"),
+        ("seeds", "3-1"),
+        ("seeds", -1),
+        ("seeds", True),
+        ("control", "both"),
+        ("precision", "float16"),
+        ("precision", ["float32"]),
+        ("optimizer_state", "keep"),
+        ("device", "cuda:x"),
+        ("device", "gpu"),
+        ("validation", 1),
+        ("validation", -0.1),
+        ("validation", 2.5),
+        ("lr_schedule", "linear"),
+        ("jobs", 0),
+        ("data", ""),
+        ("data_root", 3),
+        ("path", ""),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_range_is_refused_in_one_line_that_names_the_setting(name, value):
+    with pytest.raises(ConfigError) as caught:
+        RunConfig(**{"relax": "efcn", name: value})
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"control": "scratch"}, "there is no relaxation"),
+        ({"path": "lcn@20", "epochs": 10}, "leaves the trunk at epoch 20"),
+        ({"optimizer_state": "carry"}, "needs a switch"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(**values)
+
+
+def test_a_path_is_a_list_of_stages():
+    assert Stage.parse_path("lcn@10,efcn@500it,conv@80ep") == (Stage("lcn", "10"), Stage("efcn", "500it"), Stage("conv", "80ep"))
+    assert RunConfig(path=["lcn@1", "efcn@2"]).stages == ((Stage("lcn", "1"),), (Stage("efcn", "2"),))
+
+
+@pytest.mark.parametrize("path", ["lcn", "lcn@", "@10", "lcn@soon", "conv@3", "lcn@3,lcn@4", "lcn@4,efcn@3", "lcn@4,efcn@4ep"])
+def test_a_path_that_goes_nowhere_is_refused(path):
+    with pytest.raises(ConfigError):
+        RunConfig(path=path)
+
+
+def test_learning_rates_of_trunk_and_branch():
+    config = RunConfig(lr=0.2, lr_schedule="step:1", epochs=7, branch_lr=0.03, branch_lr_schedule="cosine", branch_epochs=5)
+    assert config.learning_rate(branch=False) == LearningRate(base=0.2, epochs=7, kind="step", milestones=(1,))
+    assert config.learning_rate(branch=True) == LearningRate(base=0.03, epochs=5, kind="cosine")
+
+
+def test_where_and_how_fast_a_run_is_done_does_not_make_it_another_experiment():
+    config = RunConfig(relax="efcn")
+    same = attrs.evolve(config, jobs=3, threads=2, device="cpu", out="elsewhere", recipe="mnist1d")
+    assert same.digest == config.digest
+    assert attrs.evolve(config, seeds=1).digest != config.digest
+    assert attrs.evolve(config, options={"sgd": {"momentum": 0.9}}).digest != config.digest
+
+
+def test_worker_processes_can_be_given_a_configuration():
+    config = RunConfig(relax="efcn", options={"sgd": {"momentum": 0.9}})
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_every_setting_is_explained():
+    for field in attrs.fields(RunConfig):
+        assert field.name == "options" or field.metadata["help"].endswith(".")

@@ -1,0 +1,117 @@
+"""results.json and the summary."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from anarch_core.errors import RunError
+from anarch_core.experiment.results import Results
+from anarch_core.experiment.summary import rows, spread
+
+
+def entry(kind, test, *, relaxation=None, switch=None, seed=0, delta=None, diverged=None):
+    scores = {"train_loss": 0.1, "train_accuracy": 99.0, "test_loss": 0.4, "test_accuracy": test}
+    probes = {} if delta is None else {"delta": {"start": {"off_local": 0.0}, "end": {"off_local": delta}}}
+    return {
+        "id": f"{kind}{relaxation}{switch}{seed}",
+        "kind": kind,
+        "relaxation": relaxation,
+        "switch_epoch": switch,
+        "seed": seed,
+        "start": {**scores, "test_accuracy": 10.0},
+        "final": scores,
+        "probes": probes,
+        "diverged_epoch": diverged,
+    }
+
+
+SEGMENTS = (
+    entry("trunk", 88.8),
+    entry("branch", 89.8, relaxation="efcn", switch=10.0, delta=0.0468),
+    entry("branch", 72.8, relaxation="efcn", switch=2.0, delta=0.43),
+    entry("continued", 87.0, switch=2.0),
+    entry("continued", 88.0, switch=10.0),
+    entry("scratch", 61.9, relaxation="efcn", delta=0.92),
+)
+HEADLINES = {"delta": ["off_local"]}
+
+
+def test_rows_are_trunk_scratch_then_branches_by_switch_time_with_their_control_beside():
+    lines = rows(SEGMENTS, HEADLINES)
+    assert [(line.name, line.switch, list(line.test), list(line.continued), line.best) for line in lines] == [
+        ("trunk", None, [88.8], [], False),
+        ("scratch efcn", None, [61.9], [], False),
+        ("efcn", 2.0, [72.8], [87.0], False),
+        ("efcn", 10.0, [89.8], [88.0], True),
+    ]
+    assert [list(line.probes["delta", "off_local"]) for line in lines] == [[], [0.92], [0.43], [0.0468]]
+
+
+def test_seeds_share_a_row():
+    lines = rows([entry("trunk", 88.0, seed=0), entry("trunk", 90.0, seed=1)], {})
+    assert [list(line.test) for line in lines] == [[88.0, 90.0]]
+    assert spread(lines[0].test, 1) == "89.0 ± 1.4"
+
+
+def test_spread_of_one_seed_is_its_value_and_of_none_a_dash():
+    assert spread([88.84], 1) == "88.8"
+    assert spread([], 1) == "–"
+
+
+def test_controls_without_a_branch_have_rows_of_their_own():
+    lines = rows([entry("trunk", 88.0), entry("continued", 87.0, switch=2.0)], {})
+    assert [(line.name, line.switch) for line in lines] == [("trunk", None), ("continued", 2.0)]
+
+
+def test_a_diverged_seed_is_counted_and_not_averaged():
+    group = [entry("trunk", 88.0, seed=0), entry("trunk", 9.8, seed=1, diverged=3)]
+    [line] = rows(group, {})
+    assert (list(line.test), line.diverged) == ([88.0], 1)
+
+
+def results(path, segments=SEGMENTS):
+    return Results(path=path, data="mnist1d", model="cnn1d", status="finished", segments=segments, headlines=HEADLINES)
+
+
+def test_table_fits_eighty_columns_and_is_aligned(tmp_path):
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(results(tmp_path).table())
+    text = console.file.getvalue()
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in text
+    body = [line for line in lines if line.strip().startswith(("trunk", "scratch", "efcn"))]
+    assert len(body) == 4
+    columns = {line.index(number) + len(number) for line, number in zip(body, ["88.8", "61.9", "72.8", "89.8"], strict=True)}
+    assert len(columns) == 1
+    assert [line.count("*") for line in body] == [0, 0, 0, 1]
+
+
+def test_columns_that_do_not_fit_go_into_further_tables(tmp_path):
+    seeds = tuple({**segment, "seed": seed} for seed in (0, 1) for segment in SEGMENTS)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    several = Results(path=tmp_path, data="d", model="m", status="finished", segments=seeds, headlines={"delta": ["off_local"] * 6})
+    console.print(several.table())
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert text.count("scratch efcn") == 3
+    assert text.count("0.0468 ± 0.0000") == 6
+
+
+def test_results_of_another_schema_are_refused(tmp_path):
+    results(tmp_path).write()
+    file = tmp_path / "results.json"
+    file.write_text(file.read_text().replace('"schema": "1.0"', '"schema": "2.0"'))
+    with pytest.raises(RunError, match=r"has schema '2\.0', expected '1\.0'"):
+        Results.read(tmp_path)
+
+
+def test_unknown_keys_of_a_newer_minor_version_are_ignored(tmp_path):
+    results(tmp_path).write()
+    file = tmp_path / "results.json"
+    file.write_text(file.read_text().replace('"schema": "1.0"', '"schema": "1.7", "mood": "fine"'))
+    assert Results.read(tmp_path).segments == results(tmp_path).segments

@@ -1,0 +1,141 @@
+"""The tree of an experiment and the identities in it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import ConfigError
+from anarch_core.experiment.segments import Segment, Transition, snapshots, tree
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.schedule import Clock, Moment
+
+IPE = 40
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return get_registry()
+
+
+def at(*epochs: int) -> list[Moment]:
+    return [Moment(epoch * IPE, IPE) for epoch in epochs]
+
+
+def grow(registry: Registry, switches: list[Moment], **settings: object) -> tuple[Segment, ...]:
+    config = RunConfig(**{"model": "cnn1d", "relax": "efcn", "epochs": 10, "branch_epochs": 5, **settings})
+    return tree(config, Clock(config.epochs, IPE), dict.fromkeys(config.seeds, switches), registry)
+
+
+def test_every_relaxation_switch_time_and_seed_has_a_branch_and_controls(registry):
+    segments = grow(registry, at(0, 3, 10), relax="efcn,lcn", seeds="0-1")
+    assert Counter(segment.kind for segment in segments) == {"trunk": 2, "branch": 12, "continued": 6, "scratch": 4}
+    assert len({segment.id for segment in segments}) == len(segments)
+
+
+def test_parents_come_first_and_scratch_has_none(registry):
+    seen: set[str] = set()
+    for segment in grow(registry, at(0, 3), path=["lcn@2,efcn@5,conv@7"]):
+        assert segment.parent is None or segment.parent.id in seen
+        assert (segment.parent is None) == (segment.kind in ("trunk", "scratch"))
+        seen.add(segment.id)
+
+
+def test_switches_found_later_only_add_segments(registry):
+    before = grow(registry, at(3), control="none")
+    after = grow(registry, at(3, 7), control="none")
+    assert {segment.id for segment in before} < {segment.id for segment in after}
+
+
+def test_a_trunk_alone(registry):
+    assert [segment.kind for segment in grow(registry, (), relax=(), control="none")] == ["trunk"]
+
+
+def test_a_path_is_a_chain_in_which_each_stage_lasts_until_the_next(registry):
+    segments = grow(registry, at(0), relax=(), path=["lcn@2,efcn@5,conv@7"], control="none")
+    trunk, lcn, efcn, conv = segments
+    assert [segment.relaxation for segment in segments] == [None, "lcn", "lcn>efcn", "lcn>efcn>conv"]
+    assert [segment.settings.iterations // IPE for segment in segments] == [10, 3, 2, 5]
+    assert [segment.age // IPE for segment in segments] == [0, 2, 5, 7]
+    assert (lcn.parent, efcn.parent, conv.parent) == (trunk, lcn, efcn)
+    assert [segment.transition.action for segment in segments] == ["none", "relax", "relax", "project"]
+    assert snapshots(segments) == {trunk.id: {2 * IPE}, lcn.id: {3 * IPE}, efcn.id: {2 * IPE}}
+
+
+def test_moments_of_a_path_may_be_inside_epochs_and_must_ascend_in_iterations(registry):
+    segments = grow(registry, at(0), relax=(), path=["lcn@70it,efcn@2ep"], control="none")
+    assert [segment.age for segment in segments] == [0, 70, 80]
+    with pytest.raises(ConfigError, match="must ascend"):
+        grow(registry, at(0), relax=(), path=["lcn@90it,efcn@2ep"], control="none")
+
+
+def test_continued_has_the_branch_s_settings_and_no_transition(registry):
+    segments = grow(registry, at(3), branch_lr=0.02, optimizer_state="carry")
+    branch = next(segment for segment in segments if segment.kind == "branch")
+    continued = next(segment for segment in segments if segment.kind == "continued")
+    assert continued.settings == branch.settings
+    assert continued.transition == Transition(optimizer_state="carry")
+    assert (continued.parent, continued.leaves) == (branch.parent, branch.leaves)
+
+
+def test_identities_are_frozen(registry):
+    """Old run directories stay readable: if this fails, an identity changed that users have on disk."""
+    segments = grow(registry, at(3), path=["lcn@2,conv@5"])
+    assert {segment.title: segment.id for segment in segments} == FROZEN
+
+
+FROZEN = {
+    "trunk, seed 0": "3cb84cf0aedd",
+    "scratch efcn, seed 0": "d3e83afb210d",
+    "continued at 2ep, seed 0": "c8613ececa77",
+    "continued at 3ep, seed 0": "2aef604daabb",
+    "efcn at 3ep, seed 0": "5ad62b2975ca",
+    "lcn at 2ep, seed 0": "5433cb7eefa9",
+    "lcn>conv at 5ep, seed 0": "4a67e9c993e0",
+}
+
+
+def test_identity_ignores_what_does_not_change_the_weights(registry):
+    plain = [segment.id for segment in grow(registry, at(0, 3))]
+    assert [segment.id for segment in grow(registry, at(0, 3), probe="delta", device="cpu", jobs=2, threads=1, out="elsewhere")] == plain
+    assert [segment.id for segment in grow(registry, at(0, 3), options={"sgd": {"momentum": 0.0}})] == plain
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"lr": 0.2},
+        {"epochs": 11},
+        {"batch_size": 50},
+        {"seeds": "1"},
+        {"train_limit": 1000},
+        {"validation": 0.1},
+        {"precision": "float64"},
+        {"lr_schedule": "cosine"},
+        {"options": {"sgd": {"momentum": 0.9}}},
+        {"options": {"cnn1d": {"channels": 8}}},
+        {"optimizer": "adam"},
+    ],
+    ids=str,
+)
+def test_identity_of_all_segments_depends_on(registry, setting):
+    plain = grow(registry, at(3), control="continued")
+    changed = grow(registry, at(3), control="continued", **setting)
+    assert not {segment.id for segment in plain} & {segment.id for segment in changed}
+
+
+@pytest.mark.parametrize(
+    "setting", [{"branch_lr": 0.2}, {"branch_epochs": 6}, {"optimizer_state": "carry"}, {"layers": "!features.0,*"}], ids=str
+)
+def test_identity_of_the_trunk_does_not_depend_on_what_comes_after(registry, setting):
+    plain, changed = grow(registry, at(3), control="none"), grow(registry, at(3), control="none", **setting)
+    assert plain[0].id == changed[0].id
+    assert plain[1].id != changed[1].id
+
+
+def test_description_is_json(registry):
+    for segment in grow(registry, at(3), path=["lcn@2,conv@5"]):
+        assert json.loads(json.dumps(segment.describe()))["id"] == segment.id

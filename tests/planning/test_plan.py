@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import attrs
+import pytest
+
+import anarch_core
+from anarch_core.config.run_config import RunConfig
+from anarch_core.data import load_data
+from anarch_core.errors import ConfigError
+from anarch_core.models import build_model
+from anarch_core.planning.plan import plan_run
+
+CONFIG = RunConfig(relax="efcn,lcn", switch="at:0,2", epochs=2, branch_epochs=3, train_limit=250, batch_size=100, device="cpu", jobs=1)
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return plan_run(CONFIG)
+
+
+def test_sizes_are_those_of_the_networks_that_will_be_trained(plan):
+    data = load_data("mnist1d", limit=10)
+    model = build_model("cnn1d", input_shape=data.input_shape, classes=10)
+    for network in plan.networks:
+        size = network.footprint
+        if size.report is not None:
+            model = anarch_core.relax(model, size.name, example_input=data.x_train).model
+        assert size.parameters == sum(parameter.numel() for parameter in model.parameters())
+        assert size.bytes >= 4 * size.parameters
+        model = build_model("cnn1d", input_shape=data.input_shape, classes=10)
+
+
+def test_operations_of_the_constrained_network_are_counted(plan):
+    # (out positions, inputs of a sum, channels) of three convolutions and the linear head; a multiply-add counts two
+    assert plan.networks[0].flops == 2 * (20 * 5 * 25 + 10 * 75 * 25 + 5 * 75 * 25 + 125 * 10)
+
+
+def test_segments_and_steps_are_those_of_the_tree(plan):
+    assert [segment.kind for segment in plan.segments].count("branch") == 4
+    # trunk and two controls; then scratch and two branches for each relaxation
+    assert [(network.segments, network.iterations) for network in plan.networks] == [(3, 3 * (2 + 3 + 3)), (3, 27), (3, 27)]
+
+
+def test_time_is_that_of_all_steps(plan):
+    assert plan.seconds == pytest.approx(sum(network.step_seconds * network.iterations for network in plan.networks))
+    assert plan_run(attrs.evolve(CONFIG, relax="efcn"), timed=False).seconds is None
+
+
+def test_memory_is_told_by_what_it_is_for():
+    """Probes take vectors as large as the network, five and a half for a Hessian's largest eigenvalue."""
+    plan = plan_run(attrs.evolve(CONFIG, probe=("hessian",), options={}), timed=False)
+    for network in plan.networks:
+        assert network.needed_bytes["training"] == network.footprint.training.held
+        assert network.needed_bytes["evaluation"] == network.footprint.evaluation.held
+        assert network.needed_bytes["probe hessian"] == 5.5 * network.footprint.bytes
+
+
+def test_largest_batch_is_what_fits(monkeypatch):
+    at_hand = 4 * 10**6
+    monkeypatch.setattr("anarch_core.planning.plan.available_bytes", lambda device: at_hand)
+    batch = plan_run(CONFIG, timed=False).networks[1].largest_batch
+    assert batch > CONFIG.batch_size
+    needed = plan_run(attrs.evolve(CONFIG, batch_size=batch), timed=False).networks[1].footprint.training.held
+    assert needed == pytest.approx(at_hand, rel=0.05)
+
+
+def test_too_little_memory_is_foretold(monkeypatch):
+    monkeypatch.setattr("anarch_core.machine.available_bytes", lambda device: 10**6)
+    monkeypatch.setattr("anarch_core.planning.plan.available_bytes", lambda device: 10**6)
+    plan = plan_run(CONFIG)
+    assert "evaluation (" in plan.refusal
+    assert "free" in plan.refusal
+    assert plan.seconds is None
+    assert all(network.largest_batch < CONFIG.batch_size for network in plan.networks)
+
+
+def test_moments_beyond_the_trunk_are_refused():
+    with pytest.raises(ConfigError, match="beyond the trunk"):
+        plan_run(attrs.evolve(CONFIG, switch="at:3"))

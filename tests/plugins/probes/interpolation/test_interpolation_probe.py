@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from anarch_core import project, relax
+from anarch_core.data import TensorData
+from anarch_core.errors import ProbeError
+from anarch_core.probe.base import ProbeContext
+from anarch_core.training import evaluate
+from anarch_plugins.probes.interpolation.options import InterpolationOptions
+from anarch_plugins.probes.interpolation.probe import InterpolationProbe
+
+
+@pytest.fixture
+def data() -> TensorData:
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 1, 8), torch.randint(3, (60,))
+    return TensorData(name="toy", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20], classes=3)
+
+
+@pytest.fixture
+def cnn() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv1d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+
+@pytest.fixture
+def efcn(cnn, data) -> nn.Module:
+    model = relax(cnn, "efcn", example_input=data.x_train[:1]).model
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return model
+
+
+def measure(model: nn.Module, data: TensorData, *, parent: nn.Module | None = None, **options):
+    return InterpolationProbe(InterpolationOptions(points=5, steps=3, **options)).measure(
+        ProbeContext(model=model, data=data, parent=parent)
+    )
+
+
+def test_from_the_networks_own_projection(efcn, data) -> None:
+    result = measure(efcn, data, methods=("linear", "string", "logits"))
+    table = result.tensors["linear"]
+    assert table.shape == (5, 5)
+    assert float(table[0, 1]) == pytest.approx(evaluate(project(efcn), data.x_train, data.y_train).loss, rel=1e-4)
+    assert float(table[-1, 1]) == pytest.approx(evaluate(efcn, data.x_train, data.y_train).loss, rel=1e-4)
+    assert result.scalars["linear_barrier"] >= 0
+    assert result.scalars["logits_barrier"] <= 1e-9
+    assert set(result.details["methods"]) == {"linear", "string", "logits"}
+    json.dumps(dict(result.details), allow_nan=False)
+
+
+def test_from_the_parent(cnn, efcn, data) -> None:
+    table = measure(efcn, data, parent=cnn, origin="parent").tensors["linear"]
+    assert float(table[0, 1]) == pytest.approx(evaluate(cnn, data.x_train, data.y_train).loss, rel=1e-4)
+    with pytest.raises(ProbeError, match="there is no parent to begin the path at"):
+        measure(efcn, data, origin="parent")
+
+
+def test_a_network_that_was_never_relaxed_is_refused(cnn, data) -> None:
+    with pytest.raises(ProbeError, match="needs a relaxed network, and this Sequential is none"):
+        measure(cnn, data)

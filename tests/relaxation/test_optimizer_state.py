@@ -1,0 +1,68 @@
+"""Momentum and Adam's moments over the switch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from anarch_core.relaxation.optimizer_state import carry_optimizer_state
+from anarch_core.relaxation.verbs import relax
+
+
+def trained(optimizer_class, **options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(2, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(18, 2)).double()
+    x, y = torch.randn(8, 2, 6, dtype=torch.float64), torch.randint(0, 2, (8,))
+    optimizer = optimizer_class(model.parameters(), lr=0.1, **options)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model, optimizer, x
+
+
+@pytest.mark.parametrize("name", ["efcn", "lcn", "shared", "tiled"])
+def test_momentum_is_divided_among_the_copies_so_that_the_shared_direction_keeps_it(name):
+    """Φᵀ m_W = m_w: measured through the projection, Φ⁺ m_W = m_w / n."""
+    model, source, x = trained(torch.optim.SGD, momentum=0.9)
+    relaxed = relax(model, name, example_input=x)
+    target = torch.optim.SGD(relaxed.model.parameters(), lr=0.1, momentum=0.9)
+    fate = carry_optimizer_state(relaxed, source, target)
+    assert set(fate.values()) == {"carried"}
+    layer, old = relaxed.model[0], source.state[model[0].weight]["momentum_buffer"]
+    # The pairing of a gradient-like state with any lifted direction is the one it had: <m_W, Φ v> = <m_w, v>.
+    direction = torch.randn_like(old)
+    bias_direction = torch.randn_like(model[0].bias)
+    with torch.no_grad():
+        model[0].weight.copy_(direction)
+        model[0].bias.copy_(bias_direction)
+    lifted = relax(model, name, example_input=x, check=False).model[0]
+    old_bias = source.state[model[0].bias]["momentum_buffer"]
+    for parameter, expected in [("weight", (old * direction).sum()), ("bias", (old_bias * bias_direction).sum())]:
+        moved = target.state[layer.get_parameter(parameter)]["momentum_buffer"]
+        assert moved.shape == layer.get_parameter(parameter).shape
+        assert float((moved * lifted.get_parameter(parameter).detach()).sum()) == pytest.approx(float(expected), rel=1e-9)
+    head = target.state[relaxed.model[3].weight]["momentum_buffer"]
+    assert torch.equal(head, source.state[model[3].weight]["momentum_buffer"])
+
+
+def test_adams_second_moment_of_new_weights_starts_at_the_layer_mean_not_at_zero():
+    model, source, x = trained(torch.optim.Adam)
+    relaxed = relax(model, "efcn", example_input=x)
+    target = torch.optim.Adam(relaxed.model.parameters(), lr=0.1)
+    assert set(carry_optimizer_state(relaxed, source, target).values()) == {"carried"}
+    state = target.state[relaxed.model[0].weight]
+    assert float(state["exp_avg_sq"].min()) > 0
+    assert float(state["step"]) == 3
+    target.zero_grad()
+    relaxed.model(x).sum().backward()
+    target.step()
+
+
+def test_a_fresh_optimizer_has_nothing_to_carry():
+    model, _, x = trained(torch.optim.SGD)
+    relaxed = relax(model, "efcn", example_input=x)
+    source = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    target = torch.optim.SGD(relaxed.model.parameters(), lr=0.1, momentum=0.9)
+    assert set(carry_optimizer_state(relaxed, source, target).values()) == {"empty"}

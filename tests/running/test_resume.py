@@ -1,0 +1,83 @@
+"""A run that is killed at random moments ends in the same bytes as one that was left alone."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import psutil
+import pytest
+
+from anarch_core.config.files import to_toml
+from anarch_core.experiment.results import Results
+from anarch_core.running.progress import Silent
+from anarch_core.running.runner import run
+
+PROGRAM = """
+import pathlib
+import sys
+import anarch_core.running.segment
+from anarch_core.running.progress import Silent
+from anarch_core.config.resolution import resolve
+from anarch_core.running.runner import run
+
+class Telling(Silent):
+    def trained(self, segment, iteration, row):
+        print(iteration, flush=True)
+
+if __name__ == "__main__":
+    anarch_core.running.segment.SAVE_EVERY = 0.0  # as often as it may, so that kills meet it
+    run(resolve({}, [pathlib.Path(sys.argv[1])]), out=sys.argv[2], progress=Telling())
+"""
+
+
+def files(path: Path) -> dict[str, bytes]:
+    """Every file that holds weights or a history."""
+    found = [*path.glob("segments/**/*.safetensors"), *path.glob("segments/*/history.jsonl")]
+    return {str(file.relative_to(path)): file.read_bytes() for file in found}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_again_and_again(small, tmp_path, jobs):
+    config = small(jobs=jobs, epochs=12, branch_epochs=8, switch="at:0,3,27it", optimizer_state="carry", options={"sgd": {"momentum": 0.9}})
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    expected = run(attrs.evolve(config, jobs=1), out=tmp_path / "left-alone", progress="silent")
+    draw = random.Random(jobs)
+    for _ in range(4):
+        command = [sys.executable, "-c", PROGRAM, tmp_path / "config.toml", tmp_path / "killed"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            for _ in range(draw.randrange(1, 40)):
+                process.stdout.readline()
+            process.kill()
+    results = run(config, out=tmp_path / "killed", progress="silent")
+    assert results.status == "finished"
+    assert files(tmp_path / "killed") == files(tmp_path / "left-alone")
+    for found, wanted in zip(Results.read(tmp_path / "killed").segments, expected.segments, strict=True):
+        assert {**found, "seconds": 0} == {**wanted, "seconds": 0}
+
+
+def test_a_worker_that_dies_is_reported_and_the_others_go_on(small, tmp_path):
+    """The process that trains the trunk is killed: its branches are skipped, scratch is trained; and the next run does the rest."""
+
+    class Killing(Silent):
+        killed = False
+
+        def trained(self, segment, iteration, row):
+            if segment.kind == "trunk" and not self.killed:
+                type(self).killed = True
+                for child in psutil.Process().children():
+                    if str(child.cmdline()).find("anarch_core.running.worker") >= 0:
+                        child.kill()
+
+    config = small(jobs=2, epochs=12, switch="at:12", control="continued")
+    results = run(config, out=tmp_path / "run", progress=Killing())
+    assert results.status == "failed"
+    [failure] = results.failed.values()
+    assert failure["title"] == "trunk, seed 0"
+    assert "was killed" in failure["error"]
+    assert {record["error"] for record in results.skipped.values()} == {"trunk, seed 0 did not get there"}
+    assert run(config, out=tmp_path / "run", progress="silent").status == "finished"

@@ -1,0 +1,141 @@
+"""``anarch plugins new``: what it writes installs, is found, runs and passes its tests; names that could not work are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from anarch_core.cli import main
+from anarch_core.cli.plugins import command
+from anarch_core.errors import ConfigError
+from anarch_core.plugin.diagnosis import plugin_problems
+from anarch_core.plugin.discovery import Status
+from anarch_core.plugin.records import ComponentInfo
+from anarch_core.plugin.registry import KINDS, Registry, get_registry
+from anarch_core.scaffold import SCAFFOLDED, create
+
+RUN = {
+    "relaxation": ["--relax", "brand-new"],
+    "probe": ["--relax", "efcn", "--probe", "brand-new"],
+    "schedule": ["--relax", "efcn", "--switch", "brand-new:1"],
+    "model": ["--relax", "efcn", "--model", "brand-new"],
+    "dataset": ["--relax", "efcn", "--data", "brand-new"],
+    "optimizer": ["--relax", "efcn", "--optimizer", "brand-new", "--lr", "0.001"],
+}
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Forget the modules of one plugin before the next one of the same name."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("anarch_brand_new")]:
+        del sys.modules[name]
+
+
+def test_every_kind_but_commands_has_a_template() -> None:
+    assert set(SCAFFOLDED) == set(KINDS) - {"command"} == set(RUN)
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("kind", SCAFFOLDED)
+def test_what_is_written_is_a_plugin_without_problems(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = create("brand-new", kind, tmp_path, registry=get_registry())
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    info = tmp_path / "anarch_brand_new-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    ((name, module),) = project["entry-points"]["anarch.plugins"].items()
+    (info / "entry_points.txt").write_text(f"[anarch.plugins]\n{name} = {module}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(root)
+    registry = Registry.load()
+    (plugin,) = [plugin for plugin in registry.plugins if plugin.distribution == "anarch-brand-new"]
+    assert plugin.status is Status.LOADED
+    assert plugin_problems(registry, plugin, targets=True) == []
+    component: ComponentInfo = registry.find(kind, "brand-new")
+    assert component.options is not None
+
+
+@pytest.mark.parametrize("kind", SCAFFOLDED)
+def test_what_is_written_has_no_marks_left(kind: str, tmp_path: Path) -> None:
+    root = create("brand-new", kind, tmp_path, registry=get_registry())
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert {path.relative_to(root).as_posix() for path in files} == {
+        "LICENSE",
+        "README.md",
+        "pyproject.toml",
+        "anarch_brand_new/__init__.py",
+        "anarch_brand_new/options.py",
+        f"anarch_brand_new/{kind}.py",
+        "tests/test_conformance.py",
+        f"tests/test_{kind}.py",
+    }
+    for path in files:
+        assert "${" not in path.read_text()
+        assert path.suffix != ".template"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SCAFFOLDED)
+def test_it_installs_runs_and_passes_its_tests(kind: str, tmp_path: Path) -> None:
+    root = create("brand-new", kind, tmp_path, registry=get_registry())
+    site = tmp_path / "site"
+    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+
+    def python(*arguments: str) -> str:
+        ran = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    python("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), str(root))
+    listed = json.loads(python("-m", "anarch_core", "plugins", "list", "--json"))
+    (plugin,) = [plugin for plugin in listed if plugin["distribution"] == "anarch-brand-new"]
+    assert [(component["kind"], component["name"]) for component in plugin["components"]] == [(kind, "brand-new")]
+    python("-m", "anarch_core", "plugins", "doctor", "brand-new")
+    short = ["--epochs", "1", "--branch-epochs", "1", "--train-limit", "100", "--jobs", "1", "--out", str(tmp_path / "run")]
+    switch = [] if kind == "schedule" else ["--switch", "at:0"]
+    python("-m", "anarch_core", "run", *RUN[kind], *switch, *short)
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["segments"]
+    python("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(root), "-c", str(root / "pyproject.toml"), str(root / "tests"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Norms", "'Norms' is not a name; write lower-case letters"),
+        ("low--rank", "is not a name"),
+        ("norms-", "is not a name"),
+        ("1d", "is not a name"),
+        ("core", "the package anarch_core is anarch's own"),
+        ("anarch-plugins", "the package anarch_plugins is anarch's own"),
+        ("efcn", "the name 'efcn' is taken by a relaxation of anarch"),
+        ("batch", "options of 'batch' would be called --batch-..., as --batch-size of 'anarch run' is"),
+    ],
+)
+def test_names_that_could_not_work_are_refused(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create(name, "probe", tmp_path, registry=get_registry())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "anarch-norms").mkdir()
+    with pytest.raises(SystemExit) as exit:
+        main(["plugins", "new", "norms", "--kind", "probe", "--dir", str(tmp_path)])
+    assert exit.value.code == 1
+    assert capsys.readouterr().err == f"Error: '{tmp_path / 'anarch-norms'}' exists already; choose another name or --dir, or remove it\n"
+    assert list((tmp_path / "anarch-norms").iterdir()) == []
+
+
+def test_the_prefix_may_be_given_and_the_next_steps_are_told(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["new", "anarch-norms", "--kind", "probe", "--dir", str(tmp_path)])
+    assert result.exit_code == 0
+    assert f"cd {tmp_path / 'anarch-norms'}\n  pip install -e '.[test]'\n  anarch plugins doctor norms\n  pytest\n" in result.output
