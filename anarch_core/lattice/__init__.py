@@ -5,7 +5,7 @@ A door for authors of relaxations and probes. Here are numbers and no modules; a
 
 from __future__ import annotations
 
-from anarch_core.lattice.drift import Drift
+from anarch_core.lattice.drift import PARTS, Drift, Part
 from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, Incidence, incidence, label_counts, share_counts
 from anarch_core.lattice.geometry import NOTHING, Axis, ConvGeometry, Convolution, Index
 from anarch_core.lattice.maps import lift_map, project_labels
@@ -15,6 +15,7 @@ __all__ = [
     "EFCN",
     "LCN",
     "NOTHING",
+    "PARTS",
     "AbstractFamily",
     "Axis",
     "ConvGeometry",
@@ -22,6 +23,7 @@ __all__ = [
     "Drift",
     "Incidence",
     "Index",
+    "Part",
     "incidence",
     "label_counts",
     "lift_map",

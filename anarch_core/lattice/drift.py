@@ -1,67 +1,72 @@
-"""How far a layer of the lattice is from a convolution."""
+"""How far a weight of the lattice is from a convolution: its three orthogonal parts, and their norms.
+
+A weight is given as its view [*labels, groups, outputs, inputs], so that a layer may keep it in any layout.
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Collection, Iterator
+from typing import Literal, get_args
 
 import attrs
 import torch
 from scipy import sparse
 
-from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, incidence, label_counts, share_counts
+from anarch_core.lattice.families import CONV, LCN, AbstractFamily, incidence, label_counts, share_counts
 from anarch_core.lattice.geometry import Axis, ConvGeometry
 from anarch_core.lattice.maps import LabelMap, apply_per_axis, lift_map, overlap_map, project_labels
 
-
-class LatticeLayer(Protocol):
-    """What of a layer its drift is computed from."""
-
-    family: AbstractFamily
-    geometry: ConvGeometry
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The weight."""
-
-    def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A weight-shaped tensor seen as [*labels, groups, outputs, inputs]."""
-
-    def weight_bound(self) -> torch.Tensor:
-        """Half-width of the uniform default initialisation."""
+Part = Literal["shared", "unshared", "off-local"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
-def lattice_drift(layer: LatticeLayer, reference: LatticeLayer | None) -> Drift:
-    """The three orthogonal parts of a layer's weight, as squared norms of the dense matrix (accumulated in float64).
+def lattice_drift(
+    family: AbstractFamily,
+    geometry: ConvGeometry,
+    view: torch.Tensor,
+    bound: torch.Tensor,
+    *,
+    off_local: float | None = None,
+    start: torch.Tensor | None = None,
+) -> Drift:
+    """The three orthogonal parts of a weight, as squared norms of the dense matrix (accumulated in float64).
 
-    A fully connected weight is read once for its off-local part and once in its receptive fields, and nothing of its size is made.
+    Args:
+        family: of the weight.
+        geometry: of the layer.
+        view: the weight, [*labels, groups, outputs, inputs].
+        bound: half-width of its uniform default initialisation, likewise.
+        off_local: squared norm of what lies outside the receptive fields; needed where the family is dense, since the view leaves out what
+            connects different groups.
+        start: the shared part at an earlier moment, as :func:`shared_part` gives it.
     """
-    geometry = layer.geometry
-    local = local_part(layer, layer.weight)
+    local = local_part(family, geometry, view)
     conv = nearest_convolution(geometry, local)
-    moved = before = None
-    if reference is not None:
-        start = nearest_convolution(geometry, local_part(reference, reference.weight))
-        moved, before = matrix_norm2(CONV, geometry, conv - start), matrix_norm2(CONV, geometry, start)
     _subtract_sharing(local, conv, geometry)
-    unshared = float(_column_norms2(local.flatten(1)).sum())
+    unshared = float(column_norms2(local.flatten(1)).sum())
+    if off_local is None:
+        off_local = 0.0 if family.local else _off_local_norm2(family, geometry, view, conv, unshared)
     return Drift(
         shared=matrix_norm2(CONV, geometry, conv),
         unshared=unshared,
-        off_local=_off_local_norm2(layer, conv, unshared),
-        moved=moved,
-        reference=before,
-        initial=expected_at_initialisation(layer),
+        off_local=off_local,
+        moved=None if start is None else matrix_norm2(CONV, geometry, conv - start),
+        reference=None if start is None else matrix_norm2(CONV, geometry, start),
+        initial=expected_at_initialisation(family, geometry, bound),
     )
 
 
-def local_part(layer: LatticeLayer, tensor: torch.Tensor) -> torch.Tensor:
-    """What of a weight-shaped tensor lies in the receptive fields, [*labels of lcn, groups, outputs, inputs]; a copy."""
-    view, geometry = layer.weight_view(tensor.detach()), layer.geometry
-    if layer.family != EFCN:
-        return project_labels(LCN, layer.family, geometry, view, dtype=torch.float64)
+def shared_part(family: AbstractFamily, geometry: ConvGeometry, view: torch.Tensor) -> torch.Tensor:
+    """The convolution nearest to a weight [*labels, groups, outputs, inputs]: [*taps, groups, outputs, inputs], float64."""
+    return nearest_convolution(geometry, local_part(family, geometry, view))
+
+
+def local_part(family: AbstractFamily, geometry: ConvGeometry, view: torch.Tensor) -> torch.Tensor:
+    """What of a weight lies in the receptive fields, [*labels of lcn, groups, outputs, inputs]; a copy."""
+    if not family.dense:
+        return project_labels(LCN, family, geometry, view, dtype=torch.float64)
     # Position by position: a receptive field is a box of pixels, and boxes are copied several times faster than listed entries.
     local = view.new_empty((*label_counts(LCN, geometry), *geometry.channel_block))
     for labels, box in _boxes(geometry):
@@ -69,23 +74,28 @@ def local_part(layer: LatticeLayer, tensor: torch.Tensor) -> torch.Tensor:
     return local
 
 
-def kept_parts(layer: LatticeLayer, tensor: torch.Tensor, parts: tuple[bool, bool, bool]) -> torch.Tensor:
-    """The sum of some of the parts (shared, unshared, off-local) of a fully connected weight; nothing else of its size is made."""
-    shared, unshared, off_local = parts
-    local = local_part(layer, tensor)
+def write_local_parts(geometry: ConvGeometry, source: torch.Tensor, target: torch.Tensor, parts: Collection[Part]) -> None:
+    """Write the sum of some parts of a dense weight into the receptive fields of another; nothing else of its size is made.
+
+    Args:
+        geometry: of the layer.
+        source: the weight, [*(positions, pixels) of each axis, groups, outputs, inputs].
+        target: likewise; what lies outside the receptive fields is left as it is.
+        parts: which.
+    """
+    shared, unshared = "shared" in parts, "unshared" in parts
+    local = source.new_zeros((*label_counts(LCN, geometry), *geometry.channel_block))
+    if shared or unshared:
+        for labels, box in _boxes(geometry):
+            local[labels] = source[box]
     if shared != unshared:
-        conv = nearest_convolution(layer.geometry, local)
+        conv = nearest_convolution(geometry, local)
         if shared:
             local.zero_()
             conv.neg_()
-        _subtract_sharing(local, conv, layer.geometry)
-    elif not shared:
-        local.zero_()
-    out = tensor.detach().clone() if off_local else torch.zeros_like(tensor)
-    view = layer.weight_view(out)
-    for labels, box in _boxes(layer.geometry):
-        view[box] = local[labels]
-    return out
+        _subtract_sharing(local, conv, geometry)
+    for labels, box in _boxes(geometry):
+        target[box] = local[labels]
 
 
 def _boxes(geometry: ConvGeometry) -> Iterator[tuple[tuple[slice, ...], tuple[int | slice, ...]]]:
@@ -135,18 +145,16 @@ def _subtract_sharing(local: torch.Tensor, conv: torch.Tensor, geometry: ConvGeo
     local.flatten(1).addmm_(torch.from_numpy(first.toarray()).to(local), conv.flatten(1).to(local), alpha=-1)
 
 
-def expected_at_initialisation(layer: LatticeLayer) -> tuple[float, float, float] | None:
+def expected_at_initialisation(family: AbstractFamily, geometry: ConvGeometry, bound: torch.Tensor) -> tuple[float, float, float] | None:
     """Expected squared norms of the parts (shared, unshared, off-local) at default initialisation.
 
     Weights are then independent with mean 0 and variance bound²/3. None where padding gives some pair two labels, so that the parts are
     not sums over labels.
     """
-    geometry, family = layer.geometry, layer.family
     grams = [incidence(f, axis).gram for axis in geometry.axes for f in (CONV, family)]
     if any(gram.nnz != (gram.diagonal() != 0).sum() for gram in grams):
         return None
-    bound = layer.weight_bound().to(layer.weight.device).expand(layer.weight.shape)
-    variance = layer.weight_view(bound)[..., 0, 0, 0].flatten().double() ** 2 / 3
+    variance = bound[..., 0, 0, 0].flatten().double() ** 2 / 3
     groups, outputs, inputs = geometry.channel_block
     channels = groups * outputs * inputs
     counts = torch.from_numpy(share_counts(family, geometry)).flatten().to(variance.device)
@@ -170,23 +178,15 @@ def matrix_norm2(family: AbstractFamily, geometry: ConvGeometry, labels: torch.T
     return float((exact * apply_per_axis([incidence(family, axis).gram for axis in geometry.axes], exact)).sum())
 
 
-def _off_local_norm2(layer: LatticeLayer, conv: torch.Tensor, unshared: float) -> float:
-    """Squared norm of what lies outside the receptive field. A difference of norms would drown small values in rounding."""
-    family, geometry = layer.family, layer.geometry
-    if family.local:
-        return 0.0
-    if family != EFCN:
-        rest = layer.weight_view(layer.weight.detach())
-        rest = rest.double() - _image(lift_map(CONV, family, geometry), conv, rest.double())
-        return max(matrix_norm2(family, geometry, rest.reshape(*label_counts(family, geometry), *rest.shape[-3:])) - unshared, 0.0)
-    groups, _, inputs = geometry.channel_block
-    fields = functools.reduce(torch.kron, [_reads(axis) for axis in geometry.axes]).to(layer.weight.device)
-    total = 0.0
-    for group, rows in enumerate(layer.weight.detach().view(groups, geometry.out_channels // groups, -1)):
-        squares = _column_norms2(rows).view(geometry.positions, groups, inputs, geometry.pixels).sum(2)
-        squares[:, group].masked_fill_(fields, 0)
-        total += float(squares.sum())
-    return total
+def _off_local_norm2(family: AbstractFamily, geometry: ConvGeometry, view: torch.Tensor, conv: torch.Tensor, unshared: float) -> float:
+    """Squared norm of what lies outside the receptive field, for a family that shares weights."""
+    rest = view.double() - _image(lift_map(CONV, family, geometry), conv, view.double())
+    return max(matrix_norm2(family, geometry, rest.reshape(*label_counts(family, geometry), *rest.shape[-3:])) - unshared, 0.0)
+
+
+def receptive_fields(geometry: ConvGeometry) -> torch.Tensor:
+    """Which pixels each position reads, bool, [positions, pixels], both flat."""
+    return functools.reduce(torch.kron, [_reads(axis) for axis in geometry.axes])
 
 
 def _reads(axis: Axis) -> torch.Tensor:
@@ -196,7 +196,7 @@ def _reads(axis: Axis) -> torch.Tensor:
     return reads
 
 
-def _column_norms2(rows: torch.Tensor) -> torch.Tensor:
+def column_norms2(rows: torch.Tensor) -> torch.Tensor:
     """Sums of the squares of each column, float64; what is summed in the weight's own precision is short, and nothing is copied."""
     total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
     for block in torch.split(rows, 64):

@@ -77,11 +77,13 @@ class AbstractFamily(ABC):
     Attributes:
         name: for messages.
         local: no weight lies outside the receptive field.
+        dense: every entry of the dense matrix is a weight of its own, so the labels of an axis are its (position, pixel) pairs in order.
         across_groups: input and output channels of different groups are connected.
     """
 
     name: str
     local: bool
+    dense: bool = False
     across_groups: bool = False
 
     @abstractmethod
@@ -130,6 +132,7 @@ class FullyConnected(AbstractFamily):
 
     name: str = "efcn"
     local: bool = False
+    dense: bool = True
     across_groups: bool = True
 
     def incidence(self, axis: Axis) -> Incidence:
@@ -160,12 +163,3 @@ def share_counts(family: AbstractFamily, geometry: ConvGeometry) -> NDArray[np.f
     """How many entries of the dense matrix each label stands for, [labels of axis 1, labels of axis 2, ...]."""
     counts = [incidence(family, axis).gram.diagonal() for axis in geometry.axes]
     return np.asarray(functools.reduce(np.multiply.outer, counts))
-
-
-def dense_entries(family: AbstractFamily, geometry: ConvGeometry) -> int:
-    """Entries of the dense matrix that may be non-zero, without counting channels twice over groups."""
-    groups, outputs, inputs = geometry.channel_block
-    pairs = 1
-    for axis in geometry.axes:
-        pairs *= len(np.unique(incidence(family, axis).pair))
-    return pairs * (geometry.out_channels * geometry.in_channels if family.across_groups else groups * outputs * inputs)

@@ -5,7 +5,7 @@ A door for authors of relaxations, and of probes and optimizers that look for re
 
 from __future__ import annotations
 
-from anarch_core.layers.base import RelaxedLayer, relaxed_layers
+from anarch_core.layers.base import Cost, RelaxedLayer, relaxed_layers
 from anarch_core.layers.fully_connected import FullyConnectedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view, fan_in, inverse_root
 from anarch_core.layers.locally_connected import LocallyConnectedLayer
@@ -13,6 +13,7 @@ from anarch_core.layers.padding import pad
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 
 __all__ = [
+    "Cost",
     "FullyConnectedLayer",
     "LatticeLayer",
     "LocallyConnectedLayer",

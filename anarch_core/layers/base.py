@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+import attrs
 import torch
 from torch import nn
 
-from anarch_core.lattice.drift import Drift
+from anarch_core.lattice.drift import PARTS, Drift, Part
+
+
+@attrs.frozen(kw_only=True)
+class Cost:
+    """What a relaxed layer will take, known before anything is allocated.
+
+    Attributes:
+        parameters: numbers that can be trained.
+        scratch_parameters: numbers held beside them (buffers, index maps).
+        flops: floating-point operations of one forward pass of one sample (a multiply-add counts two).
+        itemsize: bytes per number.
+    """
+
+    parameters: int
+    scratch_parameters: int = 0
+    flops: int
+    itemsize: int = 4
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of parameters and buffers."""
+        return (self.parameters + self.scratch_parameters) * self.itemsize
 
 
 class RelaxedLayer(nn.Module, ABC):
@@ -40,18 +63,18 @@ class RelaxedLayer(nn.Module, ABC):
     def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Orthogonal parts of a tensor shaped as the parameter ``name``: (shared, unshared, off-local); they add up to it."""
 
-    def keep(self, tensor: torch.Tensor, parts: tuple[bool, bool, bool], name: str = "weight") -> torch.Tensor:
+    def keep(self, tensor: torch.Tensor, parts: Collection[Part], name: str = "weight") -> torch.Tensor:
         """The sum of some of the parts that :meth:`split` gives; a new tensor. Overridden where it takes less than all of them.
 
         Args:
             tensor: shaped as the parameter.
-            parts: whether each of (shared, unshared, off-local) is kept.
+            parts: which are kept, of ``"shared"``, ``"unshared"`` and ``"off-local"``.
             name: of the parameter.
         """
         total = torch.zeros_like(tensor)
-        for part, kept in zip(self.split(tensor, name), parts, strict=True):
-            if kept:
-                total.add_(part)
+        for part, values in zip(PARTS, self.split(tensor, name), strict=True):
+            if part in parts:
+                total.add_(values)
         return total
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from anarch_core.lattice.drift import column_norms2, receptive_fields
+from anarch_core.lattice.families import AbstractFamily
+from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.lattice_layer import LatticeLayer, inverse_root
 from anarch_core.ops.fused import linear
 
@@ -18,12 +21,14 @@ class FullyConnectedLayer(LatticeLayer):
         bias: [out_channels * positions].
     """
 
-    def weight_shape(self) -> tuple[int, ...]:
-        g = self.geometry
+    @classmethod
+    def weight_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        g = geometry
         return g.out_channels * g.positions, g.in_channels * g.pixels
 
-    def bias_shape(self) -> tuple[int, ...]:
-        return (self.geometry.out_channels * self.geometry.positions,)
+    @classmethod
+    def bias_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        return (geometry.out_channels * geometry.positions,)
 
     def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
         g, d = self.geometry, len(self.geometry.axes)
@@ -41,6 +46,19 @@ class FullyConnectedLayer(LatticeLayer):
 
     def bias_bound(self) -> torch.Tensor:
         return self.weight_bound()
+
+    @torch.no_grad()
+    def off_local_norm2(self) -> float:
+        """As in the base class; by rows, so that nothing of the weight's size is made."""
+        g = self.geometry
+        groups, _, inputs = g.channel_block
+        fields = receptive_fields(g).to(self.weight.device)
+        total = 0.0
+        for group, rows in enumerate(self.weight.detach().view(groups, g.out_channels // groups, -1)):
+            squares = column_norms2(rows).view(g.positions, groups, inputs, g.pixels).sum(2)
+            squares[:, group].masked_fill_(fields, 0)
+            total += float(squares.sum())
+        return total
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, in_channels, *input size] to [batch, out_channels, *output size]."""

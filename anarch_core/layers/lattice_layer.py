@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Collection
 
 import torch
 from torch import nn
 
 from anarch_core.errors import SurgeryError
-from anarch_core.lattice.drift import Drift, kept_parts, lattice_drift
-from anarch_core.lattice.families import CONV, EFCN, AbstractFamily, incidence
+from anarch_core.lattice.drift import PARTS, Drift, Part, lattice_drift, shared_part, write_local_parts
+from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.lattice.maps import lift_map, project_labels
-from anarch_core.layers.base import RelaxedLayer
+from anarch_core.layers.base import Cost, RelaxedLayer
 
 
 class LatticeLayer(RelaxedLayer):
@@ -38,21 +40,44 @@ class LatticeLayer(RelaxedLayer):
         self.relaxation = family.name
         self.family = family
         self.geometry = geometry
-        self.weight = nn.Parameter(like.new_zeros(self.weight_shape()))
-        self.bias = nn.Parameter(like.new_zeros(self.bias_shape())) if geometry.bias else None
+        self.weight = nn.Parameter(like.new_zeros(self.weight_shape(family, geometry)))
+        self.bias = nn.Parameter(like.new_zeros(self.bias_shape(family, geometry))) if geometry.bias else None
         self.register_buffer("unseen", None)
 
+    @classmethod
     @abstractmethod
-    def weight_shape(self) -> tuple[int, ...]:
+    def weight_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
         """Shape of the weight."""
 
+    @classmethod
     @abstractmethod
-    def bias_shape(self) -> tuple[int, ...]:
+    def bias_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
         """Shape of the bias."""
+
+    @classmethod
+    def flops(cls, family: AbstractFamily, geometry: ConvGeometry) -> int:
+        """Floating-point operations of one forward pass of one sample, a multiply-add counting two; here, every weight is used once."""
+        return 2 * math.prod(cls.weight_shape(family, geometry))
+
+    @classmethod
+    def cost(cls, family: AbstractFamily, geometry: ConvGeometry, itemsize: int) -> Cost:
+        """What a layer will take, from its shapes alone.
+
+        Args:
+            family: which weights there are.
+            geometry: of the convolution it stands for.
+            itemsize: bytes per number.
+        """
+        biases = math.prod(cls.bias_shape(family, geometry)) if geometry.bias else 0
+        parameters = math.prod(cls.weight_shape(family, geometry)) + biases
+        return Cost(parameters=parameters, flops=cls.flops(family, geometry), itemsize=itemsize)
 
     @abstractmethod
     def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A weight-shaped tensor seen as [*labels, groups, outputs, inputs], without a copy (inputs and outputs of one group)."""
+        """A weight-shaped tensor seen as [*labels, groups, outputs, inputs], without a copy (inputs and outputs of one group).
+
+        Everything that asks where a weight stands goes through it, so a subclass may keep its weight in any layout.
+        """
 
     @abstractmethod
     def bias_view(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -101,7 +126,30 @@ class LatticeLayer(RelaxedLayer):
         if reference is not None and not isinstance(reference, LatticeLayer):
             msg = f"expected the same layer at an earlier moment as the reference, got {type(reference).__name__}"
             raise SurgeryError(msg)
-        return lattice_drift(self, reference)
+        bound = self.weight_bound().to(self.weight.device).expand(self.weight.shape)
+        return lattice_drift(
+            self.family,
+            self.geometry,
+            self.weight_view(self.weight.detach()),
+            self.weight_view(bound),
+            off_local=self.off_local_norm2() if self.family.dense else None,
+            start=None if reference is None else reference.shared_part(),
+        )
+
+    @torch.no_grad()
+    def shared_part(self) -> torch.Tensor:
+        """The convolution nearest to the weight, [*taps, groups, outputs, inputs], float64."""
+        return shared_part(self.family, self.geometry, self.weight_view(self.weight.detach()))
+
+    @torch.no_grad()
+    def off_local_norm2(self) -> float:
+        """Squared norm of what lies outside the receptive fields and between different groups, for a dense family.
+
+        Here by blanking the rest of a copy; overridden where the layout allows less.
+        """
+        outside: tuple[Part, ...] = ("off-local",)
+        blocks = torch.split(self.keep(self.weight, outside).flatten(), 1 << 20)
+        return sum((float(block.double().square().sum()) for block in blocks), 0.0)
 
     @torch.no_grad()
     def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -114,8 +162,8 @@ class LatticeLayer(RelaxedLayer):
         if name == "bias":
             shared = self.spread_bias(self.mean_bias(tensor))
             return shared, tensor - shared, zero
-        if self.family == EFCN:
-            shared, unshared, off_local = (kept_parts(self, tensor, (part == 0, part == 1, part == 2)) for part in range(3))
+        if self.family.dense:
+            shared, unshared, off_local = (self.keep(tensor, (part,)) for part in PARTS)
             return shared, unshared, off_local
         shared = zero.clone()
         view = self.weight_view(tensor)
@@ -123,9 +171,14 @@ class LatticeLayer(RelaxedLayer):
         return (shared, tensor - shared, zero) if self.family.local else (shared, zero, tensor - shared)
 
     @torch.no_grad()
-    def keep(self, tensor: torch.Tensor, parts: tuple[bool, bool, bool], name: str = "weight") -> torch.Tensor:
-        """The sum of some of the parts; of a fully connected weight without making the others."""
-        return kept_parts(self, tensor, parts) if self.family == EFCN and name == "weight" else super().keep(tensor, parts, name)
+    def keep(self, tensor: torch.Tensor, parts: Collection[Part], name: str = "weight") -> torch.Tensor:
+        """The sum of some of the parts; of a dense weight without making the others."""
+        if not self.family.dense or name != "weight":
+            return super().keep(tensor, parts, name)
+        source = tensor.detach()
+        kept = source.clone() if "off-local" in parts else torch.zeros_like(source)
+        write_local_parts(self.geometry, self.weight_view(source), self.weight_view(kept), parts)
+        return kept
 
     def mean_bias(self, tensor: torch.Tensor) -> torch.Tensor:
         """The shared bias nearest to a bias-shaped tensor, [out_channels]."""
@@ -133,7 +186,7 @@ class LatticeLayer(RelaxedLayer):
 
     def spread_bias(self, shared: torch.Tensor) -> torch.Tensor:
         """A shared bias [out_channels] in the layout of this layer."""
-        out = shared.new_empty(self.bias_shape())
+        out = shared.new_empty(self.bias_shape(self.family, self.geometry))
         self.bias_view(out).copy_(shared)
         return out
 
@@ -153,7 +206,7 @@ class LatticeLayer(RelaxedLayer):
                 counts = torch.bincount(labels).to(values.dtype)
                 sums = sums / counts.view(-1, *[1] * (values.ndim - dim - 1))
             values = sums
-        out = values.new_empty(self.bias_shape())
+        out = values.new_empty(self.bias_shape(self.family, self.geometry))
         self.bias_view(out).copy_(values)
         return out
 

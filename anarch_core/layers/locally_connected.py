@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from anarch_core.lattice.families import LCN, incidence, label_counts
+from anarch_core.lattice.families import LCN, AbstractFamily, incidence, label_counts
+from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.lattice_layer import LatticeLayer, fan_in, inverse_root
 from anarch_core.ops.local import local_product
 from anarch_core.ops.memory_format import is_channels_last
@@ -20,12 +21,14 @@ class LocallyConnectedLayer(LatticeLayer):
         bias: [out_channels, *output size].
     """
 
-    def weight_shape(self) -> tuple[int, ...]:
-        groups, outputs, inputs = self.geometry.channel_block
-        return *label_counts(LCN, self.geometry), groups, inputs, outputs
+    @classmethod
+    def weight_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        groups, outputs, inputs = geometry.channel_block
+        return *label_counts(LCN, geometry), groups, inputs, outputs
 
-    def bias_shape(self) -> tuple[int, ...]:
-        return self.geometry.out_channels, *self.geometry.output_size
+    @classmethod
+    def bias_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        return geometry.out_channels, *geometry.output_size
 
     def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.transpose(-1, -2)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from anarch_core.errors import SurgeryError
-from anarch_core.lattice.drift import Drift, lattice_drift
+from anarch_core.lattice.drift import Drift
 from anarch_core.lattice.families import AbstractFamily
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.base import RelaxedLayer
@@ -60,7 +60,7 @@ class ReparametrisedLayer(RelaxedLayer):
         if reference is not None and not isinstance(reference, type(self)):
             msg = f"expected the same {self.relaxation} layer at an earlier moment as the reference, got {type(reference).__name__}"
             raise SurgeryError(msg)
-        return attrs.evolve(lattice_drift(self.lattice(), None if reference is None else reference.lattice()), initial=None)
+        return attrs.evolve(self.lattice().drift(None if reference is None else reference.lattice()), initial=None)
 
     def extra_repr(self) -> str:
         """What ``print(model)`` shows."""

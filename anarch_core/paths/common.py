@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError, SurgeryError
-from anarch_core.layers.base import relaxed_layers
-from anarch_core.relaxation.verbs import applied_relaxations, reapply, relax
+from anarch_core.lattice.families import EFCN
+from anarch_core.layers.base import RelaxedLayer, relaxed_layers
+from anarch_core.layers.fully_connected import FullyConnectedLayer
+from anarch_core.layers.lattice_layer import LatticeLayer
+from anarch_core.layers.reparametrised import ReparametrisedLayer
+from anarch_core.machine import require_memory
+from anarch_core.relaxation.lattice import lift_layer
+from anarch_core.relaxation.surgery import candidates, copy_with
+from anarch_core.relaxation.verbs import applied_relaxations, reapply
 
 
-def common_architecture(a: nn.Module, b: nn.Module, example_input: torch.Tensor) -> tuple[nn.Module, nn.Module]:
-    """Lift whichever network is the more constrained one, or both to efcn where neither holds the other.
+def common_architecture(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Lift whichever network is the more constrained one, or both to fully connected layers where neither holds the other.
 
     Args:
         a: one network; never changed.
         b: the other; never changed.
-        example_input: with a batch dimension.
 
     Returns:
         copies of both, with the same parameters by name and shape.
@@ -36,7 +41,7 @@ def common_architecture(a: nn.Module, b: nn.Module, example_input: torch.Tensor)
         if _layout(lifted) == _layout(second):
             other = copy.deepcopy(second)
             return (lifted, other) if first is a else (other, lifted)
-    both = tuple(_fully_connected(network, example_input) for network in (a, b))
+    both = tuple(_fully_connected(network) for network in (a, b))
     if _layout(both[0]) == _layout(both[1]):
         return both[0], both[1]
     differing = sorted(_layout(a).keys() ^ _layout(b).keys()) or sorted(
@@ -50,6 +55,27 @@ def _layout(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-def _fully_connected(model: nn.Module, example_input: torch.Tensor) -> nn.Module:
-    relaxed = list(relaxed_layers(model))
-    return relax(model, "efcn", example_input=example_input, layers=relaxed).model if relaxed else copy.deepcopy(model)
+def _fully_connected(model: nn.Module) -> nn.Module:
+    """A copy whose relaxed layers are fully connected ones.
+
+    Raises:
+        ProbeError: a relaxed layer is no linear map of the lattice.
+        OutOfMemoryError: they would not fit.
+    """
+    layers = {path: _lattice_layer(path, layer) for path, layer in relaxed_layers(model).items()}
+    cost = sum(FullyConnectedLayer.cost(EFCN, layer.geometry, layer.weight.element_size()).bytes for layer in layers.values())
+    if layers:
+        require_memory(cost, next(iter(layers.values())).weight.device, f"the fully connected network between {len(layers)} layer(s)")
+    paths = candidates(model, (RelaxedLayer,))
+    dense = {path: lift_layer(layer, layer.geometry, EFCN, FullyConnectedLayer) for path, layer in layers.items()}
+    return copy_with(model, {path: (paths[path], layer) for path, layer in dense.items()})
+
+
+def _lattice_layer(path: str, layer: RelaxedLayer) -> LatticeLayer:
+    """The layer of the lattice that is the same linear map."""
+    if isinstance(layer, LatticeLayer):
+        return layer
+    if isinstance(layer, ReparametrisedLayer) and layer.linear:
+        return layer.lattice()
+    msg = f"{path or 'the network'} is a layer of {layer.relaxation}, which is no linear map of the lattice; project the networks first"
+    raise ProbeError(msg)

@@ -120,7 +120,7 @@ def interpolate(
     part = part.to(dtype=dtype)
     if method in ("logits", "probabilities"):
         return _output_space(a, b, part, method, points)
-    first, second = common_architecture(a, b, part.x_train[:1])
+    first, second = common_architecture(a, b)
     landscape = Landscape(first, part.x_train)
     chain = linear(landscape.point(first), landscape.point(second), points)
     positions = fractions(points)

@@ -13,7 +13,7 @@ from anarch_core.experiment.segments import Segment, Transition
 from anarch_core.network import network_bytes
 from anarch_core.planning.rehearsal import Peak, Rehearsal
 from anarch_core.relaxation.report import RelaxationReport
-from anarch_core.relaxation.sites import Found
+from anarch_core.relaxation.selection import Selection
 from anarch_core.training import EVALUATED
 
 
@@ -82,7 +82,7 @@ def _footprint(executor: RunContext, model: nn.Module, transition: Transition | 
     found = None
     if transition is not None:
         example = executor.data.x_train[:2]
-        found = Found.of(model, transition.relaxation or "", example, transition.layers, transition.options, executor.registry)
+        found = Selection.of(model, transition.relaxation or "", example, transition.layers, transition.options, executor.registry)
         itemsize = next(model.parameters()).element_size()
         for layer in found.report().layers:
             parameters += layer.cost.parameters - layer.parameters_before
@@ -106,7 +106,7 @@ def _footprint(executor: RunContext, model: nn.Module, transition: Transition | 
     )
 
 
-def _rehearsed(executor: RunContext, model: nn.Module, found: Found | None, batch: int) -> tuple[Peak, Peak]:
+def _rehearsed(executor: RunContext, model: nn.Module, found: Selection | None, batch: int) -> tuple[Peak, Peak]:
     config, data = executor.config, executor.data
     rehearsal = Rehearsal(model)
     if found is not None:

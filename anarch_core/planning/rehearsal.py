@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from anarch_core.config.values import Precision
 from anarch_core.planning.hollow import MAKERS, Hollow, call, hollowed, made
-from anarch_core.relaxation.sites import Found
+from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.surgery import replace
 from anarch_core.training import Training, evaluate
 
@@ -59,7 +59,7 @@ class Rehearsal:
     def __init__(self, model: nn.Module) -> None:
         self.model = hollowed(model)
 
-    def relax(self, found: Found) -> None:
+    def relax(self, found: Selection) -> None:
         """Put relaxed layers in the place of those that were found in the original network."""
         for site in found.sites:
             hollow = attrs.evolve(site, module=self.model.get_submodule(site.path))

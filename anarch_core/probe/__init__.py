@@ -6,15 +6,13 @@ A door for authors of probes.
 from __future__ import annotations
 
 from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
-from anarch_core.probe.coordinates import PARTS, ParameterParts, Part
+from anarch_core.probe.coordinates import ParameterParts
 from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
 
 __all__ = [
-    "PARTS",
     "AbstractProbe",
     "Measurement",
     "ParameterParts",
-    "Part",
     "ProbeContext",
     "SpatialLayer",
     "chosen_layer",

@@ -8,7 +8,6 @@ A weight that stands for ``n`` entries of the matrix from inputs to outputs move
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
 
 import attrs
 import numpy as np
@@ -17,15 +16,13 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from anarch_core.errors import ProbeError
-from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, incidence, share_counts
+from anarch_core.lattice.drift import Part
+from anarch_core.lattice.families import CONV, AbstractFamily, incidence, share_counts
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers
-from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
+from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view, inverse_root
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.relaxation.surgery import trace
-
-Part = Literal["shared", "unshared", "off-local"]
-PARTS: tuple[Part, ...] = get_args(Part)
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -68,7 +65,7 @@ class ParameterParts:
                 raise ProbeError(msg)
             prefix = f"{path}." if path else ""
             owners.update({prefix + name: (module, name) for name, _ in module.named_parameters()})
-            if isinstance(module, LatticeLayer) and module.family not in (EFCN, LCN):
+            if isinstance(module, LatticeLayer) and not module.family.dense:
                 scale.update({prefix + name: tensor for name, tensor in _lattice_scale(path, module).items()})
         if not owners:
             scale = _convolution_scale(model, example_input)
@@ -81,18 +78,16 @@ class ParameterParts:
     def project(self, vector: Tensors, part: Part) -> dict[str, torch.Tensor]:
         """Orthogonal projection onto one part, in orthonormal coordinates; the three add up to the vector."""
         result = {}
-        shared, unshared, off_local = (name == part for name in PARTS)
-        kept = (shared, unshared, off_local)
         for name, tensor in vector.items():
             if name not in self.owners:
                 result[name] = tensor if part == "shared" else torch.zeros_like(tensor)
                 continue
             layer, own_name = self.owners[name]
             if name not in self.scale:
-                result[name] = layer.keep(tensor, kept, own_name)
+                result[name] = layer.keep(tensor, (part,), own_name)
                 continue
             scale = self.scale[name]
-            projected = layer.keep(tensor * scale, kept, own_name)
+            projected = layer.keep(tensor * scale, (part,), own_name)
             result[name] = torch.where(scale > 0, projected / scale, 0)
         return result
 
@@ -103,10 +98,10 @@ def _lattice_scale(path: str, layer: LatticeLayer) -> dict[str, torch.Tensor]:
     counts = torch.empty_like(layer.weight, requires_grad=False)
     view = layer.weight_view(counts)
     view.copy_(torch.from_numpy(share_counts(layer.family, geometry))[..., None, None, None].expand(view.shape))
-    scale = {"weight": _inverse_root(counts)}
+    scale = {"weight": inverse_root(counts)}
     if layer.bias is not None:
         ones = layer.bias.new_ones((*geometry.output_size, geometry.out_channels))
-        scale["bias"] = _inverse_root(layer.collect_bias(ones, mean=False))
+        scale["bias"] = inverse_root(layer.collect_bias(ones, mean=False))
     return scale
 
 
@@ -127,7 +122,7 @@ def _convolution_scale(model: nn.Module, example_input: torch.Tensor) -> dict[st
         view = conv_weight_view(geometry, counts)
         view.copy_(torch.from_numpy(share_counts(CONV, geometry))[..., None, None, None].expand(view.shape))
         prefix = f"{path}." if path else ""
-        scale[f"{prefix}weight"] = _inverse_root(counts)
+        scale[f"{prefix}weight"] = inverse_root(counts)
         if conv.bias is not None:
             scale[f"{prefix}bias"] = torch.full_like(conv.bias, geometry.positions**-0.5, requires_grad=False)
     return scale
@@ -142,7 +137,3 @@ def _check_diagonal(path: str, family: AbstractFamily, geometry: ConvGeometry) -
                 f"one entry of the matrix; relax the layer to efcn or lcn first"
             )
             raise ProbeError(msg)
-
-
-def _inverse_root(counts: torch.Tensor) -> torch.Tensor:
-    return torch.where(counts > 0, counts.clamp_min(1).rsqrt(), 0)

@@ -14,14 +14,13 @@ import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError
-from anarch_core.lattice.families import CONV, EFCN, AbstractFamily, incidence
+from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import Axis, ConvGeometry, Convolution
 from anarch_core.layers.base import whole_modules
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
+from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.surgery import trace
-
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @attrs.frozen(kw_only=True)
@@ -50,7 +49,7 @@ class SpatialLayer:
         return isinstance(self.linear, LatticeLayer)
 
     def weights(self) -> torch.Tensor:
-        """The weight as [*labels, groups, outputs, inputs]; for efcn the labels of an axis are (positions, pixels)."""
+        """The weight as [*labels, groups, outputs, inputs]; for a dense family the labels of an axis are (positions, pixels)."""
         weight = self.linear.get_parameter("weight").detach()
         if isinstance(self.linear, LatticeLayer):
             return self.linear.weight_view(weight)
@@ -66,7 +65,7 @@ class SpatialLayer:
             [out_channels, in_channels / groups, *input size]; zeros where the layer has no weight.
         """
         weights = self.weights()
-        if self.family == EFCN:
+        if self.family.dense:
             for dim, index in enumerate(position):
                 weights = weights.select(dim, index)
         else:
@@ -86,7 +85,7 @@ class SpatialLayer:
             ProbeError: weights add up in one entry (padding that is not zeros), so that powers of them say nothing.
         """
         sums = self.weights().abs().pow(power).sum(-1).flatten(-2)
-        if self.family == EFCN:
+        if self.family.dense:
             return sums
         for dim, axis in enumerate(self.geometry.axes):
             pairs = incidence(self.family, axis)

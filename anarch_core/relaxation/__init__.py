@@ -5,8 +5,9 @@ A door for authors of relaxations, and for those who relax networks of their own
 
 from __future__ import annotations
 
-from anarch_core.relaxation.base import AbstractRelaxation, Cost, Site, TensorRole
-from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, lift_layer
+from anarch_core.layers.base import Cost
+from anarch_core.relaxation.base import AbstractRelaxation, Site, TensorRole
+from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, lift_layer, transport_state
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
 from anarch_core.relaxation.verbs import applied_relaxations, drift, plan, project, relax
@@ -30,4 +31,5 @@ __all__ = [
     "plan",
     "project",
     "relax",
+    "transport_state",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from anarch_core.layers.base import RelaxedLayer
+from anarch_core.layers.base import Cost, RelaxedLayer
 
 TensorRole = Literal["velocity", "gradient", "square"]
 
@@ -30,28 +30,6 @@ class Site:
     module: nn.Module
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
-
-
-@attrs.frozen(kw_only=True)
-class Cost:
-    """What a relaxed layer will take, known before anything is allocated.
-
-    Attributes:
-        parameters: numbers that can be trained.
-        scratch_parameters: numbers held beside them (buffers, index maps).
-        flops: floating-point operations of one forward pass of one sample (a multiply-add counts two).
-        itemsize: bytes per number.
-    """
-
-    parameters: int
-    scratch_parameters: int = 0
-    flops: int
-    itemsize: int = 4
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of parameters and buffers."""
-        return (self.parameters + self.scratch_parameters) * self.itemsize
 
 
 class AbstractRelaxation(ABC):

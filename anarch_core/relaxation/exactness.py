@@ -14,12 +14,12 @@ from anarch_core.errors import InexactRelaxationWarning
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.network import undisturbed
 from anarch_core.relaxation.report import RelaxationReport
-from anarch_core.relaxation.sites import Found
+from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.surgery import run
 
 
 def checked(
-    report: RelaxationReport, found: Found, lifted: Mapping[str, RelaxedLayer], new: nn.Module, example_input: Any
+    report: RelaxationReport, found: Selection, lifted: Mapping[str, RelaxedLayer], new: nn.Module, example_input: Any
 ) -> RelaxationReport:
     """The report with errors measured, and a warning where they exceed the tolerance."""
     layers = []

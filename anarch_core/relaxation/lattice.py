@@ -8,14 +8,13 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 
-from anarch_core.errors import SurgeryError
-from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, incidence
+from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import ConvGeometry, Convolution
-from anarch_core.lattice.maps import apply_per_axis, contains, lift_map, project_labels
-from anarch_core.layers.base import RelaxedLayer
+from anarch_core.lattice.maps import apply_per_axis, contains, lift_map
+from anarch_core.layers.base import Cost, RelaxedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
-from anarch_core.relaxation.base import AbstractRelaxation, Cost, Site, TensorRole
+from anarch_core.relaxation.base import AbstractRelaxation, Site, TensorRole
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -34,18 +33,6 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
     def family(self) -> AbstractFamily:
         """The family that layers are lifted to."""
 
-    @abstractmethod
-    def weights(self, geometry: ConvGeometry) -> int:
-        """Numbers in the weight of a layer."""
-
-    @abstractmethod
-    def biases(self, geometry: ConvGeometry) -> int:
-        """Numbers in the bias of a layer that has one."""
-
-    @abstractmethod
-    def flops(self, geometry: ConvGeometry) -> int:
-        """Floating-point operations of one forward pass of one sample, a multiply-add counting two."""
-
     def refusal(self, site: Site) -> str | None:
         if isinstance(site.module, ReparametrisedLayer) and not site.module.linear:
             return f"it is a layer of {site.module.relaxation}, whose map depends on its input; project it first"
@@ -59,10 +46,7 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
         return f"it is a {type(site.module).__name__}, which {self.family.name} does not know how to embed"
 
     def cost(self, site: Site) -> Cost:
-        geometry = site_geometry(site)
-        weight = next(site.module.parameters())
-        parameters = self.weights(geometry) + (self.biases(geometry) if geometry.bias else 0)
-        return Cost(parameters=parameters, flops=self.flops(geometry), itemsize=weight.element_size())
+        return self.layer_class.cost(self.family, site_geometry(site), next(site.module.parameters()).element_size())
 
     @torch.no_grad()
     def lift(self, site: Site) -> RelaxedLayer:
@@ -73,26 +57,31 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
     def transport(
         self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole
     ) -> dict[str, torch.Tensor] | None:
-        relaxed = lattice_layer(layer)
         if isinstance(site.module, ReparametrisedLayer):
             return None
-        if name == "bias":
-            return {"bias": _transport_bias(site.module, relaxed, tensor, role)}
-        if name == "weight":
-            return {"weight": _transport_weight(site.module, relaxed, tensor, role)}
-        return None
+        return transport_state(site.module, cast(LatticeLayer, layer), name, tensor, role)
 
 
-def lattice_layer(layer: nn.Module) -> LatticeLayer:
-    """The layer, if it is one of the lattice.
+def transport_state(
+    parent: nn.Module, layer: LatticeLayer, name: str, tensor: torch.Tensor, role: TensorRole
+) -> dict[str, torch.Tensor] | None:
+    """Carry a tensor of optimizer state from a convolution, or a layer of a smaller family, to a layer of the lattice.
 
-    Raises:
-        SurgeryError: it is not.
+    Args:
+        parent: the layer that was lifted.
+        layer: what it was lifted to.
+        name: of the parent's parameter.
+        tensor: shaped as that parameter.
+        role: see :meth:`anarch_core.relaxation.AbstractRelaxation.transport`.
+
+    Returns:
+        state by the name of the layer's parameter; None for a parameter that is neither weight nor bias.
     """
-    if not isinstance(layer, LatticeLayer):
-        msg = f"expected a layer that efcn, lcn, shared or tiled made, got {type(layer).__name__}"
-        raise SurgeryError(msg)
-    return layer
+    if name == "bias":
+        return {"bias": _transport_bias(parent, layer, tensor, role)}
+    if name == "weight":
+        return {"weight": _transport_weight(parent, layer, tensor, role)}
+    return None
 
 
 def site_geometry(site: Site) -> ConvGeometry:
@@ -114,6 +103,7 @@ def view_of(module: nn.Module, geometry: ConvGeometry, tensor: torch.Tensor) -> 
     return conv_weight_view(geometry, tensor)
 
 
+@torch.no_grad()
 def lift_layer(module: nn.Module, geometry: ConvGeometry, family: AbstractFamily, layer_class: type[LatticeLayer]) -> LatticeLayer:
     """The layer of ``family`` that equals a convolution, or a layer of a smaller family."""
     parent = cast(Convolution | LatticeLayer, module)
@@ -125,23 +115,6 @@ def lift_layer(module: nn.Module, geometry: ConvGeometry, family: AbstractFamily
         parameter.requires_grad_(cast(nn.Parameter, getattr(parent, name)).requires_grad)
     layer.unseen = _unseen(parent, geometry)
     return layer.train(parent.training)
-
-
-@torch.no_grad()
-def project_to_family(layer: LatticeLayer, family: AbstractFamily, layer_class: type[LatticeLayer]) -> LatticeLayer:
-    """The layer of a smaller family nearest to ``layer``.
-
-    Raises:
-        SurgeryError: ``family`` does not lie inside the layer's.
-    """
-    lift_map(family, layer.family, layer.geometry)
-    smaller = layer_class(family, layer.geometry, layer.weight.detach())
-    view = smaller.weight_view(smaller.weight)
-    view.copy_(project_labels(family, layer.family, layer.geometry, layer.weight_view(layer.weight)).view(view.shape))
-    if smaller.bias is not None and layer.bias is not None:
-        smaller.bias.copy_(smaller.collect_bias(layer.position_bias(layer.bias), mean=True))
-    smaller.unseen = layer.unseen
-    return smaller.train(layer.training)
 
 
 def _unseen(parent: Convolution | LatticeLayer, geometry: ConvGeometry) -> torch.Tensor | None:
@@ -185,8 +158,10 @@ def _transport_weight(module: nn.Module, layer: LatticeLayer, tensor: torch.Tens
     out = torch.zeros_like(layer.weight)
     view = layer.weight_view(out)
     lift_map(source, family, geometry).apply(values, view)
-    if role != "velocity" and family not in (EFCN, LCN):
-        view.copy_(apply_per_axis([incidence(family, axis).gram for axis in geometry.axes], view))
+    if role != "velocity":
+        summed = apply_per_axis([incidence(family, axis).gram for axis in geometry.axes], view)
+        if summed is not view:  # the family shares weights
+            view.copy_(summed)
     if role == "square":
         # A weight that was held at zero has no history; zero would make its first steps unboundedly large.
         touched = out > 0

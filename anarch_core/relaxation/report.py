@@ -9,7 +9,8 @@ import attrs
 from torch import nn
 
 from anarch_core.lattice.drift import Drift
-from anarch_core.relaxation.base import AbstractRelaxation, Cost, Site
+from anarch_core.layers.base import Cost
+from anarch_core.relaxation.base import AbstractRelaxation, Site
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -185,3 +186,14 @@ def replace(model: nn.Module, paths: Sequence[str], module: nn.Module) -> nn.Mod
         parent, _, name = path.rpartition(".")
         model.get_submodule(parent)._modules[name] = module
     return model
+
+
+def copy_with(model: nn.Module, new: Mapping[str, tuple[Sequence[str], nn.Module]]) -> nn.Module:
+    """A copy of a network with some modules replaced; the replaced ones are never copied (they may be the largest thing in memory)."""
+    memo: dict[int, Any] = {}
+    for _, (paths, module) in new.items():
+        memo[id(model.get_submodule(paths[0]))] = module
+    copied: nn.Module = copy.deepcopy(model, memo)
+    for paths, module in new.values():
+        copied = replace(copied, paths, module)
+    return copied

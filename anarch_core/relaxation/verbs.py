@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -18,8 +18,8 @@ from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.base import Site
 from anarch_core.relaxation.exactness import checked
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
-from anarch_core.relaxation.sites import Found
-from anarch_core.relaxation.surgery import candidates, replace, select
+from anarch_core.relaxation.selection import Selection
+from anarch_core.relaxation.surgery import candidates, copy_with, select
 
 __all__ = [
     "AppliedRelaxation",
@@ -47,7 +47,7 @@ def plan(
     registry: Registry | None = None,
 ) -> RelaxationReport:
     """What :func:`relax` would do, without allocating anything. Layers that it would refuse are in ``refused``."""
-    found = Found.of(model, relaxation, example_input, layers, options, registry or get_registry())
+    found = Selection.of(model, relaxation, example_input, layers, options, registry or get_registry())
     return found.report()
 
 
@@ -83,7 +83,7 @@ def relax(
         OptionError: an option is unknown or out of range.
     """
     registry = registry or get_registry()
-    found = Found.of(model, relaxation, example_input, layers, options, registry)
+    found = Selection.of(model, relaxation, example_input, layers, options, registry)
     if found.refused:
         reasons = [f"{path or 'the network'} cannot be relaxed: {reason}" for path, reason in found.refused.items()]
         msg = "; ".join(reasons) + f". Exclude such layers by pattern, e.g. layers=['*', '!{next(iter(found.refused))}']"
@@ -96,7 +96,7 @@ def relax(
         require_memory(report.bytes, device, f"{relaxation} of {len(report.layers)} layer(s)")
 
     lifted = {site.path: found.relaxation.lift(site) for site in found.sites}
-    new = _copy_with(model, {path: (found.paths[path], layer) for path, layer in lifted.items()})
+    new = copy_with(model, {path: (found.paths[path], layer) for path, layer in lifted.items()})
     new.anarch_relaxations = (*applied_relaxations(model), found.applied(registry))  # type: ignore[assignment]
     if check:
         report = checked(report, found, lifted, new, example_input)
@@ -125,7 +125,7 @@ def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module
         msg = f"this {type(model).__name__} has no relaxed layer to project"
         raise SurgeryError(msg)
     chosen = select(paths, layers)
-    new = _copy_with(model, {path: (paths[path], model.get_submodule(path).project()) for path in chosen})  # type: ignore[operator]
+    new = copy_with(model, {path: (paths[path], model.get_submodule(path).project()) for path in chosen})  # type: ignore[operator]
     left = []
     for applied in applied_relaxations(model):
         kept = {path: shape for path, shape in applied.layers.items() if path not in chosen}
@@ -190,7 +190,7 @@ def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: 
             require_memory(sum(relaxation.cost(site).bytes for site in sites), device, f"{record.name} of {len(sites)} layer(s)")
         for site in sites:
             new[site.path] = (paths[site.path], relaxation.lift(site))
-        model = _copy_with(model, new)
+        model = copy_with(model, new)
     model = model if model is not base else copy.deepcopy(base)
     model.anarch_relaxations = (*applied_relaxations(base), *applied)  # type: ignore[assignment]
     return model
@@ -205,17 +205,6 @@ def initialise_relaxed(model: nn.Module) -> None:
     """Give every relaxed layer its default initialisation, from the global random state: the scratch control."""
     for path in candidates(model, (RelaxedLayer,)):
         model.get_submodule(path).reset_parameters()  # type: ignore[operator]
-
-
-def _copy_with(model: nn.Module, new: Mapping[str, tuple[Sequence[str], nn.Module]]) -> nn.Module:
-    """A copy of a network with some modules replaced; the replaced ones are never copied (they may be the largest thing in memory)."""
-    memo: dict[int, Any] = {}
-    for _, (paths, module) in new.items():
-        memo[id(model.get_submodule(paths[0]))] = module
-    copied: nn.Module = copy.deepcopy(model, memo)
-    for paths, module in new.values():
-        copied = replace(copied, paths, module)
-    return copied
 
 
 def _parameter_map(old: nn.Module, new: nn.Module) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from anarch_core.errors import AnarchError
-from anarch_core.lattice.drift import Drift
+from anarch_core.lattice.drift import PARTS, Drift
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.relaxation.base import Site
 from anarch_core.testing.convolutions import Case
@@ -108,13 +108,13 @@ class FamilyChecks(RelaxationSubject):
             assert value >= 0, f"drift().{name} is a squared norm, not {value}"
         for value in drift.initial or ():
             assert value >= 0, f"drift().initial holds expected squared norms, not {value}"
-        projected = self.relaxation().lift(site_of(Case(layer.project(), x))).drift().total
-        assert drift.shared == pytest.approx(projected, rel=1e-6), (
-            f"drift().shared is {drift.shared:.6g}, but the projection, lifted again, has a squared norm of {projected:.6g}"
-        )
         matrix = _matrix(layer, x)
         assert matrix is None or drift.total == pytest.approx(matrix, rel=1e-6), (
             f"the parts of drift() add up to {drift.total:.6g}, but the layer's matrix has a squared norm of {matrix:.6g}"
+        )
+        projected = self.relaxation().lift(site_of(Case(layer.project(), x))).drift().total
+        assert drift.shared == pytest.approx(projected, rel=1e-6), (
+            f"drift().shared is {drift.shared:.6g}, but the projection, lifted again, has a squared norm of {projected:.6g}"
         )
 
     def test_split_parts_add_up(self) -> None:
@@ -128,17 +128,16 @@ class FamilyChecks(RelaxationSubject):
             except AnarchError:
                 continue  # a clear refusal; probes report it
             assert len(parts) == 3, f"split(..., {name!r}) gives {len(parts)} parts, expected (shared, unshared, off-local)"
-            for part, label in zip(parts, ("shared", "unshared", "off-local"), strict=True):
+            for part, label in zip(parts, PARTS, strict=True):
                 assert part.shape == tensor.shape, f"the {label} part of {name} is {list(part.shape)}, expected {list(tensor.shape)}"
             assert relative(sum(parts, torch.zeros_like(tensor)), tensor) < 1e-9, f"the parts of {name} do not add up to it"
-            for index, label in enumerate(("shared", "unshared", "off-local")):
+            for index, label in enumerate(PARTS):
                 for other, again in enumerate(layer.split(parts[index], name)):
                     expected = parts[index] if other == index else torch.zeros_like(tensor)
                     error = float((again - expected).abs().max() / tensor.abs().max())
                     assert error < 1e-9, f"split() of the {label} part of {name} does not give that part back: it is no projection"
-            for shared, unshared, off_local in itertools.product((False, True), repeat=3):
-                kept = shared, unshared, off_local
-                expected = sum((part for part, keep in zip(parts, kept, strict=True) if keep), torch.zeros_like(tensor))
+            for kept in itertools.chain.from_iterable(itertools.combinations(PARTS, count) for count in range(len(PARTS) + 1)):
+                expected = sum((part for part, label in zip(parts, PARTS, strict=True) if label in kept), torch.zeros_like(tensor))
                 error = float((layer.keep(tensor, kept, name) - expected).abs().max() / tensor.abs().max())
                 assert error < 1e-9, f"keep(..., {kept}, {name!r}) is not the sum of these parts of split()"
 

@@ -11,7 +11,7 @@ from anarch_core.layers.base import RelaxedLayer, relaxed_layers
 from anarch_core.models import build_model
 from anarch_core.relaxation.verbs import relax
 
-LOCAL = (True, True, False)
+LOCAL = ("shared", "unshared")
 
 
 def layers() -> list[RelaxedLayer]:

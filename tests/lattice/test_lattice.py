@@ -13,13 +13,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from anarch_core.lattice.families import CONV, EFCN, LCN, share_counts
+from anarch_core.lattice.drift import PARTS
+from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, share_counts
 from anarch_core.lattice.geometry import NOTHING, Axis, ConvGeometry
-from anarch_core.lattice.maps import contains
+from anarch_core.lattice.maps import contains, project_labels
 from anarch_core.layers.lattice_layer import LatticeLayer
 from anarch_core.plugin.registry import get_registry
 from anarch_core.relaxation.base import Site
-from anarch_core.relaxation.lattice import project_to_family
 from anarch_core.testing.convolutions import Case, cases
 
 FAMILIES = [("efcn", {}), ("lcn", {}), ("shared", {}), ("tiled", {"period": 2}), ("tiled", {"period": 3})]
@@ -148,8 +148,8 @@ def test_kept_parts_are_sums_of_the_parts(family, case: Case):
         tensor = parameter.detach()
         parts = torch.stack(layer.split(tensor, name))
         torch.testing.assert_close(parts.sum(0), tensor)
-        for kept in itertools.product((False, True), repeat=3):
-            expected = (parts * torch.tensor(kept).view(-1, *[1] * tensor.ndim)).sum(0)
+        for kept in (chosen for count in range(4) for chosen in itertools.combinations(PARTS, count)):
+            expected = (parts * torch.tensor([part in kept for part in PARTS]).view(-1, *[1] * tensor.ndim)).sum(0)
             torch.testing.assert_close(layer.keep(tensor, kept, name), expected, atol=1e-10, rtol=1e-8)
 
 
@@ -174,7 +174,7 @@ def test_drift_of_a_fully_connected_layer_makes_nothing_of_its_size_and_kept_par
     conv, x = nn.Conv2d(3, 5, 3, padding=1), torch.randn(1, 3, 12, 12)
     layer = lift(("efcn", {}), conv, x)
     layer.reset_parameters()
-    for work, most in ((layer.drift, 0), (lambda: layer.keep(layer.weight, (True, True, False)), 1), (layer.project, 0)):
+    for work, most in ((layer.drift, 0), (lambda: layer.keep(layer.weight, ("shared", "unshared")), 1), (layer.project, 0)):
         with Allocations(layer.weight) as seen:
             work()
         assert seen.count == most
@@ -205,8 +205,19 @@ def test_every_edge_lifts_exactly_and_projects_back(edge, case: Case):
     small.reset_parameters()
     large = lift(upper, small, case.x)
     assert relative(large(case.x), small(case.x)) < 1e-10
-    back = project_to_family(large, small.family, type(small))
+    back = projected(large, small.family, type(small))
     assert relative(back(case.x), small(case.x)) < 1e-10
+
+
+@torch.no_grad()
+def projected(layer: LatticeLayer, family: AbstractFamily, layer_class: type[LatticeLayer]) -> LatticeLayer:
+    """The layer of a smaller family nearest to a layer."""
+    smaller = layer_class(family, layer.geometry, layer.weight.detach())
+    view = smaller.weight_view(smaller.weight)
+    view.copy_(project_labels(family, layer.family, layer.geometry, layer.weight_view(layer.weight)).view(view.shape))
+    if smaller.bias is not None and layer.bias is not None:
+        smaller.bias.copy_(smaller.collect_bias(layer.position_bias(layer.bias), mean=True))
+    return smaller
 
 
 @generated

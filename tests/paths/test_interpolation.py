@@ -78,7 +78,7 @@ def test_barriers_by_three_definitions() -> None:
 def test_two_networks_meet_in_the_smallest_family_that_holds_both(data, one, other) -> None:
     cnn = trained(data, 0)
     networks = [cnn if name is None else relax(cnn, name, example_input=data.x_train[:1]).model for name in (one, other)]
-    lifted = common_architecture(*networks, data.x_train[:1])
+    lifted = common_architecture(*networks)
     shapes = [[tuple(parameter.shape) for parameter in model.parameters()] for model in lifted]
     assert shapes[0] == shapes[1]
     for model in lifted:

@@ -65,7 +65,7 @@ def test_largest_batch_is_what_fits(monkeypatch):
 
 
 def test_too_little_memory_is_foretold(monkeypatch):
-    monkeypatch.setattr("anarch_core.machine.available_bytes", lambda device: 10**6)
+    monkeypatch.setattr("anarch_core.planning.sharing.available_bytes", lambda device: 10**6)
     monkeypatch.setattr("anarch_core.planning.plan.available_bytes", lambda device: 10**6)
     plan = plan_run(CONFIG)
     assert "evaluation (" in plan.refusal

@@ -9,7 +9,7 @@ from torch import nn
 from anarch_core.planning.hollow import Hollow
 from anarch_core.planning.rehearsal import KEPT, RETURNED, Rehearsal
 from anarch_core.plugin.registry import get_registry
-from anarch_core.relaxation.sites import Found
+from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.verbs import plan, relax
 
 MB = 2**20
@@ -22,7 +22,7 @@ def sgd(model, **options):
 def rehearsed(model, x, relaxation=None):
     rehearsal = Rehearsal(model)
     if relaxation:
-        rehearsal.relax(Found.of(model, relaxation, x, "*", None, get_registry()))
+        rehearsal.relax(Selection.of(model, relaxation, x, "*", None, get_registry()))
     return rehearsal
 
 

@@ -9,7 +9,8 @@ from anarch_core import relax
 from anarch_core.curvature.operators import ProjectedOperator, ScaledOperator
 from anarch_core.curvature.risk import HessianOperator, Risk
 from anarch_core.errors import ProbeError
-from anarch_core.probe.coordinates import PARTS, ParameterParts
+from anarch_core.lattice.drift import PARTS
+from anarch_core.probe.coordinates import ParameterParts
 
 
 @pytest.fixture

@@ -305,7 +305,7 @@ class TestRefusals:
         assert not (tmp_path / "run" / "segments").exists()
 
     def test_too_little_memory_before_anything_is_trained(self, small, tmp_path, monkeypatch):
-        monkeypatch.setattr("anarch_core.machine.available_bytes", lambda device: 1000)
+        monkeypatch.setattr("anarch_core.planning.sharing.available_bytes", lambda device: 1000)
         with pytest.raises(OutOfMemoryError, match=r"needs .* but cpu has 1\.0 kB free"):
             run(small(), out=tmp_path / "run", progress="silent")
         assert not (tmp_path / "run" / "segments").exists()

@@ -10,5 +10,6 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 def test_every_built_in_plugin_has_a_conformance_test() -> None:
-    folders = {module.parent.name for module in Path(anarch_plugins.__file__).parent.glob("*/__init__.py")}
-    assert folders == {test.parent.name for test in PLUGINS.glob("*/test_conformance.py")}
+    root = Path(anarch_plugins.__file__).parent
+    folders = {module.parent.relative_to(root) for module in root.glob("*/*/__init__.py")}
+    assert folders == {test.parent.relative_to(PLUGINS) for test in PLUGINS.glob("*/*/test_conformance.py")}

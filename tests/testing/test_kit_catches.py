@@ -20,13 +20,15 @@ from torch import nn
 from anarch_core import scaffold
 from anarch_core.data import TensorData
 from anarch_core.errors import AnarchError
-from anarch_core.lattice.drift import Drift
+from anarch_core.lattice import AbstractFamily, ConvGeometry, Drift
+from anarch_core.lattice.families import FullyConnected
+from anarch_core.layers import FullyConnectedLayer, LatticeLayer
 from anarch_core.plugin.discovery import PluginRecord, Status
 from anarch_core.plugin.options import opt
 from anarch_core.plugin.records import DatasetInfo, ModelInfo, OptimizerInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.probe.base import AbstractProbe, Measurement
-from anarch_core.relaxation.base import Cost
+from anarch_core.relaxation import AbstractLatticeRelaxation, Cost
 from anarch_core.schedule import AbstractSchedule, Clock, Moment
 from anarch_core.testing import (
     DatasetConformance,
@@ -58,7 +60,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Registry]]
         )
         registry = Registry((*get_registry().plugins, added))
         monkeypatch.setattr("anarch_core.testing.component.get_registry", lambda: registry)
-        for module in ("checkpoint", "relaxing"):
+        for module in ("checkpoint.network", "relaxation.verbs"):
             monkeypatch.setattr(f"anarch_core.{module}.get_registry", lambda: registry)
         return registry
 
@@ -234,7 +236,7 @@ RELAXATION_FAULTS = [
         "test_split_parts_add_up",
         {},
         {"keep": lambda self, tensor, parts, name="weight": tensor.clone()},
-        r"keep\(..., \(False, False, False\), 'weight'\) is not the sum of these parts of split\(\)",
+        r"keep\(..., \(\), 'weight'\) is not the sum of these parts of split\(\)",
     ),
     ("test_reset_depends_on_the_seed_alone", {}, {"reset_parameters": lambda self: None}, "leaves something of the old"),
     (
@@ -250,6 +252,38 @@ RELAXATION_FAULTS = [
 def test_a_wrong_relaxation(plugin: Kit, gains: SimpleNamespace, check: str, relaxation: Any, layer: Any, message: str) -> None:
     plugin("relaxation", broken_relaxation(gains, layer, relaxation), options=gains.Options)
     fails(RelaxationConformance, check, message, examples=8)
+
+
+class _InputsFirst(FullyConnectedLayer):
+    """The eFCN with its weight stored [inputs, outputs], and the drift of the other layout: it reads rows that are columns."""
+
+    @classmethod
+    def weight_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        return super().weight_shape(family, geometry)[::-1]
+
+    def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
+        return super().weight_view(tensor.mT)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, single = self.batched(x)
+        y = nn.functional.linear(batch.flatten(1), self.weight.mT, self.bias)
+        y = y.reshape(len(y), self.geometry.out_channels, *self.geometry.output_size)
+        return y.squeeze(0) if single else y
+
+
+class _InputsFirstRight(_InputsFirst):
+    off_local_norm2 = LatticeLayer.off_local_norm2
+
+
+def test_a_drift_that_reads_another_layout(plugin: Kit) -> None:
+    for layer_class in (_InputsFirst, _InputsFirstRight):
+        relaxation = type("Wrong", (AbstractLatticeRelaxation,), {"layer_class": layer_class, "family": FullyConnected(name="wrong")})
+        plugin("relaxation", relaxation)
+        if layer_class is _InputsFirst:
+            fails(RelaxationConformance, "test_drift_parts_are_squared_norms", "but the layer's matrix has a squared norm of", examples=8)
+        else:
+            for check in ("test_drift_parts_are_squared_norms", "test_split_parts_add_up", "test_projection_undoes_the_lift"):
+                passes(RelaxationConformance, check, examples=5)
 
 
 @pytest.mark.parametrize("check", [fault[0] for fault in RELAXATION_FAULTS])

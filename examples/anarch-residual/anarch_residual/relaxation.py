@@ -6,13 +6,10 @@ from typing import cast
 
 import torch
 
-from anarch_core.lattice import ConvGeometry, Convolution
-from anarch_core.layers import RelaxedLayer
-from anarch_core.relaxation import CONVOLUTIONS, AbstractRelaxation, Cost, Site, TensorRole
-from anarch_plugins.relaxations.efcn.relaxation import FullyConnectedRelaxation
+from anarch_core.lattice import EFCN, ConvGeometry, Convolution
+from anarch_core.layers import FullyConnectedLayer, RelaxedLayer
+from anarch_core.relaxation import CONVOLUTIONS, AbstractRelaxation, Cost, Site, TensorRole, transport_state
 from anarch_residual.layer import ResidualLayer
-
-DENSE = FullyConnectedRelaxation(None)
 
 
 class ResidualRelaxation(AbstractRelaxation):
@@ -24,9 +21,9 @@ class ResidualRelaxation(AbstractRelaxation):
         return f"it is a {type(site.module).__name__}, and residual is made from a convolution; project it first"
 
     def cost(self, site: Site) -> Cost:
-        dense = DENSE.cost(site)
-        own = sum(parameter.numel() for parameter in site.module.parameters())
         weight = cast(Convolution, site.module).weight
+        dense = FullyConnectedLayer.cost(EFCN, _geometry(site), weight.element_size())
+        own = sum(parameter.numel() for parameter in site.module.parameters())
         products = weight.numel() * _geometry(site).positions
         return Cost(parameters=dense.parameters + own, flops=dense.flops + 2 * products, itemsize=dense.itemsize)
 
@@ -47,7 +44,7 @@ class ResidualRelaxation(AbstractRelaxation):
         if role == "velocity":
             dense = {name: torch.zeros_like(residual.get_parameter(name), requires_grad=False)}
         else:
-            dense = DENSE.transport(site, residual, name, tensor, role) or {}
+            dense = transport_state(site.module, residual, name, tensor, role) or {}
         return {f"shared.{name}": tensor.clone(), **{f"residual.{heir}": state for heir, state in dense.items()}}
 
 

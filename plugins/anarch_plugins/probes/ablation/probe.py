@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,19 +12,20 @@ from torch import nn
 
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
+from anarch_core.lattice import Part
 from anarch_core.layers import RelaxedLayer, relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.ablation.options import AblationOptions
 
-KEPT = {
-    "local": (True, True, False),
-    "off_local": (False, False, True),
-    "shared": (True, False, False),
-    "not_unshared": (True, False, True),
+KEPT: dict[str, tuple[Part, ...]] = {
+    "local": ("shared", "unshared"),
+    "off_local": ("off-local",),
+    "shared": ("shared",),
+    "not_unshared": ("shared", "off-local"),
 }
-"""Which of the (shared, unshared, off-local) parts of a relaxed weight each ablation keeps."""
+"""Which parts of a relaxed weight each ablation keeps."""
 
 
 class AblationProbe(AbstractProbe):
@@ -95,17 +96,17 @@ def _is_bias(name: str) -> bool:
     return name.rpartition(".")[2] == "bias"
 
 
-def _kept(model: nn.Module, kept: tuple[bool, bool, bool]) -> Iterator[tuple[str, torch.Tensor]]:
+def _kept(model: nn.Module, kept: Collection[Part]) -> Iterator[tuple[str, torch.Tensor]]:
     for full_name, layer, name, parameter in _relaxed_parameters(model):
         # A bias has no place, so it is neither local nor off-local.
-        if not _is_bias(name) or kept[0] != kept[1]:
+        if not _is_bias(name) or ("shared" in kept) != ("unshared" in kept):
             yield full_name, layer.keep(parameter, kept, name)
 
 
 def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
     for full_name, layer, name, parameter in _relaxed_parameters(model):
         if not _is_bias(name):
-            local = layer.keep(torch.ones_like(parameter), (True, True, False), name)
+            local = layer.keep(torch.ones_like(parameter), ("shared", "unshared"), name)
             fan_in = (local.abs() > 0.5).reshape(len(parameter), -1).sum(1)
             rows = parameter.detach().reshape(len(parameter), -1).clone()
             for row, count in enumerate(fan_in.tolist()):

@@ -10,7 +10,8 @@ import torch
 
 from anarch_core.curvature import Risk
 from anarch_core.errors import ProbeError
-from anarch_core.probe import PARTS, AbstractProbe, Measurement, ParameterParts, ProbeContext
+from anarch_core.lattice import PARTS
+from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext
 from anarch_plugins.probes.gradient.options import GradientOptions
 
 

@@ -28,7 +28,8 @@ from anarch_core.curvature import (
 )
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
-from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, Part, ProbeContext
+from anarch_core.lattice import Part
+from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext
 from anarch_plugins.probes.hessian.options import HessianOptions
 
 

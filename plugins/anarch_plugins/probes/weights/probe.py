@@ -59,7 +59,7 @@ class WeightsProbe(AbstractProbe):
 def _parts(layer: RelaxedLayer) -> dict[str, torch.Tensor]:
     layer = layer.lattice() if isinstance(layer, ReparametrisedLayer) else layer
     weight = layer.get_parameter("weight").detach()
-    local = layer.keep(torch.ones_like(weight), (True, True, False)).abs() > 0.5
+    local = layer.keep(torch.ones_like(weight), ("shared", "unshared")).abs() > 0.5
     return {"local": weight[local], "off_local": weight[~local]}
 
 

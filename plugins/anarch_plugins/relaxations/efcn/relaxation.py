@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core.lattice import EFCN, AbstractFamily, ConvGeometry
+from anarch_core.lattice import EFCN, AbstractFamily
 from anarch_core.layers import FullyConnectedLayer
 from anarch_core.relaxation import AbstractLatticeRelaxation
 
@@ -15,12 +15,3 @@ class FullyConnectedRelaxation(AbstractLatticeRelaxation):
     @property
     def family(self) -> AbstractFamily:
         return EFCN
-
-    def weights(self, geometry: ConvGeometry) -> int:
-        return geometry.out_channels * geometry.positions * geometry.in_channels * geometry.pixels
-
-    def biases(self, geometry: ConvGeometry) -> int:
-        return geometry.out_channels * geometry.positions
-
-    def flops(self, geometry: ConvGeometry) -> int:
-        return 2 * self.weights(geometry)

@@ -26,12 +26,20 @@ class GlobalKernelLayer(LatticeLayer):
         bias: [out_channels].
     """
 
-    def weight_shape(self) -> tuple[int, ...]:
-        groups, outputs, inputs = self.geometry.channel_block
-        return groups * outputs, inputs, *label_counts(GLOBAL, self.geometry)
+    @classmethod
+    def weight_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        groups, outputs, inputs = geometry.channel_block
+        return groups * outputs, inputs, *label_counts(GLOBAL, geometry)
 
-    def bias_shape(self) -> tuple[int, ...]:
-        return (self.geometry.out_channels,)
+    @classmethod
+    def bias_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        return (geometry.out_channels,)
+
+    @classmethod
+    def flops(cls, family: AbstractFamily, geometry: ConvGeometry) -> int:
+        if by_rows(geometry):
+            return dense_flops(geometry)
+        return transform_flops(geometry) + 4 * transform_points(geometry) * math.prod(geometry.channel_block)
 
     def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
         groups, outputs, _ = self.geometry.channel_block
@@ -98,14 +106,3 @@ class SharedRelaxation(AbstractLatticeRelaxation):
     @property
     def family(self) -> AbstractFamily:
         return GLOBAL
-
-    def weights(self, geometry: ConvGeometry) -> int:
-        return math.prod(label_counts(GLOBAL, geometry)) * math.prod(geometry.channel_block)
-
-    def biases(self, geometry: ConvGeometry) -> int:
-        return geometry.out_channels
-
-    def flops(self, geometry: ConvGeometry) -> int:
-        if by_rows(geometry):
-            return dense_flops(geometry)
-        return transform_flops(geometry) + 4 * transform_points(geometry) * math.prod(geometry.channel_block)

@@ -53,12 +53,18 @@ class TiledLayer(LatticeLayer):
 
     family: Tiled
 
-    def weight_shape(self) -> tuple[int, ...]:
-        groups, outputs, inputs = self.geometry.channel_block
-        return *label_counts(self.family, self.geometry), groups * outputs, inputs
+    @classmethod
+    def weight_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        groups, outputs, inputs = geometry.channel_block
+        return *label_counts(family, geometry), groups * outputs, inputs
 
-    def bias_shape(self) -> tuple[int, ...]:
-        return *self.classes, self.geometry.out_channels
+    @classmethod
+    def bias_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
+        return *(int(family.bias_labels(axis).max()) + 1 for axis in geometry.axes), geometry.out_channels
+
+    @classmethod
+    def flops(cls, family: AbstractFamily, geometry: ConvGeometry) -> int:
+        return 2 * geometry.positions * math.prod(axis.kernel for axis in geometry.axes) * math.prod(geometry.channel_block)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -141,12 +147,3 @@ class TiledRelaxation(AbstractLatticeRelaxation):
     @property
     def family(self) -> AbstractFamily:
         return Tiled(period=self.options.period)
-
-    def weights(self, geometry: ConvGeometry) -> int:
-        return math.prod(label_counts(self.family, geometry)) * math.prod(geometry.channel_block)
-
-    def biases(self, geometry: ConvGeometry) -> int:
-        return geometry.out_channels * math.prod(min(self.options.period, axis.positions) for axis in geometry.axes)
-
-    def flops(self, geometry: ConvGeometry) -> int:
-        return 2 * geometry.positions * math.prod(axis.kernel for axis in geometry.axes) * math.prod(geometry.channel_block)

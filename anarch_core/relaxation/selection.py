@@ -19,7 +19,7 @@ from anarch_core.relaxation.surgery import Trace, candidates, check_replaceable,
 
 
 @attrs.frozen(kw_only=True)
-class Found:
+class Selection:
     """The layers a relaxation will replace, and those it refuses."""
 
     info: RelaxationInfo
@@ -30,7 +30,9 @@ class Found:
     trace: Trace
 
     @classmethod
-    def of(cls, model: nn.Module, name: str, example_input: Any, layers: str | Sequence[str], options: Any, registry: Registry) -> Found:
+    def of(
+        cls, model: nn.Module, name: str, example_input: Any, layers: str | Sequence[str], options: Any, registry: Registry
+    ) -> Selection:
         """Trace the network and ask the relaxation about every chosen layer."""
         check_replaceable(model)
         info = cast(RelaxationInfo, registry.find("relaxation", name))
