@@ -143,11 +143,7 @@ class Training:
 
     def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         with fused_sgd(self.optimizer):
-            if self.precision == "bfloat16":
-                with _autocast(self.precision, inputs.device):
-                    logits = self.model(inputs)
-                    loss = cross_entropy(logits, labels)
-            else:
+            with _autocast(self.precision, inputs.device):
                 logits = self.model(inputs)
                 loss = cross_entropy(logits, labels)
             self.optimizer.zero_grad()

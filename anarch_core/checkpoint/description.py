@@ -34,7 +34,7 @@ class Description:
     step: Moment | None = None
 
     def to_metadata(self) -> dict[str, str]:
-        """Metadata that :func:`describe` reads; equal descriptions give equal strings."""
+        """Metadata that :func:`read_description` reads; equal descriptions give equal strings."""
         metadata = {KIND: self.kind}
         if self.model is not None:
             metadata[MODEL] = canonical_json(dict(self.model))
@@ -52,7 +52,7 @@ def other_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return {key: text for key, text in metadata.items() if key not in {KIND, MODEL, RELAXATIONS, LIFTED, STEP}}
 
 
-def describe(header: Header, path: str | Path) -> Description:
+def read_description(header: Header, path: str | Path) -> Description:
     """Read the description of a model checkpoint.
 
     Args:

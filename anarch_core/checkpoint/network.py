@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.checkpoint.description import Description, describe, other_metadata
+from anarch_core.checkpoint.description import Description, other_metadata, read_description
 from anarch_core.checkpoint.file import read_header
 from anarch_core.checkpoint.schema import BASE, DELTA, RELAXED
 from anarch_core.checkpoint.state import load_state, read_tensors, save_state
@@ -83,7 +83,7 @@ def load(
     """
     path = Path(path)
     header = read_header(path)
-    description = describe(header, path) if header.ours else Description(kind=BASE)
+    description = read_description(header, path) if header.ours else Description(kind=BASE)
     registry = registry or get_registry()
     applied = [_relaxation(record, registry, path) for record in description.relaxations]
     network = _base_model(description, model, registry, path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from anarch_core.checkpoint.description import Description, describe
+from anarch_core.checkpoint.description import Description, read_description
 from anarch_core.checkpoint.file import read_header
 from anarch_core.checkpoint.schema import BASE
 from anarch_core.cli.components import component_options
@@ -58,7 +58,7 @@ def open_network(ctx: click.Context, file: Path, model: str | None, input_shape:
         ConfigError: nobody says which model it is, or what its inputs are.
     """
     header = read_header(file)
-    description = describe(header, file) if header.ours else Description(kind=BASE)
+    description = read_description(header, file) if header.ours else Description(kind=BASE)
     from anarch_core.checkpoint.network import load  # after the header, so that a bad file is told at once
     from anarch_core.models import ModelSpec, model_spec
 

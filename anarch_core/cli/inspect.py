@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import click
 
-from anarch_core.checkpoint.description import Description, describe
+from anarch_core.checkpoint.description import Description, read_description
 from anarch_core.checkpoint.file import read_header, verify
 from anarch_core.checkpoint.header import Header
 from anarch_core.checkpoint.schema import (
@@ -33,7 +33,7 @@ from anarch_core.cli.checkpoints import print_table
 def command(file: Path, as_json: bool, verified: bool) -> None:
     """Show what FILE holds: kind, model, relaxations, step, and its tensors. Any safetensors file can be shown."""
     header = verify(file) if verified else read_header(file)
-    description = describe(header, file) if KIND in header.metadata else None
+    description = read_description(header, file) if KIND in header.metadata else None
     if as_json:
         click.echo(json.dumps(_record(file, header, description, verified), indent=2))
         return

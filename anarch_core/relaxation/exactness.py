@@ -15,7 +15,7 @@ from anarch_core.layers.base import RelaxedLayer
 from anarch_core.network import undisturbed
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.relaxation.selection import Selection
-from anarch_core.relaxation.surgery import run
+from anarch_core.relaxation.surgery import outputs_of
 
 
 def checked(
@@ -28,7 +28,7 @@ def checked(
             calls = found.trace.calls[layer.path]
             errors = [_deviation(lifted[layer.path](call.input), call.output) for call in calls]
             layers.append(attrs.evolve(layer, error=max(errors)))
-        outputs = run(new, example_input)
+        outputs = outputs_of(new, example_input)
     error = max((_deviation(a, b) for a, b in zip(outputs, found.trace.outputs, strict=True)), default=0.0)
     result = attrs.evolve(report, layers=layers, error=error)
     if not result.exact:

@@ -77,7 +77,7 @@ def select(paths: Mapping[str, Sequence[str]], patterns: str | Sequence[str]) ->
     return [path for path, wanted in chosen.items() if wanted]
 
 
-def run(model: nn.Module, example_input: Any) -> Sequence[torch.Tensor]:
+def outputs_of(model: nn.Module, example_input: Any) -> Sequence[torch.Tensor]:
     """Call the network on an example (a tensor, a tuple of arguments or a dictionary of them) and collect the tensors it returns."""
     if isinstance(example_input, Mapping):
         result = model(**example_input)
@@ -104,10 +104,10 @@ def trace(model: nn.Module, paths: Sequence[str], example_input: Any) -> Trace:
         handles.append(model.get_submodule(path).register_forward_hook(record))
     try:
         with undisturbed(model), torch.no_grad():
-            outputs = run(model, example_input)
+            outputs = outputs_of(model, example_input)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0] if str(error) else repr(error)
-        msg = f"the network does not accept the example input ({describe(example_input)}): {reason}"
+        msg = f"the network does not accept the example input ({_in_words(example_input)}): {reason}"
         raise SurgeryError(msg) from error
     finally:
         for handle in handles:
@@ -115,7 +115,7 @@ def trace(model: nn.Module, paths: Sequence[str], example_input: Any) -> Trace:
     return Trace(calls=calls, outputs=outputs)
 
 
-def describe(example_input: Any) -> str:
+def _in_words(example_input: Any) -> str:
     """Shapes of an example input, for messages."""
     names = []
     for leaf in tree_leaves(example_input):
