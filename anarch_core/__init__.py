@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from anarch_core.lazy import lazy_names
 from anarch_core.plugin.hookspecs import API_VERSION, hookimpl
 from anarch_core.version import __version__
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from anarch_core.checkpoint.network import load, save
     from anarch_core.config.run_config import RunConfig
     from anarch_core.experiment.results import Results
-    from anarch_core.relaxation.verbs import Relaxed, drift, project, relax
+    from anarch_core.relaxation.report import Relaxed
+    from anarch_core.relaxation.verbs import drift, project, relax
     from anarch_core.running.runner import resume, run
 
 
@@ -32,27 +33,19 @@ __all__ = [
     "save",
 ]
 
-# PEP 562: torch is imported when one of these is first used, never by `anarch --help`.
-_LAZY = {
-    "Relaxed": "anarch_core.relaxation.verbs",
-    "drift": "anarch_core.relaxation.verbs",
-    "project": "anarch_core.relaxation.verbs",
-    "relax": "anarch_core.relaxation.verbs",
-    "load": "anarch_core.checkpoint.network",
-    "save": "anarch_core.checkpoint.network",
-    "RunConfig": "anarch_core.config.run_config",
-    "Results": "anarch_core.experiment.results",
-    "resume": "anarch_core.running.runner",
-    "run": "anarch_core.running.runner",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(importlib.import_module(_LAZY[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+# torch is imported when one of these is first used, never by `anarch --help`.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Relaxed": "anarch_core.relaxation.report",
+        "drift": "anarch_core.relaxation.verbs",
+        "project": "anarch_core.relaxation.verbs",
+        "relax": "anarch_core.relaxation.verbs",
+        "load": "anarch_core.checkpoint.network",
+        "save": "anarch_core.checkpoint.network",
+        "RunConfig": "anarch_core.config.run_config",
+        "Results": "anarch_core.experiment.results",
+        "resume": "anarch_core.running.runner",
+        "run": "anarch_core.running.runner",
+    },
+)

@@ -5,8 +5,9 @@ A door for tools. Reading a header takes no torch; it is imported when tensors a
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from anarch_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from anarch_core.checkpoint.file import read_header
@@ -15,15 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "load_state", "read_header", "save", "save_state"]
 
-_HOMES = {"read_header": "file", "load": "network", "save": "network", "load_state": "state", "save_state": "state"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "read_header": "anarch_core.checkpoint.file",
+        "load": "anarch_core.checkpoint.network",
+        "save": "anarch_core.checkpoint.network",
+        "load_state": "anarch_core.checkpoint.state",
+        "save_state": "anarch_core.checkpoint.state",
+    },
+)

@@ -1,20 +1,27 @@
 """The interface of probes, and what probes are written with: coordinates of the parameters, and what a layer's outputs read.
 
-A door for authors of probes.
+A door for authors of probes. The interface takes no torch; what needs it is imported when it is first used.
 """
 
 from __future__ import annotations
 
-from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
-from anarch_core.probe.coordinates import ParameterParts
-from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AbstractProbe",
-    "Measurement",
-    "ParameterParts",
-    "ProbeContext",
-    "SpatialLayer",
-    "chosen_layer",
-    "spatial_layers",
-]
+from anarch_core.lazy import lazy_names
+from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
+
+if TYPE_CHECKING:
+    from anarch_core.probe.coordinates import ParameterParts
+    from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
+
+__all__ = ["AbstractProbe", "Measurement", "ParameterParts", "ProbeContext", "SpatialLayer", "chosen_layer", "spatial_layers"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ParameterParts": "anarch_core.probe.coordinates",
+        "SpatialLayer": "anarch_core.probe.receptive_field",
+        "chosen_layer": "anarch_core.probe.receptive_field",
+        "spatial_layers": "anarch_core.probe.receptive_field",
+    },
+)

@@ -25,6 +25,7 @@ from pathlib import Path
 import attrs
 import measure
 import torch
+from anarch_core.relaxation.sites import Found
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -33,7 +34,6 @@ from anarch_core.models import build_model
 from anarch_core.network import network_bytes
 from anarch_core.planning.rehearsal import Peak, Rehearsal
 from anarch_core.plugin.registry import get_registry
-from anarch_core.relaxation.sites import Found
 from anarch_core.relaxation.verbs import relax
 from anarch_core.training import Training
 
