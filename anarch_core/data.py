@@ -150,6 +150,11 @@ class TensorData:
         return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
 
 
+def batches_per_epoch(samples: int, batch_size: int) -> int:
+    """How many batches hold all samples; the last may be smaller."""
+    return -(-samples // batch_size)
+
+
 def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
     """The order in which an epoch visits ``n`` training samples.
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from anarch_core.config.values import Precision
-from anarch_core.data import epoch_order
+from anarch_core.data import batches_per_epoch, epoch_order
 from anarch_core.errors import CheckpointError
 from anarch_core.network import in_evaluation_mode
 from anarch_core.ops.fused import fused_sgd
@@ -122,7 +122,7 @@ class Training:
     @property
     def iterations_per_epoch(self) -> int:
         """Steps per epoch."""
-        return -(-len(self.y) // self.batch_size)
+        return batches_per_epoch(len(self.y), self.batch_size)
 
     def advance(self, until: int, pause: Callable[[], bool] = lambda: False) -> None:
         """Take steps until ``until`` of them are done in all, the epoch ends, or ``pause`` says so (asked after every step)."""

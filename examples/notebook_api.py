@@ -104,4 +104,4 @@ if __name__ == "__main__":  # segments may be trained in processes of their own,
     config = resolve({**settings, "epochs": 4, "branch_epochs": 2})
     results = run(config, out=folder / "run", progress="silent")
     for segment in results.segments:
-        print(f"{segment['kind']:10} {segment['relaxation'] or 'cnn':5} {segment['final']['test_accuracy']:.1f} %")
+        print(f"{segment.kind:10} {segment.relaxation or 'cnn':5} {segment.final.test_accuracy:.1f} %")

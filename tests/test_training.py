@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from anarch_core.data import epoch_order
 from anarch_core.errors import CheckpointError
-from anarch_core.running.segment import is_milestone
+from anarch_core.running.scoring import is_milestone
 from anarch_core.training import Training, dtype_of, evaluate, matmul_precision
 
 SAMPLES, FEATURES, CLASSES, BATCH = 50, 6, 3, 8

@@ -25,7 +25,7 @@ def show(results: Results) -> None:
     console.print(results.table())
     for what, segments in (("failed", results.failed), ("skipped", results.skipped)):
         for segment in segments.values():
-            console.print(f"{segment['title']} {what}: {segment['error']}", markup=False, soft_wrap=True)
+            console.print(f"{segment.title} {what}: {segment.error}", markup=False, soft_wrap=True)
     console.print(f"results: {RunStore(results.path).results_file}", markup=False, soft_wrap=True)
     _report(console, results)
     if results.failed:

@@ -14,7 +14,7 @@ from anarch_core.config.run_config import RunConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from anarch_core.planning.plan import Network, RunPlan
+    from anarch_core.planning.plan import NetworkPlan, RunPlan
 
 
 def _plan(config: RunConfig, timed: bool) -> None:
@@ -118,7 +118,7 @@ def _batch(largest: int | None, samples: int) -> str:
     return f"about {largest // unit * unit:,}" if largest else "none"
 
 
-def _print_layers(console: Console, network: Network) -> None:
+def _print_layers(console: Console, network: NetworkPlan) -> None:
     from rich.table import Table
 
     from anarch_core.machine import human_bytes

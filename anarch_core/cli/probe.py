@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,18 +61,16 @@ def command(
 ) -> None:
     """Measure the network of FILE, which is read and never written."""
     from anarch_core.machine import resolve_device
+    from anarch_core.probe.base import ProbeContext
+    from anarch_core.probe.measuring import missing_needs
 
     probes = {name: _create(ctx, name) for name in split_names(probe)}
     opened = open_network(ctx, file, model, input_shape, classes)
-    given = {"data": data, "reference": reference, "parent": parent, "relaxed": getattr(opened.network, "anarch_relaxations", None)}
     for name, made in probes.items():
-        for need in sorted(made.needs):
-            if not given[need]:
-                msg = f"the probe {name} needs {MISSING[need].format(file=file)}"
-                raise ProbeError(msg)
+        for need in missing_needs(made, opened.network, data=data, reference=reference, parent=parent):
+            msg = f"the probe {name} needs {MISSING[need].format(file=file)}"
+            raise ProbeError(msg)
     where = resolve_device(device)
-
-    from anarch_core.probe.base import ProbeContext
 
     def network(path: Path | None) -> nn.Module | None:
         return None if path is None else open_network(ctx, path, model, input_shape, classes).network.to(where)
@@ -104,14 +101,13 @@ def _create(ctx: click.Context, spec: str) -> AbstractProbe:
 
 
 def _measure(name: str, probe: AbstractProbe, context: ProbeContext) -> Measurement:
-    from anarch_core.network import undisturbed
+    from anarch_core.probe.measuring import measured
 
-    with undisturbed(context.model):
-        try:
-            return probe.measure(context)
-        except NotImplementedError as error:
-            msg = f"the probe {name} cannot measure this network: {error}"
-            raise ProbeError(msg) from error
+    try:
+        return measured(probe, context)
+    except NotImplementedError as error:
+        msg = f"the probe {name} cannot measure this network: {error}"
+        raise ProbeError(msg) from error
 
 
 def _print(name: str, measurement: Measurement) -> None:
@@ -142,5 +138,5 @@ def _write(out: Path, file: Path, data: str | None, seed: int, found: Mapping[st
         name: {"scalars": dict(measurement.scalars), "units": dict(measurement.units), "details": dict(measurement.details)}
         for name, measurement in found.items()
     }
-    write_json(out, json.loads(json.dumps({"file": str(file), "data": data, "seed": seed, "probes": probes})))
+    write_json(out, {"file": str(file), "data": data, "seed": seed, "probes": probes})
     click.echo(f"wrote {out}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
+import attrs
 import torch
 from torch import nn
 
 from anarch_core.config.run_config import RunConfig
-from anarch_core.data import TensorData, load_data
+from anarch_core.data import TensorData, batches_per_epoch, load_data
 from anarch_core.experiment.segments import changed_options
 from anarch_core.experiment.store import RunStore
 from anarch_core.models import ModelSpec, model_spec
@@ -20,41 +22,72 @@ from anarch_core.schedule import AbstractSchedule
 from anarch_core.training import dtype_of
 
 
+@attrs.frozen(kw_only=True)
 class RunContext:
-    """Trains segments of one run, one after the other, on one device.
+    """What all segments of a run share: plain data that nobody writes to; :meth:`open` makes it.
 
-    Args:
+    Attributes:
         config: the run, complete, with ``device`` resolved.
         store: the run directory.
         registry: where components are looked up.
+        device: where everything is trained.
+        data: the data set, on the device and in the arithmetic of the run.
+        spec: what the constrained network is built from.
+        probes: by name.
+        schedule: of the switch times.
     """
 
-    def __init__(self, config: RunConfig, store: RunStore, registry: Registry) -> None:
-        self.config, self.store, self.registry = config, store, registry
-        self.device = torch.device(config.device)
-        model = config.model or ""
-        self.data: TensorData = load_data(
+    config: RunConfig
+    store: RunStore
+    registry: Registry
+    device: torch.device
+    data: TensorData
+    spec: ModelSpec
+    probes: Mapping[str, AbstractProbe]
+    schedule: AbstractSchedule
+
+    @classmethod
+    def open(cls, config: RunConfig, store: RunStore, registry: Registry) -> RunContext:
+        """Load the data and build the components.
+
+        Args:
+            config: the run, complete, with ``device`` resolved.
+            store: the run directory; nothing is written.
+            registry: where components are looked up.
+
+        Raises:
+            AnarchError: the data cannot be loaded, or a component does not take its options.
+        """
+        device, model = torch.device(config.device), config.model or ""
+        data = load_data(
             config.data,
             root=config.data_root,
             options=changed_options(config, registry, "dataset", config.data),
             limit=config.train_limit,
             validation=config.validation or None,
             registry=registry,
-        ).to(self.device, dtype_of(config.precision))
-        self.spec: ModelSpec = model_spec(
-            model,
-            input_shape=self.data.input_shape,
-            classes=self.data.classes,
-            options=changed_options(config, registry, "model", model),
+        ).to(device, dtype_of(config.precision))
+        return cls(
+            config=config,
+            store=store,
             registry=registry,
+            device=device,
+            data=data,
+            spec=model_spec(
+                model,
+                input_shape=data.input_shape,
+                classes=data.classes,
+                options=changed_options(config, registry, "model", model),
+                registry=registry,
+            ),
+            probes={name: create(registry, "probe", name, config) for name in config.probe},
+            schedule=create(registry, "schedule", config.switch, config),
         )
-        self.probes: dict[str, AbstractProbe] = {name: create(registry, "probe", name, config) for name in config.probe}
-        self.schedule: AbstractSchedule = create(registry, "schedule", config.switch, config)
 
     @property
     def iterations_per_epoch(self) -> int:
         """Optimizer steps per epoch."""
-        return -(-len(self.data.y_train) // self.config.batch_size)
+        return batches_per_epoch(len(self.data.y_train), self.config.batch_size)
 
     def build(self, seed: int) -> nn.Module:
         """The constrained network at its initialisation."""
@@ -62,7 +95,7 @@ class RunContext:
         return model.to(self.device, dtype_of(self.config.precision))
 
     def optimizer(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-        """A fresh optimizer: the place where an engine that fuses the update into layers would take their parameters over."""
+        """A fresh optimizer of the run's kind, over the parameters that are trained."""
         info = self.registry.find("optimizer", self.config.optimizer)
         options = self.registry.parse_options(info, changed_options(self.config, self.registry, "optimizer", self.config.optimizer))
         parameters = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

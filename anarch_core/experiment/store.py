@@ -12,6 +12,7 @@ from typing import IO, Any
 import attrs
 
 from anarch_core.errors import RunError
+from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.files import locked, read_json, remove_leftovers
 
 
@@ -67,14 +68,13 @@ class SegmentStore:
         """Whether the segment is finished."""
         return self.result_file.exists()
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> SegmentResult:
         """What came out.
 
         Raises:
             RunError: it cannot be read.
         """
-        result: dict[str, Any] = read_json(self.result_file)
-        return result
+        return SegmentResult.from_json(read_json(self.result_file), self.result_file)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
+
+from anarch_core.experiment.segment_result import SegmentResult
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -46,13 +48,13 @@ class Row:
     best: bool = False
 
 
-def rows(segments: Iterable[Mapping[str, Any]], headlines: Mapping[str, Sequence[str]]) -> list[Row]:
+def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str]]) -> list[Row]:
     """Segments as lines of the summary: trunk, scratch, then by relaxation and switch time; a control stands beside its branch."""
-    groups: dict[tuple[int, str, float], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[int, str, float], list[SegmentResult]] = {}
     controls: dict[float, list[float]] = {}
     for segment in segments:
-        kind, relaxation, switch = segment["kind"], segment["relaxation"] or "", segment["switch_epoch"]
-        if kind == "continued":
+        kind, relaxation, switch = segment.kind, segment.relaxation or "", segment.switch_epoch
+        if kind == "continued" and switch is not None:
             controls.setdefault(switch, []).extend(_values([segment], "final", "test_accuracy"))
         rank = ("trunk", "scratch", "branch", "continued").index(kind)
         name = {"trunk": "trunk", "branch": relaxation}.get(kind, f"{kind} {relaxation}".rstrip())
@@ -70,7 +72,7 @@ def rows(segments: Iterable[Mapping[str, Any]], headlines: Mapping[str, Sequence
             test=_values(group, "final", "test_accuracy"),
             continued=controls.get(switch, ()) if rank == 2 else (),
             probes={(probe, scalar): _probed(group, probe, scalar) for probe, scalars in headlines.items() for scalar in scalars},
-            diverged=sum(segment["diverged_epoch"] is not None for segment in group),
+            diverged=sum(segment.diverged for segment in group),
         )
         lines.append((rank, line))
     means = [statistics.fmean(line.test) for rank, line in lines if rank == 2 and line.test]
@@ -85,12 +87,12 @@ def spread(values: Sequence[float], digits: int) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def _values(group: Iterable[Mapping[str, Any]], part: str, key: str) -> list[float]:
-    return [value for segment in group if (value := segment[part][key]) is not None and segment["diverged_epoch"] is None]
+def _values(group: Iterable[SegmentResult], part: str, key: str) -> list[float]:
+    return [value for segment in group if (value := segment.score(part, key)) is not None and not segment.diverged]
 
 
-def _probed(group: Iterable[Mapping[str, Any]], probe: str, scalar: str) -> list[float]:
-    found = (segment["probes"].get(probe, {}).get("end", {}).get(scalar) for segment in group)
+def _probed(group: Iterable[SegmentResult], probe: str, scalar: str) -> list[float]:
+    found = (segment.scalars(probe, "end").get(scalar) for segment in group)
     return [value for value in found if value is not None]
 
 
@@ -111,7 +113,7 @@ class Summary:
     best: Sequence[int]
 
 
-def summary(segments: Iterable[Mapping[str, Any]], headlines: Mapping[str, Sequence[str]]) -> Summary:
+def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str]]) -> Summary:
     """Segments as lines of text; see :func:`rows`."""
     lines = rows(segments, headlines)
     controlled = any(line.continued for line in lines)

@@ -44,7 +44,7 @@ class Footprint:
     complete: bool = True
 
 
-def label(transition: Transition) -> str:
+def network_name(transition: Transition) -> str:
     """A relaxation with its options, in words; ``"constrained"`` without one."""
     if transition.relaxation is None:
         return "constrained"
@@ -57,44 +57,44 @@ def relaxations(segments: Sequence[Segment]) -> Mapping[str, Transition]:
     found: dict[str, Transition] = {}
     for segment in segments:
         if segment.transition.relaxation is not None:
-            found.setdefault(label(segment.transition), segment.transition)
+            found.setdefault(network_name(segment.transition), segment.transition)
     return found
 
 
-def footprints(executor: RunContext, segments: Sequence[Segment], batch: int | None = None) -> tuple[Footprint, ...]:
+def footprints(context: RunContext, segments: Sequence[Segment], batch: int | None = None) -> tuple[Footprint, ...]:
     """Of the constrained network and of every relaxed one.
 
     Args:
-        executor: of the run.
+        context: of the run.
         segments: of the run.
         batch: samples per step, the run's by default.
 
     Raises:
         AnarchError: the network cannot be built, or layers be found.
     """
-    model = executor.build(executor.config.seeds[0])
-    batch = batch or min(executor.config.batch_size, len(executor.data.y_train))
-    return tuple(_footprint(executor, model, transition, batch) for transition in (None, *relaxations(segments).values()))
+    model = context.build(context.config.seeds[0])
+    batch = batch or min(context.config.batch_size, len(context.data.y_train))
+    return tuple(_footprint(context, model, transition, batch) for transition in (None, *relaxations(segments).values()))
 
 
-def _footprint(executor: RunContext, model: nn.Module, transition: Transition | None, batch: int) -> Footprint:
+def _footprint(context: RunContext, model: nn.Module, transition: Transition | None, batch: int) -> Footprint:
     parameters, size = sum(parameter.numel() for parameter in model.parameters()), network_bytes(model)
     found = None
     if transition is not None:
-        example = executor.data.x_train[:2]
-        found = Selection.of(model, transition.relaxation or "", example, transition.layers, transition.options, executor.registry)
+        example = context.data.x_train[:2]
+        found = Selection.of(model, transition.relaxation or "", example, transition.layers, transition.options, context.registry)
         itemsize = next(model.parameters()).element_size()
         for layer in found.report().layers:
             parameters += layer.cost.parameters - layer.parameters_before
             size += layer.cost.bytes - layer.parameters_before * itemsize
     try:
-        training, evaluation = _rehearsed(executor, model, found, batch)
+        training, evaluation = _rehearsed(context, model, found, batch)
         complete = True
     except Exception:  # a network may do anything, and some of it only with numbers
-        weights = round(size * (2 + _remembered(executor)))
+        weights = round(size * (2 + _remembered(context)))
         training, evaluation, complete = Peak(used=weights, held=weights), Peak(used=size, held=size), False
     return Footprint(
-        name=label(transition) if transition else "constrained",
+        name=network_name(transition) if transition else "constrained",
         transition=transition,
         report=found.report() if found else None,
         parameters=parameters,
@@ -106,24 +106,24 @@ def _footprint(executor: RunContext, model: nn.Module, transition: Transition | 
     )
 
 
-def _rehearsed(executor: RunContext, model: nn.Module, found: Selection | None, batch: int) -> tuple[Peak, Peak]:
-    config, data = executor.config, executor.data
+def _rehearsed(context: RunContext, model: nn.Module, found: Selection | None, batch: int) -> tuple[Peak, Peak]:
+    config, data = context.config, context.data
     rehearsal = Rehearsal(model)
     if found is not None:
         rehearsal.relax(found)
     tested = min(EVALUATED, max(len(data.y_train), len(data.y_test)))
     evaluation = rehearsal.evaluation(data.x_train, data.y_train, tested, config.precision)
     return (
-        rehearsal.training(lambda network: executor.optimizer(network, config.lr), data.x_train, data.y_train, batch, config.precision),
+        rehearsal.training(lambda network: context.optimizer(network, config.lr), data.x_train, data.y_train, batch, config.precision),
         evaluation,
     )
 
 
-def _remembered(executor: RunContext) -> float:
+def _remembered(context: RunContext) -> float:
     """Numbers the optimizer remembers per parameter."""
-    tried = nn.Linear(64, 64, device=executor.device)
-    optimizer = executor.optimizer(tried, executor.config.lr)
-    tried(torch.zeros(1, 64, device=executor.device)).sum().backward()
+    tried = nn.Linear(64, 64, device=context.device)
+    optimizer = context.optimizer(tried, context.config.lr)
+    tried(torch.zeros(1, 64, device=context.device)).sum().backward()
     optimizer.step()
     state = [value.numel() for values in optimizer.state.values() for value in values.values() if isinstance(value, torch.Tensor)]
     return sum(state) / sum(parameter.numel() for parameter in tried.parameters())

@@ -21,8 +21,8 @@ from anarch_core.experiment.segments import Segment, tree
 from anarch_core.experiment.store import RunStore
 from anarch_core.machine import available_bytes, resolve_device
 from anarch_core.network import in_evaluation_mode
-from anarch_core.planning.footprint import Footprint, footprints, label
-from anarch_core.planning.preflight import check, needed
+from anarch_core.planning.footprint import Footprint, footprints, network_name
+from anarch_core.planning.preflight import bytes_needed, settle
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.verbs import relax
 from anarch_core.schedule import Clock, Moment
@@ -33,7 +33,7 @@ TIMED_SECONDS = 0.5
 
 
 @attrs.frozen(kw_only=True)
-class Network:
+class NetworkPlan:
     """The constrained network, or what a relaxation makes of it.
 
     Attributes:
@@ -77,7 +77,7 @@ class RunPlan:
     clock: Clock
     moments: tuple[Moment, ...]
     segments: tuple[Segment, ...]
-    networks: tuple[Network, ...]
+    networks: tuple[NetworkPlan, ...]
     free_bytes: int
     refusal: str | None
 
@@ -102,19 +102,22 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     registry = registry or get_registry()
     config = complete(config, registry)
     config = attrs.evolve(config, device=resolve_device(config.device))
-    executor = RunContext(config, RunStore(config.out or Path()), registry)
-    data = executor.data
-    clock = Clock(config.epochs, executor.iterations_per_epoch)
-    moments = tuple(sorted(set(executor.schedule.moments(clock))))
+    context = RunContext.open(config, RunStore(config.out or Path()), registry)
+    data = context.data
+    clock = Clock(config.epochs, context.iterations_per_epoch)
+    moments = tuple(sorted(set(context.schedule.moments(clock))))
     segments = tree(config, clock, dict.fromkeys(config.seeds, moments), registry)
-    found = footprints(executor, segments)
+    found = footprints(context, segments)
+    refusal = None
     try:
-        config, refusal = check(executor, segments, found), None
-        executor.config = config
+        jobs, threads = settle(context, segments, found)
     except AnarchError as error:
         refusal = str(error)
-    larger = footprints(executor, segments, 2 * config.batch_size)
-    networks = tuple(_network(executor, *pair, segments, timed) for pair in zip(found, larger, strict=True))
+    else:
+        config = attrs.evolve(config, jobs=jobs, threads=threads)
+        context = attrs.evolve(context, config=config)
+    larger = footprints(context, segments, 2 * config.batch_size)
+    networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))
     parts = {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
     return RunPlan(
         config=config,
@@ -129,52 +132,52 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     )
 
 
-def _network(executor: RunContext, footprint: Footprint, larger: Footprint, segments: Sequence[Segment], timed: bool) -> Network:
+def _network_plan(context: RunContext, footprint: Footprint, larger: Footprint, segments: Sequence[Segment], timed: bool) -> NetworkPlan:
     """Put together what is known of a network.
 
     Args:
-        executor: of the run.
+        context: of the run.
         footprint: of the network.
         larger: the same for twice the batch.
         segments: of the run.
         timed: take some optimizer steps, if memory allows.
     """
-    model = executor.build(executor.config.seeds[0])
-    by_layer = _flops(model, executor.data.x_train[:1])
+    model = context.build(context.config.seeds[0])
+    by_layer = _flops(model, context.data.x_train[:1])
     flops, how, report = by_layer[""], footprint.transition, footprint.report
-    users = [segment for segment in segments if label(segment.transition) == footprint.name]
+    users = [segment for segment in segments if network_name(segment.transition) == footprint.name]
     for layer in report.layers if report else ():
         flops += layer.cost.flops - by_layer[layer.path]
     seconds = None
-    if timed and footprint.training.held < 0.9 * available_bytes(executor.config.device) and not (report and report.refused):
+    if timed and footprint.training.held < 0.9 * available_bytes(context.config.device) and not (report and report.refused):
         if how is not None:
             model = relax(
                 model,
                 how.relaxation or "",
-                example_input=executor.data.x_train[:2],
+                example_input=context.data.x_train[:2],
                 layers=how.layers,
                 options=how.options,
                 check=False,
-                registry=executor.registry,
+                registry=context.registry,
             ).model
-        seconds = _step_seconds(executor, model)
-    return Network(
+        seconds = _step_seconds(context, model)
+    return NetworkPlan(
         footprint=footprint,
         flops=flops,
-        needed_bytes=needed(executor, footprint),
-        largest_batch=_largest_batch(executor, footprint, larger),
+        needed_bytes=bytes_needed(context, footprint),
+        largest_batch=_largest_batch(context, footprint, larger),
         step_seconds=seconds,
         segments=len(users),
         iterations=sum(segment.settings.iterations for segment in users),
     )
 
 
-def _largest_batch(executor: RunContext, footprint: Footprint, larger: Footprint) -> int | None:
+def _largest_batch(context: RunContext, footprint: Footprint, larger: Footprint) -> int | None:
     """Samples per step that fit: memory grows in proportion to them, beside what does not depend on them."""
     if not footprint.complete:
         return None
     each = max(larger.training.held - footprint.training.held, 1) / (larger.batch - footprint.batch)
-    return max(0, int(footprint.batch + (available_bytes(executor.config.device) - footprint.training.held) / each))
+    return max(0, int(footprint.batch + (available_bytes(context.config.device) - footprint.training.held) / each))
 
 
 def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
@@ -187,12 +190,12 @@ def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     return {"": counter.get_total_flops(), **{path.removeprefix(f"{name}."): count for path, count in counts.items() if path != name}}
 
 
-def _step_seconds(executor: RunContext, model: nn.Module) -> float:
+def _step_seconds(context: RunContext, model: nn.Module) -> float:
     """Mean time of an optimizer step, the first one left out; the steps' learning rate is too small to spoil anything."""
-    config, data = executor.config, executor.data
+    config, data = context.config, context.data
     training = Training(
         model=model,
-        optimizer=executor.optimizer(model, 1e-12),
+        optimizer=context.optimizer(model, 1e-12),
         x=data.x_train,
         y=data.y_train,
         batch_size=config.batch_size,
@@ -202,11 +205,11 @@ def _step_seconds(executor: RunContext, model: nn.Module) -> float:
     )
     with matmul_precision(config.precision), _threads(config.threads):
         training.advance(1)
-        _wait(executor.device)
+        _wait(context.device)
         begun = time.monotonic()
         while (elapsed := time.monotonic() - begun) < TIMED_SECONDS:
             training.advance(sys.maxsize, pause=lambda: time.monotonic() - begun >= TIMED_SECONDS)
-            _wait(executor.device)
+            _wait(context.device)
     return elapsed / (training.iteration - 1)
 
 
@@ -214,8 +217,10 @@ def _step_seconds(executor: RunContext, model: nn.Module) -> float:
 def _threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _wait(device: torch.device) -> None:

@@ -12,7 +12,7 @@ PROCESS = 500 * 2**20
 """Bytes that an interpreter with PyTorch takes."""
 
 
-def share(
+def share_machine(
     *,
     device: str,
     jobs: int | None,

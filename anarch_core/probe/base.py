@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from anarch_core.errors import ProbeError
+
 if TYPE_CHECKING:
     import torch
 
@@ -35,6 +37,18 @@ class ProbeContext:
     seed: int = 0
     moment: str = "checkpoint"
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
+
+    @property
+    def required_data(self) -> TensorData:
+        """The data, for a probe that needs them.
+
+        Raises:
+            ProbeError: there are none.
+        """
+        if self.data is None:
+            msg = "the measurement needs data, and there are none; pass ProbeContext(data=...), or name a data set with --data"
+            raise ProbeError(msg)
+        return self.data
 
 
 @attrs.frozen(kw_only=True)

@@ -175,7 +175,7 @@ def _sharper(runs: Sequence[FinishedRun], measured: Sequence[tuple[str, str]]) -
 
 
 def _seeds(runs: Sequence[FinishedRun], text: str) -> str:
-    counts = sorted({len({segment["seed"] for segment in run.results.segments}) for run in runs})
+    counts = sorted({len({segment.seed for segment in run.results.segments}) for run in runs})
     if counts == [1]:
         return "One seed, so no error bars."
     return text.format(n=" or ".join(map(str, counts))).capitalize() + "."

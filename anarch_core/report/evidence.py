@@ -12,14 +12,12 @@ import attrs
 
 from anarch_core.errors import AnarchError, RunError
 from anarch_core.experiment.results import Results
+from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
-
-Segment = Mapping[str, Any]
-"""An entry of ``results.json``."""
 
 
 class NothingToDrawError(AnarchError):
@@ -93,31 +91,31 @@ class FinishedRun:
         )
 
     @property
-    def trunk(self) -> tuple[Segment, ...]:
+    def trunk(self) -> tuple[SegmentResult, ...]:
         """The constrained network, one segment per seed."""
         return self.segments("trunk")
 
-    def segments(self, kind: str, relaxation: str | None = None) -> tuple[Segment, ...]:
+    def segments(self, kind: str, relaxation: str | None = None) -> tuple[SegmentResult, ...]:
         """Segments of a kind that did not diverge; of one relaxation if given."""
         return tuple(
             segment
             for segment in self.results.segments
-            if segment["kind"] == kind and (relaxation is None or segment["relaxation"] == relaxation) and segment["diverged_epoch"] is None
+            if segment.kind == kind and (relaxation is None or segment.relaxation == relaxation) and segment.diverged_epoch is None
         )
 
     @property
     def series(self) -> tuple[Series, ...]:
         """Its relaxations."""
-        names = dict.fromkeys(segment["relaxation"] for segment in self.segments("branch"))
+        names = dict.fromkeys(segment.relaxation for segment in self.segments("branch") if segment.relaxation is not None)
         return tuple(Series(run=self, relaxation=name) for name in names)
 
-    def tensors(self, segment: Segment, probe: str, moment: str) -> Mapping[str, np.ndarray[Any, Any]]:
+    def tensors(self, segment: SegmentResult, probe: str, moment: str) -> Mapping[str, np.ndarray[Any, Any]]:
         """Arrays that a probe kept at ``"start"`` or ``"end"``; empty where it kept none.
 
         Raises:
             CheckpointError: the file is damaged.
         """
-        path = RunStore(self.results.path).segment(segment["id"]).probe_tensors(probe, moment)
+        path = RunStore(self.results.path).segment(segment.id).probe_tensors(probe, moment)
         if not path.exists():
             return {}
         from safetensors.numpy import load_file
@@ -142,18 +140,18 @@ class Series:
     relaxation: str
 
     @property
-    def branches(self) -> Mapping[float, tuple[Segment, ...]]:
+    def branches(self) -> Mapping[float, tuple[SegmentResult, ...]]:
         """By epoch of the switch, ascending; a segment per seed."""
         return by_switch(self.run.segments("branch", self.relaxation))
 
     @property
-    def continued(self) -> Mapping[float, tuple[Segment, ...]]:
+    def continued(self) -> Mapping[float, tuple[SegmentResult, ...]]:
         """The controls that went on without a switch, likewise, where this relaxation has a branch."""
         controls = by_switch(self.run.segments("continued"))
         return {switch: controls[switch] for switch in self.branches if switch in controls}
 
     @property
-    def scratch(self) -> tuple[Segment, ...]:
+    def scratch(self) -> tuple[SegmentResult, ...]:
         """The relaxed network from its default initialisation, a segment per seed."""
         return self.run.segments("scratch", self.relaxation.rpartition(">")[2])
 
@@ -162,11 +160,12 @@ class Series:
         return self.relaxation if len(runs) == 1 else f"{self.run.label}: {self.relaxation}"
 
 
-def by_switch(segments: Iterable[Segment]) -> dict[float, tuple[Segment, ...]]:
+def by_switch(segments: Iterable[SegmentResult]) -> dict[float, tuple[SegmentResult, ...]]:
     """Group segments by the epoch of their switch, ascending."""
-    found: dict[float, tuple[Segment, ...]] = {}
-    for segment in sorted(segments, key=lambda segment: float(segment["switch_epoch"])):
-        found[segment["switch_epoch"]] = (*found.get(segment["switch_epoch"], ()), segment)
+    found: dict[float, tuple[SegmentResult, ...]] = {}
+    left = [(segment.switch_epoch, segment) for segment in segments if segment.switch_epoch is not None]
+    for switch, segment in sorted(left, key=lambda pair: pair[0]):
+        found[switch] = (*found.get(switch, ()), segment)
     return found
 
 
@@ -183,23 +182,24 @@ def all_series(runs: Sequence[FinishedRun]) -> tuple[Series, ...]:
     return found
 
 
-def score(segments: Iterable[Segment], moment: str, name: str) -> Spread | None:
+def score(segments: Iterable[SegmentResult], moment: str, name: str) -> Spread | None:
     """Loss or accuracy at ``"start"`` or ``"final"``, over seeds."""
-    return Spread.of(segment[moment][name] for segment in segments)
+    return Spread.of(segment.score(moment, name) for segment in segments)
 
 
-def probed(segments: Iterable[Segment], probe: str, moment: str, scalar: str) -> Spread | None:
+def probed(segments: Iterable[SegmentResult], probe: str, moment: str, scalar: str) -> Spread | None:
     """A probe's scalar at ``"start"`` or ``"end"``, over seeds; None where it was not measured."""
-    return Spread.of(segment["probes"].get(probe, {}).get(moment, {}).get(scalar) for segment in segments)
+    return Spread.of(segment.scalars(probe, moment).get(scalar) for segment in segments)
 
 
-def history(segments: Sequence[Segment], name: str) -> Iterator[tuple[float, Spread]]:
+def history(segments: Sequence[SegmentResult], name: str) -> Iterator[tuple[float, Spread]]:
     """(epoch since the segment's start, value over seeds) wherever it was measured."""
     values: dict[float, list[float]] = {}
     for segment in segments:
-        for row in segment["history"]:
-            if row.get(name) is not None:
-                values.setdefault(row["epoch"], []).append(row[name])
+        for row in segment.history:
+            epoch, value = row["epoch"], row.get(name)
+            if epoch is not None and value is not None:
+                values.setdefault(epoch, []).append(value)
     for epoch, found in sorted(values.items()):
         spread = Spread.of(found)
         if spread is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence, Sized
 
-from anarch_core.report.evidence import FinishedRun, Segment, Series, Spread, probed, score
+from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.report.evidence import FinishedRun, Series, Spread, probed, score
 
 _QUANTITY = re.compile(r"t_w = [\d.]+|[+\u2212]?[\d.]+( ± [\d.]+)? %|[+\u2212]?[\d.]+ ± [\d.]+")
 
@@ -13,7 +14,7 @@ _QUANTITY = re.compile(r"t_w = [\d.]+|[+\u2212]?[\d.]+( ± [\d.]+)? %|[+\u2212]?
 def findings(run: FinishedRun) -> list[str]:
     """What one run shows, a paragraph per relaxation and one on how far to trust it."""
     paragraphs = [together(" ".join(_of_series(series))) for series in run.series]
-    seeds = {segment["seed"] for segment in run.results.segments}
+    seeds = {segment.seed for segment in run.results.segments}
     doubts = []
     if run.series:
         doubts.append("The best switch time is picked by the test accuracy that is then quoted, which flatters it.")
@@ -78,10 +79,10 @@ def _drift(series: Series) -> list[str]:
     return [text + (f"; from scratch it is {scratch.mean:.3g}." if scratch is not None else ".")]
 
 
-def _gains(branches: Sequence[Segment], controls: Sequence[Segment]) -> list[float]:
+def _gains(branches: Sequence[SegmentResult], controls: Sequence[SegmentResult]) -> list[float]:
     """Branch less control in points of test accuracy, for every seed that has both."""
-    accuracies = {segment["seed"]: segment["final"]["test_accuracy"] for segment in controls}
-    return [segment["final"]["test_accuracy"] - accuracies[segment["seed"]] for segment in branches if segment["seed"] in accuracies]
+    accuracies = {segment.seed: segment.final.test_accuracy for segment in controls}
+    return [segment.final.test_accuracy - accuracies[segment.seed] for segment in branches if segment.seed in accuracies]
 
 
 def percent(spread: Spread) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.summary import number
-from anarch_core.report.evidence import FinishedRun, Segment, Series, by_switch
+from anarch_core.report.evidence import FinishedRun, Series, by_switch
 from anarch_core.report.html import Html, folded, join, paragraph, table
 
 DRIFT = {
@@ -25,7 +26,7 @@ def drift_by_layer(run: FinishedRun) -> Html:
 
 
 def _drift(series: Series, scalar: str, title: str) -> Html:
-    groups: dict[str, Sequence[Segment]] = {f"t_w = {switch:g}": group for switch, group in series.branches.items()}
+    groups: dict[str, Sequence[SegmentResult]] = {f"t_w = {switch:g}": group for switch, group in series.branches.items()}
     if series.scratch:
         groups["scratch"] = series.scratch
     rows: dict[str, list[str]] = {}
@@ -39,9 +40,7 @@ def _drift(series: Series, scalar: str, title: str) -> Html:
     for group in groups.values():
         for layer, cells in rows.items():
             ends = [
-                segment["probes"].get("delta", {}).get("end", {})
-                if layer == "all relaxed layers"
-                else _delta_layers(segment).get(layer, {})
+                segment.scalars("delta", "end") if layer == "all relaxed layers" else _delta_layers(segment).get(layer, {})
                 for segment in group
             ]
             cells.append(number([value for end in ends if (value := end.get(scalar)) is not None]))
@@ -52,19 +51,19 @@ def _drift(series: Series, scalar: str, title: str) -> Html:
     )
 
 
-def _delta_layers(segment: Segment) -> Mapping[str, Mapping[str, float | None]]:
-    layers: Mapping[str, Mapping[str, float | None]] = segment["probe_details"].get("delta", {}).get("end", {}).get("layers", {})
+def _delta_layers(segment: SegmentResult) -> Mapping[str, Mapping[str, float | None]]:
+    layers: Mapping[str, Mapping[str, float | None]] = segment.details("delta", "end").get("layers", {})
     return layers
 
 
 def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
     """(probe, its scalars before and after training for every kind of segment) of a run."""
-    names = dict.fromkeys(probe for segment in run.results.segments for probe in segment["probes"])
+    names = dict.fromkeys(probe for segment in run.results.segments for probe in segment.probes)
     for probe in names:
         scalars = dict.fromkeys(
             scalar
             for segment in run.results.segments
-            for moment in segment["probes"].get(probe, {}).values()
+            for moment in segment.probes.get(probe, {}).values()
             for scalar in moment
             if not scalar.endswith("_residual") and scalar != "products"
         )
@@ -77,22 +76,22 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
             yield probe, table(f"{probe}: at the start of the segment → at its end", ["network", "t_w", *scalars], rows)
 
 
-def _groups(segments: Iterable[Segment]) -> dict[tuple[str, str], list[Segment]]:
+def _groups(segments: Iterable[SegmentResult]) -> dict[tuple[str, str], list[SegmentResult]]:
     """Segments that differ in nothing but the seed."""
-    groups: dict[tuple[str, str], list[Segment]] = {}
+    groups: dict[tuple[str, str], list[SegmentResult]] = {}
     order = ("trunk", "scratch", "continued", "branch")
-    for segment in sorted(segments, key=lambda one: (order.index(one["kind"]), one["relaxation"] or "", one["switch_epoch"] or 0)):
-        relaxation = segment["relaxation"] or ""
-        name = {"trunk": "CNN", "continued": "CNN continued", "scratch": f"{relaxation} from scratch"}.get(segment["kind"], relaxation)
-        switch = "" if segment["switch_epoch"] is None else f"{segment['switch_epoch']:g}"
+    for segment in sorted(segments, key=lambda one: (order.index(one.kind), one.relaxation or "", one.switch_epoch or 0)):
+        relaxation = segment.relaxation or ""
+        name = {"trunk": "CNN", "continued": "CNN continued", "scratch": f"{relaxation} from scratch"}.get(segment.kind, relaxation)
+        switch = "" if segment.switch_epoch is None else f"{segment.switch_epoch:g}"
         groups.setdefault((name, switch), []).append(segment)
     return groups
 
 
-def _before_after(group: Sequence[Segment], probe: str, scalar: str) -> str:
+def _before_after(group: Sequence[SegmentResult], probe: str, scalar: str) -> str:
     found = []
     for moment in ("start", "end"):
-        values = (segment["probes"].get(probe, {}).get(moment, {}).get(scalar) for segment in group)
+        values = (segment.scalars(probe, moment).get(scalar) for segment in group)
         found.append(number([value for value in values if value is not None]))
     return " → ".join(text or "–" for text in found) if any(found) else ""
 
@@ -103,7 +102,7 @@ def certificates(run: FinishedRun) -> Html:
     for (name, switch), group in _groups(run.results.segments).items():
         for segment in group:
             for moment in ("start", "end"):
-                for probe, details in segment["probe_details"].items():
+                for probe, details in segment.probe_details.items():
                     for label, found in certified(details.get(moment, {})):
                         value, residual, bound, products, converged = (found[key] for key in CERTIFICATE)
                         worst = max(worst, residual / abs(value)) if value else worst
@@ -112,7 +111,7 @@ def certificates(run: FinishedRun) -> Html:
                             [
                                 name,
                                 switch,
-                                str(segment["seed"]),
+                                str(segment.seed),
                                 moment,
                                 f"{probe} {label}",
                                 f"{value:.6g}",
@@ -153,21 +152,21 @@ def exactness(run: FinishedRun) -> Html:
     for series in run.series:
         for switch, group in by_switch(run.segments("branch", series.relaxation)).items():
             for segment in group:
-                report = segment["exactness"]
+                report = segment.exactness
                 if report is None:
                     continue
-                worst = max(report["layers"], key=lambda layer: float(report["layers"][layer]), default="")
-                inexact += not report["exact"]
+                worst = max(report.layers, key=lambda layer: float(report.layers[layer]), default="")
+                inexact += not report.exact
                 rows.append(
                     [
                         series.relaxation,
                         f"{switch:g}",
-                        str(segment["seed"]),
+                        str(segment.seed),
                         worst,
-                        f"{report['error']:.1e}",
-                        f"{report['tolerance']:.1e}",
-                        report["dtype"],
-                        "yes" if report["exact"] else "NO",
+                        f"{report.error:.1e}",
+                        f"{report.tolerance:.1e}",
+                        report.dtype,
+                        "yes" if report.exact else "NO",
                     ]
                 )
     if not rows:
@@ -187,13 +186,13 @@ def problems(run: FinishedRun) -> list[str]:
     said = []
     if results.status not in ("finished", "failed"):
         said.append(f"The run is {results.status}, not finished: figures and tables show the {len(results.segments)} segments done so far.")
-    said += [f"{segment['title']} failed: {segment['error']}" for segment in results.failed.values()]
-    said += [f"{segment['title']} was skipped: {segment['error']}" for segment in results.skipped.values()]
-    diverged = [segment for segment in results.segments if segment["diverged_epoch"] is not None]
-    said += [f"{_name(segment)} diverged in epoch {segment['diverged_epoch']:g} and is left out of every mean." for segment in diverged]
+    said += [f"{segment.title} failed: {segment.error}" for segment in results.failed.values()]
+    said += [f"{segment.title} was skipped: {segment.error}" for segment in results.skipped.values()]
+    diverged = [segment for segment in results.segments if segment.diverged_epoch is not None]
+    said += [f"{_name(segment)} diverged in epoch {segment.diverged_epoch:g} and is left out of every mean." for segment in diverged]
     notes: dict[str, list[str]] = {}
     for segment in results.segments:
-        for probe, moments in segment["probe_notes"].items():
+        for probe, moments in segment.probe_notes.items():
             for moment, note in moments.items():
                 if not note.startswith("skipped"):
                     notes.setdefault(f"probe {probe} {note}", []).append(f"{_name(segment)} ({moment})")
@@ -201,7 +200,7 @@ def problems(run: FinishedRun) -> list[str]:
     return said
 
 
-def _name(segment: Segment) -> str:
-    at = "" if segment["switch_epoch"] is None else f" at {segment['switch_epoch']:g}ep"
-    kind = "" if segment["kind"] == "branch" else segment["kind"]
-    return f"{kind} {segment['relaxation'] or ''}".strip() + f"{at}, seed {segment['seed']}"
+def _name(segment: SegmentResult) -> str:
+    at = "" if segment.switch_epoch is None else f" at {segment.switch_epoch:g}ep"
+    kind = "" if segment.kind == "branch" else segment.kind
+    return f"{kind} {segment.relaxation or ''}".strip() + f"{at}, seed {segment.seed}"

@@ -139,7 +139,7 @@ def _probes(run: FinishedRun) -> Html:
 def _environment(run: FinishedRun) -> Html:
     known = run.environment
     versions = ", ".join(f"{name} {version}" for name, version in known.get("versions", {}).items())
-    seconds = sum(segment["seconds"] for segment in run.results.segments)
+    seconds = sum(segment.seconds for segment in run.results.segments)
     pairs = [
         ("started", known.get("started")),
         ("machine", f"{known.get('host')}, {known.get('platform')}"),

@@ -57,14 +57,14 @@ def _limits(said: _Settings) -> str:
 
 
 def _parameters(run: FinishedRun) -> str:
-    counts = {segment["relaxation"]: segment["parameters"] for segment in run.results.segments if segment["kind"] in ("branch", "scratch")}
-    trunk = next((segment["parameters"] for segment in run.trunk), None)
+    counts = {segment.relaxation: segment.parameters for segment in run.results.segments if segment.kind in ("branch", "scratch")}
+    trunk = next((segment.parameters for segment in run.trunk), None)
     text = "size unknown" if trunk is None else f"{trunk:,} parameters"
     return text + "".join(f"; as {name} {count:,}" for name, count in counts.items() if name)
 
 
 def _switches(run: FinishedRun) -> str:
-    found = sorted({segment["switch_epoch"] for segment in run.results.segments if segment["switch_epoch"] is not None})
+    found = sorted({segment.switch_epoch for segment in run.results.segments if segment.switch_epoch is not None})
     return ", ".join(f"{switch:g}" for switch in found) or "none yet"
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -16,14 +14,15 @@ from anarch_core.config.files import to_toml
 from anarch_core.config.resolution import complete, resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import RunError
-from anarch_core.experiment.results import Results
+from anarch_core.experiment.results import Results, Unfinished
+from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment, snapshots, tree
 from anarch_core.experiment.store import RunStore
 from anarch_core.files import read_json, write_json, write_text
 from anarch_core.machine import resolve_device
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.progress import AbstractProgress, ProgressStyle, make_progress
-from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes
+from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes, stopping_on_signals
 from anarch_core.schedule import Clock, Moment
 
 if TYPE_CHECKING:
@@ -131,24 +130,26 @@ class _Run:
     def __init__(self, config: RunConfig, store: RunStore, registry: Registry, progress: AbstractProgress, *, in_process: bool) -> None:
         from anarch_core.experiment.context import RunContext
         from anarch_core.planning.footprint import footprints
-        from anarch_core.planning.preflight import check
+        from anarch_core.planning.preflight import settle
 
         progress.say(f"loading {config.data}")
         self.store, self.registry, self.progress = store, registry, progress
-        self.executor: RunContext = RunContext(config, store, registry)
-        self.clock = Clock(config.epochs, self.executor.iterations_per_epoch)
-        known = self.executor.schedule.moments(self.clock)
+        context = RunContext.open(config, store, registry)
+        self.clock = Clock(config.epochs, context.iterations_per_epoch)
+        known = context.schedule.moments(self.clock)
         self.switches: dict[int, set[Moment]] = {seed: set(known) for seed in config.seeds}
         self.config = config
         self.grow()
         planned = tuple(self.segments.values())
-        self.config = self.executor.config = check(self.executor, planned, footprints(self.executor, planned))
+        jobs, threads = settle(context, planned, footprints(context, planned))
+        self.config = attrs.evolve(config, jobs=jobs, threads=threads)
+        self.context: RunContext = attrs.evolve(context, config=self.config)
         self.in_process = in_process or self.config.jobs == 1
         self.stopped = threading.Event()
         self.running: dict[str, Segment] = {}
-        self.finished: dict[str, Mapping[str, Any]] = {}
-        self.failed: dict[str, dict[str, str]] = {}
-        self.skipped: dict[str, dict[str, str]] = {}
+        self.finished: dict[str, SegmentResult] = {}
+        self.failed: dict[str, Unfinished] = {}
+        self.skipped: dict[str, Unfinished] = {}
 
     def grow(self) -> None:
         """Make the tree of the switch moments known by now."""
@@ -161,7 +162,7 @@ class _Run:
         self.prepare()
         workers = self.workers()
         try:
-            with _signals(self.stop):
+            with stopping_on_signals(self.stop):
                 for segment in list(self.segments.values()):
                     self.take(segment)
                 self.write("running")
@@ -190,7 +191,7 @@ class _Run:
         """
         from anarch_core.machine import machine_record
 
-        digest = self.executor.data.digest()
+        digest = self.context.data.digest()
         if self.store.environment_file.exists():
             before = read_json(self.store.environment_file).get("data_sha256")
             if before != digest:
@@ -203,7 +204,7 @@ class _Run:
     def workers(self) -> AbstractWorkers:
         """Who does it."""
         if self.in_process:
-            return InProcess(self.executor, self.config.threads or 1, self.heard, self.stopped.is_set)
+            return InProcess(self.context, self.config.threads or 1, self.heard, self.stopped.is_set)
         return Processes(self.config.jobs or 1, self.config.threads or 1, self.store.path, self.heard)
 
     def stop(self) -> None:
@@ -219,7 +220,7 @@ class _Run:
             return
         self.finished[segment.id] = files.result()
         self.progress.ended(segment, "", before=True)
-        for iteration in self.finished[segment.id]["switches"]:
+        for iteration in self.finished[segment.id].switches:
             self.switched(segment, iteration)
 
     def switched(self, segment: Segment, iteration: int) -> None:
@@ -254,10 +255,10 @@ class _Run:
         if parent.id in self.failed or parent.id in self.skipped:
             why = f"{parent.title} did not get there"
         elif parent.id in self.finished and parent.id not in self.running:
-            diverged = self.finished[parent.id]["diverged_epoch"]
+            diverged = self.finished[parent.id].diverged_epoch
             why = f"{parent.title} diverged in epoch {diverged}" if diverged is not None else f"the snapshot of {parent.title} is gone"
         if why is not None:
-            self.skipped[segment.id] = {"title": segment.title, "error": why}
+            self.skipped[segment.id] = Unfinished(title=segment.title, error=why)
             self.progress.ended(segment, f"skipped: {why}")
         return False
 
@@ -284,7 +285,7 @@ class _Run:
                 trace = self.store.segment(segment.id).error_file
                 write_text(trace, outcome.trace)
                 error = f"{error} (see {trace})"
-            self.failed[segment.id] = {"title": segment.title, "error": error}
+            self.failed[segment.id] = Unfinished(title=segment.title, error=error)
             self.progress.ended(segment, f"failed: {error}")
         elif outcome.result is not None:
             self.finished[segment.id] = outcome.result
@@ -302,35 +303,13 @@ class _Run:
             segments=tuple(self.finished[identity] for identity in self.segments if identity in self.finished),
             failed=self.failed,
             skipped=self.skipped,
-            headlines={name: list(probe.headline) for name, probe in self.executor.probes.items()},
+            headlines={name: list(probe.headline) for name, probe in self.context.probes.items()},
         )
         results.write()
         return results
 
 
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call ``stop``; the second one acts as it would have without us."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, found[signal.Signals(number)])
-        stop()
-
-    for number in found:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in found.items():
-            signal.signal(number, handler)
-
-
-def _in_words(result: Mapping[str, Any]) -> str:
-    if result["diverged_epoch"] is not None:
-        return f"diverged in epoch {result['diverged_epoch']}"
-    final = result["final"]
-    return f"train {final['train_accuracy']:.1f} %, test {final['test_accuracy']:.1f} % ({result['seconds']:.0f} s)"
+def _in_words(result: SegmentResult) -> str:
+    if result.diverged:
+        return f"diverged in epoch {result.diverged_epoch}"
+    return f"train {result.final.train_accuracy:.1f} %, test {result.final.test_accuracy:.1f} % ({result.seconds:.0f} s)"

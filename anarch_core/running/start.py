@@ -40,52 +40,53 @@ class Start:
     carried: dict[str, str] | None = None
 
 
-def start(executor: RunContext, segment: Segment) -> Start:
+def start(context: RunContext, segment: Segment) -> Start:
     """The network this segment starts with: a function of the segment and its parent's snapshot alone."""
     torch.manual_seed(_seed_of(segment))
     transition = segment.transition
-    begun = _inherited(executor, segment)
+    begun = _inherited(context, segment)
     if transition.action == "project":
         return Start(project(begun.model))
     if transition.action in ("relax", "scratch"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InexactRelaxationWarning)  # begin() says it, on the line of this segment
+            warnings.simplefilter("ignore", InexactRelaxationWarning)  # told when the segment begins, on its own line
             relaxed = relax(
                 begun.model,
                 transition.relaxation or "",
-                example_input=executor.data.x_train[:2],
+                example_input=context.data.x_train[:2],
                 layers=transition.layers,
                 options=transition.options,
-                registry=executor.registry,
+                registry=context.registry,
             )
         if transition.action == "scratch":
             initialise_relaxed(relaxed.model)
             return Start(relaxed.model)
         old, begun = begun.optimizer, Start(relaxed.model, begun.model, relaxed.report)
         if old is not None:
-            begun.optimizer = _optimizer(executor, segment, relaxed.model)
+            begun.optimizer = fresh_optimizer(context, segment, relaxed.model)
             begun.carried = carry_optimizer_state(relaxed, old, begun.optimizer)
     return begun
 
 
-def _inherited(executor: RunContext, segment: Segment) -> Start:
+def _inherited(context: RunContext, segment: Segment) -> Start:
     """The initialisation, or the parent's network; with the parent's optimizer state where it is carried over."""
-    device = executor.device
+    device = context.device
     if segment.parent is None or segment.leaves is None:
-        return Start(executor.build(segment.seed))
-    parent, iteration = executor.store.segment(segment.parent.id), segment.leaves.iteration
-    base = executor.build(segment.seed) if executor.spec.is_import else None
-    begun = Start(checkpoint.load(parent.snapshot(iteration), model=base, device=device, registry=executor.registry))
+        return Start(context.build(segment.seed))
+    parent, iteration = context.store.segment(segment.parent.id), segment.leaves.iteration
+    base = context.build(segment.seed) if context.spec.is_import else None
+    begun = Start(checkpoint.load(parent.snapshot(iteration), model=base, device=device, registry=context.registry))
     if segment.transition.optimizer_state == "carry":
-        begun.optimizer = _optimizer(executor, segment, begun.model)
+        begun.optimizer = fresh_optimizer(context, segment, begun.model)
         tensors, metadata = checkpoint.load_state(parent.optimizer_snapshot(iteration))
         load_optimizer_state(begun.optimizer, tensors, json.loads(metadata[SEGMENT_STATE]))
         begun.carried = dict.fromkeys(dict(begun.model.named_parameters()), "carried" if tensors else "empty")
     return begun
 
 
-def _optimizer(executor: RunContext, segment: Segment, model: nn.Module) -> torch.optim.Optimizer:
-    return executor.optimizer(model, segment.settings.learning_rate.base)
+def fresh_optimizer(context: RunContext, segment: Segment, model: nn.Module) -> torch.optim.Optimizer:
+    """An optimizer without state, at the learning rate that the segment starts with."""
+    return context.optimizer(model, segment.settings.learning_rate.base)
 
 
 def _seed_of(segment: Segment) -> int:

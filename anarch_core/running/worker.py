@@ -49,9 +49,9 @@ def main(handle: int, out: Path) -> None:
     store, registry = RunStore(out), get_registry()
     config = resolve({}, [store.config_file], registry=registry)
     torch.set_num_threads(config.threads or 1)
-    executor = RunContext(config, store, registry)
+    context = RunContext.open(config, store, registry)
     while True:
-        connection.send(run_job(executor, jobs.get(), connection.send, stopped.is_set))
+        connection.send(run_job(context, jobs.get(), connection.send, stopped.is_set))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import attrs
 
 from anarch_core.errors import AnarchError
+from anarch_core.experiment.segment_result import SegmentResult
 
 if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
@@ -42,7 +45,7 @@ class Outcome:
     """
 
     segment: str
-    result: dict[str, Any] | None = None
+    result: SegmentResult | None = None
     error: str | None = None
     trace: str | None = None
 
@@ -77,17 +80,17 @@ class InProcess(AbstractWorkers):
     """Trains segments here, one at a time.
 
     Args:
-        executor: does it.
+        context: does it.
         threads: processor threads; the number found is put back at the end.
         on_event: told what happens.
         stopped: whether to stop, asked after every step.
     """
 
-    def __init__(self, executor: RunContext, threads: int, on_event: Callable[[Event], None], stopped: Callable[[], bool]) -> None:
+    def __init__(self, context: RunContext, threads: int, on_event: Callable[[Event], None], stopped: Callable[[], bool]) -> None:
         import torch
 
         self.capacity = 1
-        self._executor, self._on_event, self._stopped = executor, on_event, stopped
+        self._context, self._on_event, self._stopped = context, on_event, stopped
         self._jobs: list[Job] = []
         self._threads_found = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -98,7 +101,7 @@ class InProcess(AbstractWorkers):
 
     def wait(self) -> Sequence[Outcome]:
         """Train one segment."""
-        return [run_job(self._executor, self._jobs.pop(), self._on_event, self._stopped)]
+        return [run_job(self._context, self._jobs.pop(), self._on_event, self._stopped)]
 
     def stop(self) -> None:
         """Nothing to do: ``stopped`` is asked after every step."""
@@ -201,14 +204,35 @@ class _Process:
             self._process.wait()
 
 
-def run_job(executor: RunContext, job: Job, emit: Callable[[Event], None], stopped: Callable[[], bool]) -> Outcome:
+def run_job(context: RunContext, job: Job, emit: Callable[[Event], None], stopped: Callable[[], bool]) -> Outcome:
     """Train a segment; whatever it raises becomes part of the outcome."""
     from anarch_core.running.segment import train_segment
 
     identity = job.segment.id
     try:
-        return Outcome(segment=identity, result=train_segment(executor, job, emit, stopped))
+        return Outcome(segment=identity, result=train_segment(context, job, emit, stopped))
     except AnarchError as error:
         return Outcome(segment=identity, error=str(error))
     except Exception as error:  # a plugin may raise anything, and the other segments must go on
         return Outcome(segment=identity, error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+
+
+@contextlib.contextmanager
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call ``stop``; the second one acts as it would have without this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, found[signal.Signals(number)])
+        stop()
+
+    for number in found:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in found.items():
+            signal.signal(number, handler)

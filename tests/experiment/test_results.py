@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import io
+import json
 
+import attrs
 import pytest
 from rich.console import Console
 
 from anarch_core.errors import RunError
-from anarch_core.experiment.results import Results
+from anarch_core.experiment.results import Results, Unfinished
+from anarch_core.experiment.segment_result import Scores, SegmentResult
+from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.summary import rows, spread
 
 
 def entry(kind, test, *, relaxation=None, switch=None, seed=0, delta=None, diverged=None):
-    scores = {"train_loss": 0.1, "train_accuracy": 99.0, "test_loss": 0.4, "test_accuracy": test}
-    probes = {} if delta is None else {"delta": {"start": {"off_local": 0.0}, "end": {"off_local": delta}}}
-    return {
-        "id": f"{kind}{relaxation}{switch}{seed}",
-        "kind": kind,
-        "relaxation": relaxation,
-        "switch_epoch": switch,
-        "seed": seed,
-        "start": {**scores, "test_accuracy": 10.0},
-        "final": scores,
-        "probes": probes,
-        "diverged_epoch": diverged,
-    }
+    scores = Scores(train_loss=0.1, train_accuracy=99.0, test_loss=0.4, test_accuracy=test)
+    return SegmentResult(
+        id=f"{kind}{relaxation}{switch}{seed}",
+        kind=kind,
+        seed=seed,
+        relaxation=relaxation,
+        parent=None,
+        parent_iteration=None,
+        switch_epoch=switch,
+        switch_iteration=None if switch is None else int(4 * switch),
+        epochs=2,
+        iterations_per_epoch=4,
+        parameters=5210,
+        diverged_epoch=diverged,
+        final=scores,
+        start=attrs.evolve(scores, test_accuracy=10.0),
+        exactness=None,
+        optimizer_state=None,
+        probes={} if delta is None else {"delta": {"start": {"off_local": 0.0}, "end": {"off_local": delta}}},
+        probe_details={},
+        probe_notes={},
+        switches=[],
+        seconds=1.5,
+        history=[{"epoch": 0, "test_accuracy": 10.0}],
+    )
 
 
 SEGMENTS = (
@@ -91,7 +107,7 @@ def test_table_fits_eighty_columns_and_is_aligned(tmp_path):
 
 
 def test_columns_that_do_not_fit_go_into_further_tables(tmp_path):
-    seeds = tuple({**segment, "seed": seed} for seed in (0, 1) for segment in SEGMENTS)
+    seeds = tuple(attrs.evolve(segment, seed=seed) for seed in (0, 1) for segment in SEGMENTS)
     console = Console(file=io.StringIO(), width=80, color_system=None)
     several = Results(path=tmp_path, data="d", model="m", status="finished", segments=seeds, headlines={"delta": ["off_local"] * 6})
     console.print(several.table())
@@ -115,3 +131,35 @@ def test_unknown_keys_of_a_newer_minor_version_are_ignored(tmp_path):
     file = tmp_path / "results.json"
     file.write_text(file.read_text().replace('"schema": "1.0"', '"schema": "1.7", "mood": "fine"'))
     assert Results.read(tmp_path).segments == results(tmp_path).segments
+
+
+def test_what_is_read_back_is_what_was_written(tmp_path):
+    written = attrs.evolve(results(tmp_path), failed={"x": Unfinished(title="efcn at 2ep, seed 0", error="no luck")})
+    written.write()
+    assert Results.read(tmp_path) == written
+    assert Results.read(tmp_path).segments[1].scalars("delta", "end") == {"off_local": 0.0468}
+    assert Results.read(tmp_path).segments[1].scalars("hessian", "end") == {}
+
+
+@pytest.mark.parametrize("broken", [None, {"id": "x"}, {**entry("trunk", 88.8).to_json(), "final": []}], ids=["null", "keys", "scores"])
+def test_a_segment_that_anarch_did_not_write_is_refused_by_file_and_key(tmp_path, broken):
+    results(tmp_path).write()
+    whole, single = RunStore(tmp_path).results_file, RunStore(tmp_path).segment("x").result_file
+    whole.write_text(json.dumps({**json.loads(whole.read_text()), "segments": [broken]}))
+    single.parent.mkdir(parents=True)
+    single.write_text(json.dumps(broken))
+    missing = "train_loss" if broken and "final" in broken else "seed"
+    for file, read in ((whole, lambda: Results.read(tmp_path)), (single, RunStore(tmp_path).segment("x").result)):
+        with pytest.raises(RunError, match=f"{file} is not what anarch wrote: expected a table with .*'{missing}'"):
+            read()
+
+
+@pytest.mark.parametrize("key", ["data", "segments", "failed"])
+def test_results_without_a_key_are_refused_by_name(tmp_path, key):
+    results(tmp_path).write()
+    file = tmp_path / "results.json"
+    content = json.loads(file.read_text())
+    del content[key]
+    file.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=f"results.json is not what anarch wrote .*'{key}'"):
+        Results.read(tmp_path)

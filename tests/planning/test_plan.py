@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
+import torch
 
 import anarch_core
 from anarch_core.config.run_config import RunConfig
@@ -77,3 +78,19 @@ def test_too_little_memory_is_foretold(monkeypatch):
 def test_moments_beyond_the_trunk_are_refused():
     with pytest.raises(ConfigError, match="beyond the trunk"):
         plan_run(attrs.evolve(CONFIG, switch="at:3"))
+
+
+def test_a_step_that_fails_leaves_the_number_of_threads_as_it_was(monkeypatch):
+    def fail(*args, **kwargs):
+        msg = "no step today"
+        raise ArithmeticError(msg)
+
+    found = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        monkeypatch.setattr("anarch_core.planning.plan.Training.advance", fail)
+        with pytest.raises(ArithmeticError):
+            plan_run(attrs.evolve(CONFIG, threads=1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(found)

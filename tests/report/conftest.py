@@ -12,6 +12,7 @@ import torch
 
 from anarch_core.checkpoint.network import save_state
 from anarch_core.experiment.results import Results
+from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.files import write_json, write_text
 
@@ -35,8 +36,11 @@ def entry(kind: str, test: float, relaxation: str | None = None, switch: float |
         "seed": seed,
         "relaxation": relaxation,
         "parent": None,
+        "parent_iteration": None,
         "switch_epoch": switch,
+        "switch_iteration": switch and int(4 * switch),
         "epochs": epochs,
+        "iterations_per_epoch": 4,
         "parameters": 5210,
         "diverged_epoch": None,
         "start": scores(start, 2.3 - 0.2 * (switch or 0)),
@@ -47,6 +51,8 @@ def entry(kind: str, test: float, relaxation: str | None = None, switch: float |
         "probes": {},
         "probe_details": {},
         "probe_notes": {},
+        "optimizer_state": None,
+        "switches": [],
         "seconds": 1.5,
         "history": [*rows, {"epoch": epochs, **scores(test)}],
     }
@@ -142,7 +148,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             measured(segment, folder, probes, dimensions)
         change(segments)
         fields = {"status": "finished", "headlines": {"delta": ["off_local"]}} | results
-        Results(path=folder, data="signals", model="cnn1d", segments=tuple(segments), **fields).write()
+        found = tuple(SegmentResult.from_json(segment, folder) for segment in segments)
+        Results(path=folder, data="signals", model="cnn1d", segments=found, **fields).write()
         write_text(RunStore(folder).config_file, TOML)
         environment = {
             "started": "2019-06-15T12:00:00+00:00",

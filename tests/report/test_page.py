@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from anarch_core.errors import RunError
+from anarch_core.experiment.results import Unfinished
 from anarch_core.files import read_json, write_json
 from anarch_core.report import writer
 from anarch_core.report.catalogue import FIGURES, FigureKind
@@ -139,7 +140,7 @@ def test_strings_of_users_are_text(made, one_figure):
     def break_out(segments):
         segments[0]["probe_notes"] = {"delta": {"end": "failed: </p><script>alert(1)</script>"}}
 
-    run = made("<b>run & co</b>", change=break_out, failed={"x": {"title": '"><img src=x onerror=alert(2)>', "error": "<i>"}})
+    run = made("<b>run & co</b>", change=break_out, failed={"x": Unfinished(title='"><img src=x onerror=alert(2)>', error="<i>")})
     environment = read_json(run / "run.json")
     write_json(run / "run.json", {**environment, "host": "<script>", "command": ["anarch", "run", "--data", "</code><script>"]})
     other = made("</style>")

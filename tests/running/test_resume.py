@@ -77,7 +77,7 @@ def test_a_worker_that_dies_is_reported_and_the_others_go_on(small, tmp_path):
     results = run(config, out=tmp_path / "run", progress=Killing())
     assert results.status == "failed"
     [failure] = results.failed.values()
-    assert failure["title"] == "trunk, seed 0"
-    assert "was killed" in failure["error"]
-    assert {record["error"] for record in results.skipped.values()} == {"trunk, seed 0 did not get there"}
+    assert failure.title == "trunk, seed 0"
+    assert "was killed" in failure.error
+    assert {record.error for record in results.skipped.values()} == {"trunk, seed 0 did not get there"}
     assert run(config, out=tmp_path / "run", progress="silent").status == "finished"

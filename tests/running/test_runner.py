@@ -42,18 +42,18 @@ def finished(small, tmp_path_factory) -> Results:
 
 
 def segment(results: Results, kind: str, switch: float | None = None, seed: int = 0):
-    [found] = [s for s in results.segments if (s["kind"], s["switch_epoch"], s["seed"]) == (kind, switch, seed)]
+    [found] = [s for s in results.segments if (s.kind, s.switch_epoch, s.seed) == (kind, switch, seed)]
     return found
 
 
 def weights(results: Results, found) -> dict[str, torch.Tensor]:
-    return load_file(results.path / "segments" / found["id"] / "final.safetensors")
+    return load_file(results.path / "segments" / found.id / "final.safetensors")
 
 
 class TestAFinishedRun:
     def test_has_every_segment(self, finished):
         assert finished.status == "finished"
-        assert Counter(s["kind"] for s in finished.segments) == {"trunk": 2, "branch": 4, "continued": 4, "scratch": 2}
+        assert Counter(s.kind for s in finished.segments) == {"trunk": 2, "branch": 4, "continued": 4, "scratch": 2}
         assert not finished.failed
         assert not finished.skipped
 
@@ -72,36 +72,36 @@ class TestAFinishedRun:
         assert not list(finished.path.glob("segments/*/resume.safetensors"))
 
     def test_history_has_a_row_per_epoch_and_begins_with_the_start(self, finished):
-        history = segment(finished, "trunk")["history"]
+        history = segment(finished, "trunk").history
         assert [row["epoch"] for row in history] == [0, 1, 2, 3]
-        assert history[0]["test_accuracy"] == segment(finished, "trunk")["start"]["test_accuracy"]
-        assert history[-1]["test_loss"] == segment(finished, "trunk")["final"]["test_loss"]
+        assert history[0]["test_accuracy"] == segment(finished, "trunk").start.test_accuracy
+        assert history[-1]["test_loss"] == segment(finished, "trunk").final.test_loss
 
     def test_branch_starts_as_exactly_its_parent(self, finished):
         branch, continued = segment(finished, "branch", 2.0), segment(finished, "continued", 2.0)
-        assert branch["start"]["train_loss"] == pytest.approx(continued["start"]["train_loss"], rel=1e-5)
-        assert branch["start"]["test_accuracy"] == continued["start"]["test_accuracy"]
-        assert branch["exactness"]["exact"]
-        assert set(branch["exactness"]["layers"]) == {"features.0", "features.2", "features.4"}
+        assert branch.start.train_loss == pytest.approx(continued.start.train_loss, rel=1e-5)
+        assert branch.start.test_accuracy == continued.start.test_accuracy
+        assert branch.exactness.exact
+        assert set(branch.exactness.layers) == {"features.0", "features.2", "features.4"}
 
     def test_probes_run_at_start_and_end_where_they_apply(self, finished):
         branch = segment(finished, "branch", 0.0)
-        assert branch["probes"]["delta"]["start"]["off_local"] == pytest.approx(0, abs=1e-6)
-        assert branch["probes"]["delta"]["end"]["off_local"] > 0
-        assert "skipped" in segment(finished, "trunk")["probe_notes"]["delta"]["end"]
+        assert branch.probes["delta"]["start"]["off_local"] == pytest.approx(0, abs=1e-6)
+        assert branch.probes["delta"]["end"]["off_local"] > 0
+        assert "skipped" in segment(finished, "trunk").probe_notes["delta"]["end"]
 
     def test_scratch_starts_outside_the_constrained_family(self, finished):
-        assert segment(finished, "scratch")["probes"]["delta"]["start"]["off_local"] > 0.5
+        assert segment(finished, "scratch").probes["delta"]["start"]["off_local"] > 0.5
 
     def test_seeds_differ(self, finished):
-        assert segment(finished, "trunk", seed=0)["final"] != segment(finished, "trunk", seed=1)["final"]
+        assert segment(finished, "trunk", seed=0).final != segment(finished, "trunk", seed=1).final
 
     def test_final_checkpoint_is_plain_safetensors(self, finished):
-        assert sum(w.numel() for w in weights(finished, segment(finished, "trunk")).values()) == segment(finished, "trunk")["parameters"]
+        assert sum(w.numel() for w in weights(finished, segment(finished, "trunk")).values()) == segment(finished, "trunk").parameters
 
     def test_branch_of_a_finished_checkpoint_can_be_loaded(self, finished):
         found = segment(finished, "branch", 2.0)
-        model = anarch_core.load(finished.path / "segments" / found["id"] / "final.safetensors")
+        model = anarch_core.load(finished.path / "segments" / found.id / "final.safetensors")
         assert [type(module).__name__ for module in model.features[::2]] != ["Conv1d"] * 3
 
 
@@ -143,7 +143,7 @@ def test_continued_with_the_trunk_s_settings_retraces_the_trunk(small, tmp_path)
     results = run(config, out=tmp_path / "run", progress="silent")
     trunk, continued = weights(results, segment(results, "trunk")), weights(results, segment(results, "continued", 1.0))
     assert all(torch.equal(trunk[name], continued[name]) for name in trunk)
-    assert set(segment(results, "continued", 1.0)["optimizer_state"].values()) == {"carried"}
+    assert set(segment(results, "continued", 1.0).optimizer_state.values()) == {"carried"}
 
 
 def test_caller_s_random_state_and_threads_are_left_alone(small, tmp_path):
@@ -160,18 +160,18 @@ def test_plateaus_found_by_the_trunk_grow_the_tree(small, tmp_path):
     config = small(switch="plateau:2", epochs=6, control="none", lr=1e-9)
     results = run(config, out=tmp_path / "run", progress="silent")
     trunk = segment(results, "trunk")
-    assert len(trunk["switches"]) >= 1
-    assert [s["switch_iteration"] for s in results.segments if s["kind"] == "branch"] == trunk["switches"]
+    assert len(trunk.switches) >= 1
+    assert [s.switch_iteration for s in results.segments if s.kind == "branch"] == trunk.switches
     assert list(resume(tmp_path / "run", progress="silent").segments) == list(results.segments)
 
 
 def test_staged_path_ends_where_the_last_stage_says(small, tmp_path):
     config = small(relax=(), path=["lcn@1,efcn@7it,conv@3"], control="scratch", probe="delta")
     results = run(config, out=tmp_path / "run", progress="silent")
-    stages = [s for s in results.segments if s["kind"] == "branch"]
-    assert [(s["relaxation"], s["epochs"]) for s in stages] == [("lcn", 0.75), ("lcn>efcn", 1.25), ("lcn>efcn>conv", 2)]
+    stages = [s for s in results.segments if s.kind == "branch"]
+    assert [(s.relaxation, s.epochs) for s in stages] == [("lcn", 0.75), ("lcn>efcn", 1.25), ("lcn>efcn>conv", 2)]
     assert set(weights(results, stages[-1])) == set(weights(results, segment(results, "trunk")))
-    assert [s["relaxation"] for s in results.segments if s["kind"] == "scratch"] == []
+    assert [s.relaxation for s in results.segments if s.kind == "scratch"] == []
 
 
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
@@ -187,10 +187,10 @@ def test_a_segment_that_diverges_is_recorded_and_its_later_branches_skipped(smal
     results = run(config, out=tmp_path / "run", progress="silent")
     assert results.status == "finished"
     trunk = segment(results, "trunk")
-    assert trunk["diverged_epoch"] == 1
-    assert trunk["final"]["train_loss"] is None
-    assert segment(results, "branch", 0.0)["diverged_epoch"] is None
-    assert [record["error"] for record in results.skipped.values()] == ["trunk, seed 0 diverged in epoch 1"]
+    assert trunk.diverged_epoch == 1
+    assert trunk.final.train_loss is None
+    assert segment(results, "branch", 0.0).diverged_epoch is None
+    assert [record.error for record in results.skipped.values()] == ["trunk, seed 0 diverged in epoch 1"]
     assert "diverged" in str(Results.read(tmp_path / "run").skipped)
 
 
@@ -232,10 +232,10 @@ def test_probes_that_fail_or_misbehave_change_nothing(small, tmp_path, with_prob
     probed = run(config, out=tmp_path / "probed", registry=with_probes, progress="silent")
     assert finals(tmp_path / "plain") == finals(tmp_path / "probed")
     branch = segment(probed, "branch", 1.0)
-    assert branch["probe_notes"]["grumpy"]["end"] == "failed: ZeroDivisionError: no luck"
-    assert branch["probes"]["rude"]["start"] == {"answer": 42.0, "nothing": None}
-    assert branch["probe_details"]["rude"]["end"] == {"n": 1, "worst": None}
-    assert list(load_file(tmp_path / "probed" / "segments" / branch["id"] / "probes" / "rude-end.safetensors")) == ["t"]
+    assert branch.probe_notes["grumpy"]["end"] == "failed: ZeroDivisionError: no luck"
+    assert branch.probes["rude"]["start"] == {"answer": 42.0, "nothing": None}
+    assert branch.probe_details["rude"]["end"] == {"n": 1, "worst": None}
+    assert list(load_file(tmp_path / "probed" / "segments" / branch.id / "probes" / "rude-end.safetensors")) == ["t"]
     assert plain.status == probed.status == "finished"
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Segment, Series, Spread, all_series, some
+from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Series, Spread, all_series, some
 from anarch_core.report.figures.style import CONTROL, TEST_ACCURACY, TRAINING_LOSS, grid, legend, points, styled
 
 METHODS = {
@@ -62,13 +63,13 @@ def origin(runs: Sequence[FinishedRun]) -> str | None:
     """Where the paths begin: the option of the probe."""
     for run in runs:
         for segment in run.segments("branch"):
-            details = segment["probe_details"].get("interpolation", {}).get("end")
+            details = segment.details("interpolation", "end")
             if details is not None:
                 return str(details["origin"])
     return None
 
 
-def _profiles(series: Series, segments: Sequence[Segment]) -> dict[str, list[Any]]:
+def _profiles(series: Series, segments: Sequence[SegmentResult]) -> dict[str, list[Any]]:
     """By method, the profile of every seed, [points, 5]."""
     found: dict[str, list[Any]] = {}
     for segment in segments:

@@ -8,7 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Segment, Series, Spread, all_series, probed, score
+from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Series, Spread, all_series, probed, score
 from anarch_core.report.figures.style import (
     CONTROL,
     INK,
@@ -81,7 +82,7 @@ def parts(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
 
 def _has_off_local(series: Series) -> bool:
     """Whether taking the off-local weights away changes anything."""
-    ends = [segment["probes"].get("ablation", {}).get("end", {}) for group in series.branches.values() for segment in group]
+    ends = [segment.scalars("ablation", "end") for group in series.branches.values() for segment in group]
     return any(end.get("loss_local") != end.get("loss_full") for end in ends)
 
 
@@ -148,7 +149,7 @@ def _against(moment: str, name: str, label: str) -> Panel:
     def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
         shown = []
         for series in run.series:
-            groups: list[tuple[Sequence[Segment], dict[str, Any]]] = [
+            groups: list[tuple[Sequence[SegmentResult], dict[str, Any]]] = [
                 (group, {"fmt": "x", "label": rf"{series.relaxation}: $\delta$"}) for group in series.branches.values()
             ]
             groups.append((series.scratch, {"fmt": "D", "mfc": "none", "label": f"{series.relaxation} from scratch"}))
@@ -186,7 +187,7 @@ def _parts(relaxation: str) -> Panel:
     return draw
 
 
-def _line(axes: Axes, groups: Any, value: Callable[[Iterable[Segment]], Spread | None], **style: Any) -> None:
+def _line(axes: Axes, groups: Any, value: Callable[[Iterable[SegmentResult]], Spread | None], **style: Any) -> None:
     points(axes, list(groups), [value(group) for group in groups.values()], **style)
 
 

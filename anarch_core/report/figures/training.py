@@ -8,7 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anarch_core.report.evidence import FinishedRun, Segment, Series, all_series, history, score
+from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.report.evidence import FinishedRun, Series, all_series, history, score
 from anarch_core.report.figures.style import (
     INK,
     SERIES,
@@ -85,7 +86,7 @@ def accuracy_histories(runs: Sequence[FinishedRun], *, narrow: bool = False) -> 
     return figure
 
 
-def _curve(axes: Axes, segments: Sequence[Segment], name: str, **style: Any) -> None:
+def _curve(axes: Axes, segments: Sequence[SegmentResult], name: str, **style: Any) -> None:
     """Mean over seeds, in a band of the standard deviation."""
     curve = list(history(segments, name))
     if not curve:
@@ -100,4 +101,4 @@ def _curve(axes: Axes, segments: Sequence[Segment], name: str, **style: Any) -> 
 
 def _epochs(series: Series, *, branches: bool = True) -> list[float]:
     segments = [*series.run.trunk, *(segment for group in series.branches.values() for segment in group if branches)]
-    return [segment["epochs"] for segment in segments]
+    return [segment.epochs for segment in segments]

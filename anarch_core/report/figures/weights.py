@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Segment, Series, all_series, some
+from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Series, all_series, some
 from anarch_core.report.figures.style import CONTROL, INK, NARROW, SERIES, grid, legend, styled
 
 Array = np.ndarray[Any, Any]
@@ -63,7 +64,7 @@ def chosen_filters(series: Series, count: int = 3) -> tuple[list[Pair], int]:
 
     The filter is that of the first input channel.
     """
-    segments: list[tuple[str, Segment]] = [
+    segments: list[tuple[str, SegmentResult]] = [
         (f"$t_w$ = {switch:g}", group[0]) for switch, group in series.branches.items() if switch in some(list(series.branches), count)
     ]
     segments += [("from scratch", segment) for segment in series.scratch[:1]]
@@ -104,7 +105,7 @@ def weight_matrix(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figur
             flat = max(image.shape) > 2 * min(image.shape)
             shown = panel.imshow(image, aspect="auto" if flat else "equal", **limits)
             label = series.label(runs) if len(every) > 1 and (narrow or panel is row[0]) else None
-            _title(panel, f"$t_w$ = {segment['switch_epoch']:g}, {when}", label)
+            _title(panel, f"$t_w$ = {segment.switch_epoch:g}, {when}", label)
             panel.set_xlabel("input")
             panel.set_ylabel("output")
             panel.grid(visible=False)

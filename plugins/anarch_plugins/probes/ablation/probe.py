@@ -51,7 +51,7 @@ class AblationProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data of the chosen part, or no layer is relaxed.
         """
-        x, y = _data(context.data, self.options.part)
+        x, y = _data(context.required_data, self.options.part)
         model = context.model
         if not relaxed_layers(model):
             msg = f"the probe ablation needs relaxed layers, and this {type(model).__name__} has none; relax it first"
@@ -76,12 +76,10 @@ class AblationProbe(AbstractProbe):
         return Measurement(scalars=scalars, units=units, details=details)
 
 
-def _data(data: TensorData | None, part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    x, y = (None, None) if data is None else (getattr(data, f"x_{part}"), getattr(data, f"y_{part}"))
+def _data(data: TensorData, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = getattr(data, f"x_{part}"), getattr(data, f"y_{part}")
     if x is None or y is None:
-        msg = f"the probe ablation needs {part} data" + (
-            "; name a data set with --data" if data is None else ", and this data set has none"
-        )
+        msg = f"the probe ablation needs {part} data, and the data set {data.name!r} has none"
         raise ProbeError(msg)
     return x, y
 

@@ -36,10 +36,11 @@ class EquivarianceProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data, or they have no spatial axis.
         """
-        if context.data is None or context.data.x_test.ndim < 3:
-            msg = "the probe equivariance needs images or signals, [n, channels, *spatial], to shift; name a data set with --data"
+        x = context.required_data.x_test
+        if x.ndim < 3:
+            msg = f"the probe equivariance needs images or signals to shift, [n, channels, *spatial], got inputs of {list(x.shape)}"
             raise ProbeError(msg)
-        x = context.data.x_test[: self.options.samples]
+        x = x[: self.options.samples]
         x = x.to(next((parameter.dtype for parameter in context.model.parameters()), x.dtype))
         with undisturbed(context.model), torch.no_grad():
             changes, agreements = self._network(context.model, x)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from anarch_core.errors import ProbeError
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, chosen_layer, spatial_layers
 from anarch_plugins.probes.filters.options import FiltersOptions
 
@@ -26,10 +25,7 @@ class FiltersProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data to size the layers by, or no such layer.
         """
-        if context.data is None:
-            msg = "the probe filters needs data for the size of every layer's input; name a data set with --data"
-            raise ProbeError(msg)
-        layer = chosen_layer(spatial_layers(context.model, context.data.x_test[:1]), self.options.layer)
+        layer = chosen_layer(spatial_layers(context.model, context.required_data.x_test[:1]), self.options.layer)
         sizes = layer.geometry.output_size
         position = tuple(0 if self.options.position == "first" else size // 2 for size in sizes)
         filters = layer.filters(position)[: self.options.channels].clone()

@@ -33,10 +33,7 @@ class GradientProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data, or the parameters are of half precision or frozen.
         """
-        if context.data is None:
-            msg = "the probe gradient needs data to measure the loss on; name a data set with --data"
-            raise ProbeError(msg)
-        risk = Risk.of_training_set(context.model, context.data, self.options.samples, batch_size=self.options.batch_size)
+        risk = Risk.of_training_set(context.model, context.required_data, self.options.samples, batch_size=self.options.batch_size)
         gradient = risk.named_views(risk.gradient())
         scalars: dict[str, float | None] = {"loss": _finite(risk.value()), "norm": _finite(_norm(gradient.values()))}
         layers: dict[str, dict[str, float | None]] = {}

@@ -55,10 +55,7 @@ class HessianProbe(AbstractProbe):
         Raises:
             ProbeError: the parameters are of half precision or frozen, or the network has no orthonormal coordinates for a subspace.
         """
-        if context.data is None:
-            msg = "the probe hessian needs data to measure the loss on; name a data set with --data"
-            raise ProbeError(msg)
-        return _Session(self.options, context, context.data).measure()
+        return _Session(self.options, context, context.required_data).measure()
 
 
 class _Session:

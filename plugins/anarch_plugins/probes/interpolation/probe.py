@@ -33,19 +33,20 @@ class InterpolationProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data, or no network to begin at.
         """
-        if context.data is None:
-            msg = "the probe interpolation needs data to measure the loss on; name a data set with --data"
-            raise ProbeError(msg)
-        origin = self._origin(context)
+        origin, data = self._origin(context), context.required_data
         options = self.options
         scalars: dict[str, float | None] = {}
-        details: dict[str, Any] = {"origin": options.origin, "samples": min(options.samples, len(context.data.y_train)), "methods": {}}
+        details: dict[str, Any] = {
+            "origin": options.origin,
+            "samples": min(options.samples, len(data.y_train)),
+            "methods": {},
+        }
         tensors = {}
         for method in dict.fromkeys(options.methods):
             profile = interpolate(
                 origin,
                 context.model,
-                context.data,
+                data,
                 method=method,
                 points=options.points,
                 samples=options.samples,

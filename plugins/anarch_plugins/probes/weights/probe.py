@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from anarch_core.errors import ProbeError
 from anarch_core.layers import RelaxedLayer, ReparametrisedLayer, relaxed_layers
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, chosen_layer, spatial_layers
 from anarch_plugins.probes.weights.options import WeightsOptions
@@ -37,10 +36,7 @@ class WeightsProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data to size the layers by, or no such layer.
         """
-        if context.data is None:
-            msg = "the probe weights needs data for the size of every layer's input; name a data set with --data"
-            raise ProbeError(msg)
-        layer = chosen_layer(spatial_layers(context.model, context.data.x_test[:1]), self.options.layer)
+        layer = chosen_layer(spatial_layers(context.model, context.required_data.x_test[:1]), self.options.layer)
         tensors = {"block": _block(layer, self.options.size), "edges": torch.linspace(LOWEST, HIGHEST, self.options.bins + 1)}
         details: dict[str, Any] = {"layer": layer.path, "layers": {}}
         totals = {"local": [0.0, 0], "off_local": [0.0, 0]}

@@ -96,5 +96,5 @@ def test_same_seed_same_masks_and_the_network_untouched(efcn, data) -> None:
 def test_refuses_what_it_cannot_do(cnn, efcn, data) -> None:
     with pytest.raises(ProbeError, match="needs relaxed layers, and this Sequential has none"):
         measure(cnn, data)
-    with pytest.raises(ProbeError, match="needs validation data, and this data set has none"):
+    with pytest.raises(ProbeError, match="needs validation data, and the data set 'toy' has none"):
         measure(efcn, data, part="validation")

@@ -55,5 +55,5 @@ def test_another_layer_can_be_asked_for(cnn, data) -> None:
 
 
 def test_without_data_it_says_what_to_do(cnn) -> None:
-    with pytest.raises(ProbeError, match="needs data for the size"):
+    with pytest.raises(ProbeError, match="needs data, and there are none"):
         measure(cnn, None)

@@ -60,5 +60,5 @@ def test_a_network_without_relaxed_layers_has_its_block_only(cnn, data) -> None:
 
 
 def test_without_data_it_says_what_to_do(cnn) -> None:
-    with pytest.raises(ProbeError, match="needs data for the size"):
+    with pytest.raises(ProbeError, match="needs data, and there are none"):
         measure(cnn, None)

@@ -1,0 +1,173 @@
+"""What came out of a segment: an entry of ``results.json``, and what is noted for it while the segment is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import attrs
+
+from anarch_core.errors import RunError
+
+Scalars = Mapping[str, float | None]
+
+
+@attrs.frozen
+class _Record:
+    """Reads and writes a class of ``results.json``: its fields are the keys of the JSON table, in their order.
+
+    Attributes:
+        records: fields that are such records themselves, or None.
+    """
+
+    records: ClassVar[Mapping[str, type[_Record]]] = {}
+
+    @classmethod
+    def from_json(cls, table: Any, where: Path) -> Self:
+        """The record that a JSON table holds. Keys that this version does not know are left out.
+
+        Raises:
+            RunError: it is no table, or keys are missing; the message names them and the file.
+        """
+        names = [field.name for field in attrs.fields(cls)]
+        missing = names if not isinstance(table, Mapping) else [name for name in names if name not in table]
+        if missing:
+            msg = (
+                f"{where} is not what anarch wrote: expected a table with {', '.join(map(repr, missing))}, got {table!s:.80}; "
+                "use an intact copy, or delete the folder of its segment and resume the run"
+            )
+            raise RunError(msg)
+        values = {name: table[name] for name in names}
+        for name, record in cls.records.items():
+            if values[name] is not None:
+                values[name] = record.from_json(values[name], where)
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """The table; :meth:`from_json` is its inverse."""
+        return attrs.asdict(self)
+
+
+@attrs.frozen(kw_only=True)
+class Scores(_Record):
+    """Loss and accuracy of a network on the whole data, in evaluation mode.
+
+    Attributes:
+        train_loss: mean cross-entropy in nats; None where it is not finite.
+        train_accuracy: percent.
+        test_loss: likewise.
+        test_accuracy: likewise.
+    """
+
+    train_loss: float | None
+    train_accuracy: float
+    test_loss: float | None
+    test_accuracy: float
+
+
+@attrs.frozen(kw_only=True)
+class Exactness(_Record):
+    """How exactly a relaxed network began as the one it left.
+
+    Attributes:
+        error: largest deviation from the parent's output, over its largest output.
+        tolerance: above it the relaxation is not called exact.
+        exact: whether all errors are within it.
+        dtype: of the parameters.
+        layers: the error of each relaxed layer by path.
+    """
+
+    error: float
+    tolerance: float
+    exact: bool
+    dtype: str
+    layers: Mapping[str, float]
+
+
+@attrs.frozen(kw_only=True)
+class Notes(_Record):
+    """What is noted while a segment is trained, kept in its resume file; see :class:`SegmentResult` for the attributes."""
+
+    records: ClassVar[Mapping[str, type[_Record]]] = {"start": Scores, "exactness": Exactness}
+    start: Scores | None = None
+    exactness: Exactness | None = None
+    optimizer_state: dict[str, str] | None = None
+    probes: dict[str, dict[str, dict[str, float | None]]] = attrs.field(factory=dict)
+    probe_details: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    probe_notes: dict[str, dict[str, str]] = attrs.field(factory=dict)
+    switches: list[int] = attrs.field(factory=list)
+
+
+@attrs.frozen(kw_only=True)
+class SegmentResult(_Record):
+    """An entry of ``results.json``; ``docs/results.md`` is the schema.
+
+    Attributes:
+        id: digest of everything that decides which weights come out.
+        kind: ``"trunk"``, ``"branch"``, ``"continued"`` or ``"scratch"``.
+        seed: of initialisation, batch order and dropout.
+        relaxation: ``"efcn"``, or ``"lcn>efcn"`` for stages; None for the constrained network.
+        parent: identity of the segment it started from.
+        parent_iteration: optimizer steps of the parent at which it left.
+        switch_epoch: when it left, on the trunk's clock, in epochs; None for trunk and scratch.
+        switch_iteration: the same in optimizer steps.
+        epochs: its length.
+        iterations_per_epoch: optimizer steps per epoch.
+        parameters: numbers that are trained or could be.
+        diverged_epoch: epoch whose training loss was not finite; None otherwise.
+        final: scores at the end.
+        start: scores after the transition.
+        exactness: of the relaxation it began with; None without one.
+        optimizer_state: by parameter, ``"carried"``, ``"reset"`` or ``"empty"``; None where nothing was to be carried over.
+        probes: by probe and moment (``"start"``, ``"end"``), its scalars.
+        probe_details: likewise, what a probe reports beside them.
+        probe_notes: likewise, why a probe was skipped or failed.
+        switches: optimizer steps at which the schedule found a switch while a trunk was trained.
+        seconds: wall time.
+        history: one row per epoch, epoch 0 first.
+    """
+
+    records: ClassVar[Mapping[str, type[_Record]]] = {"final": Scores, "start": Scores, "exactness": Exactness}
+
+    id: str
+    kind: str
+    seed: int
+    relaxation: str | None
+    parent: str | None
+    parent_iteration: int | None
+    switch_epoch: float | None
+    switch_iteration: int | None
+    epochs: float
+    iterations_per_epoch: int
+    parameters: int
+    diverged_epoch: float | None
+    final: Scores
+    start: Scores
+    exactness: Exactness | None
+    optimizer_state: Mapping[str, str] | None
+    probes: Mapping[str, Mapping[str, Scalars]]
+    probe_details: Mapping[str, Mapping[str, Any]]
+    probe_notes: Mapping[str, Mapping[str, str]]
+    switches: Sequence[int]
+    seconds: float
+    history: Sequence[Mapping[str, float | None]]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training ended because the loss was not finite."""
+        return self.diverged_epoch is not None
+
+    def score(self, moment: str, name: str) -> float | None:
+        """One of the :class:`Scores` at ``"start"`` or ``"final"``, e.g. ``"test_accuracy"``."""
+        value: float | None = getattr(getattr(self, moment), name)
+        return value
+
+    def scalars(self, probe: str, moment: str) -> Scalars:
+        """Scalars of a probe at ``"start"`` or ``"end"``; empty where it did not measure."""
+        return self.probes.get(probe, {}).get(moment, {})
+
+    def details(self, probe: str, moment: str) -> Mapping[str, Any]:
+        """What a probe reported beside its scalars; empty where it did not measure."""
+        found: Mapping[str, Any] = self.probe_details.get(probe, {}).get(moment, {})
+        return found

@@ -1,0 +1,88 @@
+"""The probes of a run, at the start and the end of a segment: what they find goes into its notes, and a failing one stops nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from torch import nn
+
+from anarch_core.checkpoint.schema import KIND, PROBE_RESULT
+from anarch_core.checkpoint.state import save_state
+from anarch_core.errors import AnarchError
+from anarch_core.experiment.context import RunContext
+from anarch_core.experiment.events import Emit, Event
+from anarch_core.experiment.segment_result import Notes
+from anarch_core.experiment.segments import Segment
+from anarch_core.experiment.store import SegmentStore
+from anarch_core.probe.base import ProbeContext
+from anarch_core.probe.measuring import measured, missing_needs
+
+TOLD_EVERY = 0.2
+"""Seconds between two reports of a probe's progress."""
+
+
+class Probing:
+    """Runs the probes of a run on the networks of one segment.
+
+    Args:
+        context: of the run.
+        segment: which.
+        store: where arrays are kept.
+        emit: told what is measured, and what failed.
+    """
+
+    def __init__(self, context: RunContext, segment: Segment, store: SegmentStore, emit: Emit) -> None:
+        self._context, self._segment, self._store, self._emit = context, segment, store, emit
+
+    def measure(self, moment: str, notes: Notes, model: nn.Module, reference: nn.Module | None, parent: nn.Module | None) -> None:
+        """Run all probes; one that does not apply or fails is noted, and the segment goes on.
+
+        Args:
+            moment: ``"start"`` or ``"end"``.
+            notes: written to.
+            model: the network.
+            reference: the network at the start of the segment.
+            parent: the network it was lifted from.
+        """
+        for name, probe in self._context.probes.items():
+            missing = missing_needs(probe, model, data=self._context.data, reference=reference, parent=parent)
+            if missing:
+                notes.probe_notes.setdefault(name, {})[moment] = f"skipped: no {', '.join(missing)} here"
+                continue
+            self._emit(Event("measuring", self._segment.id, name))
+            context = ProbeContext(
+                model=model,
+                data=self._context.data,
+                reference=reference,
+                parent=parent,
+                seed=self._segment.seed,
+                moment=moment,
+                progress=self._telling(name),
+            )
+            try:
+                found = measured(probe, context)
+            except Exception as error:  # a plugin may raise anything; hours of training must not be lost to it
+                text = str(error) if isinstance(error, AnarchError) else f"{type(error).__name__}: {error}"
+                notes.probe_notes.setdefault(name, {})[moment] = f"failed: {text}"
+                self._emit(Event("warning", self._segment.id, f"probe {name} failed at the {moment} of {self._segment.title}: {text}"))
+                continue
+            notes.probes.setdefault(name, {})[moment] = dict(found.scalars)
+            if found.details:
+                notes.probe_details.setdefault(name, {})[moment] = dict(found.details)
+            if found.tensors:
+                path = self._store.probe_tensors(name, moment)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_state(path, found.tensors, {KIND: PROBE_RESULT})
+
+    def _telling(self, probe: str) -> Callable[[int, int, str], None]:
+        """What a probe calls while it measures: passes on at most five calls a second."""
+        last = time.monotonic()
+
+        def tell(done: int, total: int, what: str) -> None:
+            nonlocal last
+            if time.monotonic() - last >= TOLD_EVERY:
+                last = time.monotonic()
+                self._emit(Event("measuring", self._segment.id, f"{probe}: {what} {done}/{total}"))
+
+        return tell

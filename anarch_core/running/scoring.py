@@ -1,0 +1,88 @@
+"""What a segment is scored by while it is trained: loss and accuracy, and the rows of its history."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import nn
+
+from anarch_core.config.values import Precision
+from anarch_core.data import TensorData
+from anarch_core.experiment.segment_result import Scores
+from anarch_core.experiment.store import History
+from anarch_core.probe.measuring import finite
+from anarch_core.training import Score, Training, evaluate
+
+TESTING = 0.1
+"""Share of the training's cost that tests on the way may take; a sample costs a third of what it costs in training."""
+
+
+@attrs.frozen(kw_only=True)
+class Scoring:
+    """Scores networks on the data of a run.
+
+    Attributes:
+        data: on the networks' device.
+        precision: arithmetic.
+        iterations_per_epoch: optimizer steps per epoch.
+    """
+
+    data: TensorData
+    precision: Precision
+    iterations_per_epoch: int
+
+    def scores(self, model: nn.Module) -> Scores:
+        """Of a network on the training and the test set."""
+        data = self.data
+        return Scores(**self._part("train", model, data.x_train, data.y_train), **self._part("test", model, data.x_test, data.y_test))  # type: ignore[arg-type]
+
+    def validation(self, model: nn.Module) -> dict[str, float | None]:
+        """Of a network on the part of the training set that is held out; empty where none is."""
+        x, y = self.data.x_validation, self.data.y_validation
+        return {} if x is None or y is None else self._part("validation", model, x, y)
+
+    def row(self, training: Training, score: Score, history: History, *, last: bool) -> dict[str, float | None]:
+        """The history row of the epoch that just ended.
+
+        Test accuracy is part of it at milestones, as far as all of that costs no more than :data:`TESTING`; and at the end.
+
+        Args:
+            training: under way.
+            score: of the steps of the epoch.
+            history: the rows so far.
+            last: whether training ends here.
+        """
+        whole, rest = divmod(training.iteration, self.iterations_per_epoch)
+        row = {
+            "epoch": self.epochs(training.iteration),
+            "train_loss": finite(score.loss),
+            "train_accuracy": score.accuracy,
+            "learning_rate": training.optimizer.param_groups[0]["lr"],
+            **self.validation(training.model),
+        }
+        tests = 1 + sum("test_loss" in earlier for earlier in history.rows[1:])
+        affordable = tests * len(self.data.y_test) <= TESTING * 3 * len(self.data.y_train) * whole
+        if last or (rest == 0 and is_milestone(whole) and affordable):
+            row.update(self._part("test", training.model, self.data.x_test, self.data.y_test))
+        return row
+
+    def epochs(self, iterations: int) -> int | float:
+        """Optimizer steps in epochs; a whole number where they are whole ones."""
+        whole, rest = divmod(iterations, self.iterations_per_epoch)
+        return iterations / self.iterations_per_epoch if rest else whole
+
+    def _part(self, part: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, float | None]:
+        score = evaluate(model, x, y, precision=self.precision)
+        return {f"{part}_loss": finite(score.loss), f"{part}_accuracy": score.accuracy}
+
+
+def is_milestone(epoch: int) -> bool:
+    """Whether test accuracy is taken after this epoch: 0, 1, 2, 3, 4, 6, 8, 10, 13, 18, 23, 30, ...
+
+    Evenly spaced on a logarithmic axis, as the relax times of d'Ascoli et al. (2019): the floors of 150^(k/19), whatever the length of
+    the stretch.
+    """
+    k = 0
+    while (milestone := int(150 ** (k / 19) + 1e-9)) < epoch:
+        k += 1
+    return epoch == 0 or milestone == epoch
