@@ -59,7 +59,7 @@ class TestAFinishedRun:
 
     def test_is_read_back_as_it_was(self, finished):
         again = Results.read(finished.path)
-        assert json.loads(json.dumps(again.segments)) == json.loads(json.dumps(finished.segments))
+        assert [segment.to_json() for segment in again.segments] == json.loads(json.dumps([s.to_json() for s in finished.segments]))
         assert (again.status, again.model, again.headlines) == (finished.status, finished.model, finished.headlines)
 
     def test_is_not_run_again(self, finished, signals):
