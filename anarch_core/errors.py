@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -92,6 +93,16 @@ class ProbeError(AnarchError, ValueError):
 
 class RunError(AnarchError, RuntimeError):
     """A run directory cannot be used: it holds another experiment, or a segment failed."""
+
+
+def close_matches(name: str, known: Iterable[str]) -> list[str]:
+    """Which of the known names an unknown one was probably meant for: at most three, best first."""
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+
+
+def did_you_mean(close: Sequence[str]) -> str:
+    """How a message on an unknown name goes on: ``"; did you mean 'sgd'?"``, or empty where no name is close."""
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 class NoEffectWarning(UserWarning):

@@ -9,22 +9,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
 
-from anarch_core.errors import AnarchError, ConfigError, MissingDependencyError, UnknownComponentError
+from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError
 from anarch_core.network import in_evaluation_mode
 from anarch_core.plugin.options import parse_spec, spec_options, to_dict
-from anarch_core.plugin.records import TARGET_PATTERN
+from anarch_core.plugin.records import TARGET_PATTERN, read_only
 from anarch_core.plugin.registry import Registry, get_registry
-
-
-def _read_only(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(dict(options))
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +34,7 @@ class ModelSpec:
     """
 
     name: str
-    options: Mapping[str, Any] = attrs.field(factory=dict, converter=_read_only)
+    options: Mapping[str, Any] = attrs.field(factory=dict, converter=read_only)
     input_shape: tuple[int, ...]
     classes: int
 
@@ -112,10 +107,10 @@ def model_spec(
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> ModelSpec:
-    """What ``spec`` means: a registered model, one of torchvision's, or a factory of the user's; in this order.
+    """What ``spec`` means: a registered model, one of a model's zoo, or a factory of the user's; in this order.
 
     Args:
-        spec: ``"cnn1d"``, ``"torchvision:resnet18"``, ``"resnet18"`` (torchvision's, if no plugin has that name) or
+        spec: ``"cnn1d"``, ``"torchvision:resnet18"``, ``"resnet18"`` (of the one zoo that has it, if no model has that name) or
             ``"package.module:factory"``.
         input_shape: shape of one input, [channels, *spatial].
         classes: number of outputs.
@@ -124,19 +119,18 @@ def model_spec(
 
     Raises:
         UnknownComponentError: nobody knows the name; the message has close matches.
+        ComponentConflictError: several plugins have it.
         OptionError: an option is unknown or has a value that is not allowed.
     """
     registry = registry or get_registry()
-    name, value = parse_spec(spec)
+    name, value = parse_spec(registry.spelt_out("model", spec))
     given = dict(options or {})
     try:
         info = registry.find("model", name)
-    except UnknownComponentError as unknown:
-        if value is not None and TARGET_PATTERN.fullmatch(spec):
+    except UnknownComponentError:
+        if TARGET_PATTERN.fullmatch(spec):
             return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
-        if value is not None or not is_torchvision_model(unknown):
-            raise
-        info, value = registry.find("model", "torchvision"), name
+        raise
     if value is not None:
         given |= spec_options(info.options, value, name=info.name)
     parsed = registry.parse_options(info, given)
@@ -184,21 +178,6 @@ def _without_files(options: Any) -> Any:
     """The options with every path at its default: the tensors that follow in the checkpoint replace what the files held."""
     paths = [field for field in attrs.fields(type(options)) if isinstance(getattr(options, field.name), Path)]
     return attrs.evolve(options, **{field.name: field.default for field in paths})
-
-
-def is_torchvision_model(unknown: UnknownComponentError) -> bool:
-    """Whether torchvision has what no plugin has.
-
-    Raises:
-        UnknownComponentError: as ``unknown``, and that torchvision could not be asked.
-    """
-    from anarch_core.vision import classification_models
-
-    try:
-        return unknown.name in classification_models()
-    except MissingDependencyError as error:
-        msg = f"{unknown}; torchvision's models were not searched: {error}"
-        raise UnknownComponentError(msg, kind=unknown.kind, name=unknown.name, suggestions=unknown.suggestions) from error
 
 
 def _call_factory(spec: ModelSpec) -> object:

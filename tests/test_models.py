@@ -172,8 +172,10 @@ def test_unknown_name_says_when_torchvision_could_not_be_asked(monkeypatch: pyte
         msg = f"No module named {name!r}"
         raise ModuleNotFoundError(msg)
 
-    monkeypatch.setattr("anarch_core.vision.importlib", SimpleNamespace(import_module=fail))
-    with pytest.raises(UnknownComponentError, match=r"unknown model 'resnet18'.*models were not searched.*pip install torchvision"):
+    monkeypatch.setattr("anarch_plugins.vision.importlib", SimpleNamespace(import_module=fail))
+    with pytest.raises(
+        UnknownComponentError, match=r"the models of torchvision were not searched: torchvision is needed.*pip install torchvision"
+    ):
         build_model("resnet18", **IMAGES)
 
 

@@ -6,7 +6,6 @@ early with ``ctx.exit(code)``; errors that the user can mend are raised as :clas
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -18,7 +17,7 @@ import attrs
 import click
 
 import anarch_core
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, close_matches, did_you_mean
 
 # Short help stands here, so that `anarch --help` imports none of them.
 COMMANDS = {
@@ -72,8 +71,7 @@ class LazyGroup(click.Group):
         """Find the subcommand; a name that is none is a usage error with close matches."""
         name = args[0]
         if not name.startswith("-") and name not in COMMANDS and self.get_command(ctx, name) is None:
-            close = difflib.get_close_matches(name, self.list_commands(ctx), n=3, cutoff=0.5)
-            ctx.fail(f"no command {name!r}" + (f"; did you mean {' or '.join(map(repr, close))}?" if close else ""))
+            ctx.fail(f"no command {name!r}{did_you_mean(close_matches(name, self.list_commands(ctx)))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -15,6 +15,7 @@ from anarch_core.checkpoint.schema import BASE
 from anarch_core.cli.components import component_options
 from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.plugin.options import parse_spec
+from anarch_core.plugin.registry import get_registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,6 +77,7 @@ def open_network(ctx: click.Context, file: Path, model: str | None, input_shape:
     if input_shape is None or classes is None:
         msg = f"{file} does not say what its inputs and outputs are; add --input-shape C,H,W and --classes N"
         raise ConfigError(msg)
+    model = get_registry().spelt_out("model", model)
     options = component_options(ctx).get(parse_spec(model)[0])
     if options is None and recorded is not None and model == recorded.name:
         options = dict(recorded.options)

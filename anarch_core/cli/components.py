@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from anarch_core.errors import AnarchError, ComponentConflictError, UnknownComponentError
+from anarch_core.errors import AnarchError, ComponentConflictError
 from anarch_core.plugin.option_types import BoolType, OptionType
 from anarch_core.plugin.options import OptionField, option_fields, parse_spec
 from anarch_core.plugin.records import ComponentInfo
@@ -120,8 +120,8 @@ class ComponentCommand(click.Command):
         for parameter, kind in self.components.items():
             for spec in specs.get(parameter, ()):
                 name, value = parse_spec(spec)
-                # A model may also be "package.module:factory" or a name of torchvision's, which are no components.
-                if kind == "model" and name not in registry.names(kind) and (value is not None or _only_torchvision_has(name)):
+                # A model may also be "package.module:factory", which is no component.
+                if kind == "model" and name not in registry.names(kind) and value is not None:
                     continue
                 wanted.append((kind, name))
         return registry.find_all(list(dict.fromkeys(wanted)))
@@ -162,16 +162,6 @@ class ComponentCommand(click.Command):
                     taken[flag] = f"{info.kind} {info.name!r}"
                 parameters.append(option)
         return parameters
-
-
-def _only_torchvision_has(model: str) -> bool:
-    try:
-        get_registry().find("model", model)
-    except UnknownComponentError as unknown:
-        from anarch_core.models import is_torchvision_model
-
-        return is_torchvision_model(unknown)
-    return False
 
 
 class _FieldType(click.ParamType):  # type: ignore[type-arg]  # generic in newer click only

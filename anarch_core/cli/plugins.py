@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 import textwrap
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from anarch_core.errors import UnknownComponentError
+from anarch_core.errors import UnknownComponentError, close_matches, did_you_mean
 from anarch_core.plugin.diagnosis import Problem, plugin_problems, registry_problems
 from anarch_core.plugin.discovery import PluginRecord, Status
 from anarch_core.plugin.options import OptionField, option_fields
@@ -99,9 +98,8 @@ def _named(registry: Registry, name: str) -> list[PluginRecord]:
     named = named or [plugin for plugin in registry.plugins if any(info.name == name for info in plugin.components)]
     if not named:
         known = [plugin.name for plugin in registry.plugins]
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"installed: {', '.join(known)}"
-        msg = f"no plugin {name!r}; {hint}"
+        close = close_matches(name, known)
+        msg = f"no plugin {name!r}" + (did_you_mean(close) or f"; installed: {', '.join(known)}")
         raise UnknownComponentError(msg, kind="plugin", name=name, suggestions=close)
     return named
 

@@ -11,7 +11,7 @@ import click
 
 from anarch_core.cli.components import ComponentCommand, component_options
 from anarch_core.config.files import KINDS, SETTINGS, chosen, recipe_names
-from anarch_core.config.resolution import layers, merged, resolve
+from anarch_core.config.resolution import merged, resolve, sources
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError
 from anarch_core.plugin.registry import get_registry
@@ -69,7 +69,7 @@ def _choices(given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
     """The components that files, a recipe and defaults choose, beside the flags ``given`` as text."""
     registry = get_registry()
     flags = {name: given[name] for name in (*KINDS, "path", "recipe") if name in given}
-    settings = merged(layers(flags, [Path(file) for file in given.get("config", ())], None, registry))
+    settings = merged(sources(flags, [Path(file) for file in given.get("config", ())], None, registry))
     config = RunConfig(**{name: settings[name] for name in (*KINDS, "path") if name in settings}, control="none")
     return {**{setting: chosen(config, setting) for setting in KINDS}, "stages": chosen(attrs.evolve(config, relax=()), "relax")}
 

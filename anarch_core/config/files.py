@@ -13,7 +13,6 @@ that is to have other options than its defaults::
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
@@ -24,7 +23,7 @@ import attrs
 import tomli_w
 
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import ConfigError
+from anarch_core.errors import ConfigError, close_matches, did_you_mean
 from anarch_core.plugin.option_types import NONE_TEXT
 
 SETTINGS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(RunConfig) if field.name != "options"}
@@ -37,17 +36,17 @@ _RECIPES = files("anarch_core.config") / "recipes"
 
 
 @attrs.frozen
-class Layer:
-    """Settings from one source.
+class Source:
+    """Where settings come from, and what it says.
 
     Attributes:
-        source: what messages call it, empty for the command line.
+        name: what messages call it, empty for the command line.
         settings: checked values by setting.
         tables: options by component.
         kinds: for tables of a file, the kind of the component.
     """
 
-    source: str
+    name: str
     settings: Mapping[str, Any]
     tables: Mapping[str, Mapping[str, Any]]
     kinds: Mapping[str, str]
@@ -55,29 +54,29 @@ class Layer:
     @classmethod
     def of(
         cls,
-        source: str,
+        name: str,
         settings: Mapping[str, Any],
         tables: Mapping[str, Mapping[str, Any]] | None = None,
         kinds: Mapping[str, str] | None = None,
-    ) -> Layer:
+    ) -> Source:
         """Check names and values of settings.
 
         Raises:
             ConfigError: a setting is unknown, or has a value that is not allowed.
         """
         checked = {}
-        for name, value in settings.items():
-            if name not in SETTINGS:
-                raise ConfigError(_placed(source, f"unknown setting {name!r}{_hint(name, SETTINGS)}"))
-            convert: Any = SETTINGS[name].converter
+        for setting, value in settings.items():
+            if setting not in SETTINGS:
+                raise ConfigError(_placed(name, f"unknown setting {setting!r}{_hint(setting, SETTINGS)}"))
+            convert: Any = SETTINGS[setting].converter
             try:
-                checked[name] = convert(value)
+                checked[setting] = convert(value)
             except ConfigError as error:
-                raise ConfigError(_placed(source, str(error))) from None
-        return cls(source, checked, tables or {}, kinds or {})
+                raise ConfigError(_placed(name, str(error))) from None
+        return cls(name, checked, tables or {}, kinds or {})
 
 
-def read_layer(path: Path) -> Layer:
+def read_file(path: Path) -> Source:
     """Read a configuration file.
 
     Raises:
@@ -89,7 +88,7 @@ def read_layer(path: Path) -> Layer:
         reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text ({error.reason} at byte {error.start})"
         msg = f"cannot read {path}: {reason}"
         raise ConfigError(msg) from None
-    return _layer(str(path), text)
+    return _source(str(path), text)
 
 
 def recipe_names() -> list[str]:
@@ -97,7 +96,7 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in _RECIPES.iterdir() if entry.name.endswith(".toml"))
 
 
-def read_recipe(name: str) -> Layer:
+def read_recipe(name: str) -> Source:
     """Read a recipe of the package.
 
     Raises:
@@ -107,7 +106,7 @@ def read_recipe(name: str) -> Layer:
     if name not in names:
         msg = f"unknown recipe {name!r}{_hint(name, names)}; a file of your own is read by --config"
         raise ConfigError(msg)
-    return _layer(f"recipe {name}", (_RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+    return _source(f"recipe {name}", (_RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def to_toml(config: RunConfig) -> str:
@@ -146,11 +145,11 @@ def plain_name(spec: str) -> str:
     return spec.partition(":")[0].partition("@")[0]
 
 
-def _layer(source: str, text: str) -> Layer:
+def _source(name: str, text: str) -> Source:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        msg = f"{source} is not valid TOML: {error}"
+        msg = f"{name} is not valid TOML: {error}"
         raise ConfigError(msg) from None
     tables: dict[str, Mapping[str, Any]] = {}
     kinds: dict[str, str] = {}
@@ -161,17 +160,17 @@ def _layer(source: str, text: str) -> Layer:
                 if table in SETTINGS
                 else f"is unknown{_hint(table, SETTINGS)}; settings belong into the table [run]"
             )
-            raise ConfigError(_placed(source, f"{table!r} {where}"))
+            raise ConfigError(_placed(name, f"{table!r} {where}"))
         if table != "run" and table not in KINDS:
-            raise ConfigError(_placed(source, f"unknown table [{table}]{_hint(table, ['run', *KINDS])}"))
+            raise ConfigError(_placed(name, f"unknown table [{table}]{_hint(table, ['run', *KINDS])}"))
         if table != "run":
             for component, options in content.items():
                 if not isinstance(options, dict):
                     raise ConfigError(
-                        _placed(source, f"[{table}] holds tables of options, as in [{table}.NAME], but {component!r} is a value")
+                        _placed(name, f"[{table}] holds tables of options, as in [{table}.NAME], but {component!r} is a value")
                     )
                 tables[component], kinds[component] = options, KINDS[table]
-    return Layer.of(source, document.get("run", {}), tables, kinds)
+    return Source.of(name, document.get("run", {}), tables, kinds)
 
 
 def _placed(source: str, message: str) -> str:
@@ -180,8 +179,7 @@ def _placed(source: str, message: str) -> str:
 
 def _hint(name: str, known: Iterable[str]) -> str:
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else f" (known: {', '.join(known)})"
+    return did_you_mean(close_matches(name, known)) or f" (known: {', '.join(known)})"
 
 
 def _plain(value: Any) -> Any:

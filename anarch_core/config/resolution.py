@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from anarch_core.config.files import KINDS, Layer, chosen, options_key, plain_name, read_layer, read_recipe
+from anarch_core.config.files import KINDS, Source, chosen, options_key, plain_name, read_file, read_recipe
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError, OptionError, UnknownComponentError
 from anarch_core.plugin.options import check_given, parse_spec, spec_options, to_dict
@@ -24,7 +24,7 @@ def resolve(
     recipe: str | None = None,
     registry: Registry | None = None,
 ) -> RunConfig:
-    """The configuration of a run, complete and consistent. Nothing heavy is imported, unless a model has to be looked for in torchvision.
+    """The configuration of a run, complete and consistent. Nothing heavy is imported, unless a model has to be looked for in zoos.
 
     Options in a file for a component that is not chosen are checked and then left out, so that one file can serve several choices.
 
@@ -40,35 +40,36 @@ def resolve(
         ConfigError: a file, a setting or a combination of settings is not usable.
     """
     registry = registry or get_registry()
-    stack = layers(flags, config_files, recipe, registry)
+    stack = sources(flags, config_files, recipe, registry)
     config = RunConfig(**merged(stack))
-    _refuse_idle_flags(flags, config)
     _check_names(config, stack, registry)
+    config = _spelt_out(config, registry)
+    _refuse_idle_flags(flags, config)
     return complete(attrs.evolve(config, options=_merged_options(stack, registry)), registry)
 
 
-def layers(flags: Mapping[str, Any], config_files: Sequence[Path], recipe: str | None, registry: Registry) -> list[Layer]:
+def sources(flags: Mapping[str, Any], config_files: Sequence[Path], recipe: str | None, registry: Registry) -> list[Source]:
     """All sources of settings, lowest first.
 
     Raises:
         ConfigError: a file cannot be read, or a setting is unknown or has a value that is not allowed.
     """
     settings = {name: value for name, value in flags.items() if name != "options"}
-    stack = [*map(read_layer, config_files), Layer.of("", settings, flags.get("options", {}))]
+    stack = [*map(read_file, config_files), Source.of("", settings, flags.get("options", {}))]
     recipe = recipe or merged(stack).get("recipe")
     if recipe is not None:
-        stack = [read_recipe(recipe), *stack, Layer.of("", {"recipe": recipe})]
+        stack = [read_recipe(recipe), *stack, Source.of("", {"recipe": recipe})]
     data = merged(stack).get("data", RunConfig().data)
     try:
         recommended = _data_defaults(data, registry)
     except UnknownComponentError:
         return stack  # reported with all other names that are unknown
-    return [Layer.of(f"data set {data}", recommended), *stack]
+    return [Source.of(f"data set {data}", recommended), *stack]
 
 
-def merged(stack: Iterable[Layer]) -> dict[str, Any]:
-    """The settings of all layers, those of later ones over those of earlier ones."""
-    return {name: value for layer in stack for name, value in layer.settings.items()}
+def merged(stack: Iterable[Source]) -> dict[str, Any]:
+    """The settings of all sources, those of later ones over those of earlier ones."""
+    return {name: value for source in stack for name, value in source.settings.items()}
 
 
 def complete(config: RunConfig, registry: Registry | None = None) -> RunConfig:
@@ -82,10 +83,10 @@ def complete(config: RunConfig, registry: Registry | None = None) -> RunConfig:
     registry = registry or get_registry()
     model = config.model or _data_defaults(config.data, registry).get("model")
     if model is None:
-        msg = f"data set {config.data!r} has no usual model; choose one, as in --model resnet20"
+        msg = f"data set {config.data!r} has no usual model; choose one, --model NAME ('anarch plugins list' shows them)"
         raise ConfigError(msg)
     root = config.data_root and config.data_root.expanduser().absolute()
-    config = attrs.evolve(config, model=_torchvision_spelt_out(model, registry), data_root=root)
+    config = _spelt_out(attrs.evolve(config, model=model, data_root=root), registry)
     options: dict[str, Mapping[str, Any]] = {}
     for setting, kind in KINDS.items():
         specs = chosen(config, setting)
@@ -111,17 +112,9 @@ def _component(kind: str, spec: str, registry: Registry) -> ComponentInfo | None
         raise
 
 
-def _torchvision_spelt_out(model: str, registry: Registry) -> str:
-    """``torchvision:resnet18`` for ``resnet18``, where no plugin has that name."""
-    try:
-        _component("model", model, registry)
-    except UnknownComponentError as unknown:
-        from anarch_core.models import is_torchvision_model
-
-        if is_torchvision_model(unknown):
-            return f"torchvision:{model}"
-        raise
-    return model
+def _spelt_out(config: RunConfig, registry: Registry) -> RunConfig:
+    """With the model as ``torchvision:resnet18`` where it is ``resnet18``, so that a run means the same whatever is installed later."""
+    return config if config.model is None else attrs.evolve(config, model=registry.spelt_out("model", config.model))
 
 
 def _data_defaults(spec: str, registry: Registry) -> Mapping[str, Any]:
@@ -129,17 +122,15 @@ def _data_defaults(spec: str, registry: Registry) -> Mapping[str, Any]:
     return info.defaults if isinstance(info, DatasetInfo) else {}
 
 
-def _check_names(config: RunConfig, stack: Sequence[Layer], registry: Registry) -> None:
+def _check_names(config: RunConfig, stack: Sequence[Source], registry: Registry) -> None:
     """Look up every component, chosen or with a table of its own, and report all that are unknown together."""
     wanted = [("", KINDS[setting], spec) for setting in KINDS for spec in chosen(config, setting)]
-    wanted += [(f"{layer.source}: ", kind, component) for layer in stack for component, kind in layer.kinds.items()]
+    wanted += [(f"{source.name}: ", kind, component) for source in stack for component, kind in source.kinds.items()]
     unknown: dict[str, UnknownComponentError] = {}
     for place, kind, spec in wanted:
         try:
-            if kind == "model":
-                _torchvision_spelt_out(spec, registry)
-            else:
-                _component(kind, spec, registry)
+            # Tables are those of components alone.
+            _component(kind, spec if place else registry.spelt_out(kind, spec), registry)
         except UnknownComponentError as error:
             unknown.setdefault(f"{place}{error}", error)
     if unknown:
@@ -147,17 +138,17 @@ def _check_names(config: RunConfig, stack: Sequence[Layer], registry: Registry) 
         raise UnknownComponentError("; ".join(unknown), kind=first.kind, name=first.name, suggestions=first.suggestions)
 
 
-def _merged_options(stack: Iterable[Layer], registry: Registry) -> dict[str, dict[str, Any]]:
-    """Options by component, those of later layers over those of earlier ones; in files, known and of the right type."""
+def _merged_options(stack: Iterable[Source], registry: Registry) -> dict[str, dict[str, Any]]:
+    """Options by component, those of later sources over those of earlier ones; in files, known and of the right type."""
     options: dict[str, dict[str, Any]] = {}
-    for layer in stack:
-        for component, table in layer.tables.items():
-            info = _component(layer.kinds[component], component, registry) if component in layer.kinds else None
+    for source in stack:
+        for component, table in source.tables.items():
+            info = _component(source.kinds[component], component, registry) if component in source.kinds else None
             if info is not None:
                 try:
                     check_given(info.options, table, name=component)
                 except OptionError as error:
-                    msg = f"{layer.source}: {error}"
+                    msg = f"{source.name}: {error}"
                     raise OptionError(msg) from None
             options.setdefault(component, {}).update(table)
     return options
@@ -180,7 +171,7 @@ def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
     if not (config.relax or config.path or config.control):
         for name in (*_AFTER_A_SWITCH, "layers"):
             if name in flags:
-                msg = f"--{name.replace('_', '-')} changes nothing in a run without relax, path or control; add one, as in --relax efcn"
+                msg = f"--{name.replace('_', '-')} changes nothing in a run without relax, path or control; add one, e.g. --relax NAME"
                 raise ConfigError(msg)
     if config.path and not config.relax and "switch" in flags:
         msg = "--switch changes nothing where staged paths, which say when, are the only branches; add --relax or leave it out"

@@ -48,7 +48,7 @@ class Stage:
         for part in text.split(","):
             family, at, moment = part.strip().rpartition("@")
             if not (family and at):
-                msg = f"stage {part!r} of path {text!r} is not of the form relaxation@moment, as in 'lcn@10,efcn@40,conv@80'"
+                msg = f"stage {part!r} of path {text!r} is not of the form relaxation@moment, as in 'NAME@10' or '{CONSTRAINED}@80'"
                 raise ConfigError(msg)
             Moment.parse(moment, 1)
             stages.append(cls(family, moment))
@@ -244,7 +244,7 @@ RunConfig.identity_fields = tuple(field.name for field in attrs.fields(RunConfig
 def _contradictions(config: RunConfig) -> Iterable[str]:
     """Settings that exclude each other, as sentences."""
     if "scratch" in config.control and not (config.relax or config.path):
-        yield "control 'scratch' starts the relaxed network from scratch, but there is no relaxation: add one, as in --relax efcn"
+        yield "control 'scratch' starts the relaxed network from scratch, but there is no relaxation: add one, --relax NAME"
     for text, stages in zip(config.path, config.stages, strict=True):
         first = stages[0].moment
         if not first.endswith("it") and Moment.parse(first, 1).iteration > config.epochs:

@@ -49,8 +49,9 @@ def plugin_problems(registry: Registry, plugin: PluginRecord, *, targets: bool =
         for info in plugin.components:
             try:
                 registry.target(info)
+                registry.zoo(info)
             except AnarchError as error:
-                advice = f"correct the target, or update {plugin.distribution} and what it needs"
+                advice = f"correct the record, or update {plugin.distribution} and what it needs"
                 cause = error.__cause__
                 problems.append(Problem(str(error), advice, "".join(traceback.format_exception(cause)) if cause else ""))
     return problems

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import importlib.metadata
 import inspect
@@ -18,7 +17,7 @@ from typing import Any
 import attrs
 import pluggy
 
-from anarch_core.errors import PluginError
+from anarch_core.errors import PluginError, close_matches, did_you_mean
 from anarch_core.plugin import hookspecs
 from anarch_core.plugin.options import option_fields
 from anarch_core.plugin.records import (
@@ -273,5 +272,4 @@ def _checked(record: Any, hook: str) -> ComponentInfo:
 
 
 def _close(hook: str) -> str:
-    close = difflib.get_close_matches(hook, RECORDS, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f" (hooks: {', '.join(RECORDS)})"
+    return did_you_mean(close_matches(hook, RECORDS)[:1]) or f" (hooks: {', '.join(RECORDS)})"

@@ -10,13 +10,12 @@ An option class is written once, by the component::
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_type_hints
 
 import attrs
 
-from anarch_core.errors import OptionError, PluginError
+from anarch_core.errors import OptionError, PluginError, close_matches, did_you_mean
 from anarch_core.plugin.option_types import OptionType, option_type
 
 T = TypeVar("T")
@@ -196,6 +195,4 @@ def spec_options(cls: type | None, value: str, *, name: str) -> dict[str, Any]:
 def _unknown_option(name: str, key: str, known: list[str]) -> str:
     if not known:
         return f"[{name}] has no options, so {key!r} cannot be set"
-    close = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return f"[{name}] has no option {key!r}{hint} (known: {', '.join(known)})"
+    return f"[{name}] has no option {key!r}{did_you_mean(close_matches(key, known))} (known: {', '.join(known)})"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import attrs
 
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9-]*")
 TARGET_PATTERN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+TensorRole = Literal["weight", "gradient", "square"]
+"""What a tensor of an optimizer's memory moves like when weights are shared no longer: weights, gradients, or squares of gradients."""
 
 
 def _valid_name(_: object, attribute: attrs.Attribute[str], value: object) -> None:
@@ -19,7 +22,7 @@ def _valid_name(_: object, attribute: attrs.Attribute[str], value: object) -> No
         raise ValueError(msg)
 
 
-def _valid_target(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+def _valid_target(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not TARGET_PATTERN.fullmatch(value):
         msg = f"{attribute.name!r} must be an import string like 'package.module:Name': {value!r}"
         raise ValueError(msg)
@@ -31,11 +34,28 @@ def _valid_options(_: object, attribute: attrs.Attribute[Any], value: object) ->
         raise ValueError(msg)
 
 
+def _valid_zoo(info: ModelInfo, attribute: attrs.Attribute[str | None], value: object) -> None:
+    if value is None:
+        return
+    _valid_target(info, attribute, value)
+    if info.options is None or not attrs.fields(info.options):
+        msg = f"{attribute.name!r} needs an option class, whose first option takes the names of the zoo: {value!r}"
+        raise ValueError(msg)
+
+
+def _valid_roles(_: object, attribute: attrs.Attribute[Any], value: Mapping[str, object]) -> None:
+    for name, role in value.items():
+        if role not in get_args(TensorRole):
+            msg = f"{attribute.name!r} of {name!r} must be one of {', '.join(map(repr, get_args(TensorRole)))}: {role!r}"
+            raise ValueError(msg)
+
+
 def _strings(value: Iterable[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
+def read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A copy that nobody can write to."""
     return MappingProxyType(dict(value))
 
 
@@ -92,9 +112,16 @@ class ScheduleInfo(ComponentInfo):
 
 @attrs.frozen(kw_only=True)
 class ModelInfo(ComponentInfo):
-    """A model; its target is ``build(input_shape, classes, options) -> torch.nn.Module``, seeded by the caller."""
+    """A model; its target is ``build(input_shape, classes, options) -> torch.nn.Module``, seeded by the caller.
+
+    Attributes:
+        zoo: import string of a function without arguments that gives the names of all models that the first option chooses from. Where no
+            component has such a name, ``--model resnet18`` means ``--model torchvision:resnet18``. Imported only to look for a name that
+            no component has; a function that lacks a package raises :class:`anarch_core.errors.MissingDependencyError`.
+    """
 
     kind: ClassVar[str] = "model"
+    zoo: str | None = attrs.field(default=None, validator=_valid_zoo)
 
 
 @attrs.frozen(kw_only=True)
@@ -107,7 +134,7 @@ class DatasetInfo(ComponentInfo):
     """
 
     kind: ClassVar[str] = "dataset"
-    defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=_read_only)
+    defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=read_only)
 
 
 @attrs.frozen(kw_only=True)
@@ -120,10 +147,14 @@ class OptimizerInfo(ComponentInfo):
     Attributes:
         takes_model: the network is passed too, ``build(parameters, lr, options, model)``, for an optimizer that treats relaxed layers
             (see :func:`anarch_core.layers.base.relaxed_layers`) in a way of their own.
+        roles: by key of its state, what a tensor shaped as its parameter moves like when a run carries the state over a switch:
+            ``"weight"`` (an average of the weights), ``"gradient"`` (a sum or mean of gradients) or ``"square"`` (of their squares). A
+            layer whose state has such a tensor without a role starts with none.
     """
 
     kind: ClassVar[str] = "optimizer"
     takes_model: bool = False
+    roles: Mapping[str, TensorRole] = attrs.field(factory=dict, converter=read_only, validator=_valid_roles)
 
 
 @attrs.frozen(kw_only=True)

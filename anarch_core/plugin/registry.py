@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import functools
 import importlib
+import itertools
 import os
 import warnings
 from collections import defaultdict
@@ -13,10 +14,18 @@ from typing import Any
 
 import attrs
 
-from anarch_core.errors import AnarchError, ComponentConflictError, OptionError, PluginError, UnknownComponentError
+from anarch_core.errors import (
+    AnarchError,
+    ComponentConflictError,
+    OptionError,
+    PluginError,
+    UnknownComponentError,
+    close_matches,
+    did_you_mean,
+)
 from anarch_core.plugin.discovery import RECORDS, PluginRecord, Status, discover, normalised
-from anarch_core.plugin.options import build
-from anarch_core.plugin.records import ComponentInfo
+from anarch_core.plugin.options import build, parse_spec
+from anarch_core.plugin.records import ComponentInfo, ModelInfo
 
 KINDS = tuple(record.kind for record in RECORDS.values())
 
@@ -112,7 +121,7 @@ class Registry:
         return matches[0]
 
     def find_all(self, wanted: Sequence[tuple[str, str]]) -> list[ComponentInfo]:
-        """The components of several (kind, name) pairs; all that are unknown are reported together.
+        """The components of several (kind, name) pairs, where a name may be one of a zoo; all that are unknown are reported together.
 
         Raises:
             UnknownComponentError: at least one is unknown.
@@ -122,7 +131,7 @@ class Registry:
         unknown: list[UnknownComponentError] = []
         for kind, name in wanted:
             try:
-                found.append(self.find(kind, name))
+                found.append(self.find(kind, parse_spec(self.spelt_out(kind, name))[0]))
             except UnknownComponentError as error:
                 unknown.append(error)
         if unknown:
@@ -131,36 +140,77 @@ class Registry:
             raise UnknownComponentError(message + note, kind=first.kind, name=first.name, suggestions=first.suggestions)
         return found
 
+    def spelt_out(self, kind: str, spec: str) -> str:
+        """A spec as ``name:value`` where it is one of a zoo: ``"torchvision:resnet18"`` for the model ``"resnet18"``.
+
+        Other specs are given back: those with a value, and components, which come before the models of zoos. Zoos are imported only to
+        look for a name that no component has.
+
+        Raises:
+            UnknownComponentError: no component has the name, and no zoo; the message says which zoos could not be searched.
+            ComponentConflictError: several components or several zoos have it.
+        """
+        name, value = parse_spec(spec)
+        if kind != "model" or value is not None:
+            return spec
+        with contextlib.suppress(UnknownComponentError):
+            self.find(kind, name)
+            return spec
+        zoos: dict[str, Sequence[str]] = {}
+        failed, clashes = "", self.clashes()
+        for info in self.infos(kind):
+            owner = f"{info.name}@{self.owner(info)[0]}" if info.name in clashes else info.name
+            try:
+                zoos[owner] = self.zoo(info)
+            except AnarchError as error:
+                failed += f"; the models of {owner} were not searched: {error}"
+        owners = [owner for owner, names in zoos.items() if name in names]
+        if not owners:
+            raise self._unknown(kind, name, further=itertools.chain.from_iterable(zoos.values()), note=failed)
+        if len(owners) > 1:
+            msg = f"{kind} {name!r} is one of {' and of '.join(owners)}; write {' or '.join(f'{owner}:{name}' for owner in owners)}"
+            raise ComponentConflictError(msg)
+        return f"{owners[0]}:{name}"
+
+    def zoo(self, info: ComponentInfo) -> tuple[str, ...]:
+        """The names of all models that the first option of a model chooses from; none for a component without a zoo.
+
+        Raises:
+            MissingDependencyError: a package that has the models is missing or broken.
+            PluginError: the names cannot be had for another reason.
+        """
+        if not isinstance(info, ModelInfo) or info.zoo is None:
+            return ()
+        try:
+            return tuple(_import(info.zoo)())
+        except AnarchError:
+            raise
+        except Exception as error:
+            raise self._fault(info, f"cannot list {info.zoo!r}", error) from error
+
     def target(self, info: ComponentInfo) -> Any:
         """Import what a component names.
 
         Raises:
             PluginError: it cannot be imported, or is not what its kind promises.
         """
-        plugin = self.plugin_of(info)
-        where = f"{info.kind} {info.name!r} of plugin {plugin.name!r} ({plugin.owner})"
         try:
             target = _import(info.target)
         except AnarchError:
             raise
         except Exception as error:
-            text = " ".join(str(error).split())
-            msg = f"{where}: cannot import {info.target!r}: {type(error).__name__}: {text}"
-            raise PluginError(msg) from error
+            raise self._fault(info, f"cannot import {info.target!r}", error) from error
         interface = _INTERFACES.get(info.kind)
         if interface is not None:
             if not (isinstance(target, type) and issubclass(target, _import(interface))):
-                msg = f"{where}: {info.target!r} must be a subclass of {interface.replace(':', '.')}"
-                raise PluginError(msg)
+                raise self._fault(info, f"{info.target!r} must be a subclass of {interface.replace(':', '.')}")
         elif info.kind == "command":
             import click
 
             if not isinstance(target, click.Command):
-                msg = f"{where}: {info.target!r} must be a click.Command"
-                raise PluginError(msg)
+                raise self._fault(info, f"{info.target!r} must be a click.Command")
         elif not callable(target):
-            msg = f"{where}: {info.target!r} must be callable"
-            raise PluginError(msg)
+            raise self._fault(info, f"{info.target!r} must be callable")
         return target
 
     def parse_options(self, info: ComponentInfo, options: Any = None) -> Any:
@@ -212,7 +262,13 @@ class Registry:
                     owners[info.name].append(plugin)
         return {name: plugins for name, plugins in sorted(owners.items()) if len(plugins) > 1}
 
-    def _unknown(self, kind: str, name: str) -> UnknownComponentError:
+    def _fault(self, info: ComponentInfo, what: str, error: Exception | None = None) -> PluginError:
+        plugin = self.plugin_of(info)
+        cause = "" if error is None else f": {type(error).__name__}: {' '.join(str(error).split())}"
+        return PluginError(f"{info.kind} {info.name!r} of plugin {plugin.name!r} ({plugin.owner}): {what}{cause}")
+
+    def _unknown(self, kind: str, name: str, *, further: Iterable[str] = (), note: str = "") -> UnknownComponentError:
+        """What to tell of a name: ``further`` ones that it may have been meant for, and a ``note`` on where was not looked."""
         plain, _, distribution = name.partition("@")
         message = f"unknown {kind} {name!r}"
         if distribution and plain in self.names(kind):
@@ -223,14 +279,12 @@ class Registry:
                 message += f": plugin {plugin.name!r} ({plugin.owner}) is {plugin.status} ({plugin.error}); see 'anarch plugins doctor'"
                 return UnknownComponentError(message, kind=kind, name=name)
         others = [other for other in KINDS if other != kind and plain in self.names(other)]
-        close = difflib.get_close_matches(plain, self.names(kind), n=3, cutoff=0.5)
+        close = close_matches(plain, [*self.names(kind), *further])
         if others:
             message += f": {plain!r} is a {others[0]}" + (f", use {FLAGS[others[0]]} {plain}" if others[0] in FLAGS else "")
-        elif close:
-            message += f"; did you mean {' or '.join(map(repr, close))}?"
         else:
-            message += f" (known: {', '.join(self.names(kind)) or 'none'})"
-        return UnknownComponentError(message + self._failure_note(), kind=kind, name=name, suggestions=close)
+            message += did_you_mean(close) or f" (known: {', '.join(self.names(kind)) or 'none'})"
+        return UnknownComponentError(message + note + self._failure_note(), kind=kind, name=name, suggestions=close)
 
     def _failure_note(self) -> str:
         count = len(self.failures())

@@ -6,7 +6,8 @@ A door for authors of relaxations, and for those who relax networks of their own
 from __future__ import annotations
 
 from anarch_core.layers.base import Cost
-from anarch_core.relaxation.base import AbstractRelaxation, Site, TensorRole
+from anarch_core.plugin.records import TensorRole
+from anarch_core.relaxation.base import AbstractRelaxation, Site
 from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, lift_layer, transport_state
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from anarch_core.layers.base import Cost, RelaxedLayer
-
-TensorRole = Literal["velocity", "gradient", "square"]
+from anarch_core.plugin.records import TensorRole
 
 
 @attrs.frozen(kw_only=True)
@@ -71,8 +70,8 @@ class AbstractRelaxation(ABC):
             layer: the relaxed layer.
             name: name of the parent's parameter, e.g. ``"weight"``.
             tensor: the state, shaped as that parameter.
-            role: ``"velocity"`` moves like the weight (heavy-ball buffer), ``"gradient"`` like a gradient, ``"square"`` like a squared
-                gradient.
+            role: ``"weight"`` moves like the weight (an average of it), ``"gradient"`` like its gradient (momentum, which sums them),
+                ``"square"`` like the square of its gradient.
 
         Returns:
             state for the relaxed layer's parameters by name, or None where it has to be reset.

@@ -14,7 +14,8 @@ from anarch_core.lattice.maps import apply_per_axis, contains, lift_map
 from anarch_core.layers.base import Cost, RelaxedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
-from anarch_core.relaxation.base import AbstractRelaxation, Site, TensorRole
+from anarch_core.plugin.records import TensorRole
+from anarch_core.relaxation.base import AbstractRelaxation, Site
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -140,7 +141,7 @@ def _position_bias(module: nn.Module, geometry: ConvGeometry, tensor: torch.Tens
 def _transport_bias(module: nn.Module, layer: LatticeLayer, tensor: torch.Tensor, role: TensorRole) -> torch.Tensor:
     geometry = layer.geometry
     values = _position_bias(module, geometry, tensor)
-    if role == "velocity":
+    if role == "weight":
         return layer.collect_bias(values, mean=True)
     for dim, axis in enumerate(geometry.axes):  # what was summed over positions is divided among them
         labels = torch.from_numpy(family_of(module).bias_labels(axis))
@@ -150,15 +151,15 @@ def _transport_bias(module: nn.Module, layer: LatticeLayer, tensor: torch.Tensor
 
 
 def _transport_weight(module: nn.Module, layer: LatticeLayer, tensor: torch.Tensor, role: TensorRole) -> torch.Tensor:
-    """Velocities move as weights do, M m. What sums over shared weights is divided among them, G₂ M G₁⁺ m: Mᵀ of it is m again."""
+    """Averages of weights move as weights do, M m. What sums over shared weights is divided among them, G₂ M G₁⁺ m: Mᵀ of it is m again."""
     source, family, geometry = family_of(module), layer.family, layer.geometry
     values = view_of(module, geometry, tensor)
-    if role != "velocity":
+    if role != "weight":
         values = apply_per_axis([incidence(source, axis).gram_inverse for axis in geometry.axes], values)
     out = torch.zeros_like(layer.weight)
     view = layer.weight_view(out)
     lift_map(source, family, geometry).apply(values, view)
-    if role != "velocity":
+    if role != "weight":
         summed = apply_per_axis([incidence(family, axis).gram for axis in geometry.axes], view)
         if summed is not view:  # the family shares weights
             view.copy_(summed)

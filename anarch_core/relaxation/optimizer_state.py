@@ -8,11 +8,11 @@ from typing import cast
 import torch
 
 from anarch_core.layers.base import RelaxedLayer
-from anarch_core.relaxation.base import TensorRole
+from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.report import Relaxed
 
 # What PyTorch's optimizers keep per parameter. SGD's momentum buffer sums gradients, so it transforms as a gradient does.
-ROLES: Mapping[str, TensorRole] = {
+PYTORCH_ROLES: Mapping[str, TensorRole] = {
     "momentum_buffer": "gradient",
     "exp_avg": "gradient",
     "exp_avg_sq": "square",
@@ -20,7 +20,9 @@ ROLES: Mapping[str, TensorRole] = {
 }
 
 
-def carry_optimizer_state(relaxed: Relaxed, source: torch.optim.Optimizer, target: torch.optim.Optimizer) -> dict[str, str]:
+def carry_optimizer_state(
+    relaxed: Relaxed, source: torch.optim.Optimizer, target: torch.optim.Optimizer, *, roles: Mapping[str, TensorRole] = PYTORCH_ROLES
+) -> dict[str, str]:
     """Fill the state of an optimizer of the relaxed network from that of its parent.
 
     A gradient g of a shared weight is the sum of the gradients of its n copies. State that sums gradients is divided among them, Φ(ΦᵀΦ)⁺
@@ -31,10 +33,12 @@ def carry_optimizer_state(relaxed: Relaxed, source: torch.optim.Optimizer, targe
         relaxed: result of :func:`anarch_core.relax`.
         source: optimizer over ``relaxed.parent``'s parameters.
         target: optimizer over ``relaxed.model``'s parameters, of the same kind; its state is replaced.
+        roles: by key of the state, what a tensor shaped as its parameter moves like, as in
+            :attr:`anarch_core.plugin.OptimizerInfo.roles`; by default what PyTorch's optimizers call momentum and moments.
 
     Returns:
-        name of every parameter of the relaxed network that the target holds -> ``"carried"``, ``"reset"`` (the relaxation does not know
-        how), or ``"empty"`` (there was no state).
+        name of every parameter of the relaxed network that the target holds -> ``"carried"``, ``"reset"`` (a tensor has no role, or the
+        relaxation does not know how), or ``"empty"`` (there was no state).
     """
     old = dict(relaxed.parent.named_parameters())
     new = dict(relaxed.model.named_parameters())
@@ -44,7 +48,7 @@ def carry_optimizer_state(relaxed: Relaxed, source: torch.optim.Optimizer, targe
         state = source.state.get(parameter, {})
         path, _, local = name.rpartition(".")
         if path in relaxed.sites:
-            moved = _transported(relaxed, path, local, state)
+            moved = _transported(relaxed, path, local, state, roles)
         else:
             moved = {local: {key: _copied(value) for key, value in state.items()}}
         for heir, values in (moved or {}).items():
@@ -56,16 +60,19 @@ def carry_optimizer_state(relaxed: Relaxed, source: torch.optim.Optimizer, targe
     return fate
 
 
-def _transported(relaxed: Relaxed, path: str, name: str, state: Mapping[str, object]) -> dict[str, dict[str, object]] | None:
+def _transported(
+    relaxed: Relaxed, path: str, name: str, state: Mapping[str, object], roles: Mapping[str, TensorRole]
+) -> dict[str, dict[str, object]] | None:
     layer = cast(RelaxedLayer, relaxed.model.get_submodule(path))
     shape = dict(relaxed.sites[path].module.named_parameters())[name].shape
     result: dict[str, dict[str, object]] = {}
     counters: dict[str, object] = {}
     for key, value in state.items():
-        if not isinstance(value, torch.Tensor) or value.shape != shape:
+        if not isinstance(value, torch.Tensor) or (value.numel() == 1 and value.shape != shape):
             counters[key] = value
             continue
-        carried = relaxed.relaxation.transport(relaxed.sites[path], layer, name, value, ROLES[key]) if key in ROLES else None
+        known = key in roles and value.shape == shape
+        carried = relaxed.relaxation.transport(relaxed.sites[path], layer, name, value, roles[key]) if known else None
         if carried is None:
             return None
         for heir, tensor in carried.items():

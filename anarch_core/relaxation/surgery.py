@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_leaves
 
-from anarch_core.errors import SurgeryError
+from anarch_core.errors import SurgeryError, close_matches, did_you_mean
 from anarch_core.layers.base import whole_modules
 from anarch_core.network import undisturbed
 from anarch_core.relaxation.base import AbstractRelaxation, Site
@@ -68,9 +67,8 @@ def select(paths: Mapping[str, Sequence[str]], patterns: str | Sequence[str]) ->
         bare = pattern.removeprefix("!")
         matches = [path for path, names in paths.items() if any(fnmatch.fnmatchcase(name, bare) for name in names)]
         if not matches and paths:
-            close = difflib.get_close_matches(bare, [name for names in paths.values() for name in names], n=3, cutoff=0.4)
-            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-            msg = f"layer pattern {pattern!r} matches none of {', '.join(paths)}{hint}"
+            close = close_matches(bare, (name for names in paths.values() for name in names))
+            msg = f"layer pattern {pattern!r} matches none of {', '.join(paths)}{did_you_mean(close)}"
             raise SurgeryError(msg)
         for path in matches:
             chosen[path] = not pattern.startswith("!")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from typing import cast
 
 import attrs
 import torch
@@ -15,6 +16,7 @@ from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.errors import InexactRelaxationWarning
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
+from anarch_core.plugin.records import OptimizerInfo
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.relaxation.verbs import initialise_relaxed, project, relax
@@ -64,7 +66,8 @@ def start(context: RunContext, segment: Segment) -> Start:
         old, begun = begun.optimizer, Start(relaxed.model, begun.model, relaxed.report)
         if old is not None:
             begun.optimizer = fresh_optimizer(context, segment, relaxed.model)
-            begun.carried = carry_optimizer_state(relaxed, old, begun.optimizer)
+            info = cast(OptimizerInfo, context.registry.find("optimizer", context.config.optimizer))
+            begun.carried = carry_optimizer_state(relaxed, old, begun.optimizer, roles=info.roles)
     return begun
 
 

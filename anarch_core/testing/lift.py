@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from anarch_core.errors import NoEffectWarning, SurgeryError
 from anarch_core.layers.base import Cost, RelaxedLayer
-from anarch_core.relaxation.base import Site, TensorRole
+from anarch_core.plugin.records import TensorRole
+from anarch_core.relaxation.base import Site
 from anarch_core.relaxation.verbs import applied_relaxations, relax
 from anarch_core.testing.convolutions import CONVOLUTIONS, Case
 from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, relative, same_bits

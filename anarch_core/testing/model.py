@@ -12,6 +12,7 @@ from torch import nn
 from anarch_core import load, save
 from anarch_core.errors import AnarchError
 from anarch_core.models import ModelSpec, build_model, model_spec
+from anarch_core.plugin.options import option_fields, spec_options
 from anarch_core.relaxation.verbs import plan
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.snapshot import Snapshot
@@ -46,6 +47,19 @@ class ModelConformance(ComponentConformance):
     def inputs(self, n: int) -> torch.Tensor:
         """Random inputs, [n, channels, *spatial]."""
         return torch.randn(n, *self.input_shape, generator=torch.Generator().manual_seed(0))
+
+    def test_zoo_names_its_models(self) -> None:
+        """A zoo gives names, each once, that the first option takes; the model that is tested is one of them."""
+        if self.info.zoo is None:
+            return
+        names, first = self.registry.zoo(self.info), option_fields(self.info.options)[0]
+        twice = sorted({str(name) for name in names if names.count(name) > 1})
+        assert not twice, f"the zoo gives {', '.join(twice)} more than once"
+        for name in names:
+            taken = spec_options(self.info.options, name, name=self.info.name)[first.name] if isinstance(name, str) else None
+            assert taken == name, f"the zoo gives {name!r}, which the option {first.name!r} reads as {taken!r}; name what it chooses from"
+        tested = self.options.get(first.name)
+        assert tested in names, f"the zoo does not give {tested!r}, the model that `options` of {type(self).__name__} names"
 
     def test_gives_one_row_of_logits_per_input(self) -> None:
         """Inputs [n, *input_shape] give [n, classes], for one input as for several, and for another number of classes."""

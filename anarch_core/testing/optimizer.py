@@ -123,12 +123,36 @@ class OptimizerConformance(ComponentConformance):
             "resumed from its state the optimizer goes elsewhere; keep all memory in self.state[parameter], as tensors and numbers"
         )
 
+    def test_its_state_has_roles(self) -> None:
+        """Every tensor of its memory that is shaped as its parameter has a role, by which a run carries it over a switch."""
+        unknown = sorted(self._remembered() - self.info.roles.keys())
+        assert not unknown, (
+            f"it keeps {', '.join(unknown)} for a parameter, and `roles` of its record does not say what that moves like, so that nothing "
+            "is carried over a switch; write 'weight', 'gradient' or 'square', or expect this failure if it cannot be carried"
+        )
+
+    def test_roles_are_those_of_its_state(self) -> None:
+        """Where it remembers anything, every role is that of a tensor shaped as its parameter."""
+        remembered = self._remembered()
+        missing = sorted(self.info.roles.keys() - remembered)
+        assert not (remembered and missing), (
+            f"`roles` names {', '.join(missing)}, which it does not keep after {self.steps} steps, but {', '.join(sorted(remembered))}"
+        )
+
     def test_dtype_is_kept(self) -> None:
         """Parameters stay float32 or float64, whichever they were."""
         for dtype in (torch.float32, torch.float64):
             network = self.network().to(dtype)
             _train(network, self.build(network), 2)
             assert all(parameter.dtype == dtype for parameter in network.parameters()), f"{dtype} parameters change their dtype"
+
+    def _remembered(self) -> set[str]:
+        """Keys of its state under which it keeps a tensor shaped as the parameter."""
+        network = self.network()
+        optimizer = self.build(network)
+        _train(network, optimizer, self.steps)
+        states = [(parameter.shape, optimizer.state.get(parameter, {})) for parameter in network.parameters()]
+        return {key for shape, state in states for key, value in state.items() if isinstance(value, torch.Tensor) and value.shape == shape}
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_cuda_parameters_are_trained(self) -> None:

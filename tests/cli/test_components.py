@@ -38,6 +38,10 @@ class HeadOptions:
     head: str = attrs.field(default="", metadata=opt("Which head."))
 
 
+def mixers() -> list[str]:
+    return ["mixer_b16"]
+
+
 COMPONENTS = (
     RelaxationInfo(name="efcn", summary="s", target="nowhere:X"),
     RelaxationInfo(name="tiled", summary="s", target="nowhere:X", options=TiledOptions),
@@ -50,6 +54,7 @@ COMPONENTS = (
     ),
     ScheduleInfo(name="log", summary="s", target="nowhere:X", options=LogOptions),
     ModelInfo(name="cnn1d", summary="s", target="nowhere:X"),
+    ModelInfo(name="timm", summary="s", target="nowhere:X", options=HeadOptions, zoo=f"{__name__}:mixers"),
 )
 
 
@@ -134,8 +139,8 @@ class TestChoice:
     def test_a_model_may_be_a_factory(self) -> None:
         assert options("--model", "package.module:factory") == {}
 
-    def test_a_model_may_be_one_of_torchvision(self) -> None:
-        assert options("--model", "resnet18") == {}
+    def test_a_model_of_a_zoo_brings_the_options_of_its_component(self) -> None:
+        assert options("--model", "mixer_b16", "--timm-head", "wide") == {"timm": {"head": "wide"}}
 
     def test_any_other_model_is_unknown(self) -> None:
         with pytest.raises(UnknownComponentError, match="unknown model 'cnn'; did you mean 'cnn1d'"):

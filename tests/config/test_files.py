@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from anarch_core.config.files import read_layer, read_recipe, recipe_names, to_toml
+from anarch_core.config.files import read_file, read_recipe, recipe_names, to_toml
 from anarch_core.config.resolution import resolve
 from anarch_core.errors import ConfigError
 
@@ -12,7 +12,7 @@ from anarch_core.errors import ConfigError
 def read(folder: Path, text: str):
     file = folder / "settings.toml"
     file.write_text(text)
-    return read_layer(file)
+    return read_file(file)
 
 
 def test_a_file_has_a_table_of_settings_and_tables_of_options(tmp_path):
@@ -47,11 +47,11 @@ def test_a_mistake_in_a_file_is_told_in_one_line_with_its_place(tmp_path, text, 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot read .*nowhere\.toml: No such file"):
-        read_layer(tmp_path / "nowhere.toml")
+        read_file(tmp_path / "nowhere.toml")
     binary = tmp_path / "binary.toml"
     binary.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"cannot read .*binary\.toml: not UTF-8"):
-        read_layer(binary)
+        read_file(binary)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from torch import nn
 
+from anarch_core.config.resolution import resolve
+from anarch_core.models import build_model
 from anarch_core.plugin import hookspecs, registry
 from anarch_core.plugin.diagnosis import plugin_problems
 from anarch_core.plugin.discovery import RECORDS, Status
@@ -38,6 +42,32 @@ def test_the_example_is_a_plugin_that_works(tmp_path: Path, monkeypatch: pytest.
     probe = found.create("probe", "norms", {"order": 1})
     assert probe.measure(ProbeContext(model=model)).scalars == {"norm": 7.0}
     for name in [name for name in sys.modules if name.startswith("anarch_norms")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_the_zoo_makes_models_of_another_package_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm = ModuleType("timm")
+    timm.list_models = lambda: ["mixer_b16", "resnet18"]  # type: ignore[attr-defined]
+    timm.create_model = lambda name, in_chans, num_classes: nn.Sequential(  # type: ignore[attr-defined]
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_chans, num_classes)
+    )
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    files = dict(re.findall(r"^```python\n# (anarch_timm/[\w.]+)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE))
+    info = tmp_path / "anarch_timm-0.1.0.dist-info"
+    (tmp_path / "anarch_timm").mkdir()
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: anarch-timm\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[anarch.plugins]\ntimm = anarch_timm\n")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    found = Registry.load()
+    config = resolve({"data": "cifar10", "model": "mixer_b16"}, registry=found)
+    assert (config.model, config.options["timm"]) == ("timm:mixer_b16", {"model": "mixer_b16"})
+    model = build_model("mixer_b16", input_shape=(3, 8, 8), classes=5, registry=found)
+    assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+    for name in [name for name in sys.modules if name.startswith("anarch_timm")]:
         monkeypatch.delitem(sys.modules, name)
 
 

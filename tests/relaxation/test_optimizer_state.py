@@ -66,3 +66,49 @@ def test_a_fresh_optimizer_has_nothing_to_carry():
     source = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     target = torch.optim.SGD(relaxed.model.parameters(), lr=0.1, momentum=0.9)
     assert set(carry_optimizer_state(relaxed, source, target).values()) == {"empty"}
+
+
+class Averaging(torch.optim.SGD):
+    """Plain descent that keeps the running average of the weights."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        super().step()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                average = self.state[parameter].setdefault("average", parameter.clone())
+                average.lerp_(parameter, 0.1)
+
+
+@pytest.mark.parametrize("name", ["efcn", "lcn", "shared", "tiled"])
+def test_an_average_of_the_weights_becomes_the_lift_of_the_average(name):
+    model, source, x = trained(Averaging)
+    relaxed = relax(model, name, example_input=x)
+    target = Averaging(relaxed.model.parameters(), lr=0.1)
+    assert set(carry_optimizer_state(relaxed, source, target, roles={"average": "weight"}).values()) == {"carried"}
+    averages = [source.state[parameter]["average"] for parameter in model.parameters()]
+    with torch.no_grad():
+        for parameter, average in zip(model.parameters(), averages, strict=True):
+            assert not torch.equal(parameter, average)
+            parameter.copy_(average)
+    lifted = relax(model, name, example_input=x)
+    for parameter, expected in zip(relaxed.model.parameters(), lifted.model.parameters(), strict=True):
+        assert torch.equal(target.state[parameter]["average"], expected)
+
+
+def test_a_tensor_without_a_role_resets_the_layer_that_is_relaxed_and_no_other():
+    model, source, x = trained(Averaging)
+    relaxed = relax(model, "efcn", example_input=x)
+    target = Averaging(relaxed.model.parameters(), lr=0.1)
+    fate = carry_optimizer_state(relaxed, source, target)
+    assert fate == {"0.weight": "reset", "0.bias": "reset", "3.weight": "carried", "3.bias": "carried"}
+
+
+def test_state_of_another_shape_than_the_parameter_is_reset():
+    """Adafactor's second moment is a row and a column: nothing that the relaxed weight could use."""
+    model, source, x = trained(torch.optim.Adafactor)
+    relaxed = relax(model, "efcn", example_input=x)
+    target = torch.optim.Adafactor(relaxed.model.parameters(), lr=0.1)
+    assert carry_optimizer_state(relaxed, source, target)["0.weight"] == "reset"
+    relaxed.model(x).sum().backward()
+    target.step()

@@ -218,7 +218,7 @@ RELAXATION_FAULTS = [
         "test_optimizer_state_fits",
         {"transport": lambda self, site, layer, name, tensor, role: {"gain": tensor}},
         {},
-        r"transport\('weight', role='velocity'\) gives gain .*, expected",
+        r"transport\('weight', role='weight'\) gives gain .*, expected",
     ),
     (
         "test_drift_parts_are_squared_norms",
@@ -442,6 +442,36 @@ def test_a_wrong_model(plugin: Kit, target: Any, check: str, message: str) -> No
     fails(ModelConformance, check, message, input_shape=(1, 16))
 
 
+@attrs.frozen(kw_only=True)
+class Choice:
+    """Which model."""
+
+    model: str = attrs.field(metadata=opt("Which."))
+
+
+@attrs.frozen(kw_only=True)
+class Size:
+    """How large."""
+
+    model: int = attrs.field(metadata=opt("How large."))
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["a", "a"], Choice, "the zoo gives a more than once"),
+        ([1, 2], Size, "the zoo gives 1, which the option 'model' reads as None"),
+        (["1", "2"], Size, "the zoo gives '1', which the option 'model' reads as 1; name what it chooses from"),
+        (["b", "c"], Choice, "the zoo does not give 'a', the model that `options` of TestWrong names"),
+        (None, Choice, "cannot list 'wrong_plugin:names': TypeError"),
+    ],
+)
+def test_a_wrong_zoo(plugin: Kit, names: Any, options: type, message: str) -> None:
+    plugin("model", _dense, options=options, zoo="wrong_plugin:names")
+    sys.modules["wrong_plugin"].names = lambda: names  # type: ignore[attr-defined]
+    fails(ModelConformance, "test_zoo_names_its_models", message, options={"model": "a"})
+
+
 def test_a_model_that_is_more_than_its_state(plugin: Kit, tmp_path: Path) -> None:
     plugin("model", lambda shape, classes, options: _Hidden(classes))
     message = "a saved and loaded network computes something else; hold its state in parameters and buffers"
@@ -599,6 +629,26 @@ def of(cls: type) -> Callable[..., torch.optim.Optimizer]:
 )
 def test_a_wrong_optimizer(plugin: Kit, target: Any, check: str, message: str) -> None:
     plugin("optimizer", target)
+    fails(OptimizerConformance, check, message)
+
+
+def _momentum(parameters: Any, lr: float, options: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD([parameter for _, parameter in parameters], lr=lr, momentum=0.5)
+
+
+@pytest.mark.parametrize(
+    ("roles", "check", "message"),
+    [
+        ({}, "test_its_state_has_roles", "it keeps momentum_buffer for a parameter, and `roles` of its record does not say"),
+        (
+            {"momentum": "gradient", "momentum_buffer": "gradient"},
+            "test_roles_are_those_of_its_state",
+            "`roles` names momentum, which it does not keep after 60 steps, but momentum_buffer",
+        ),
+    ],
+)
+def test_a_wrong_role(plugin: Kit, roles: dict[str, str], check: str, message: str) -> None:
+    plugin("optimizer", _momentum, roles=roles)
     fails(OptimizerConformance, check, message)
 
 

@@ -64,7 +64,7 @@ class LowRankRelaxation(AbstractRelaxation):
         if name != "weight":
             return None
         # Every bank is 1/K of the filter: it moves as the filter does, and gets 1/K of its gradient.
-        share = {"velocity": 1.0, "gradient": 1 / self.options.banks, "square": 1 / self.options.banks**2}[role]
+        share = {"weight": 1.0, "gradient": 1 / self.options.banks, "square": 1 / self.options.banks**2}[role]
         relaxed = cast(LowRankLayer, layer)
         out = torch.empty_like(relaxed.banks.weight, requires_grad=False)
         relaxed.bank_view(out).copy_(tensor.unflatten(0, (relaxed.geometry.groups, -1)).unsqueeze(1) * share)

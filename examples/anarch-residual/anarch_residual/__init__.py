@@ -31,6 +31,7 @@ def anarch_optimizers() -> list[OptimizerInfo]:
             target="anarch_residual.optimizer:build",
             options=ResidualSgdOptions,
             takes_model=True,
+            roles={"momentum_buffer": "gradient"},
             references=REFERENCES,
         )
     ]

@@ -39,9 +39,9 @@ class ResidualRelaxation(AbstractRelaxation):
     def transport(
         self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole
     ) -> dict[str, torch.Tensor] | None:
-        # A gets the gradients that the convolution got, and B those that an eFCN in its place would have got. A velocity is A's alone.
+        # A gets the gradients that the convolution got, and B those that an eFCN in its place would have got. The weights are A's alone.
         residual = cast(ResidualLayer, layer).residual
-        if role == "velocity":
+        if role == "weight":
             dense = {name: torch.zeros_like(residual.get_parameter(name), requires_grad=False)}
         else:
             dense = transport_state(site.module, residual, name, tensor, role) or {}

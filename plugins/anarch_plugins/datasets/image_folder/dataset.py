@@ -13,8 +13,8 @@ from PIL.Image import Resampling
 
 from anarch_core.data import TensorData, channel_statistics, normalised
 from anarch_core.errors import DataError, OutOfMemoryError
-from anarch_core.vision import torchvision
 from anarch_plugins.datasets.image_folder.options import ImageFolderOptions
+from anarch_plugins.vision import torchvision
 
 
 def load(root: Path | None, options: ImageFolderOptions) -> TensorData:

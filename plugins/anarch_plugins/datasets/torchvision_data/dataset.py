@@ -16,7 +16,7 @@ import torch
 
 from anarch_core.data import TensorData, channel_statistics, normalised
 from anarch_core.errors import DataError
-from anarch_core.vision import torchvision
+from anarch_plugins.vision import torchvision
 
 
 @attrs.frozen

@@ -65,7 +65,8 @@ class BasicBlock(nn.Module):
         """The block's output."""
         y = self.relu1(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return self.relu2(y + self.shortcut(x))
+        output: torch.Tensor = self.relu2(y + self.shortcut(x))
+        return output
 
 
 class SubsampledShortcut(nn.Module):

@@ -14,6 +14,7 @@ def anarch_models() -> list[ModelInfo]:
             name="torchvision",
             summary="Any classification model of torchvision by name, as in 'torchvision:resnet18'.",
             target="anarch_plugins.models.torchvision_models.model:build",
+            zoo="anarch_plugins.models.torchvision_models.model:classification_models",
             options=TorchvisionModelOptions,
             references=("https://docs.pytorch.org/vision/stable/models.html#classification",),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from anarch_core.errors import ConfigError
-from anarch_core.vision import classification_models, torchvision
+from anarch_core.errors import ConfigError, close_matches, did_you_mean
 from anarch_plugins.models.torchvision_models.options import TorchvisionModelOptions
+from anarch_plugins.vision import torchvision
+
+
+def classification_models() -> list[str]:
+    """Names of torchvision's classification models.
+
+    Raises:
+        MissingDependencyError: torchvision cannot be imported.
+    """
+    models = torchvision("models")
+    return list(models.list_models(module=models))
 
 
 def build(input_shape: tuple[int, ...], classes: int, options: TorchvisionModelOptions) -> nn.Module:
@@ -31,9 +40,8 @@ def build(input_shape: tuple[int, ...], classes: int, options: TorchvisionModelO
     """
     known = classification_models()
     if options.model not in known:
-        close = difflib.get_close_matches(options.model, known)
-        hint = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(known)}"
-        msg = f"torchvision has no classification model {options.model!r}; {hint}"
+        hint = did_you_mean(close_matches(options.model, known)) or f" (known: {', '.join(known)})"
+        msg = f"torchvision has no classification model {options.model!r}{hint}"
         raise ConfigError(msg)
     if len(input_shape) != 3:
         msg = f"torchvision's models take images [3, height, width], not inputs of shape {input_shape}; for signals use cnn1d"

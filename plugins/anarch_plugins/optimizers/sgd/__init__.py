@@ -15,5 +15,7 @@ def anarch_optimizers() -> list[OptimizerInfo]:
             summary="Stochastic gradient descent, plain as in the paper or with momentum and weight decay.",
             target="anarch_plugins.optimizers.sgd.optimizer:build",
             options=SgdOptions,
+            # The buffer sums gradients, and is multiplied by the learning rate only when it is used.
+            roles={"momentum_buffer": "gradient"},
         )
     ]

@@ -36,12 +36,8 @@ class InterpolationProbe(AbstractProbe):
         origin, data = self._origin(context), context.required_data
         options = self.options
         scalars: dict[str, float | None] = {}
-        details: dict[str, Any] = {
-            "origin": options.origin,
-            "samples": min(options.samples, len(data.y_train)),
-            "methods": {},
-        }
-        tensors = {}
+        details: dict[str, Any] = {"origin": options.origin, "samples": min(options.samples, len(data.y_train)), "methods": {}}
+        tensors: dict[str, torch.Tensor] = {}
         for method in dict.fromkeys(options.methods):
             profile = interpolate(
                 origin,

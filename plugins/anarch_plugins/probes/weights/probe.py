@@ -39,16 +39,16 @@ class WeightsProbe(AbstractProbe):
         layer = chosen_layer(spatial_layers(context.model, context.required_data.x_test[:1]), self.options.layer)
         tensors = {"block": _block(layer, self.options.size), "edges": torch.linspace(LOWEST, HIGHEST, self.options.bins + 1)}
         details: dict[str, Any] = {"layer": layer.path, "layers": {}}
-        totals = {"local": [0.0, 0], "off_local": [0.0, 0]}
+        squares, numbers = {"local": 0.0, "off_local": 0.0}, {"local": 0, "off_local": 0}
         for path, module in relaxed_layers(context.model).items():
             counts = {}
             for part, weights in _parts(module).items():
                 tensors[f"{path}.{part}"] = _histogram(weights, self.options.bins)
                 counts[part] = {"weights": weights.numel(), "zeros": int((weights == 0).sum())}
-                totals[part][0] += float(weights.double().square().sum())
-                totals[part][1] += weights.numel()
+                squares[part] += float(weights.double().square().sum())
+                numbers[part] += weights.numel()
             details["layers"][path] = counts
-        scalars = {f"rms_{part}": _root_mean(*total) for part, total in totals.items()}
+        scalars = {f"rms_{part}": _root_mean(squares[part], numbers[part]) for part in squares}
         return Measurement(scalars=scalars, details=details, tensors=tensors)
 
 

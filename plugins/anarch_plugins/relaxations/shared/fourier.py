@@ -28,10 +28,10 @@ def correlate(x: torch.Tensor, weight: torch.Tensor, family: GlobalKernel, geome
     dims = tuple(range(-len(geometry.axes), 0))
     with torch.autocast(x.device.type, enabled=False):
         window, lengths = _window(x.to(exact), family, geometry)
-        signal = torch.fft.rfftn(window, lengths, dim=dims).unflatten(1, (groups, inputs))
-        kernel = torch.fft.rfftn(weight.to(exact), lengths, dim=dims).unflatten(0, (groups, outputs))
+        signal = torch.unflatten(torch.fft.rfftn(window, lengths, dim=dims), 1, (groups, inputs))
+        kernel = torch.unflatten(torch.fft.rfftn(weight.to(exact), lengths, dim=dims), 0, (groups, outputs))
         product = _frequencywise(signal, kernel.conj())
-        y = torch.fft.irfftn(product.flatten(1, 2), lengths, dim=dims)
+        y: torch.Tensor = torch.fft.irfftn(product.flatten(1, 2), lengths, dim=dims)
     for dim, (axis, length) in enumerate(zip(geometry.axes, lengths, strict=True)):
         # A circular axis may be gone round more than once.
         anchors = torch.arange(axis.positions, device=y.device) * axis.stride % length
@@ -68,7 +68,7 @@ def _frequencywise(signal: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     shape = signal.shape[3:]
     left = signal.flatten(3).permute(1, 3, 0, 2)
     right = kernel.flatten(3).permute(0, 3, 2, 1)
-    return (left @ right).permute(2, 0, 3, 1).unflatten(-1, shape)
+    return torch.unflatten((left @ right).permute(2, 0, 3, 1), -1, shape)
 
 
 def _smooth(length: int) -> int:

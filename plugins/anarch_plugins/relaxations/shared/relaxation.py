@@ -44,7 +44,7 @@ class GlobalKernelLayer(LatticeLayer):
     def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
         groups, outputs, _ = self.geometry.channel_block
         d = len(self.geometry.axes)
-        return tensor.unflatten(0, (groups, outputs)).permute(*range(3, 3 + d), 0, 1, 2)
+        return torch.unflatten(tensor, 0, (groups, outputs)).permute(*range(3, 3 + d), 0, 1, 2)
 
     def bias_view(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.view(*[1] * len(self.geometry.axes), -1)

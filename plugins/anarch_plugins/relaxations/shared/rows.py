@@ -38,7 +38,7 @@ def product_by_rows(x: torch.Tensor, weight: torch.Tensor, family: AbstractFamil
     if not small:
         return bilinear_product(x, matrices, row_kernels(family, geometry))
     y = x.movedim(1, -1).flatten(1) @ matrices
-    return y.unflatten(1, (*geometry.output_size, geometry.out_channels)).movedim(-1, 1)
+    return torch.unflatten(y, 1, (*geometry.output_size, geometry.out_channels)).movedim(-1, 1)
 
 
 @attrs.frozen
@@ -147,7 +147,7 @@ def spread(weight: torch.Tensor, family: AbstractFamily, geometry: ConvGeometry,
         table = _table(family, axis, weight.dtype, weight.device)
         matrices = torch.tensordot(table, matrices, dims=([1], [kept + dim])).movedim(0, kept + dim)
     for dim, axis in enumerate(others):
-        matrices = matrices.unflatten(kept + 2 * dim, (axis.positions, axis.size))
+        matrices = torch.unflatten(matrices, kept + 2 * dim, (axis.positions, axis.size))
     positions, pixels = range(kept, kept + 2 * d, 2), range(kept + 1, kept + 1 + 2 * d, 2)
     ordered = matrices.permute(*range(kept), *pixels, kept + 2 * d, *positions, kept + 1 + 2 * d)
     return ordered.flatten(kept, kept + d).flatten(kept + 1)

@@ -73,7 +73,7 @@ class TiledLayer(LatticeLayer):
 
     def weight_view(self, tensor: torch.Tensor) -> torch.Tensor:
         groups, outputs, _ = self.geometry.channel_block
-        return tensor.unflatten(-2, (groups, outputs))
+        return torch.unflatten(tensor, -2, (groups, outputs))
 
     def bias_view(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
@@ -92,16 +92,16 @@ class TiledLayer(LatticeLayer):
         axes, d = self.geometry.axes, len(self.geometry.axes)
         x = pad(x, self.geometry)
         convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[d - 1]
-        taps = self.weight
+        taps: torch.Tensor = self.weight
         for dim, axis in enumerate(axes):
-            taps = taps.unflatten(2 * dim, (-1, axis.kernel))
+            taps = torch.unflatten(taps, 2 * dim, (-1, axis.kernel))
         taps = taps.permute(*range(0, 2 * d, 2), 2 * d, 2 * d + 1, *range(1, 2 * d, 2))  # [*classes, out_channels, inputs, *kernel]
         stride = [axis.stride * count for axis, count in zip(axes, self.classes, strict=True)]
         parts = []
         for where in itertools.product(*map(range, self.classes)):
-            window = [slice(offset * axis.stride, None) for offset, axis in zip(where, axes, strict=True)]
+            window: tuple[Any, ...] = (..., *(slice(offset * axis.stride, None) for offset, axis in zip(where, axes, strict=True)))
             part = convolve(
-                x[(..., *window)],
+                x[window],
                 taps[where],
                 None if self.bias is None else self.bias[where],
                 stride=stride,
@@ -110,7 +110,8 @@ class TiledLayer(LatticeLayer):
             )
             # The last class may see one position more than the output has, where the stride leaves pixels unread.
             places = [len(range(first, axis.positions, count)) for first, axis, count in zip(where, axes, self.classes, strict=True)]
-            parts.append(part[(..., *map(slice, places))])
+            seen: tuple[Any, ...] = (..., *map(slice, places))
+            parts.append(part[seen])
         y: torch.Tensor = _Interleaved.apply(self.geometry.output_size, self.classes, laid_out, *parts)
         return y.squeeze(0) if single else y
 

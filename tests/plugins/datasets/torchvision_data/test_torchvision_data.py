@@ -95,7 +95,7 @@ def test_torchvision_that_does_not_load_says_what_to_install(tmp_path: Path, mon
         msg = "operator torchvision::nms does not exist"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("anarch_core.vision.importlib", SimpleNamespace(import_module=fail))
+    monkeypatch.setattr("anarch_plugins.vision.importlib", SimpleNamespace(import_module=fail))
     with pytest.raises(
         MissingDependencyError, match=r"built for another torch than .* \(operator torchvision::nms does not exist\).*pip install"
     ) as caught:

@@ -23,7 +23,7 @@ def test_models_are_built_with_the_classes_of_the_data(name: str) -> None:
 
 
 def test_unknown_model_has_close_matches() -> None:
-    with pytest.raises(ConfigError, match="no classification model 'resnet81'; did you mean resnet18"):
+    with pytest.raises(ConfigError, match="no classification model 'resnet81'; did you mean 'resnet18'"):
         build_model("torchvision:resnet81", **IMAGES)
 
 

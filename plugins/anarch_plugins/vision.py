@@ -29,13 +29,3 @@ def torchvision(part: str) -> ModuleType:
             "one index: pip install --force-reinstall torch torchvision, with the --index-url that pytorch.org gives for this build"
         )
         raise MissingDependencyError(msg) from error
-
-
-def classification_models() -> list[str]:
-    """Names of torchvision's classification models.
-
-    Raises:
-        MissingDependencyError: torchvision cannot be imported.
-    """
-    models = torchvision("models")
-    return list(models.list_models(module=models))
