@@ -11,12 +11,50 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from anarch_core.config.resolution import resolve
 from anarch_core.config.run_config import RunConfig
+
+# What is generated comes from a seed, 0 unless --hypothesis-seed says otherwise, and nothing depends on how busy the machine is.
+hypothesis.settings.register_profile(
+    "suite",
+    max_examples=20,
+    deadline=None,
+    derandomize=False,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile("campaign", hypothesis.settings.get_profile("suite"), max_examples=400)
+hypothesis.settings.load_profile("suite")
+
+
+class TorchRandom:
+    """PyTorch's random numbers, for Hypothesis to seed before every example and to put back after it."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+TORCH = TorchRandom()
+hypothesis.register_random(TORCH)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """The same random numbers in every test, whatever ran before it in the same process."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

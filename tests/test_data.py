@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anarch_core.data import TensorData, channel_statistics, epoch_order, load_data, normalised
@@ -28,7 +28,6 @@ def numbers(x: torch.Tensor) -> list[int]:
 # --- batch order
 
 
-@settings(deadline=None, max_examples=20)
 @given(n=st.integers(1, 200), seed=st.integers(0, 2**40), epoch=st.integers(0, 1000))
 def test_epoch_order_is_a_permutation(n: int, seed: int, epoch: int) -> None:
     assert epoch_order(n, seed, epoch).sort().values.tolist() == list(range(n))
@@ -58,7 +57,6 @@ def test_epoch_orders_differ_between_seeds_and_epochs() -> None:
 # --- limits
 
 
-@settings(deadline=None, max_examples=30)
 @given(n=st.integers(1, 60), classes=st.integers(2, 5))
 def test_limited_is_balanced_nested_and_in_order(n: int, classes: int) -> None:
     data = make_data(40, classes)
@@ -144,7 +142,6 @@ def test_digest_changes_with_any_value() -> None:
 # --- normalisation
 
 
-@settings(deadline=None, max_examples=20)
 @given(n=st.integers(2, 3000), channels=st.integers(1, 3), seed=st.integers(0, 1000))
 def test_normalised_images_have_mean_0_and_deviation_1_per_channel(n: int, channels: int, seed: int) -> None:
     x = torch.randint(0, 256, (n, channels, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))

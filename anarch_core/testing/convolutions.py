@@ -12,6 +12,8 @@ from torch import nn
 CONVOLUTIONS: tuple[Callable[..., nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """By number of spatial dimensions, less one."""
 
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
 
 @attrs.frozen
 class Case:
@@ -30,16 +32,16 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn, dims: tuple[int, ...] = (1, 2, 3)) -> Case:
+def cases(draw: st.DrawFn, dims: tuple[int, ...] = (1, 2, 3), modes: tuple[str, ...] = PADDING_MODES) -> Case:
     """Draw a convolution.
 
-    1 to 3 dimensions; rectangular kernels and inputs; stride, dilation; numeric, ``same`` and ``valid`` padding of all four modes;
+    1 to 3 dimensions; rectangular kernels and inputs; stride, dilation; numeric, ``same`` and ``valid`` padding of these modes;
     groups, also depthwise; with and without bias.
     """
     d = draw(st.sampled_from(dims))
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     inputs, outputs = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
-    mode = draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
+    mode = draw(st.sampled_from(modes))
     kernel = [draw(st.integers(1, 4 if d < 3 else 3)) for _ in range(d)]
     dilation = [draw(st.integers(1, 2)) for _ in range(d)]
     word = draw(st.sampled_from([None, None, "same", "valid"]))

@@ -35,6 +35,7 @@ class RelaxationConformance(LiftChecks, FamilyChecks):
         tolerance: relative error in float64 that is allowed; that of the record if None.
         dims: numbers of spatial dimensions of the generated convolutions.
         examples: how many convolutions each check generates.
+        seed: which ones: the same every time, until you change it.
     """
 
     def test_checkpoint_in_a_fresh_process(self, tmp_path: Path) -> None:

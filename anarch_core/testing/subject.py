@@ -27,12 +27,14 @@ class RelaxationSubject(ComponentConformance):
         tolerance: relative error in float64 that is allowed; that of the record if None.
         dims: numbers of spatial dimensions of the generated convolutions.
         examples: how many convolutions each check generates.
+        seed: which ones: the same every time, until you change it.
     """
 
     kind = "relaxation"
     tolerance: ClassVar[float | None] = None
     dims: ClassVar[tuple[int, ...]] = (1, 2, 3)
     examples: ClassVar[int] = 20
+    seed: ClassVar[int] = 0
 
     def parent(self) -> Case:
         """A layer that the relaxation accepts, in float64, with an input for it; override for layers that are no convolutions."""
@@ -97,7 +99,14 @@ class RelaxationSubject(ComponentConformance):
         relaxation = self.relaxation()
         accepted, refused = 0, set()
 
-        @hypothesis.settings(max_examples=self.examples, deadline=None, derandomize=True, database=None)
+        @hypothesis.seed(self.seed)
+        @hypothesis.settings(
+            max_examples=self.examples,
+            deadline=None,
+            derandomize=False,
+            database=None,
+            suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        )
         @hypothesis.given(case=cases(dims=self.dims))
         def generated(case: Case) -> None:
             nonlocal accepted

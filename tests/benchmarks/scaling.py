@@ -25,7 +25,6 @@ from pathlib import Path
 import attrs
 import measure
 import torch
-from anarch_core.relaxation.sites import Found
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -34,6 +33,7 @@ from anarch_core.models import build_model
 from anarch_core.network import network_bytes
 from anarch_core.planning.rehearsal import Peak, Rehearsal
 from anarch_core.plugin.registry import get_registry
+from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.verbs import relax
 from anarch_core.training import Training
 
@@ -120,7 +120,7 @@ def expected(point: Point) -> Expected:
     rehearsal = Rehearsal(model)
     forward = _flops(model, x[:1])
     if point.network != "conv":
-        found = Found.of(model, point.network, x, "*", None, get_registry())
+        found = Selection.of(model, point.network, x, "*", None, get_registry())
         rehearsal.relax(found)
         forward = {layer.path: layer.cost.flops for layer in found.report().layers}
     peak = rehearsal.training(optimizer, x, y, point.batch)

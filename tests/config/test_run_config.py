@@ -5,7 +5,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from anarch_core.config.learning_rate import LearningRate
@@ -24,7 +24,6 @@ def test_values_may_be_written_as_on_the_command_line():
 
 
 @given(st.lists(st.integers(0, 99), min_size=1))
-@settings(deadline=None, max_examples=30)
 def test_seeds_given_in_any_form_are_the_same(seeds):
     distinct = tuple(dict.fromkeys(seeds))
     assert RunConfig(seeds=seeds).seeds == RunConfig(seeds=",".join(map(str, seeds))).seeds == distinct

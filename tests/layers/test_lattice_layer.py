@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import nn
 
 from anarch_core.lattice import EFCN, PARTS, AbstractFamily, ConvGeometry
@@ -44,7 +44,6 @@ def pair(case: Case) -> tuple[FullyConnectedLayer, Transposed]:
     return plain, other
 
 
-@settings(max_examples=15, deadline=None)
 @given(case=cases())
 def test_drift_does_not_depend_on_the_layout(case: Case) -> None:
     plain, other = pair(case)
@@ -57,7 +56,6 @@ def test_drift_does_not_depend_on_the_layout(case: Case) -> None:
     assert other.drift().total == pytest.approx(float(plain.weight.detach().square().sum()), rel=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
 @given(case=cases())
 def test_parts_and_projection_do_not_depend_on_the_layout(case: Case) -> None:
     plain, other = pair(case)

@@ -77,7 +77,7 @@ def close(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(geometry=geometries())
 def test_outputs_and_gradients_of_any_geometry(geometry):
     x, weight = operands(geometry)
@@ -196,7 +196,7 @@ class TestDepthwise:
     def _depthwise(self, kernels, monkeypatch):
         monkeypatch.setattr(local, "_kernels", lambda geometry, x: depthwise_plan(geometry))
 
-    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(geometry=depthwise_geometries())
     def test_outputs_and_gradients(self, geometry):
         x, weight = operands(geometry)

@@ -7,7 +7,7 @@ import importlib.util
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import nn
 
 from anarch_core.ops import sparse_product
@@ -22,7 +22,6 @@ def factors(n, k, m, share, dtype=torch.float64, seed=0):
     return left, torch.randn(k, m, generator=generator, dtype=dtype), torch.randn(n, m, generator=generator, dtype=dtype)
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     n=st.integers(1, 300),
     k=st.integers(1, 40),

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 
+from anarch_core.testing import RelaxationConformance
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+
+@pytest.fixture(autouse=True)
+def _generated(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> None:
+    """What the kit generates is as much as the profile says, and follows the seed, as for every other test here."""
+    monkeypatch.setattr(RelaxationConformance, "examples", hypothesis.settings.default.max_examples)
+    monkeypatch.setattr(RelaxationConformance, "seed", int(pytestconfig.getoption("--hypothesis-seed")))
+
+
+def pytest_itemcollected(item: pytest.Function) -> None:
     name = getattr(item, "originalname", item.name)
     if name.startswith("test_cuda_"):
         item.add_marker("gpu")
+    if "on_generated" in item.function.__code__.co_names:
+        item.add_marker("hypothesis")
     if name == "test_checkpoint_in_a_fresh_process":
         item.add_marker("slow")

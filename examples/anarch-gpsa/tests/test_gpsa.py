@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from torch import nn
 
 from anarch_core.errors import SurgeryError
@@ -80,7 +80,7 @@ def reference(layer: AttentionLayer, x: torch.Tensor) -> torch.Tensor:
     return y if layer.values.bias is None else y + layer.values.bias.view(-1, *[1] * len(geometry.axes))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_it_equals_the_convolution_and_projects_back_to_it(case: Case):
     layer = lifted(case.conv, case.x.shape[1:])
