@@ -14,6 +14,8 @@ from anarch_core.errors import DataError, PluginError
 from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import Registry, get_registry
 
+__all__ = ["TensorData", "channel_statistics", "load_data", "normalised", "permutation"]
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class TensorData:

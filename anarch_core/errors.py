@@ -6,6 +6,26 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+__all__ = [
+    "AnarchError",
+    "CheckpointError",
+    "ComponentConflictError",
+    "ConfigError",
+    "DataError",
+    "InexactRelaxationWarning",
+    "MissingDependencyError",
+    "NoEffectWarning",
+    "OptionError",
+    "OutOfMemoryError",
+    "PluginError",
+    "ProbeError",
+    "RunError",
+    "SurgeryError",
+    "UnknownComponentError",
+    "close_matches",
+    "did_you_mean",
+]
+
 
 class AnarchError(Exception):
     """Base of every error that a user can cause. The command line prints its text alone.

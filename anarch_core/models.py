@@ -21,6 +21,8 @@ from anarch_core.plugin.options import parse_spec, spec_options, to_dict
 from anarch_core.plugin.records import TARGET_PATTERN, read_only
 from anarch_core.plugin.registry import Registry, get_registry
 
+__all__ = ["ModelSpec", "build_model", "flattened_size", "model_spec"]
+
 
 @attrs.frozen(kw_only=True)
 class ModelSpec:

@@ -11,6 +11,8 @@ from torch import nn
 
 from anarch_core.errors import ProbeError
 
+__all__ = ["undisturbed", "with_parameters"]
+
 
 @contextmanager
 def in_evaluation_mode(model: nn.Module) -> Iterator[None]:

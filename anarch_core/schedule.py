@@ -12,6 +12,8 @@ import attrs
 
 from anarch_core.errors import ConfigError
 
+__all__ = ["AbstractSchedule", "Clock", "Moment"]
+
 
 class AbstractSchedule(ABC):
     """Decides at which moments of the trunk its snapshots become the parents of branches.

@@ -19,6 +19,8 @@ from anarch_core.network import in_evaluation_mode
 from anarch_core.ops.fused import fused_sgd
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 
+__all__ = ["Score", "evaluate"]
+
 EVALUATED = 1000
 """Samples that a network is evaluated on at a time."""
 

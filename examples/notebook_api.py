@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from anarch_core import drift, load, project, relax, run, save
-from anarch_core.config.resolution import resolve
+from anarch_core.config import resolve
 from anarch_core.data import load_data
 from anarch_core.models import model_spec
 from anarch_core.plugin import get_registry

@@ -1,1 +1,11 @@
-"""The settings of a run, from flags, files and recipes to one checked record; nothing here imports torch."""
+"""The settings of a run: defaults, recipes, files, flags, and one complete configuration made of them. Nothing here imports torch.
+
+A door for tools.
+"""
+
+from __future__ import annotations
+
+from anarch_core.config.resolution import resolve
+from anarch_core.config.run_config import RunConfig
+
+__all__ = ["RunConfig", "resolve"]

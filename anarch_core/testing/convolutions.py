@@ -9,6 +9,8 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+__all__ = ["CONVOLUTIONS", "Case", "cases"]
+
 CONVOLUTIONS: tuple[Callable[..., nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """By number of spatial dimensions, less one."""
 

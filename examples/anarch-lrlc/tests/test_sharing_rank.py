@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError
+from anarch_core.layers import relaxed_layers
 from anarch_core.probe import ProbeContext
 from anarch_core.relaxation import relax
-from anarch_core.relaxation.verbs import initialise_relaxed
 from anarch_lrlc.probe import SharingRank, local_matrix
 
 
@@ -17,6 +17,12 @@ def network(family: str, **options: object) -> nn.Module:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, stride=2), nn.Tanh(), nn.Conv2d(3, 4, (2, 3), groups=1)).double()
     return relax(model, family, example_input=torch.randn(1, 2, 11, 12, dtype=torch.float64), options=options).model
+
+
+def initialise(model: nn.Module) -> None:
+    """The relaxed layers' own initialisation, nothing shared."""
+    for layer in relaxed_layers(model).values():
+        layer.reset_parameters()
 
 
 def rank(model: nn.Module) -> dict[str, float | None]:
@@ -39,7 +45,7 @@ def test_the_rank_of_lrlc_is_at_most_the_number_of_banks():
 
 def test_tiles_are_as_many_filters():
     model = network("tiled", period=2)
-    initialise_relaxed(model)
+    initialise(model)
     spectra = SharingRank(None).measure(ProbeContext(model=model)).tensors
     assert [int((values > 1e-9 * values[0]).sum()) for values in spectra.values()] == [4, 4]
 
@@ -47,7 +53,7 @@ def test_tiles_are_as_many_filters():
 def test_rows_are_the_filters_of_the_positions_inside():
     """Row by row what the layer does to an image with one pixel: nothing is taken from the layout of the weight."""
     model = network("lcn")
-    initialise_relaxed(model)
+    initialise(model)
     layer, x = model[0], torch.zeros(1, 2, 11, 12, dtype=torch.float64, requires_grad=True)
     matrix = local_matrix(layer)
     outputs = layer(x)[0]
