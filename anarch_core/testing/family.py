@@ -108,11 +108,13 @@ class FamilyChecks(RelaxationSubject):
             assert value >= 0, f"drift().{name} is a squared norm, not {value}"
         for value in drift.initial or ():
             assert value >= 0, f"drift().initial holds expected squared norms, not {value}"
+        projected = (
+            self.relaxation().lift(site_of(Case(layer.project(), x))).drift().total
+        )  # before calls of the layer, which may move its averages
         matrix = _matrix(layer, x)
         assert matrix is None or drift.total == pytest.approx(matrix, rel=1e-6), (
             f"the parts of drift() add up to {drift.total:.6g}, but the layer's matrix has a squared norm of {matrix:.6g}"
         )
-        projected = self.relaxation().lift(site_of(Case(layer.project(), x))).drift().total
         assert drift.shared == pytest.approx(projected, rel=1e-6), (
             f"drift().shared is {drift.shared:.6g}, but the projection, lifted again, has a squared norm of {projected:.6g}"
         )

@@ -51,8 +51,8 @@ def test_the_state_of_a_plugins_optimizer_moves_as_its_record_says(small, tmp_pa
     monkeypatch.setattr("anarch_core.running.start.carry_optimizer_state", spied)
     config = attrs.evolve(small(optimizer_state="carry", control="none", switch="at:2"), optimizer="averaging")
     results = run(config, out=tmp_path / "run", progress="silent", registry=registry(roles={"average": "weight"}))
-    [branch] = [segment for segment in results.segments if segment["kind"] == "branch"]
-    assert set(branch["optimizer_state"].values()) == {"carried"}
+    [branch] = [segment for segment in results.segments if segment.kind == "branch"]
+    assert set(branch.optimizer_state.values()) == {"carried"}
     [(parent, old, new)] = starts
     with torch.no_grad():
         for parameter, average in zip(parent.parameters(), old, strict=True):
@@ -64,5 +64,5 @@ def test_the_state_of_a_plugins_optimizer_moves_as_its_record_says(small, tmp_pa
 def test_state_of_which_the_record_says_nothing_is_reset(small, tmp_path):
     config = attrs.evolve(small(optimizer_state="carry", control="none", switch="at:2"), optimizer="averaging")
     results = run(config, out=tmp_path / "run", progress="silent", registry=registry())
-    [branch] = [segment for segment in results.segments if segment["kind"] == "branch"]
-    assert set(branch["optimizer_state"].values()) == {"carried", "reset"}
+    [branch] = [segment for segment in results.segments if segment.kind == "branch"]
+    assert set(branch.optimizer_state.values()) == {"carried", "reset"}
