@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 
 # Tests run side by side, one process per core; networks this small are slower on several threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 
 from anarch_core.config.resolution import resolve
 from anarch_core.config.run_config import RunConfig
+from anarch_core.report.catalogue import FIGURES
 
 # What is generated comes from a seed, 0 unless --hypothesis-seed says otherwise, and nothing depends on how busy the machine is.
 hypothesis.settings.register_profile(
@@ -55,6 +57,34 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup() -> None:
     """The same random numbers in every test, whatever ran before it in the same process."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _threads_left_alone() -> Iterator[None]:
+    """Whatever a test does, those after it find as many threads as it did: they are as fast, and round alike."""
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
+
+
+@pytest.fixture(scope="session")
+def _mnist1d_arrays() -> dict[str, Any]:
+    from anarch_plugins.datasets.mnist1d import dataset
+
+    with dataset._global_random_state_kept():
+        return dataset.make_dataset(dataset.get_dataset_args())
+
+
+@pytest.fixture
+def mnist1d(_mnist1d_arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """MNIST-1D is generated once, which takes two seconds, for all tests that only need some data."""
+    monkeypatch.setattr("anarch_plugins.datasets.mnist1d.dataset.make_dataset", lambda _: copy.deepcopy(_mnist1d_arrays))
+
+
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have one figure: drawing all of them takes longer than the run that they show."""
+    monkeypatch.setattr("anarch_core.report.writer.FIGURES", FIGURES[:1])
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,9 @@ def add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, b
 
     from anarch_core.ops.sparse_kernel import add_product as compiled
 
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)  # where both use OpenMP, numba starts its threads by changing the number for all
     target, read = out.detach().numpy(), right.detach().numpy()
     number = target.dtype.type
     for first in range(0, len(out), TRANSPOSED):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from anarch_core import cli
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -21,42 +22,58 @@ def commands(text: str = TEXT) -> list[str]:
     return [part for part in parts if part.startswith("anarch ")]
 
 
-@pytest.mark.slow
+@pytest.fixture
+def anarch(capsys, tmp_path, monkeypatch, mnist1d, one_figure):
+    """Runs a command line in an empty folder; it has to go well."""
+    monkeypatch.chdir(tmp_path)
+
+    def anarch(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        captured = capsys.readouterr()
+        assert caught.value.code == 0, captured.err
+        assert "Traceback" not in captured.err
+        return captured.out + captured.err
+
+    return anarch
+
+
+def small(command: str) -> list[str]:
+    """The command for four epochs, few training samples and a narrow network; times beyond them are moved."""
+    times = itertools.count(1)
+    command = re.sub(r"@\d+", lambda _: f"@{next(times)}", re.sub(r"at:[\d,]+", "at:3,4", command))
+    size = ["--epochs", "4", "--branch-epochs", "2", "--train-limit", "100", "--cnn1d-channels", "4", "--jobs", "1"]
+    return [*shlex.split(command)[1:], *size]
+
+
 @pytest.mark.parametrize("command", commands())
-def test_commands_run(command, tmp_path):
-    """As written, but for fewer training samples where a network is trained."""
+def test_commands_run(command, anarch):
+    """Where a network is trained, as written they would start; small, they run."""
     arguments = shlex.split(command)[1:]
-    if arguments[0] == "run":
-        arguments += ["--train-limit", "100", "--jobs", "1"]
-    result = subprocess.run([sys.executable, "-P", "-m", "anarch_core", *arguments], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "Traceback" not in result.stderr
-    if arguments[0] == "run":
-        (run,) = (tmp_path / "runs").iterdir()
-        assert (run / "results.json").exists()
+    if arguments[0] != "run":
+        anarch(*arguments)
+        return
+    anarch("plan", "--no-time", *arguments[1:])
+    anarch(*small(command))
+    (run,) = Path("runs").iterdir()
+    assert (run / "results.json").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", commands((ROOT / "docs" / "results" / "mnist1d.md").read_text()))
-def test_commands_behind_the_published_results_run(command, tmp_path):
-    """As written, but for one seed, four epochs and fewer training samples; switch times beyond them are moved."""
-    arguments = shlex.split(re.sub(r"at:[\d,]+", "at:3,4", command))[1:]
-    arguments += ["--epochs", "4", "--branch-epochs", "2", "--seeds", "0", "--train-limit", "100", "--jobs", "1", "--out", "run"]
-    result = subprocess.run([sys.executable, "-P", "-m", "anarch_core", *arguments], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "failed" not in result.stdout + result.stderr
+def test_commands_behind_the_published_results_run(command, anarch):
+    """As written they would start; small, and for one seed, they run."""
+    anarch("plan", "--no-time", *shlex.split(command)[2:])
+    assert "failed" not in anarch(*small(command), "--seeds", "0", "--out", "run")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif("ANARCH_DATA" not in os.environ, reason="needs CIFAR-10: ANARCH_DATA=DIR")
-def test_the_papers_protocol_in_small_runs(tmp_path):
+def test_the_papers_protocol_in_small_runs(anarch):
     """As written, but for one switch time and fewer epochs and training samples."""
     (command,) = commands((ROOT / "docs" / "results" / "cifar10.md").read_text())
     arguments = shlex.split(command.replace("DIR", os.environ["ANARCH_DATA"]))[1:]
-    arguments += ["--switch", "at:1", "--epochs", "1", "--branch-epochs", "1", "--train-limit", "100", "--jobs", "1", "--out", "run"]
-    result = subprocess.run([sys.executable, "-P", "-m", "anarch_core", *arguments], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "failed" not in result.stdout + result.stderr
+    size = ["--switch", "at:1", "--epochs", "1", "--branch-epochs", "1", "--train-limit", "100", "--jobs", "1", "--out", "run"]
+    assert "failed" not in anarch(*arguments, *size)
 
 
 @pytest.mark.slow
