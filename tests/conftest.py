@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from anarch_core.config.resolution import resolve
 from anarch_core.config.run_config import RunConfig
-from anarch_core.report.catalogue import FIGURES
+from anarch_core.report.catalogue import figures
 
 # What is generated comes from a seed, 0 unless --hypothesis-seed says otherwise, and nothing depends on how busy the machine is.
 hypothesis.settings.register_profile(
@@ -84,7 +84,7 @@ def mnist1d(_mnist1d_arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports have one figure: drawing all of them takes longer than the run that they show."""
-    monkeypatch.setattr("anarch_core.report.writer.FIGURES", FIGURES[:1])
+    monkeypatch.setattr("anarch_core.report.writer.figures", lambda: figures()[:1])
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,10 @@ def registry_problems(registry: Registry) -> list[Problem]:
         owners = " and ".join(f"{plugin.name!r} ({plugin.owner})" for plugin in plugins)
         advice = f"write '{name}@{plugins[-1].distribution}', or disable one with ANARCH_DISABLE_PLUGINS={plugins[-1].name}"
         problems.append(Problem(f"the name {name!r} is used by {owners}", advice))
+    for name, plugins in registry.clashes("figure").items():
+        owners = " and ".join(f"{plugin.name!r} ({plugin.owner})" for plugin in plugins)
+        advice = f"a report draws the first alone; disable one with ANARCH_DISABLE_PLUGINS={plugins[-1].name}, or tell its author"
+        problems.append(Problem(f"the figure {name!r} is drawn by {owners}", advice))
     for entry in filter(None, os.environ.get("ANARCH_DISABLE_PLUGINS", "").split(",")):
         if not any(plugin.name == entry.strip().partition("@")[0] for plugin in registry.plugins):
             known = ", ".join(plugin.name for plugin in registry.plugins)

@@ -24,6 +24,7 @@ from anarch_core.plugin.records import (
     CommandInfo,
     ComponentInfo,
     DatasetInfo,
+    FigureInfo,
     ModelInfo,
     OptimizerInfo,
     ProbeInfo,
@@ -40,6 +41,7 @@ RECORDS: dict[str, type[ComponentInfo]] = {
     "anarch_models": ModelInfo,
     "anarch_datasets": DatasetInfo,
     "anarch_optimizers": OptimizerInfo,
+    "anarch_figures": FigureInfo,
     "anarch_commands": CommandInfo,
 }
 
@@ -228,9 +230,9 @@ def _components(module: ModuleType, plugin: str) -> tuple[ComponentInfo, ...]:
             raise PluginError(msg)
         for result in caller():
             components += [_checked(record, caller.name) for record in _iterate(result, caller.name)]
-    twice = [name for name, count in Counter((info.kind == "command", info.name) for info in components).items() if count > 1]
+    twice = [name for name, count in Counter((info.namespace, info.name) for info in components).items() if count > 1]
     if twice:
-        msg = f"component {twice[0][1]!r} is registered twice; all kinds share one set of names"
+        msg = f"component {twice[0][1]!r} is registered twice; all kinds but commands and figures share one set of names"
         raise PluginError(msg)
     return tuple(components)
 

@@ -21,7 +21,16 @@ from collections.abc import Iterable
 
 import pluggy
 
-from anarch_core.plugin.records import CommandInfo, DatasetInfo, ModelInfo, OptimizerInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
+from anarch_core.plugin.records import (
+    CommandInfo,
+    DatasetInfo,
+    FigureInfo,
+    ModelInfo,
+    OptimizerInfo,
+    ProbeInfo,
+    RelaxationInfo,
+    ScheduleInfo,
+)
 
 PROJECT = "anarch"
 GROUP = "anarch.plugins"
@@ -59,6 +68,11 @@ def anarch_datasets() -> Iterable[DatasetInfo]:  # type: ignore[empty-body]
 @hookspec
 def anarch_optimizers() -> Iterable[OptimizerInfo]:  # type: ignore[empty-body]
     """Optimizers: how weights move."""
+
+
+@hookspec
+def anarch_figures() -> Iterable[FigureInfo]:  # type: ignore[empty-body]
+    """Figures: what a report shows of the runs."""
 
 
 @hookspec

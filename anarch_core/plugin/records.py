@@ -64,7 +64,7 @@ class ComponentInfo:
     """What every component says of itself before it is imported.
 
     Attributes:
-        name: how users call it, ``[a-z][a-z0-9-]*``; one namespace for all kinds except commands.
+        name: how users call it, ``[a-z][a-z0-9-]*``; one namespace for all kinds but commands and figures, which have one each.
         summary: one sentence for listings.
         target: import string ``"package.module:Name"``, imported only when the component is used.
         options: an attrs class of options (see :mod:`anarch_core.plugin.options`), or None.
@@ -73,6 +73,7 @@ class ComponentInfo:
     """
 
     kind: ClassVar[str] = "component"
+    namespace: ClassVar[str] = "component"
 
     name: str = attrs.field(validator=_valid_name)
     summary: str = attrs.field(validator=attrs.validators.instance_of(str))
@@ -98,9 +99,15 @@ class RelaxationInfo(ComponentInfo):
 
 @attrs.frozen(kw_only=True)
 class ProbeInfo(ComponentInfo):
-    """A probe; its target is a subclass of :class:`anarch_core.probe.base.AbstractProbe`."""
+    r"""A probe; its target is a subclass of :class:`anarch_core.probe.base.AbstractProbe`.
+
+    Attributes:
+        axes: labels of scalars that figure 3 of a report shows against switch time, each in a panel with a logarithmic axis:
+            ``{"norm": r"gradient norm $|\nabla\mathcal{L}|$"}``. Words outside of ``$`` name the scalar in the caption.
+    """
 
     kind: ClassVar[str] = "probe"
+    axes: Mapping[str, str] = attrs.field(factory=dict, converter=read_only)
 
 
 @attrs.frozen(kw_only=True)
@@ -158,7 +165,29 @@ class OptimizerInfo(ComponentInfo):
 
 
 @attrs.frozen(kw_only=True)
+class FigureInfo(ComponentInfo):
+    """A figure of reports; its target is a subclass of :class:`anarch_core.report.AbstractFigure`, built without arguments.
+
+    Figures have names of their own, which are those of their files, and no options.
+
+    Attributes:
+        title: its heading on the page.
+        needs: probes whose results it shows; where one of them did not run, the page says so in the figure's stead.
+        order: its place on the page, smaller ones first; anarch's own have the numbers of d'Ascoli et al. (2019), 2 to 12.
+    """
+
+    kind: ClassVar[str] = "figure"
+    namespace: ClassVar[str] = "figure"
+
+    title: str = attrs.field(validator=attrs.validators.instance_of(str))
+    needs: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    order: float = 100.0
+    options: type | None = attrs.field(default=None, init=False)
+
+
+@attrs.frozen(kw_only=True)
 class CommandInfo(ComponentInfo):
     """A subcommand of ``anarch``; its target is a ``click.Command``, imported only when it is called."""
 
     kind: ClassVar[str] = "command"
+    namespace: ClassVar[str] = "command"

@@ -43,6 +43,7 @@ _INTERFACES = {
     "relaxation": "anarch_core.relaxation.base:AbstractRelaxation",
     "probe": "anarch_core.probe.base:AbstractProbe",
     "schedule": "anarch_core.schedule:AbstractSchedule",
+    "figure": "anarch_core.report.figure:AbstractFigure",
 }
 
 
@@ -253,12 +254,12 @@ class Registry:
         """The plugins that could not be used."""
         return [plugin for plugin in self.plugins if plugin.status in {Status.BROKEN, Status.SHADOWED, Status.INCOMPATIBLE}]
 
-    def clashes(self) -> dict[str, list[PluginRecord]]:
-        """Names that more than one plugin provides, commands apart, with their plugins."""
+    def clashes(self, namespace: str = "component") -> dict[str, list[PluginRecord]]:
+        """Names of a namespace (see :class:`ComponentInfo`) that more than one plugin provides, with their plugins."""
         owners: defaultdict[str, list[PluginRecord]] = defaultdict(list)
         for plugin in self.plugins:
             for info in plugin.components:
-                if info.kind != "command":
+                if info.namespace == namespace:
                     owners[info.name].append(plugin)
         return {name: plugins for name, plugins in sorted(owners.items()) if len(plugins) > 1}
 

@@ -1,36 +1,73 @@
-"""The figures of a report, in the order of the paper."""
+"""The figures of a report: anarch's own, and those that plugins register."""
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
-from anarch_core.report import captions
-from anarch_core.report.evidence import FinishedRun
+from anarch_core.plugin.records import FigureInfo
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Series, require_probes
+from anarch_core.report.figure import AbstractFigure, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+OWN = (
+    FigureInfo(
+        name="training-curves",
+        summary="Loss and accuracy against training time.",
+        title="Loss and accuracy while training",
+        target="anarch_core.report.figures.training:TrainingCurves",
+        order=2,
+    ),
+    FigureInfo(
+        name="performance",
+        summary="Final accuracy, and what probes give an axis, against switch time.",
+        title="Final accuracy and sharpness by switch time",
+        target="anarch_core.report.figures.performance:Performance",
+        order=3,
+    ),
+    FigureInfo(
+        name="accuracy-histories",
+        summary="Accuracies that branches go through, over the CNN's curve.",
+        title="What branches go through, over the CNN's curve",
+        target="anarch_core.report.figures.training:AccuracyHistories",
+        order=9,
+    ),
+)
+"""Figures that show no probe; every run can have them."""
 
-@attrs.frozen(kw_only=True)
-class FigureKind:
-    """One figure.
+
+@attrs.frozen(slots=False)
+class ListedFigure:
+    """A figure as the page asks for it: imported when it is first needed, and asked only for runs that have what it needs.
 
     Attributes:
-        name: stem of its files.
-        title: what it shows.
-        target: ``"module:function"`` in :mod:`anarch_core.report.figures`, imported when it is drawn; the function takes runs, and
-            ``narrow=True`` for panels below each other.
-        caption: its caption for some runs.
+        info: its record.
+        registry: where the record comes from, unless it is one of :data:`OWN`.
     """
 
-    name: str
-    title: str
-    target: str
-    caption: Callable[[Sequence[FinishedRun]], str]
+    info: FigureInfo
+    registry: Registry
+
+    @functools.cached_property
+    def figure(self) -> AbstractFigure:
+        """The figure itself.
+
+        Raises:
+            PluginError: its target cannot be imported, or is no figure.
+        """
+        if self.info in OWN:
+            module, _, name = self.info.target.partition(":")
+            made: AbstractFigure = getattr(importlib.import_module(module), name)()
+        else:
+            made = self.registry.target(self.info)()
+        return made
 
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
         """Draw it.
@@ -38,36 +75,38 @@ class FigureKind:
         Raises:
             NothingToDrawError: the runs do not have what it shows.
         """
-        module, _, function = self.target.partition(":")
-        figure: Figure = getattr(importlib.import_module(f"anarch_core.report.figures.{module}"), function)(runs, narrow=narrow)
-        return figure
+        require_probes(runs, *self.info.needs)
+        return self.figure.draw(runs, narrow=narrow)
+
+    def caption(self, runs: Sequence[FinishedRun]) -> str:
+        """Its caption for runs that it was drawn for."""
+        return self.figure.caption(runs)
+
+    def findings(self, series: Series) -> Sequence[str]:
+        """What it says of a relaxation; nothing where a probe is missing."""
+        return self.figure.findings(series) if self._has_needs(series.run) else ()
+
+    def tables(self, run: FinishedRun) -> Sequence[Table]:
+        """Its tables of a run; none where a probe is missing."""
+        return self.figure.tables(run) if self._has_needs(run) else ()
+
+    def _has_needs(self, run: FinishedRun) -> bool:
+        try:
+            require_probes([run], *self.info.needs)
+        except NothingToDrawError:
+            return False
+        return True
 
 
-FIGURES = (
-    FigureKind(
-        name="training-curves",
-        title="Loss and accuracy while training",
-        target="training:training_curves",
-        caption=captions.training_curves,
-    ),
-    FigureKind(
-        name="performance",
-        title="Final accuracy and sharpness by switch time",
-        target="switch_time:performance",
-        caption=captions.performance,
-    ),
-    FigureKind(
-        name="deviation", title="Deviation from the constrained subspace", target="switch_time:deviation", caption=captions.deviation
-    ),
-    FigureKind(name="filters", title="Filters before and after", target="weights:filters", caption=captions.filters),
-    FigureKind(name="parts", title="Local and off-local weights alone", target="switch_time:parts", caption=captions.parts),
-    FigureKind(name="weight-matrix", title="A block of the weight matrix", target="weights:weight_matrix", caption=captions.weight_matrix),
-    FigureKind(
-        name="accuracy-histories",
-        title="What branches go through, over the CNN's curve",
-        target="training:accuracy_histories",
-        caption=captions.accuracy_histories,
-    ),
-    FigureKind(name="paths", title="On the way into the relaxed network", target="interpolation:paths", caption=captions.paths),
-)
-"""Figures 2, 3, 4, 5 and 6, 7, 8, 9 and 12 of d'Ascoli et al. (2019)."""
+def figures(registry: Registry | None = None) -> tuple[ListedFigure, ...]:
+    """All figures in the order of the page; of two with one name the first, anarch's own before others.
+
+    Args:
+        registry: of the plugins; that of the installed ones if None.
+    """
+    registry = registry or get_registry()
+    infos: dict[str, FigureInfo] = {info.name: info for info in OWN}
+    for info in registry.infos("figure"):
+        if isinstance(info, FigureInfo):
+            infos.setdefault(info.name, info)
+    return tuple(ListedFigure(info, registry) for info in sorted(infos.values(), key=lambda info: (info.order, info.name)))

@@ -100,7 +100,7 @@ class FinishedRun:
         return tuple(
             segment
             for segment in self.results.segments
-            if segment.kind == kind and (relaxation is None or segment.relaxation == relaxation) and segment.diverged_epoch is None
+            if segment.kind == kind and (relaxation is None or segment.relaxation == relaxation) and not segment.diverged
         )
 
     @property
@@ -190,6 +190,25 @@ def score(segments: Iterable[SegmentResult], moment: str, name: str) -> Spread |
 def probed(segments: Iterable[SegmentResult], probe: str, moment: str, scalar: str) -> Spread | None:
     """A probe's scalar at ``"start"`` or ``"end"``, over seeds; None where it was not measured."""
     return Spread.of(segment.scalars(probe, moment).get(scalar) for segment in segments)
+
+
+def require_probes(runs: Sequence[FinishedRun], *probes: str) -> None:
+    """Refuse runs without branches, or without the results of a probe at the end of a branch.
+
+    Raises:
+        NothingToDrawError: the message says which probe to run.
+    """
+    all_series(runs)
+    branches = [segment for run in runs for segment in run.segments("branch")]
+    for probe in probes:
+        if not any("end" in segment.probes.get(probe, {}) for segment in branches):
+            msg = f"the probe {probe} was not run; run again with --probe {probe}"
+            raise NothingToDrawError(msg)
+
+
+def switches(run: FinishedRun) -> list[float]:
+    """The epochs of all switches of a run, by relaxation."""
+    return [switch for series in run.series for switch in series.branches]
 
 
 def history(segments: Sequence[SegmentResult], name: str) -> Iterator[tuple[float, Spread]]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 
 from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.report.evidence import FinishedRun, Series, Spread, probed, score
+from anarch_core.report.evidence import FinishedRun, Series, Spread, score
+from anarch_core.report.text import percent, sentences
 
-_QUANTITY = re.compile(r"t_w = [\d.]+|[+\u2212]?[\d.]+( ± [\d.]+)? %|[+\u2212]?[\d.]+ ± [\d.]+")
 
+def findings(run: FinishedRun, of_figures: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """What one run shows, a paragraph per relaxation and one on how far to trust it.
 
-def findings(run: FinishedRun) -> list[str]:
-    """What one run shows, a paragraph per relaxation and one on how far to trust it."""
-    paragraphs = [together(" ".join(_of_series(series))) for series in run.series]
+    Args:
+        run: the run.
+        of_figures: by relaxation, what the figures say of it.
+    """
+    paragraphs = [sentences(*_of_series(series), *(of_figures or {}).get(series.relaxation, ())) for series in run.series]
     seeds = {segment.seed for segment in run.results.segments}
     doubts = []
     if run.series:
@@ -63,36 +66,13 @@ def _of_series(series: Series) -> list[str]:
     if scratch is not None:
         above = [switch for switch, spread in reached.items() if spread.mean > scratch.mean]
         said.append(f"From scratch, the relaxed network reaches {percent(scratch)}; {_count(len(above), len(reached)).lower()} above that.")
-    said += _drift(series)
     return said
-
-
-def _drift(series: Series) -> list[str]:
-    deltas = {switch: probed(group, "delta", "end", "off_local") for switch, group in series.branches.items()}
-    known = {switch: spread.mean for switch, spread in deltas.items() if spread is not None}
-    if not known or max(known.values()) == 0:
-        return []
-    first, last = min(known), max(known)
-    text = f"The deviation δ from the constrained subspace is {known[first]:.3g} for t_w = {first:g}"
-    text += f" and {known[last]:.3g} for t_w = {last:g}" if last != first else ""
-    scratch = probed(series.scratch, "delta", "end", "off_local")
-    return [text + (f"; from scratch it is {scratch.mean:.3g}." if scratch is not None else ".")]
 
 
 def _gains(branches: Sequence[SegmentResult], controls: Sequence[SegmentResult]) -> list[float]:
     """Branch less control in points of test accuracy, for every seed that has both."""
     accuracies = {segment.seed: segment.final.test_accuracy for segment in controls}
     return [segment.final.test_accuracy - accuracies[segment.seed] for segment in branches if segment.seed in accuracies]
-
-
-def percent(spread: Spread) -> str:
-    """``"88.8 %"`` or ``"88.8 ± 0.3 %"``."""
-    return f"{spread.mean:.1f} %" if spread.count == 1 else f"{spread.mean:.1f} ± {spread.deviation:.1f} %"
-
-
-def together(text: str) -> str:
-    """The text with a proper minus sign, and without line breaks inside of quantities."""
-    return _QUANTITY.sub(lambda found: found[0].replace(" ", "\u00a0"), re.sub(r"(?<![\w.])-(?=\d)", "\u2212", text))
 
 
 def _count(some: int, all_: int) -> str:

@@ -1,4 +1,4 @@
-"""Tables of what was measured: drift by layer, every probe before and after, its certificates, exactness."""
+"""Tables of what was measured: every probe before and after, its certificates, exactness."""
 
 from __future__ import annotations
 
@@ -7,53 +7,11 @@ from typing import Any
 
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.summary import number
-from anarch_core.report.evidence import FinishedRun, Series, by_switch
+from anarch_core.report.evidence import FinishedRun, by_switch
 from anarch_core.report.html import Html, folded, join, paragraph, table
-
-DRIFT = {
-    "off_local": "δ: off-local part over all relaxed weights",
-    "unshared": "unshared part over all relaxed weights",
-    "moved": "way of the shared part since the switch, over its norm there",
-}
 
 CERTIFICATE = ("value", "residual", "error_bound", "products", "converged")
 """What a probe's details hold about an eigenvalue that was found by iteration."""
-
-
-def drift_by_layer(run: FinishedRun) -> Html:
-    """How far each layer went, by switch time; nothing where the probe delta did not run."""
-    return join(_drift(series, scalar, title) for series in run.series for scalar, title in DRIFT.items())
-
-
-def _drift(series: Series, scalar: str, title: str) -> Html:
-    groups: dict[str, Sequence[SegmentResult]] = {f"t_w = {switch:g}": group for switch, group in series.branches.items()}
-    if series.scratch:
-        groups["scratch"] = series.scratch
-    rows: dict[str, list[str]] = {}
-    for group in groups.values():
-        layers = dict.fromkeys(layer for segment in group for layer in _delta_layers(segment))
-        for layer in layers:
-            rows.setdefault(layer, [])
-    if not rows:
-        return Html()
-    rows["all relaxed layers"] = []
-    for group in groups.values():
-        for layer, cells in rows.items():
-            ends = [
-                segment.scalars("delta", "end") if layer == "all relaxed layers" else _delta_layers(segment).get(layer, {})
-                for segment in group
-            ]
-            cells.append(number([value for end in ends if (value := end.get(scalar)) is not None]))
-    if not any(cell not in ("", "0") for cells in rows.values() for cell in cells):
-        return Html()
-    return table(
-        f"{series.relaxation}: {title}", ["layer", *groups], [[layer, *cells] for layer, cells in rows.items()], strong=[len(rows) - 1]
-    )
-
-
-def _delta_layers(segment: SegmentResult) -> Mapping[str, Mapping[str, float | None]]:
-    layers: Mapping[str, Mapping[str, float | None]] = segment.details("delta", "end").get("layers", {})
-    return layers
 
 
 def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.findings import findings
 from anarch_core.report.html import Html, bullets, element, facts, folded, join, paragraph, table
 from anarch_core.report.inline_svg import dark_colours
-from anarch_core.report.measurements import certificates, drift_by_layer, exactness, probe_tables, problems
+from anarch_core.report.measurements import certificates, exactness, probe_tables, problems
 from anarch_core.report.settings_text import command, settings_in_words
 from anarch_core.report.stylesheet import STYLE
 from anarch_core.version import __version__
@@ -35,21 +36,39 @@ class Drawn:
     drawings: Sequence[Html]
 
 
-def page(runs: Sequence[FinishedRun], figures: Sequence[Drawn], missing: Mapping[str, str], folder: Path) -> str:
+@attrs.frozen(kw_only=True)
+class Said:
+    """What a figure brings to the page beside its drawing.
+
+    Attributes:
+        name: of the figure.
+        heading: of the section with its tables.
+        findings: by label of a run and relaxation, its sentences.
+        tables: by label of a run.
+    """
+
+    name: str
+    heading: str
+    findings: Mapping[tuple[str, str], str]
+    tables: Mapping[str, Html]
+
+
+def page(runs: Sequence[FinishedRun], figures: Sequence[Drawn], said: Sequence[Said], missing: Mapping[str, str], folder: Path) -> str:
     """The HTML of a report.
 
     Args:
         runs: what it is about.
         figures: in their order.
+        said: what figures say beside, whether they were drawn or not.
         missing: by title, why a figure is not there.
         folder: where the figures lie as files.
     """
     sections = [
         ("run", "What was run", _what(runs)),
-        ("findings", "What it shows", _each(runs, lambda run: join(paragraph(text) for text in findings(run)))),
+        ("findings", "What it shows", _each(runs, lambda run: _findings(run, said))),
         ("summary", "Summary", _each(runs, _summary)),
         ("figures", "Figures", _figures(figures, missing, folder)),
-        ("drift", "Drift by layer", _each(runs, drift_by_layer)),
+        *((f"tables-{one.name}", one.heading, _each(runs, functools.partial(_tables, one))) for one in said),
         ("probes", "Probes", _each(runs, _probes)),
         ("exactness", "Exactness", _each(runs, exactness)),
         ("environment", "Environment", _each(runs, _environment)),
@@ -119,6 +138,15 @@ def _what(runs: Sequence[FinishedRun]) -> Html:
 def _summary(run: FinishedRun) -> Html:
     content = summary(run.results.segments, run.results.headlines)
     return table(content.caption, content.headings, content.lines, strong=content.best)
+
+
+def _findings(run: FinishedRun, said: Sequence[Said]) -> Html:
+    beside = {series.relaxation: [one.findings[run.label, series.relaxation] for one in said] for series in run.series}
+    return join(paragraph(text) for text in findings(run, beside))
+
+
+def _tables(said: Said, run: FinishedRun) -> Html:
+    return said.tables[run.label]
 
 
 def _figures(figures: Sequence[Drawn], missing: Mapping[str, str], folder: Path) -> Html:

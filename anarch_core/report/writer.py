@@ -10,10 +10,13 @@ import attrs
 
 from anarch_core.errors import AnarchError
 from anarch_core.files import write_text
-from anarch_core.report.catalogue import FIGURES, FigureKind
+from anarch_core.report.catalogue import ListedFigure, figures
 from anarch_core.report.evidence import FinishedRun
+from anarch_core.report.figure import Table
+from anarch_core.report.html import Html, join, table
 from anarch_core.report.inline_svg import inline
-from anarch_core.report.page import Drawn, page
+from anarch_core.report.page import Drawn, Said, page
+from anarch_core.report.text import sentences
 
 LONGEST = 32
 """Letters of a run's name that fit above a panel."""
@@ -56,23 +59,47 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
     folder = runs[0] / "figures" if len(runs) == 1 else page_path.with_name(f"{page_path.stem}-figures")
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[Drawn] = []
+    said: list[Said] = []
     missing: dict[str, str] = {}
-    for kind in FIGURES:
+    for listed in figures():
+        title = listed.info.title
+        # A report without one figure is better than none.
         try:
-            drawn.append(_drawn(kind, read, folder))
-        except Exception as error:  # a report without one figure is better than none
-            missing[kind.title] = str(error) if isinstance(error, AnarchError) else f"drawing it failed: {type(error).__name__}: {error}"
-    write_text(page_path, page(read, drawn, missing, folder))
+            drawn.append(_drawn(listed, read, folder))
+        except Exception as error:
+            missing[title] = str(error) if isinstance(error, AnarchError) else f"drawing it failed: {_in_words(error)}"
+        try:
+            said.append(_said(listed, read))
+        except Exception as error:
+            missing.setdefault(title, f"what it says beside failed: {_in_words(error)}")
+    write_text(page_path, page(read, drawn, said, missing, folder))
     return Report(path=page_path, folder=folder, figures=[figure.name for figure in drawn], missing=missing)
 
 
-def _drawn(kind: FigureKind, runs: Sequence[FinishedRun], folder: Path) -> Drawn:
+def _drawn(listed: ListedFigure, runs: Sequence[FinishedRun], folder: Path) -> Drawn:
     from anarch_core.report.figures.style import svg, write
 
-    wide = write(kind.draw(runs), folder / kind.name)
-    narrow = svg(kind.draw(runs, narrow=True))
-    drawings = [inline(text, f"{kind.name}-{width}", kind.title, width) for text, width in ((wide, "wide"), (narrow, "narrow"))]
-    return Drawn(name=kind.name, title=kind.title, caption=kind.caption(runs), drawings=drawings)
+    name, title = listed.info.name, listed.info.title
+    wide = write(listed.draw(runs), folder / name)
+    narrow = svg(listed.draw(runs, narrow=True))
+    drawings = [inline(text, f"{name}-{width}", title, width) for text, width in ((wide, "wide"), (narrow, "narrow"))]
+    return Drawn(name=name, title=title, caption=listed.caption(runs), drawings=drawings)
+
+
+def _said(listed: ListedFigure, runs: Sequence[FinishedRun]) -> Said:
+    """What a figure says beside its drawing, asked here and not by the page, which is written whatever a figure does."""
+    found = {(run.label, series.relaxation): sentences(*listed.findings(series)) for run in runs for series in run.series}
+    tables = {run.label: join(_table(one) for one in listed.tables(run)) for run in runs}
+    heading = listed.figure.heading if any(tables.values()) else ""
+    return Said(name=listed.info.name, heading=heading, findings=found, tables=tables)
+
+
+def _table(content: Table) -> Html:
+    return table(content.caption, content.headings, content.rows, strong=content.strong)
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _labels(runs: Sequence[Path]) -> list[str]:

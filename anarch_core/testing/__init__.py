@@ -23,11 +23,24 @@ except ModuleNotFoundError as error:
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
-        for module in ("component", "dataset", "family", "lift", "model", "optimizer", "probe", "relaxation", "schedule", "subject")
+        for module in (
+            "component",
+            "dataset",
+            "family",
+            "figure",
+            "lift",
+            "model",
+            "optimizer",
+            "probe",
+            "relaxation",
+            "schedule",
+            "subject",
+        )
     )
 )
 
 from anarch_core.testing.dataset import DatasetConformance  # noqa: E402
+from anarch_core.testing.figure import FigureConformance  # noqa: E402
 from anarch_core.testing.model import ModelConformance  # noqa: E402
 from anarch_core.testing.optimizer import OptimizerConformance  # noqa: E402
 from anarch_core.testing.probe import ProbeConformance  # noqa: E402
@@ -36,6 +49,7 @@ from anarch_core.testing.schedule import ScheduleConformance  # noqa: E402
 
 __all__ = [
     "DatasetConformance",
+    "FigureConformance",
     "ModelConformance",
     "OptimizerConformance",
     "ProbeConformance",

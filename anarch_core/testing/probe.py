@@ -115,10 +115,14 @@ class ProbeConformance(ComponentConformance):
             assert not tensor.requires_grad, f"tensor {name!r} still hangs on the graph of the network; detach() it"
 
     def test_headline_is_measured(self) -> None:
-        """Every scalar of `headline` is among the scalars."""
+        """Every scalar of `headline`, and of the record's `axes`, is among the scalars."""
         probe = self.probe()
-        missing = [name for name in probe.headline if name not in probe.measure(self.context()).scalars]
-        assert not missing, f"`headline` names {', '.join(missing)}, which measure() does not give; name scalars, None where not measurable"
+        scalars = probe.measure(self.context()).scalars
+        for where, names in (("`headline`", probe.headline), ("`axes` of the record", self.info.axes)):
+            missing = [name for name in names if name not in scalars]
+            assert not missing, (
+                f"{where} names {', '.join(missing)}, which measure() does not give; name scalars, None where not measurable"
+            )
 
     def test_leaves_everything_as_it_was(self) -> None:
         """Parameters, gradients, buffers, modes, hooks, data and random states are what they were, bit by bit."""

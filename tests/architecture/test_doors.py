@@ -34,7 +34,7 @@ OTHER_MEANINGS = {
     ("relaxation/optimizer_state.py", "gradient"): "a role of an optimizer's state",
     ("testing/component.py", "torchvision"): "a package that is slow to import",
     ("report/figures/style.py", "log"): "matplotlib's word for a scale",
-    ("report/figures/weights.py", "interpolation"): "an argument of matplotlib's",
+    ("report/figures/images.py", "interpolation"): "an argument of matplotlib's",
 }
 """Words that the core says and that a built-in component is called by too, with what the core means."""
 

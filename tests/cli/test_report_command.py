@@ -11,6 +11,7 @@ import pytest
 from anarch_core import cli
 from anarch_core.experiment.results import Results
 from anarch_core.report import writer
+from anarch_core.report.catalogue import figures
 from anarch_core.running.runner import run
 
 PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation"
@@ -64,7 +65,7 @@ def test_what_is_no_run_is_told_in_one_line(anarch, tmp_path):
 
 
 def test_a_run_ends_with_its_report(anarch, signals, tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "FIGURES", writer.FIGURES[:1])
+    monkeypatch.setattr(writer, "figures", lambda: figures()[:1])
     command = ["run", "--data", f"tensors:{signals}", "--model", "cnn1d", "--relax", "efcn", "--switch", "at:1", "--epochs", 1]
     command += ["--branch-epochs", 1, "--jobs", 1, "--device", "cpu", "--control", "none", "--out", tmp_path / "run"]
     assert anarch(*command).rstrip().endswith(f"report:  {tmp_path / 'run' / 'report.html'}")

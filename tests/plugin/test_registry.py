@@ -19,7 +19,7 @@ from anarch_core.plugin import hookspecs
 from anarch_core.plugin.diagnosis import plugin_problems, registry_problems
 from anarch_core.plugin.discovery import RECORDS, PluginRecord, Status
 from anarch_core.plugin.options import opt
-from anarch_core.plugin.records import ProbeInfo, RelaxationInfo, ScheduleInfo
+from anarch_core.plugin.records import FigureInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
 from anarch_core.plugin.registry import Registry
 
 Install = Callable[..., None]
@@ -215,13 +215,14 @@ class TestHooks:
     @pytest.mark.parametrize("hook", RECORDS)
     def test_what_a_hook_returns_is_found_by_its_kind(self, install: Install, hook: str) -> None:
         info = RECORDS[hook]
+        title = ', title="Something"' if info.kind == "figure" else ""
         source = f"""
             from anarch_core import hookimpl
             from anarch_core.plugin.records import {info.__name__}
 
             @hookimpl
             def {hook}():
-                yield {info.__name__}(name="something", summary="Something.", target="somewhere:Something")
+                yield {info.__name__}(name="something", summary="Something.", target="somewhere:Something"{title})
         """
         install("hooked", source)
         assert type(Registry.load().find(info.kind, "something")) is info
@@ -402,6 +403,12 @@ class TestDiagnosis:
     def test_imports_targets_on_request(self, registry: Registry) -> None:
         problems = plugin_problems(registry, registry.plugins[1], targets=True)
         assert "cannot import 'nowhere:Lcn'" in problems[0].text
+
+    def test_figures_have_names_of_their_own(self) -> None:
+        figure = FigureInfo(name="hessian", summary="A figure.", title="Curvature", target="somewhere:Curvature")
+        assert registry_problems(Registry((record("anarch", HESSIAN, figure),))) == []
+        [clash] = registry_problems(Registry((record("anarch", HESSIAN, figure), record("anarch_Local", figure))))
+        assert clash.text == "the figure 'hessian' is drawn by 'anarch' (anarch 1.0) and 'anarch_Local' (anarch_Local 1.0)"
 
     def test_finds_names_used_twice(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ANARCH_DISABLE_PLUGINS", "ghost")

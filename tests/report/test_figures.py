@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from anarch_core.report.catalogue import FIGURES
+import anarch_core.report
+from anarch_core.plugin import FigureInfo, ProbeInfo, Registry, get_registry
+from anarch_core.plugin.discovery import PluginRecord, Status
+from anarch_core.report.catalogue import OWN, figures
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Spread, history, some
 from anarch_core.report.figures import style
 
-BY_NAME = {kind.name: kind for kind in FIGURES}
+BUILT_IN = [kind for kind in figures() if kind.info in OWN or kind.registry.plugin_of(kind.info).builtin]
+BY_NAME = {kind.info.name: kind for kind in BUILT_IN}
 
 
 def texts_inside(figure: Figure) -> None:
@@ -34,7 +41,7 @@ def labelled(axes, label: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-@pytest.mark.parametrize("kind", FIGURES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.info.name)
 @pytest.mark.parametrize(
     "settings",
     [{}, {"seeds": 2, "relaxations": ("efcn", "lcn>efcn"), "dimensions": 2, "controls": False}],
@@ -46,7 +53,7 @@ def test_every_figure_is_drawn_with_no_text_cut_off(made, kind, settings, narrow
     assert kind.caption([run]).endswith(".")
 
 
-@pytest.mark.parametrize("kind", FIGURES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.info.name)
 def test_several_runs_stand_side_by_side_under_their_names(made, kind):
     runs = [FinishedRun.read(made("first")), FinishedRun.read(made("second", seeds=2))]
     figure = kind.draw(runs)
@@ -76,6 +83,43 @@ def test_sharpness_has_a_panel_for_each_probe_that_ran(made):
     assert "the probe gradient did not run" in BY_NAME["performance"].caption([run])
 
 
+def test_a_probe_of_anyones_has_a_panel_where_its_record_gives_an_axis(made, monkeypatch):
+    def measure(segments):
+        for segment in segments:
+            segment["probes"]["norms"] = {"start": {"norm": 1.0, "other": 0.0}, "end": {"norm": 2.0, "other": 0.0}}
+
+    info = ProbeInfo(name="norms", summary="Norms.", target="nowhere:Norms", axes={"norm": "norm of everything $|w|$"})
+    plugin = PluginRecord(
+        name="norms", module="nowhere", distribution="anarch-norms", version="1", status=Status.LOADED, components=(info,)
+    )
+    monkeypatch.setattr("anarch_core.report.figures.performance.get_registry", lambda: Registry((*get_registry().plugins, plugin)))
+    run = FinishedRun.read(made(probes=["hessian"], change=measure))
+    _, _, norm = BY_NAME["performance"].draw([run]).axes
+    assert norm.get_ylabel() == "norm of everything $|w|$"
+    assert labelled(norm, "after training").tolist() == [[0, 2], [2, 2], [10, 2]]
+    caption = BY_NAME["performance"].caption([run])
+    assert "Then the largest eigenvalue and the norm of everything, at the switch and after training." in caption
+    assert "There is no panel for the gradient norm: the probe gradient did not run." in caption
+
+
+def test_of_two_figures_with_one_name_the_own_one_is_drawn():
+    own = BY_NAME["performance"].info
+    other = FigureInfo(name="performance", summary="Another.", title="Another", target="nowhere:Another", order=0)
+    plugin = PluginRecord(name="x", module="nowhere", distribution="anarch-x", version="1", status=Status.LOADED, components=(other,))
+    assert [listed.info for listed in figures(Registry((plugin,))) if listed.info.name == "performance"] == [own]
+
+
+def test_figures_come_in_the_order_of_the_paper():
+    names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
+    assert [kind.info.name for kind in BUILT_IN] == names
+
+
+def test_the_door_of_figures_is_light_and_complete():
+    code = "import sys, anarch_core.report; assert not {'torch', 'matplotlib', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert all(hasattr(anarch_core.report, name) for name in anarch_core.report.__all__)
+
+
 def test_deviation_is_drawn_against_switch_time_initial_loss_and_final_accuracy(made):
     time, loss, accuracy = BY_NAME["deviation"].draw([FinishedRun.read(made())]).axes
     assert labelled(time, "efcn: $\\delta$") == pytest.approx(np.array([[0, 0.4], [2, 0.4 / 3], [10, 0.4 / 11]]))
@@ -101,7 +145,7 @@ def test_a_figure_without_its_probe_says_which_one_to_run(made, name, probe):
 
 def test_a_run_without_branches_has_no_figure(made):
     run = FinishedRun.read(made(relaxations=()))
-    for kind in FIGURES:
+    for kind in BUILT_IN:
         with pytest.raises(NothingToDrawError, match="no branch is finished"):
             kind.draw([run])
 

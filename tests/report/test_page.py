@@ -12,13 +12,15 @@ import pytest
 from anarch_core.errors import RunError
 from anarch_core.experiment.results import Unfinished
 from anarch_core.files import read_json, write_json
+from anarch_core.plugin import FigureInfo, get_registry
 from anarch_core.report import writer
-from anarch_core.report.catalogue import FIGURES, FigureKind
+from anarch_core.report.catalogue import OWN, ListedFigure, figures
 from anarch_core.report.evidence import FinishedRun
-from anarch_core.report.findings import findings, together
+from anarch_core.report.findings import findings
 from anarch_core.report.html import Html, element, table
 from anarch_core.report.inline_svg import in_the_dark, inline
 from anarch_core.report.settings_text import command
+from anarch_core.report.text import together
 from anarch_core.report.writer import write_report
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -60,11 +62,6 @@ class Checked(HTMLParser):
 def page(made) -> str:
     """With every figure."""
     return write_report([made(seeds=2)]).path.read_text()
-
-
-@pytest.fixture
-def one_figure(monkeypatch):
-    monkeypatch.setattr(writer, "FIGURES", FIGURES[:1])
 
 
 def read(*runs: Path) -> Checked:
@@ -110,7 +107,7 @@ def test_can_be_read_aloud_and_in_order(page):
 
 def test_has_a_drawing_for_wide_and_one_for_narrow_screens(page):
     classes = [attributes["class"] for attributes in Checked(page).named("svg")]
-    assert classes == ["wide", "narrow"] * len(FIGURES)
+    assert classes == ["wide", "narrow"] * len(figures())
     assert 'name="viewport"' in page
 
 
@@ -125,6 +122,7 @@ def test_tells_settings_numbers_environment_and_how_to_reproduce(page):
     text = " ".join(" ".join(Checked(page).text).split())
     for expected in (
         "at:0,2,10: epochs 0, 2, 10",
+        "δ from the constrained subspace is 0.4 for t_w = 0",
         "efcn: δ: off-local part over all relaxed weights",
         "All 32 eigenvalues converged; the largest residual is 0.5 % of its eigenvalue",
         "All 6 embeddings are exact up to rounding",
@@ -163,16 +161,28 @@ def test_what_is_missing_is_said(made):
 
 
 def test_a_figure_that_fails_is_left_out_and_the_page_is_written(made, monkeypatch):
-    broken = FigureKind(name="broken", title="Broken one", target="nowhere:nothing", caption=lambda runs: "")
-    monkeypatch.setattr(writer, "FIGURES", (broken, FIGURES[0]))
+    broken = FigureInfo(name="broken", summary="Fails.", title="Broken one", target="tests_nowhere:nothing")
+    monkeypatch.setattr("anarch_core.report.catalogue.OWN", (broken, *OWN))
+    monkeypatch.setattr(writer, "figures", lambda: (ListedFigure(broken, get_registry()), figures()[0]))
     report = write_report([made()])
     assert report.figures == ["training-curves"]
     assert report.missing["Broken one"].startswith("drawing it failed: ModuleNotFoundError")
     assert "Broken one: drawing it failed" in "".join(Checked(report.path.read_text()).text)
 
 
+def test_what_a_figure_says_can_fail_alone(made, monkeypatch):
+    def fails(self, series):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("anarch_plugins.probes.delta.figure.Deviation.findings", fails)
+    monkeypatch.setattr(writer, "figures", lambda: [kind for kind in figures() if kind.info.name == "deviation"])
+    report = write_report([made()])
+    assert report.figures == ["deviation"]
+    assert report.missing == {"Deviation from the constrained subspace": "what it says beside failed: ZeroDivisionError: "}
+
+
 def test_a_damaged_file_costs_one_figure(made, monkeypatch):
-    monkeypatch.setattr(writer, "FIGURES", [kind for kind in FIGURES if kind.name in ("weight-matrix", "deviation")])
+    monkeypatch.setattr(writer, "figures", lambda: [kind for kind in figures() if kind.info.name in ("weight-matrix", "deviation")])
     run = made()
     for file in run.glob("segments/*/probes/weights-*.safetensors"):
         file.write_bytes(b"damaged")
@@ -218,7 +228,8 @@ def test_what_holds_no_run_is_refused(tmp_path, made):
 
 class TestFindings:
     def test_they_compare_with_the_cnn_the_control_and_scratch(self, made):
-        [said, doubts] = findings(FinishedRun.read(made()))
+        [said, doubts] = findings(FinishedRun.read(made()), {"efcn": ["A figure says more."]})
+        assert said.endswith(" A figure says more.")
         said = said.replace("\u00a0", " ")
         assert (
             "The best efcn branch is the one that switched at epoch 10; it ends at a test accuracy of 85.0 %, the CNN itself at 80.0 %."
@@ -227,7 +238,6 @@ class TestFindings:
         assert "1 of 3 branches ends above the CNN (t_w = 10)." in said
         assert "at t_w = 10 the difference is +6.0 points" in said
         assert "reaches 50.0 %; all 3 branches end above that" in said
-        assert "δ from the constrained subspace is 0.4 for t_w = 0 and 0.0364 for t_w = 10; from scratch it is 0.9" in said
         assert "one seed" in doubts
 
     def test_seeds_are_paired_with_their_own_control(self, made):

@@ -25,13 +25,15 @@ from anarch_core.lattice.families import FullyConnected
 from anarch_core.layers import FullyConnectedLayer, LatticeLayer
 from anarch_core.plugin.discovery import PluginRecord, Status
 from anarch_core.plugin.options import opt
-from anarch_core.plugin.records import DatasetInfo, ModelInfo, OptimizerInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
+from anarch_core.plugin.records import DatasetInfo, FigureInfo, ModelInfo, OptimizerInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.probe.base import AbstractProbe, Measurement
 from anarch_core.relaxation import AbstractLatticeRelaxation, Cost
+from anarch_core.report import AbstractFigure, Table, each_run, grid, points, probed, require_probes, styled
 from anarch_core.schedule import AbstractSchedule, Clock, Moment
 from anarch_core.testing import (
     DatasetConformance,
+    FigureConformance,
     ModelConformance,
     OptimizerConformance,
     ProbeConformance,
@@ -41,7 +43,7 @@ from anarch_core.testing import (
 
 pytest_plugins = ["pytester"]
 
-INFOS = {info.kind: info for info in (RelaxationInfo, ProbeInfo, ModelInfo, DatasetInfo, ScheduleInfo, OptimizerInfo)}
+INFOS = {info.kind: info for info in (RelaxationInfo, ProbeInfo, ModelInfo, DatasetInfo, ScheduleInfo, OptimizerInfo, FigureInfo)}
 Kit = Callable[..., Any]
 
 
@@ -566,6 +568,78 @@ def test_a_wrong_schedule(plugin: Kit, target: type, check: str, message: str) -
     fails(ScheduleConformance, check, message)
 
 
+class Unshared(AbstractFigure):
+    """What every probe gives: a correct figure."""
+
+    @styled
+    def draw(self, runs: Any, *, narrow: bool = False) -> Any:
+        require_probes(runs, "delta")
+
+        def panel(axes: Any, run: Any, colours: Any) -> None:
+            for series in run.series:
+                found = {switch: probed(group, "delta", "end", "unshared") for switch, group in series.branches.items()}
+                points(axes, list(found), list(found.values()), color=colours[series.relaxation], label=series.relaxation)
+
+        return each_run(runs, [panel], narrow=narrow)
+
+    def caption(self, runs: Any) -> str:
+        return "The unshared part."
+
+
+def drawing(figure: type, **methods: Any) -> type:
+    return type("Figure", (figure,), methods)
+
+
+def _blank(self: Any, runs: Any, *, narrow: bool = False) -> Any:
+    return grid(1, 1, narrow=narrow)[0]
+
+
+def _first_run(self: Any, runs: Any, *, narrow: bool = False) -> Any:
+    figure, [[axes]] = grid(1, 1, narrow=narrow)
+    axes.plot([segment.scalars("delta", "end")["unshared"] for run in runs for segment in run.segments("branch")])
+    return figure
+
+
+def _with_settings(self: Any, runs: Any, *, narrow: bool = False) -> Any:
+    import matplotlib as mpl
+
+    mpl.rcParams["font.size"] = 6
+    return Unshared.draw(self, runs, narrow=narrow)
+
+
+@pytest.fixture(scope="module")
+def drawable(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs with the probe delta, and without."""
+    return type("TestDeviation", (FigureConformance,), {"name": "deviation"})().sample(tmp_path_factory.mktemp("drawable"))
+
+
+@pytest.mark.parametrize(
+    ("record", "methods", "check", "message"),
+    [
+        ({"needs": ("delat",)}, {}, "test_needs_are_probes", "`needs` names delat, which no installed plugin provides"),
+        ({}, {"draw": _blank}, "test_is_drawn_wide_and_narrow", "there is nothing in its panels; name all probes that it shows"),
+        ({}, {"draw": _first_run}, "test_runs_stand_side_by_side", "of two runs it raised KeyError: 'unshared'; draw what there is"),
+        ({}, {"caption": lambda self, runs: ""}, "test_has_a_caption", "the caption is a text of full sentences: ''"),
+        ({"needs": ()}, {"draw": _first_run}, "test_says_what_is_missing", "on a run without probes it raised KeyError.*in `needs`"),
+        ({}, {"draw": _with_settings}, "test_leaves_settings_of_matplotlib_alone", "drawing changed the settings font.size; decorate"),
+        ({}, {"draw": Unshared.draw.__wrapped__}, "test_leaves_settings_of_matplotlib_alone", "not the same figure under other settings"),
+        ({}, {"findings": lambda self, series: "It went."}, "test_what_it_says_is_valid", "gives a list of full sentences"),
+        (
+            {},
+            {"tables": lambda self, run: [Table(caption="Drift", headings=["layer", "δ"], rows=[["first"]])]},
+            "test_what_it_says_is_valid",
+            "Drift: 1 cells under 2 headings",
+        ),
+    ],
+)
+def test_a_wrong_figure(plugin: Kit, drawable: Any, record: Any, methods: Any, check: str, message: str) -> None:
+    arguments = [drawable] if check != "test_needs_are_probes" else []
+    plugin("figure", drawing(Unshared, **methods), **{"title": "Wrong", "needs": ("delta",)} | record)
+    fails(FigureConformance, check, message, *arguments)
+    plugin("figure", Unshared, title="Right", needs=("delta",))
+    passes(FigureConformance, check, *arguments)
+
+
 class Ascent(torch.optim.SGD):
     def step(self, closure: Any = None) -> None:
         for group in self.param_groups:
@@ -687,8 +761,13 @@ class Demand:
         ({"options": Doubling}, "test_options_survive_flags_and_toml", "the class must keep the values it is given"),
         ({"options": Demand}, "test_defaults_are_allowed", "needs a value for 'size'. Mend the default, or give a value in `options`"),
         ({"name": "batch", "options": Doubling}, "test_flags_are_free", "would be --batch-size, a flag of 'anarch run'"),
+        ({"axes": {"norn": "norm"}}, "test_headline_is_measured", r"`axes` of the record names norn, which measure\(\) does not give"),
         ({"target": "wrong_plugin:missing"}, "test_target_is_what_its_kind_promises", "Correct `target` of the record"),
-        ({"name": "efcn"}, "test_is_registered", "the name 'efcn' is used by .*; all kinds share one set of names"),
+        (
+            {"name": "efcn"},
+            "test_is_registered",
+            "the name 'efcn' is used by .*; all kinds but commands and figures share one set of names",
+        ),
     ],
 )
 def test_a_wrong_record(plugin: Kit, record: dict[str, Any], check: str, message: str) -> None:
@@ -757,7 +836,15 @@ def test_a_layer_that_is_more_than_its_state(tmp_path: Path, monkeypatch: pytest
 def test_every_check_is_shown_to_catch_something() -> None:
     """All but those that need a GPU, and those whose failure is an exception with its own words."""
     own_words = {"test_applying_twice_is_defined"}
-    kits = (RelaxationConformance, ProbeConformance, ModelConformance, DatasetConformance, ScheduleConformance, OptimizerConformance)
+    kits = (
+        RelaxationConformance,
+        ProbeConformance,
+        ModelConformance,
+        DatasetConformance,
+        ScheduleConformance,
+        OptimizerConformance,
+        FigureConformance,
+    )
     checks = {name for kit in kits for name in dir(kit) if name.startswith("test_") and not name.startswith("test_cuda_")}
     assert {check for check in checks if f'"{check}"' not in Path(__file__).read_text().replace("own_words", "")} - own_words == set()
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.report.evidence import FinishedRun, Series, all_series, history, score
+from anarch_core.report.figure import AbstractFigure
 from anarch_core.report.figures.style import (
     INK,
     SERIES,
@@ -25,65 +26,104 @@ from anarch_core.report.figures.style import (
     time_bar,
     time_colours,
 )
+from anarch_core.report.text import over_seeds, percent, sentences
 
 
-@styled
-def training_curves(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-    """Training loss and test accuracy against training time, coloured by switch time (figure 2); a row per relaxation.
+class TrainingCurves(AbstractFigure):
+    """Loss and accuracy while training: figure 2."""
 
-    Raises:
-        NothingToDrawError: no branch is finished.
-    """
-    every = all_series(runs)
-    figure, axes = grid(len(every), 2, narrow=narrow, height=2.5)
-    for series, row in zip(every, axes, strict=True):
-        colours = time_colours(series.branches)
-        for panel, name, label in zip(row, ("train_loss", "test_accuracy"), (TRAINING_LOSS, TEST_ACCURACY), strict=True):
-            for switch, segments in series.branches.items():
-                _curve(panel, segments, name, color=colours[switch], linewidth=1.0)
-            _curve(panel, series.run.trunk, name, color=INK, linewidth=1.6, label="CNN")
-            _curve(panel, series.scratch, name, color=SERIES[0], linewidth=1.6, linestyle="--", label="relaxed network from scratch")
-            time_axis(panel, _epochs(series), "training time (epochs)")
-            panel.set_ylabel(label)
+    @styled
+    def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+        """Training loss and test accuracy against training time, coloured by switch time (figure 2); a row per relaxation.
+
+        Raises:
+            NothingToDrawError: no branch is finished.
+        """
+        every = all_series(runs)
+        figure, axes = grid(len(every), 2, narrow=narrow, height=2.5)
+        for series, row in zip(every, axes, strict=True):
+            colours = time_colours(series.branches)
+            for panel, name, label in zip(row, ("train_loss", "test_accuracy"), (TRAINING_LOSS, TEST_ACCURACY), strict=True):
+                for switch, segments in series.branches.items():
+                    _curve(panel, segments, name, color=colours[switch], linewidth=1.0)
+                _curve(panel, series.run.trunk, name, color=INK, linewidth=1.6, label="CNN")
+                _curve(panel, series.scratch, name, color=SERIES[0], linewidth=1.6, linestyle="--", label="relaxed network from scratch")
+                time_axis(panel, _epochs(series), "training time (epochs)")
+                panel.set_ylabel(label)
+                if len(every) > 1:
+                    panel.set_title(series.label(runs), loc="left")
+            log_axis(
+                row[0],
+                [spread.mean for group in (*series.branches.values(), series.run.trunk) for _, spread in history(group, "train_loss")],
+            )
+            time_bar(figure, row, colours, SWITCH_TIME)
+        legend(figure)
+        return figure
+
+    def caption(self, runs: Sequence[FinishedRun]) -> str:
+        """How to read the axes, and what was reached."""
+        return sentences(
+            "Training loss and test accuracy against training time, counted for a branch from its switch (as d'Ascoli et al. "
+            "2019, Fig. 2).",
+            "The axis is logarithmic and includes epoch 0. Within an epoch the loss is that of the batches as they came.",
+            over_seeds(runs, "lines are means over {n} seeds, bands one standard deviation"),
+            *(f"{series.label(runs)}: {_reached(series)}." for run in runs for series in run.series),
+        )
+
+
+class AccuracyHistories(AbstractFigure):
+    """What branches go through, over the CNN's curve: figure 9."""
+
+    @styled
+    def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+        """Above every switch time the test accuracies that its branch went through, over the CNN's curve ; a panel per relaxation.
+
+        Raises:
+            NothingToDrawError: no branch is finished.
+        """
+        every = all_series(runs)
+        columns = min(2, len(every))
+        rows = -(-len(every) // columns)
+        figure, axes = grid(rows, columns, narrow=narrow, height=2.7)
+        panels = [panel for row in axes for panel in row]
+        for spare in panels[len(every) :]:
+            spare.remove()
+        found = [{switch: dict(history(segments, "test_accuracy")) for switch, segments in series.branches.items()} for series in every]
+        colours = time_colours(epoch for curves in found for curve in curves.values() for epoch in curve)
+        for series, curves, panel in zip(every, found, panels, strict=False):
+            _curve(panel, series.run.trunk, "test_accuracy", color=INK, linewidth=1.4, label="CNN")
+            level(
+                panel, score(series.scratch, "final", "test_accuracy"), label="relaxed network from scratch", colour=SERIES[0], dashes="--"
+            )
+            for switch, curve in curves.items():
+                for epoch, spread in curve.items():
+                    panel.plot(switch, spread.mean, "x", color=colours[epoch], markersize=4.5, markeredgewidth=1.1)
+            time_axis(panel, [*series.branches, *_epochs(series, branches=False)], f"training time of the CNN, {SWITCH_TIME}")
+            panel.set_ylabel(TEST_ACCURACY)
             if len(every) > 1:
                 panel.set_title(series.label(runs), loc="left")
-        log_axis(
-            row[0], [spread.mean for group in (*series.branches.values(), series.run.trunk) for _, spread in history(group, "train_loss")]
+        time_bar(figure, panels[: len(every)], colours, "epochs after the switch")
+        legend(figure)
+        return figure
+
+    def caption(self, runs: Sequence[FinishedRun]) -> str:
+        """How to read the crosses, and what was reached."""
+        return sentences(
+            "The CNN's test accuracy while it trains (line) and, above every switch time, the test accuracies that the branch leaving "
+            "there goes through (crosses, coloured by epochs since the switch; as d'Ascoli et al. 2019, Fig. 9).",
+            over_seeds(runs, "everything is a mean over {n} seeds"),
+            *(f"{series.label(runs)}: {_reached(series)}." for run in runs for series in run.series),
         )
-        time_bar(figure, row, colours, SWITCH_TIME)
-    legend(figure)
-    return figure
 
 
-@styled
-def accuracy_histories(runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-    """Above every switch time the test accuracies that its branch went through, over the CNN's curve (figure 9); a panel per relaxation.
-
-    Raises:
-        NothingToDrawError: no branch is finished.
-    """
-    every = all_series(runs)
-    columns = min(2, len(every))
-    rows = -(-len(every) // columns)
-    figure, axes = grid(rows, columns, narrow=narrow, height=2.7)
-    panels = [panel for row in axes for panel in row]
-    for spare in panels[len(every) :]:
-        spare.remove()
-    found = [{switch: dict(history(segments, "test_accuracy")) for switch, segments in series.branches.items()} for series in every]
-    colours = time_colours(epoch for curves in found for curve in curves.values() for epoch in curve)
-    for series, curves, panel in zip(every, found, panels, strict=False):
-        _curve(panel, series.run.trunk, "test_accuracy", color=INK, linewidth=1.4, label="CNN")
-        level(panel, score(series.scratch, "final", "test_accuracy"), label="relaxed network from scratch", colour=SERIES[0], dashes="--")
-        for switch, curve in curves.items():
-            for epoch, spread in curve.items():
-                panel.plot(switch, spread.mean, "x", color=colours[epoch], markersize=4.5, markeredgewidth=1.1)
-        time_axis(panel, [*series.branches, *_epochs(series, branches=False)], f"training time of the CNN, {SWITCH_TIME}")
-        panel.set_ylabel(TEST_ACCURACY)
-        if len(every) > 1:
-            panel.set_title(series.label(runs), loc="left")
-    time_bar(figure, panels[: len(every)], colours, "epochs after the switch")
-    legend(figure)
-    return figure
+def _reached(series: Series) -> str:
+    finals = {switch: spread for switch, group in series.branches.items() if (spread := score(group, "final", "test_accuracy"))}
+    low, high = (choose(finals, key=lambda switch: finals[switch].mean) for choose in (min, max))
+    text = f"final test accuracies lie between {percent(finals[low])} (t_w = {low:g}) and {percent(finals[high])} (t_w = {high:g})"
+    for name, segments in (("the CNN", series.run.trunk), ("from scratch", series.scratch)):
+        reached = score(segments, "final", "test_accuracy")
+        text += f", {name} {percent(reached)}" if reached is not None else ""
+    return text
 
 
 def _curve(axes: Axes, segments: Sequence[SegmentResult], name: str, **style: Any) -> None:

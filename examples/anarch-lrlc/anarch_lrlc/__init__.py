@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core.plugin import ProbeInfo, RelaxationInfo, hookimpl
+from anarch_core.plugin import FigureInfo, ProbeInfo, RelaxationInfo, hookimpl
 from anarch_lrlc.options import LowRankOptions
 
 REFERENCES = ("Elsayed, Ramachandran, Shlens, Kornblith 2020, Revisiting Spatial Invariance with Low-Rank Local Connectivity",)
@@ -30,6 +30,21 @@ def anarch_probes() -> list[ProbeInfo]:
             name="sharing-rank",
             summary="Singular spectrum of the local weights, positions against filter entries: 1 where weights are shared.",
             target="anarch_lrlc.probe:SharingRank",
+            references=REFERENCES,
+        )
+    ]
+
+
+@hookimpl
+def anarch_figures() -> list[FigureInfo]:
+    """The figure ``sharing-spectrum``."""
+    return [
+        FigureInfo(
+            name="sharing-spectrum",
+            summary="Singular values of the local weights of every layer after training, by switch time.",
+            title="How many filters the positions share",
+            target="anarch_lrlc.figure:SharingSpectrum",
+            needs=("sharing-rank",),
             references=REFERENCES,
         )
     ]

@@ -1,8 +1,8 @@
-"""What anarch promises of every relaxation and every probe."""
+"""What anarch promises of every relaxation, every probe and every figure."""
 
 from __future__ import annotations
 
-from anarch_core.testing import ProbeConformance, RelaxationConformance
+from anarch_core.testing import FigureConformance, ProbeConformance, RelaxationConformance
 
 
 class TestSeparable(RelaxationConformance):
@@ -23,3 +23,8 @@ class TestSharingRankOfLocallyConnectedLayers(ProbeConformance):
     name = "sharing-rank"
     relaxation = "lcn"
     input_shape = (2, 16, 16)
+
+
+class TestSharingSpectrum(FigureConformance):
+    name = "sharing-spectrum"
+    relaxation = "lrlc"

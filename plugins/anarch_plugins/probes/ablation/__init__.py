@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core.plugin import ProbeInfo, hookimpl
+from anarch_core.plugin import FigureInfo, ProbeInfo, hookimpl
 from anarch_plugins.probes.ablation.options import AblationOptions
 
 
@@ -16,5 +16,20 @@ def anarch_probes() -> list[ProbeInfo]:
             target="anarch_plugins.probes.ablation.probe:AblationProbe",
             options=AblationOptions,
             references=("d'Ascoli, Sagun, Bruna, Biroli 2019, figure 7",),
+        )
+    ]
+
+
+@hookimpl
+def anarch_figures() -> list[FigureInfo]:
+    """The figure ``parts``."""
+    return [
+        FigureInfo(
+            name="parts",
+            summary="Accuracy of the local and of the off-local weights alone, by switch time.",
+            title="Local and off-local weights alone",
+            target="anarch_plugins.probes.ablation.figure:Parts",
+            needs=("ablation",),
+            order=7,
         )
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core.plugin import ProbeInfo, hookimpl
+from anarch_core.plugin import FigureInfo, ProbeInfo, hookimpl
 from anarch_plugins.probes.filters.options import FiltersOptions
 
 
@@ -16,5 +16,20 @@ def anarch_probes() -> list[ProbeInfo]:
             target="anarch_plugins.probes.filters.probe:FiltersProbe",
             options=FiltersOptions,
             references=("d'Ascoli, Sagun, Bruna, Biroli 2019, figures 5 and 6",),
+        )
+    ]
+
+
+@hookimpl
+def anarch_figures() -> list[FigureInfo]:
+    """The figure ``filters``."""
+    return [
+        FigureInfo(
+            name="filters",
+            summary="One filter of the first relaxed layer before and after training.",
+            title="Filters before and after",
+            target="anarch_plugins.probes.filters.figure:Filters",
+            needs=("filters",),
+            order=5,
         )
     ]

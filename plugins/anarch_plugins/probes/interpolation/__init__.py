@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core.plugin import ProbeInfo, hookimpl
+from anarch_core.plugin import FigureInfo, ProbeInfo, hookimpl
 from anarch_plugins.probes.interpolation.options import InterpolationOptions
 
 
@@ -20,5 +20,20 @@ def anarch_probes() -> list[ProbeInfo]:
                 "Draxler, Veschgini, Salmhofer, Hamprecht 2018, https://arxiv.org/abs/1803.00885",
                 "Henkelman, Jónsson 2000, Improved tangent estimate in the nudged elastic band method",
             ),
+        )
+    ]
+
+
+@hookimpl
+def anarch_figures() -> list[FigureInfo]:
+    """The figure ``paths``."""
+    return [
+        FigureInfo(
+            name="paths",
+            summary="Loss and accuracy on paths into the trained relaxed network.",
+            title="On the way into the relaxed network",
+            target="anarch_plugins.probes.interpolation.figure:Paths",
+            needs=("interpolation",),
+            order=12,
         )
     ]

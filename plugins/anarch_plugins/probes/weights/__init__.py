@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core.plugin import ProbeInfo, hookimpl
+from anarch_core.plugin import FigureInfo, ProbeInfo, hookimpl
 from anarch_plugins.probes.weights.options import WeightsOptions
 
 
@@ -16,5 +16,20 @@ def anarch_probes() -> list[ProbeInfo]:
             target="anarch_plugins.probes.weights.probe:WeightsProbe",
             options=WeightsOptions,
             references=("d'Ascoli, Sagun, Bruna, Biroli 2019, figure 8",),
+        )
+    ]
+
+
+@hookimpl
+def anarch_figures() -> list[FigureInfo]:
+    """The figure ``weight-matrix``."""
+    return [
+        FigureInfo(
+            name="weight-matrix",
+            summary="A block of the first relaxed layer's matrix before and after training, and histograms.",
+            title="A block of the weight matrix",
+            target="anarch_plugins.probes.weights.figure:WeightMatrix",
+            needs=("weights",),
+            order=8,
         )
     ]

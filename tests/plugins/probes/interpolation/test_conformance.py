@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from anarch_core.testing import ProbeConformance
+from anarch_core.testing import FigureConformance, ProbeConformance
 
 
 class TestConformance(ProbeConformance):
@@ -11,3 +11,7 @@ class TestConformance(ProbeConformance):
 class TestEveryMethod(ProbeConformance):
     name = "interpolation"
     options = {"points": 3, "steps": 2, "methods": ("linear", "curvilinear", "string", "band", "logits", "probabilities")}
+
+
+class TestPaths(FigureConformance):
+    name = "paths"

@@ -1,0 +1,96 @@
+"""Accuracy of parts of the weights alone: figure 7 of d'Ascoli et al. (2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anarch_core.report import (
+    CONTROL,
+    INK,
+    SWITCH_TIME,
+    TEST_ACCURACY,
+    AbstractFigure,
+    FinishedRun,
+    NothingToDrawError,
+    Panel,
+    Series,
+    each_run,
+    over_seeds,
+    points,
+    probed,
+    require_probes,
+    sentences,
+    styled,
+    switches,
+    time_axis,
+)
+
+
+class Parts(AbstractFigure):
+    """Local and off-local weights alone."""
+
+    @styled
+    def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+        """Test accuracy of the local and of the off-local weights alone against switch time (figure 7).
+
+        There is a panel for every relaxation with off-local weights.
+
+        Raises:
+            NothingToDrawError: the probe ablation was not run, or every relaxation keeps its weights local.
+        """
+        require_probes(runs, "ablation")
+        names = dict.fromkeys(series.relaxation for run in runs for series in run.series if _has_off_local(series))
+        if not names:
+            msg = "no relaxation of these runs has off-local weights"
+            raise NothingToDrawError(msg)
+        return each_run(runs, [_parts(name) for name in names], narrow=narrow)
+
+    def caption(self, runs: Sequence[FinishedRun]) -> str:
+        """What the parts are, and where the off-local weights add most."""
+        seen = []
+        for run in runs:
+            for series in run.series:
+                gains = {}
+                for switch, group in series.branches.items():
+                    full, local = (probed(group, "ablation", "end", f"accuracy_{part}") for part in ("full", "local"))
+                    if full is not None and local is not None:
+                        gains[switch] = full.mean - local.mean
+                if gains and any(gains.values()):
+                    most = max(gains, key=lambda switch: gains[switch])
+                    seen.append(f"{series.label(runs)}: the off-local weights add most for t_w = {most:g}, {gains[most]:+.1f} points.")
+        return sentences(
+            "Test accuracy of the trained network with only its local weights (receptive fields of the CNN) and with only its "
+            "off-local ones "
+            "(as d'Ascoli et al. 2019, Fig. 7); as a control, random masks that keep as many weights per row as the receptive field has.",
+            over_seeds(runs, "bars are one standard deviation over {n} seeds"),
+            *seen,
+        )
+
+
+def _has_off_local(series: Series) -> bool:
+    """Whether taking the off-local weights away changes anything."""
+    ends = [segment.scalars("ablation", "end") for group in series.branches.values() for segment in group]
+    return any(end.get("loss_local") != end.get("loss_full") for end in ends)
+
+
+def _parts(relaxation: str) -> Panel:
+    shown = {
+        "accuracy_full": (INK, "o-", "whole network"),
+        "accuracy_local": ("#0072b2", "s-", "local weights only"),
+        "accuracy_off_local": ("#d55e00", "x-", "off-local weights only"),
+        "accuracy_random": (CONTROL, "^:", "random masks, same size"),
+    }
+
+    def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
+        series = Series(run=run, relaxation=relaxation)
+        for scalar, (colour, fmt, label) in shown.items():
+            found = {switch: probed(group, "ablation", "end", scalar) for switch, group in series.branches.items()}
+            points(axes, list(found), list(found.values()), color=colour, fmt=fmt, mfc="none", label=label)
+        time_axis(axes, switches(run), SWITCH_TIME)
+        axes.set_ylabel(TEST_ACCURACY)
+        axes.set_title(relaxation, loc="right")
+
+    return draw

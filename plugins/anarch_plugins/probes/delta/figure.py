@@ -1,0 +1,166 @@
+"""How far the network went from the constrained subspace: figure 4 of d'Ascoli et al. (2019), and drift by layer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from anarch_core.report import (
+    SWITCH_TIME,
+    TEST_ACCURACY,
+    AbstractFigure,
+    FinishedRun,
+    Panel,
+    SegmentResult,
+    Series,
+    Table,
+    each_run,
+    log_axis,
+    number,
+    over_seeds,
+    points,
+    probed,
+    require_probes,
+    score,
+    sentences,
+    styled,
+    switches,
+    time_axis,
+)
+
+DRIFT = {
+    "off_local": "δ: off-local part over all relaxed weights",
+    "unshared": "unshared part over all relaxed weights",
+    "moved": "way of the shared part since the switch, over its norm there",
+}
+
+TOTAL = "all relaxed layers"
+
+
+class Deviation(AbstractFigure):
+    """Deviation from the constrained subspace, with a sentence on it and tables by layer."""
+
+    heading = "Drift by layer"
+
+    @styled
+    def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+        """Deviation from the constrained subspace against switch time, initial loss and final accuracy (figure 4).
+
+        Raises:
+            NothingToDrawError: the probe delta was not run.
+        """
+        require_probes(runs, "delta")
+        beside = [_against("start", "train_loss", "training loss at the switch (nats)"), _against("final", "test_accuracy", TEST_ACCURACY)]
+        return each_run(runs, [_deviation, *beside], narrow=narrow)
+
+    def caption(self, runs: Sequence[FinishedRun]) -> str:
+        """How to read the panels, and whether δ falls with later switches."""
+        seen = []
+        for run in runs:
+            for series in run.series:
+                deltas = [
+                    spread.mean for group in series.branches.values() if (spread := probed(group, "delta", "end", "off_local")) is not None
+                ]
+                if len(deltas) > 1 and max(deltas) > 0:
+                    falls = all(later <= earlier for earlier, later in itertools.pairwise(deltas))
+                    how = "falls at every step" if falls else "does not fall at every step"
+                    seen.append(f"{series.label(runs)}: δ {how} with later switches, from {deltas[0]:.3g} to {deltas[-1]:.3g}.")
+        return sentences(
+            "Deviation δ from the constrained subspace, the norm of the off-local weights over that of all relaxed weights, after training "
+            "(as d'Ascoli et al. 2019, Fig. 4): against switch time, the loss at the switch, and the final test accuracy.",
+            "Squares: the part that giving up sharing added, over the same norm. The diamond is the relaxed network from scratch.",
+            over_seeds(runs, "bars are one standard deviation over {n} seeds"),
+            *seen,
+        )
+
+    def findings(self, series: Series) -> list[str]:
+        """δ for the first switch and the last, and from scratch."""
+        deltas = {switch: probed(group, "delta", "end", "off_local") for switch, group in series.branches.items()}
+        known = {switch: spread.mean for switch, spread in deltas.items() if spread is not None}
+        if not known or max(known.values()) == 0:
+            return []
+        first, last = min(known), max(known)
+        text = f"The deviation δ from the constrained subspace is {known[first]:.3g} for t_w = {first:g}"
+        text += f" and {known[last]:.3g} for t_w = {last:g}" if last != first else ""
+        scratch = probed(series.scratch, "delta", "end", "off_local")
+        return [text + (f"; from scratch it is {scratch.mean:.3g}." if scratch is not None else ".")]
+
+    def tables(self, run: FinishedRun) -> list[Table]:
+        """How far each layer went, by switch time, for every relaxation and every part of the drift."""
+        every = (_by_layer(series, scalar, title) for series in run.series for scalar, title in DRIFT.items())
+        return [table for table in every if table is not None]
+
+
+def _deviation(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
+    shown = []
+    for series in run.series:
+        colour = colours[series.relaxation]
+        for scalar, fmt, label in (
+            ("off_local", "x-", rf"{series.relaxation}: $\delta$"),
+            ("unshared", "s:", f"{series.relaxation}: unshared"),
+        ):
+            found = {switch: probed(group, "delta", "end", scalar) for switch, group in series.branches.items()}
+            if any(spread is not None and spread.mean > 0 for spread in found.values()):
+                points(axes, list(found), list(found.values()), color=colour, fmt=fmt, mfc="none" if fmt == "s:" else None, label=label)
+                shown += [spread.mean for spread in found.values() if spread is not None]
+    log_axis(axes, shown)
+    time_axis(axes, switches(run), SWITCH_TIME)
+    axes.set_ylabel(r"deviation $\delta$")
+
+
+def _against(moment: str, name: str, label: str) -> Panel:
+    def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
+        shown = []
+        for series in run.series:
+            groups: list[tuple[Sequence[SegmentResult], dict[str, Any]]] = [
+                (group, {"fmt": "x", "label": rf"{series.relaxation}: $\delta$"}) for group in series.branches.values()
+            ]
+            groups.append((series.scratch, {"fmt": "D", "mfc": "none", "label": f"{series.relaxation} from scratch"}))
+            for group, style in groups:
+                delta, other = probed(group, "delta", "end", "off_local"), score(group, moment, name)
+                if delta is not None and other is not None and delta.mean > 0:
+                    if other.deviation or delta.deviation:
+                        style |= {"xerr": other.deviation, "yerr": delta.deviation}
+                    axes.errorbar(other.mean, delta.mean, color=colours[series.relaxation], mew=1.3, **style)
+                    shown.append(delta.mean)
+        log_axis(axes, shown)
+        axes.set_xlabel(label)
+        axes.set_ylabel(r"deviation $\delta$")
+
+    return draw
+
+
+def _by_layer(series: Series, scalar: str, title: str) -> Table | None:
+    """None where no layer moved."""
+    groups: dict[str, Sequence[SegmentResult]] = {f"t_w = {switch:g}": group for switch, group in series.branches.items()}
+    if series.scratch:
+        groups["scratch"] = series.scratch
+    rows: dict[str, list[str]] = {}
+    for group in groups.values():
+        layers = dict.fromkeys(layer for segment in group for layer in _layers(segment))
+        for layer in layers:
+            rows.setdefault(layer, [])
+    if not rows:
+        return None
+    rows[TOTAL] = []
+    for group in groups.values():
+        for layer, cells in rows.items():
+            ends = [segment.scalars("delta", "end") if layer == TOTAL else _layers(segment).get(layer, {}) for segment in group]
+            cells.append(number([value for end in ends if (value := end.get(scalar)) is not None]))
+    if not any(cell not in ("", "0") for cells in rows.values() for cell in cells):
+        return None
+    return Table(
+        caption=f"{series.relaxation}: {title}",
+        headings=["layer", *groups],
+        rows=[[layer, *cells] for layer, cells in rows.items()],
+        strong=[len(rows) - 1],
+    )
+
+
+def _layers(segment: SegmentResult) -> Mapping[str, Mapping[str, float | None]]:
+    layers: Mapping[str, Mapping[str, float | None]] = segment.details("delta", "end").get("layers", {})
+    return layers

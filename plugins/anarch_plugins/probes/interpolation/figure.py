@@ -1,0 +1,126 @@
+"""The path into the relaxed network: figure 12 of d'Ascoli et al. (2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from anarch_core.report import (
+    CONTROL,
+    TEST_ACCURACY,
+    TRAINING_LOSS,
+    AbstractFigure,
+    FinishedRun,
+    NothingToDrawError,
+    SegmentResult,
+    Series,
+    Spread,
+    all_series,
+    grid,
+    legend,
+    over_seeds,
+    points,
+    probed,
+    require_probes,
+    sentences,
+    some,
+    styled,
+)
+
+METHODS = {
+    "linear": ("#d55e00", "o-", "linear"),
+    "curvilinear": ("#e69f00", "v-", "norm-preserving"),
+    "string": ("#0072b2", "s-", "string"),
+    "band": ("#cc79a7", "D-", "nudged elastic band"),
+    "logits": ("#009e73", "^-", "logits mixed"),
+    "probabilities": ("#56b4e9", "x-", "probabilities mixed"),
+}
+COLUMNS = {1: TRAINING_LOSS, 4: TEST_ACCURACY}
+"""Columns of a profile that are drawn: it holds position, training loss and accuracy, test loss and accuracy."""
+
+
+class Paths(AbstractFigure):
+    """On the way into the relaxed network."""
+
+    @styled
+    def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+        """Training loss and test accuracy along paths to the trained relaxed network (figure 12).
+
+        For four switch times, or two of every relaxation.
+
+        Raises:
+            NothingToDrawError: the probe interpolation was not run.
+        """
+        require_probes(runs, "interpolation")
+        every = all_series(runs)
+        rows = [
+            (series, switch, profiles)
+            for series in every
+            for switch in some(list(series.branches), 4 if len(every) == 1 else 2)
+            if (profiles := _profiles(series, series.branches[switch]))
+        ]
+        if not rows:
+            msg = "the branches of these runs have no arrays of the probe interpolation; run again with --probe interpolation"
+            raise NothingToDrawError(msg)
+        figure, axes = grid(len(rows), 2, narrow=narrow, height=1.75)
+        several = len({(series.run.label, series.relaxation) for series, _, _ in rows}) > 1
+        for (series, switch, profiles), row in zip(rows, axes, strict=True):
+            for panel, (column, label) in zip(row, COLUMNS.items(), strict=True):
+                for method, tables in profiles.items():
+                    colour, fmt, name = METHODS.get(method, (CONTROL, ".-", method))
+                    places = [float(np.mean([table[index, 0] for table in tables])) for index in range(len(tables[0]))]
+                    spreads = [Spread.of(float(table[index, column]) for table in tables) for index in range(len(tables[0]))]
+                    points(panel, places, spreads, color=colour, fmt=fmt, markersize=3, linewidth=1.0, label=name)
+                panel.set_ylabel(label)
+                panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
+                panel.set_xlabel(r"position on the path $\alpha$")
+        legend(figure)
+        return figure
+
+    def caption(self, runs: Sequence[FinishedRun]) -> str:
+        """Where the paths begin, and whether there is a barrier on the straight one."""
+        begin = {
+            "projection": "the trained network's own projection onto the constraints",
+            "parent": "the CNN it was lifted from",
+            "reference": "the network at the switch",
+        }.get(_origin(runs) or "", "the network it is compared with")
+        seen = []
+        for run in runs:
+            for series in run.series:
+                barrier = [
+                    spread.mean for group in series.branches.values() if (spread := probed(group, "interpolation", "end", "linear_barrier"))
+                ]
+                if barrier:
+                    height = (
+                        f"has a barrier of up to {max(barrier):.2g} nats" if max(barrier) > 1e-6 else "has no barrier at any switch time"
+                    )
+                    seen.append(f"{series.label(runs)}: the straight path {height}.")
+        return sentences(
+            f"Training loss and test accuracy on the way from {begin} (α = 0) to the trained relaxed network (α = 1) (as "
+            "d'Ascoli et al. 2019, Fig. 12).",
+            "For curved paths α is the length travelled.",
+            over_seeds(runs, "bars are one standard deviation over {n} seeds"),
+            *seen,
+        )
+
+
+def _origin(runs: Sequence[FinishedRun]) -> str | None:
+    """Where the paths begin: the option of the probe."""
+    for run in runs:
+        for segment in run.segments("branch"):
+            found = segment.details("interpolation", "end")
+            if found:
+                return str(found["origin"])
+    return None
+
+
+def _profiles(series: Series, segments: Sequence[SegmentResult]) -> dict[str, list[Any]]:
+    """By method, the profile of every seed, [points, 5]."""
+    found: dict[str, list[Any]] = {}
+    for segment in segments:
+        for method, table in series.run.tensors(segment, "interpolation", "end").items():
+            found.setdefault(method, []).append(table)
+    return found
