@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import os
+import subprocess
+import sys
 
 # Tests run side by side, one process per core; networks this small are slower on several threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +71,81 @@ def _threads_left_alone() -> Iterator[None]:
     assert torch.get_num_threads() == before
 
 
+LAUNCH = """
+import os, runpy, sys
+for number, file in enumerate(outputs, 1):
+    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+os.environ.clear()
+os.environ.update(environment)
+os.chdir(folder)
+sys.path[:] = [*filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), *paths]
+if arguments[0] == "-m":
+    sys.argv = arguments[1:]
+    runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+elif arguments[0] == "-c":
+    sys.argv = ["-c", *arguments[2:]]
+    exec(arguments[1], {"__name__": "__main__"})
+else:
+    sys.argv = arguments
+    runpy.run_path(arguments[0], run_name="__main__")
+"""
+ONE_FIGURE = """
+from anarch_core.cli import main
+from anarch_core.report import catalogue, writer
+writer.figures = lambda: catalogue.figures()[:1]
+main()
+"""
+
+
+class Python:
+    """Runs programs as ``subprocess.run([sys.executable, "-P", ...])`` does, without waiting for what takes seconds to import.
+
+    Processes are forked from one that has imported that, and nothing of anarch or its plugins. Where PyTorch has a device a fork could not
+    use it, and they are processes like any other.
+    """
+
+    def __init__(self, folder: Path, forkserver: ForkServerContext) -> None:
+        self._outputs = (str(folder / "out"), str(folder / "err"))
+        show = [sys.executable, "-I", "-c", "import sys; print('\\n'.join(sys.path))"]
+        self._paths = subprocess.run(show, check=True, capture_output=True, text=True).stdout.splitlines()
+        self._forks = None if torch.accelerator.is_available() else forkserver
+
+    def __call__(
+        self, *arguments: object, environment: Mapping[str, str] = os.environ, folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """``python ARGUMENTS``; arguments begin with ``-m``, ``-c`` or the path of a script."""
+        command, cwd = [str(argument) for argument in arguments], str(folder or Path.cwd())
+        if self._forks is None:
+            whole = [sys.executable, "-P", *command]
+            return subprocess.run(whole, capture_output=True, text=True, check=False, env=dict(environment), cwd=cwd)
+        names = {"arguments": command, "environment": dict(environment), "folder": cwd, "paths": self._paths, "outputs": self._outputs}
+        for file in self._outputs:
+            Path(file).write_text("")
+        process = self._forks.Process(target=exec, args=(LAUNCH, names))
+        process.start()
+        process.join()
+        out, err = (Path(file).read_text() for file in self._outputs)
+        return subprocess.CompletedProcess(command, process.exitcode, out, err)
+
+    def anarch(self, *arguments: object, **place: Any) -> subprocess.CompletedProcess[str]:
+        """``anarch ARGUMENTS``, with one figure in its reports."""
+        return self("-c", ONE_FIGURE, *arguments, **place)
+
+
+@pytest.fixture(scope="session")
+def forkserver() -> ForkServerContext:
+    """Makes processes for work without a device, which begin with PyTorch imported."""
+    context = multiprocessing.get_context("forkserver")
+    heavy = ["torch", "torch._dynamo", "torchvision", "scipy.optimize", "matplotlib.backends.backend_svg"]
+    context.set_forkserver_preload(heavy)
+    return context
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory, forkserver: ForkServerContext) -> Python:
+    return Python(tmp_path_factory.mktemp("python"), forkserver)
+
+
 @pytest.fixture(scope="session")
 def _mnist1d_arrays() -> dict[str, Any]:
     from anarch_plugins.datasets.mnist1d import dataset
@@ -75,10 +154,12 @@ def _mnist1d_arrays() -> dict[str, Any]:
         return dataset.make_dataset(dataset.get_dataset_args())
 
 
-@pytest.fixture
-def mnist1d(_mnist1d_arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """MNIST-1D is generated once, which takes two seconds, for all tests that only need some data."""
-    monkeypatch.setattr("anarch_plugins.datasets.mnist1d.dataset.make_dataset", lambda _: copy.deepcopy(_mnist1d_arrays))
+@pytest.fixture(scope="module")
+def mnist1d(_mnist1d_arrays: dict[str, Any]) -> Iterator[None]:
+    """MNIST-1D is generated once, which takes two seconds, for all modules that only need some data."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anarch_plugins.datasets.mnist1d.dataset.make_dataset", lambda _: copy.deepcopy(_mnist1d_arrays))
+        yield
 
 
 @pytest.fixture

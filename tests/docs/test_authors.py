@@ -7,9 +7,9 @@ import inspect
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,8 +42,9 @@ def checks(cls: type) -> dict[str, str]:
 class Reader:
     """Someone who follows the tutorial in an empty folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: Any) -> None:
         self.folder = folder
+        self.start = python
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "installed"), str(folder)]), "OMP_NUM_THREADS": "1"}
 
     def follow(self, section: str) -> list[str]:
@@ -67,20 +68,21 @@ class Reader:
         (info / "entry_points.txt").write_text("[anarch.plugins]\n" + "\n".join(lines) + "\n")
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, check=False, env=self.environment, cwd=self.folder
-        )
+        return self.start(*arguments, environment=self.environment, folder=self.folder)
+
+    def anarch(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.start.anarch(*arguments, environment=self.environment, folder=self.folder)
 
 
 @pytest.mark.slow
-def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
-    reader = Reader(tmp_path)
+def test_the_tutorial_can_be_followed(tmp_path: Path, python: Any) -> None:
+    reader = Reader(tmp_path, python)
     reader.follow("1. ")
-    doctor = reader.python("-m", "anarch_core", "plugins", "doctor", "asleep")
+    doctor = reader.anarch("plugins", "doctor", "asleep")
     assert doctor.returncode == 0, doctor.stdout
     choice = ["--relax", "efcn", "--probe", "asleep", "--switch", "at:0", "--out", "run"]
     size = ["--epochs", "1", "--branch-epochs", "1", "--train-limit", "100", "--jobs", "1"]
-    ran = reader.python("-m", "anarch_core", "run", *choice, *size)
+    ran = reader.anarch("run", *choice, *size)
     assert ran.returncode == 0, ran.stderr
     assert '"asleep"' in (tmp_path / "run" / "results.json").read_text()
 
@@ -99,7 +101,7 @@ def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
     reader.follow("3. ")
     passed = reader.python("-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert passed.returncode == 0, passed.stdout
-    help = reader.python("-m", "anarch_core", "run", "--probe", "asleep", "--asleep-threshold", "0.001", "--help")
+    help = reader.anarch("run", "--probe", "asleep", "--asleep-threshold", "0.001", "--help")
     assert "Options of probe asleep" in help.stdout, help.stderr
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +40,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder / "site"), "OMP_NUM_THREADS": "1"}
 
 
-def ran(command: list[str], environment: dict[str, str] | None = None, cwd: Path | None = None) -> str:
+def well(done: subprocess.CompletedProcess[str]) -> str:
     """What a command printed, once it is certain that it went well."""
-    done = subprocess.run([sys.executable, "-P", *command], capture_output=True, text=True, check=False, env=environment, cwd=cwd)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -64,23 +66,23 @@ def test_metadata_are_complete(name: str) -> None:
 
 @pytest.mark.slow
 @every_distribution
-def test_doctor_finds_nothing_wrong(name: str, installed: dict[str, str]) -> None:
-    text = ran(["-m", "anarch_core", "plugins", "doctor", name.removeprefix("anarch-")], installed)
+def test_doctor_finds_nothing_wrong(name: str, installed: dict[str, str], python: Any) -> None:
+    text = well(python.anarch("plugins", "doctor", name.removeprefix("anarch-"), environment=installed))
     assert f"{name} 0.1.0): loaded" in text
 
 
 @pytest.mark.slow
 @every_distribution
-def test_its_own_tests_pass_where_it_is_installed(name: str, installed: dict[str, str]) -> None:
-    ran(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"], installed, EXAMPLES / name)
+def test_its_own_tests_pass_where_it_is_installed(name: str, installed: dict[str, str], python: Any) -> None:
+    well(python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", environment=installed, folder=EXAMPLES / name))
 
 
 @pytest.mark.slow
 @every_distribution
-def test_it_is_run_by_name(name: str, installed: dict[str, str], signals: Path, tmp_path: Path) -> None:
+def test_it_is_run_by_name(name: str, installed: dict[str, str], python: Any, signals: Path, tmp_path: Path) -> None:
     settings = ["--data", f"tensors:{signals}", "--model", "cnn1d", "--cnn1d-channels", "3", "--batch-size", "10", "--device", "cpu"]
     times = ["--epochs", "2", "--branch-epochs", "1", "--switch", "at:1", "--jobs", "1"]
-    ran(["-m", "anarch_core", "run", *settings, *times, *RUNS[name], "--out", str(tmp_path / "run")], installed)
+    well(python.anarch("run", *settings, *times, *RUNS[name], "--out", tmp_path / "run", environment=installed))
     segments = json.loads((tmp_path / "run" / "results.json").read_text())["segments"]
     (branch,) = [segment for segment in segments if segment["kind"] == "branch"]
     assert branch["exactness"]["exact"]
@@ -89,23 +91,17 @@ def test_it_is_run_by_name(name: str, installed: dict[str, str], signals: Path, 
 
 
 @pytest.mark.slow
-def test_torchvision_script(tmp_path: Path) -> None:
+def test_torchvision_script(tmp_path: Path, python: Any) -> None:
     pytest.importorskip("torchvision", exc_type=Exception)
-    text = ran([str(EXAMPLES / "torchvision_resnet18.py")], {**os.environ, "TMPDIR": str(tmp_path)})
+    text = well(python(EXAMPLES / "torchvision_resnet18.py", environment={**os.environ, "TMPDIR": str(tmp_path)}))
     assert "exact: True" in text
     assert "same outputs: True" in text
     assert "torchvision loads the projected network" in text
 
 
-def test_timm_script(tmp_path: Path) -> None:
+def test_timm_script(tmp_path: Path, python: Any) -> None:
     """Where timm is missing the script says so, and nothing else."""
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "timm_model.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
+    done = python(EXAMPLES / "timm_model.py", environment={**os.environ, "TMPDIR": str(tmp_path)})
     if importlib.util.find_spec("timm") is None:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == "timm is not installed, so there is no model to relax; pip install timm\n"
@@ -115,7 +111,10 @@ def test_timm_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_notebook(tmp_path: Path) -> None:
-    text = ran(["-W", "error", str(EXAMPLES / "notebook_api.py")], {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"})
+@pytest.mark.usefixtures("mnist1d")
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    runpy.run_path(str(EXAMPLES / "notebook_api.py"), run_name="__main__")
+    text = capsys.readouterr().out
     assert "exact: True" in text
     assert [line.split()[0] for line in text.splitlines()[-3:]] == ["trunk", "continued", "branch"]

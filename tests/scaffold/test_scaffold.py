@@ -9,7 +9,9 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 from click.testing import CliRunner
 
@@ -23,14 +25,42 @@ from anarch_core.plugin.registry import KINDS, Registry, get_registry
 from anarch_core.scaffold import SCAFFOLDED, create
 
 RUN = {
-    "relaxation": ["--relax", "brand-new"],
-    "probe": ["--relax", "efcn", "--probe", "brand-new"],
-    "schedule": ["--relax", "efcn", "--switch", "brand-new:1"],
-    "model": ["--relax", "efcn", "--model", "brand-new"],
-    "dataset": ["--relax", "efcn", "--data", "brand-new"],
-    "optimizer": ["--relax", "efcn", "--optimizer", "brand-new", "--lr", "0.001"],
+    "relaxation": ["--relax", "brand-new-relaxation"],
+    "probe": ["--relax", "efcn", "--probe", "brand-new-probe"],
+    "schedule": ["--relax", "efcn", "--switch", "brand-new-schedule:1"],
+    "model": ["--relax", "efcn", "--model", "brand-new-model"],
+    "dataset": ["--relax", "efcn", "--data", "brand-new-dataset"],
+    "optimizer": ["--relax", "efcn", "--optimizer", "brand-new-optimizer", "--lr", "0.001"],
     "figure": ["--relax", "efcn", "--probe", "delta"],
 }
+
+
+@attrs.frozen
+class Installed:
+    """What was written of every kind, by kind, and the environment in which all of it is installed."""
+
+    roots: dict[str, Path]
+    environment: dict[str, str]
+    listed: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Written and installed as any third party's, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("scaffold")
+    environment = {**os.environ, "PYTHONPATH": str(folder / "site"), "OMP_NUM_THREADS": "1"}
+    roots = {kind: create(f"brand-new-{kind}", kind, folder, registry=get_registry()) for kind in SCAFFOLDED}
+
+    def python(*arguments: object) -> str:
+        ran = subprocess.run(
+            [sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment, cwd=folder
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--target"]
+    python("-m", "pip", "install", *options, folder / "site", *roots.values())
+    return Installed(roots, environment, json.loads(python("-m", "anarch_core", "plugins", "list", "--json")))
 
 
 @pytest.fixture
@@ -86,26 +116,36 @@ def test_what_is_written_has_no_marks_left(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", SCAFFOLDED)
-def test_it_installs_runs_and_passes_its_tests(kind: str, tmp_path: Path) -> None:
-    root = create("brand-new", kind, tmp_path, registry=get_registry())
-    site = tmp_path / "site"
-    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+def test_it_installs_runs_and_passes_its_tests(kind: str, installed: Installed, python: Any, signals: Path, tmp_path: Path) -> None:
+    name, root = f"brand-new-{kind}", installed.roots[kind]
+    (plugin,) = [plugin for plugin in installed.listed if plugin["distribution"] == f"anarch-{name}"]
+    assert [(component["kind"], component["name"]) for component in plugin["components"]] == [(kind, name)]
 
-    def python(*arguments: str) -> str:
-        ran = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    def well(ran: subprocess.CompletedProcess[str]) -> None:
         assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
 
-    python("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site), str(root))
-    listed = json.loads(python("-m", "anarch_core", "plugins", "list", "--json"))
-    (plugin,) = [plugin for plugin in listed if plugin["distribution"] == "anarch-brand-new"]
-    assert [(component["kind"], component["name"]) for component in plugin["components"]] == [(kind, "brand-new")]
-    python("-m", "anarch_core", "plugins", "doctor", "brand-new")
-    short = ["--epochs", "1", "--branch-epochs", "1", "--train-limit", "100", "--jobs", "1", "--out", str(tmp_path / "run")]
+    place = {"environment": installed.environment, "folder": tmp_path}
+    well(python.anarch("plugins", "doctor", name, **place))
+    size = [
+        "--data",
+        f"tensors:{signals}",
+        "--model",
+        "cnn1d",
+        "--epochs",
+        "1",
+        "--branch-epochs",
+        "1",
+        "--batch-size",
+        "10",
+        "--jobs",
+        "1",
+    ]
     switch = [] if kind == "schedule" else ["--switch", "at:0"]
-    python("-m", "anarch_core", "run", *RUN[kind], *switch, *short)
+    run = ["run", *size, *RUN[kind], *switch, "--train-limit", "40", "--out", tmp_path / "run"]
+    well(python("-m", "anarch_core", *run, **place) if kind == "figure" else python.anarch(*run, **place))
     assert json.loads((tmp_path / "run" / "results.json").read_text())["segments"]
-    python("-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(root), "-c", str(root / "pyproject.toml"), str(root / "tests"))
+    own = ["--rootdir", root, "-c", root / "pyproject.toml", root / "tests"]
+    well(python("-m", "pytest", "-q", "-p", "no:cacheprovider", *own, **place))
 
 
 @pytest.mark.parametrize(
