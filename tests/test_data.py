@@ -191,6 +191,7 @@ def test_fit_data_are_not_refused() -> None:
 # --- loading by name
 
 
+@pytest.mark.usefixtures("mnist1d")
 def test_load_data_holds_out_before_it_limits() -> None:
     """What is held out does not depend on the limit, and the limit is the number of samples trained on."""
     whole = load_data("mnist1d", validation=0.25, seed=1)

@@ -6,6 +6,8 @@ import pytest
 
 from anarch_core import cli
 
+pytestmark = pytest.mark.usefixtures("mnist1d")
+
 
 @pytest.fixture
 def plan(capsys, tmp_path, monkeypatch):

@@ -32,6 +32,9 @@ TINY = (
 )
 
 
+pytestmark = pytest.mark.usefixtures("mnist1d", "one_figure")
+
+
 @pytest.fixture
 def anarch(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -14,8 +14,11 @@ from anarch_core.planning.plan import plan_run
 CONFIG = RunConfig(relax="efcn,lcn", switch="at:0,2", epochs=2, branch_epochs=3, train_limit=250, batch_size=100, device="cpu", jobs=1)
 
 
+pytestmark = pytest.mark.usefixtures("mnist1d")
+
+
 @pytest.fixture(scope="module")
-def plan():
+def plan(mnist1d):
     return plan_run(CONFIG)
 
 
