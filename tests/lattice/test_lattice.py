@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from anarch_core.lattice.drift import PARTS
-from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, share_counts
-from anarch_core.lattice.geometry import NOTHING, Axis, ConvGeometry
-from anarch_core.lattice.maps import contains, project_labels
+from anarch_core.lattice.families import CONV, AbstractFamily, share_counts
+from anarch_core.lattice.geometry import ConvGeometry
+from anarch_core.lattice.maps import project_labels
 from anarch_core.layers.lattice_layer import LatticeLayer
 from anarch_core.plugin.registry import get_registry
 from anarch_core.relaxation.base import Site
@@ -261,29 +261,10 @@ def test_taps_that_only_read_padding_survive_the_round_trip():
         assert torch.equal(lift(family, conv, x).project().weight, conv.weight)
 
 
-def test_containment():
-    geometry = ConvGeometry.of(nn.Conv2d(1, 1, 3, padding=1), (6, 6))
-    tiled2, tiled3, shared = (relaxation(f).family for f in (FAMILIES[3], FAMILIES[4], FAMILIES[2]))
-    for inner, outer in [(CONV, LCN), (LCN, EFCN), (CONV, shared), (shared, EFCN), (CONV, tiled2), (tiled2, LCN)]:
-        assert contains(outer, inner, geometry)
-        assert not contains(inner, outer, geometry)
-    assert not contains(tiled3, tiled2, geometry)
-    assert not contains(LCN, shared, geometry)
-
-
 def test_a_lift_out_of_the_lattice_is_refused_with_the_reason():
     conv, x = nn.Conv1d(1, 1, 3, padding=1), torch.randn(1, 1, 8)
     lcn = lift(("lcn", {}), conv, x)
     assert "does not lie inside shared" in relaxation(("shared", {})).refusal(site(lcn, x))
-
-
-def test_reads_of_each_padding_mode():
-    axis = Axis(4, 3, before=1, after=1)
-    assert axis.reads()[[0, -1]].tolist() == [[NOTHING, 0, 1], [2, 3, NOTHING]]
-    folds = {"reflect": [1, 2], "replicate": [0, 3], "circular": [3, 0]}
-    for mode, (low, high) in folds.items():
-        reads = Axis(4, 3, before=1, after=1, mode=mode).reads()
-        assert (reads[0, 0], reads[-1, -1]) == (low, high)
 
 
 @every_family
