@@ -57,6 +57,14 @@ def human_bytes(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
 
 
+def human_duration(seconds: float) -> str:
+    """``5400`` -> ``"90 min"``; whole numbers of the largest unit of which there are two."""
+    for unit, scale in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * scale:
+            return f"{seconds / scale:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def machine_record(device: str) -> dict[str, Any]:
     """Versions, machine and time, JSON-ready."""
     import torch

@@ -10,6 +10,7 @@ import click
 from anarch_core.cli.run import run_directory
 from anarch_core.cli.settings import RunCommand
 from anarch_core.config.run_config import RunConfig
+from anarch_core.machine import human_bytes, human_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,14 +60,12 @@ def _facts(plan: RunPlan) -> list[tuple[str, str]]:
         ("directory", str(run_directory(config))),
     ]
     if plan.seconds is not None:
-        facts.append(("time", f"about {_duration(plan.seconds)} of training, {_at_once(config.jobs or 1)}; measurements come on top"))
+        facts.append(("time", f"about {human_duration(plan.seconds)} of training, {_at_once(config.jobs or 1)}; measurements come on top"))
     return facts
 
 
 def _print_networks(console: Console, plan: RunPlan) -> None:
     from rich.table import Table
-
-    from anarch_core.machine import human_bytes
 
     columns = ("parameters", "size", "FLOPs a sample", "a step", "segments", "steps")
     table = Table("network", box=None, pad_edge=False, header_style="bold")
@@ -89,8 +88,6 @@ def _print_networks(console: Console, plan: RunPlan) -> None:
 def _print_memory(console: Console, plan: RunPlan) -> None:
     """What each network needs beside what is at hand, and how far the batch could grow."""
     from rich.table import Table
-
-    from anarch_core.machine import human_bytes
 
     works = list(plan.networks[0].needed_bytes)
     table = Table("memory", box=None, pad_edge=False, header_style="bold")
@@ -121,8 +118,6 @@ def _batch(largest: int | None, samples: int) -> str:
 def _print_layers(console: Console, network: NetworkPlan) -> None:
     from rich.table import Table
 
-    from anarch_core.machine import human_bytes
-
     report = network.footprint.report
     if report is None:
         return
@@ -142,13 +137,6 @@ def _print_layers(console: Console, network: NetworkPlan) -> None:
 
 def _at_once(jobs: int) -> str:
     return "one segment after the other" if jobs == 1 else f"{jobs} segments at once"
-
-
-def _duration(seconds: float) -> str:
-    for unit, scale in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * scale:
-            return f"{seconds / scale:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 command = RunCommand(

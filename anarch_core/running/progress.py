@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
+from anarch_core.machine import human_duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -93,7 +95,7 @@ class _Count:
         if self.steps <= before:
             return ""
         seconds = (time.monotonic() - since) * (self.iterations - self.steps) / (self.steps - before)
-        return f", about {_duration(seconds)} left"
+        return f", about {human_duration(seconds)} left"
 
 
 class Lines(AbstractProgress):
@@ -219,9 +221,3 @@ def make_progress(style: ProgressStyle = "auto") -> AbstractProgress:
     from rich.console import Console
 
     return Bars(Console(stderr=True))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -22,6 +22,7 @@ from anarch_core.files import read_json, write_json, write_text
 from anarch_core.machine import resolve_device
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.progress import AbstractProgress, ProgressStyle, make_progress
+from anarch_core.running.same_experiment import same_experiment
 from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes, stopping_on_signals
 from anarch_core.schedule import Clock, Moment
 
@@ -73,7 +74,7 @@ def run(
         raise RunError(msg)
     store = RunStore(Path(out))
     with store.lock(), _progress(progress) as shown:
-        config = attrs.evolve(_same_experiment(config, store), device=resolve_device(config.device), out=store.path)
+        config = attrs.evolve(same_experiment(config, store), device=resolve_device(config.device), out=store.path)
         return _Run(config, store, registry, shown, in_process=own_registry).run()
 
 
@@ -97,31 +98,6 @@ def _progress(progress: ProgressStyle | AbstractProgress) -> Iterator[AbstractPr
         return
     with make_progress(progress) as shown:
         yield shown
-
-
-def _same_experiment(config: RunConfig, store: RunStore) -> RunConfig:
-    """``config``, sharing the machine as the run in the directory did, because that decides the rounding.
-
-    Raises:
-        RunError: the directory holds another experiment.
-    """
-    if not store.config_file.exists():
-        if store.path.exists() and any(entry.name != ".lock" for entry in store.path.iterdir()):
-            msg = f"{store.path} is neither empty nor a run directory; choose another --out"
-            raise RunError(msg)
-        return config
-    before = resolve({}, [store.config_file])
-    differing = [
-        f"{name} ({getattr(before, name)!r} there, {getattr(config, name)!r} here)"
-        for name in RunConfig.identity_fields
-        if name != "options" and getattr(before, name) != getattr(config, name)
-    ]
-    components = {*before.options, *config.options}
-    differing += [f"options of {name}" for name in sorted(components) if before.options.get(name) != config.options.get(name)]
-    if differing:
-        msg = f"{store.path} holds another experiment, which differs in {', '.join(differing)}; choose another --out"
-        raise RunError(msg)
-    return attrs.evolve(config, jobs=config.jobs or before.jobs, threads=config.threads or before.threads)
 
 
 class _Run:

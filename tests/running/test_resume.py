@@ -67,7 +67,7 @@ def test_killed_again_and_again(small, forkserver, tmp_path, jobs, pytestconfig)
     assert results.status == "finished"
     assert files(tmp_path / "killed") == files(tmp_path / "left-alone")
     for found, wanted in zip(Results.read(tmp_path / "killed").segments, expected.segments, strict=True):
-        assert attrs.evolve(found, seconds=0.0) == attrs.evolve(wanted, seconds=0.0)
+        assert attrs.evolve(found, seconds=0) == attrs.evolve(wanted, seconds=0)
 
 
 def test_a_worker_that_dies_is_reported_and_the_others_go_on(small, tmp_path):

@@ -1,0 +1,35 @@
+"""Whether a run directory holds the experiment that is asked for, so that it can be gone on with."""
+
+from __future__ import annotations
+
+import attrs
+
+from anarch_core.config.resolution import resolve
+from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import RunError
+from anarch_core.experiment.store import RunStore
+
+
+def same_experiment(config: RunConfig, store: RunStore) -> RunConfig:
+    """``config``, sharing the machine as the run in the directory did, because that decides the rounding.
+
+    Raises:
+        RunError: the directory holds another experiment.
+    """
+    if not store.config_file.exists():
+        if store.path.exists() and any(entry.name != ".lock" for entry in store.path.iterdir()):
+            msg = f"{store.path} is neither empty nor a run directory; choose another --out"
+            raise RunError(msg)
+        return config
+    before = resolve({}, [store.config_file])
+    differing = [
+        f"{name} ({getattr(before, name)!r} there, {getattr(config, name)!r} here)"
+        for name in RunConfig.identity_fields
+        if name != "options" and getattr(before, name) != getattr(config, name)
+    ]
+    components = {*before.options, *config.options}
+    differing += [f"options of {name}" for name in sorted(components) if before.options.get(name) != config.options.get(name)]
+    if differing:
+        msg = f"{store.path} holds another experiment, which differs in {', '.join(differing)}; choose another --out"
+        raise RunError(msg)
+    return attrs.evolve(config, jobs=config.jobs or before.jobs, threads=config.threads or before.threads)
