@@ -1,0 +1,94 @@
+"""A wrong probe is found, and what to mend is said.
+
+Each test breaks a correct component in one place and runs the one check that has to notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from anarch_core.probe.base import AbstractProbe, Measurement
+from anarch_core.testing import ProbeConformance
+
+Kit = Callable[..., Any]
+
+
+class Norm(AbstractProbe):
+    headline = ("norm",)
+
+    def measure(self, context: Any) -> Measurement:
+        return Measurement(scalars={"norm": float(sum(p.detach().norm() for p in context.model.parameters()))})
+
+
+class Disturbing(Norm):
+    def measure(self, context: Any) -> Measurement:
+        context.model.eval()
+        return super().measure(context)
+
+
+class Drawing(Norm):
+    def measure(self, context: Any) -> Measurement:
+        return Measurement(scalars={"norm": torch.rand(()).item()})
+
+
+class Tensorial(Norm):
+    def measure(self, context: Any) -> Measurement:
+        return Measurement(scalars={"norm": torch.ones(())})  # type: ignore[dict-item]
+
+
+class NotJson(Norm):
+    def measure(self, context: Any) -> Measurement:
+        return Measurement(scalars={}, details={"loss": float("nan")})
+
+
+class Demanding(Norm):
+    def measure(self, context: Any) -> Measurement:
+        return Measurement(scalars={"norm": float(context.data.x_train.norm())})
+
+
+class Inventive(Norm):
+    needs = frozenset({"gradient"})
+
+
+class Overdone(Norm):
+    def measure(self, context: Any) -> Measurement:
+        context.progress(3, 1, "norm")
+        return super().measure(context)
+
+
+class Undemanding(Norm):
+    needs = frozenset({"data"})
+
+
+class DemandingInSilence(Demanding):
+    needs = frozenset({"data"})
+
+
+@pytest.mark.parametrize(
+    ("target", "check", "message"),
+    [
+        (Disturbing, "test_leaves_everything_as_it_was", "changed the model: training mode of .*; measure inside 'with undisturbed"),
+        (
+            Drawing,
+            "test_leaves_everything_as_it_was",
+            "changed the random state of torch; draw from a torch.Generator seeded with context.seed",
+        ),
+        (Drawing, "test_is_a_function_of_the_seed", "scalars norm differ between two measurements"),
+        (Tensorial, "test_measurement_is_valid", "scalar 'norm' must be a finite float, or None"),
+        (NotJson, "test_measurement_is_valid", "`details` must be JSON-ready"),
+        (NotJson, "test_headline_is_measured", r"`headline` names norm, which measure\(\) does not give"),
+        (Demanding, "test_what_it_needs_is_enough", "it raised AttributeError.*; add what it cannot do without to `needs`"),
+        (Undemanding, "test_refuses_what_lacks_its_needs", "`needs` names 'data', but the probe does without it"),
+        (DemandingInSilence, "test_refuses_what_lacks_its_needs", "raise ProbeError with one line .*; it raised AttributeError"),
+        (Inventive, "test_declares_what_it_needs", "`needs` may hold data, parent, reference, relaxed, not gradient"),
+        (Overdone, "test_reports_progress_as_documented", r"progress is called with \(done, total, what\), not \(3, 1, 'norm'\)"),
+        (Disturbing, "test_target_is_what_its_kind_promises", "Disturbing inherits from Norm, which can be used itself"),
+    ],
+)
+def test_a_wrong_probe(fails: Kit, plugin: Kit, target: type, check: str, message: str) -> None:
+    plugin("probe", target)
+    fails(ProbeConformance, check, message)
