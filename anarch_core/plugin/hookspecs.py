@@ -1,18 +1,17 @@
 """What a plugin can register.
 
 A plugin is a module named by an entry point of the group ``anarch.plugins``. It implements any of the hooks below, each of which
-returns records of :mod:`anarch_core.plugin.records`. A complete plugin::
+returns records of :mod:`anarch_core.plugin`. A complete plugin::
 
-    from anarch_core import hookimpl
-    from anarch_core.plugin.records import ProbeInfo
+    from anarch_core.plugin import ProbeInfo, hookimpl
 
     @hookimpl
     def anarch_probes():
         return [ProbeInfo(name="norms", summary="Norm of every parameter.", target="my_package.probe:Norms")]
 
-Hooks are for discovery only: training never goes through them. A new hook, a new optional field of a record or a new argument raises
-the minor number of ``API_VERSION``; anything else the major one. A plugin module may set ``anarch_api = (major, minor)`` to say what it
-was written for.
+Hooks are for discovery only: training never goes through them. ``API_VERSION`` covers them, the records' fields, and the names that the
+doors give (docs/architecture.md): what is new raises its minor number; anything else the major one. A plugin module may set
+``anarch_api = (major, minor)`` to say what it was written for.
 """
 
 from __future__ import annotations
