@@ -44,10 +44,13 @@ def train_and_kill(forkserver, after: int, config: Path, out: Path) -> None:
     process = forkserver.Process(target=exec, args=(PROGRAM, {"steps": theirs, "config": str(config), "out": str(out)}))
     process.start()
     theirs.close()
-    with contextlib.suppress(EOFError):  # it was finished before
+    workers = []
+    with contextlib.suppress(EOFError, psutil.NoSuchProcess):  # the run may end at any moment
         for _ in range(after):
             steps.recv()
-    workers = psutil.Process(process.pid).children() if process.is_alive() else []
+        parent = psutil.Process(process.pid)
+        parent.suspend()  # so that it starts no worker that is not seen
+        workers = parent.children()
     process.kill()
     process.join()
     psutil.wait_procs(workers)
