@@ -39,10 +39,10 @@ def anarch(capsys, tmp_path, monkeypatch, mnist1d, one_figure):
 
 
 def small(command: str) -> list[str]:
-    """The command for four epochs, few training samples and a narrow network; times beyond them are moved."""
+    """The command for three epochs, few training samples and a narrow network; times beyond them are moved."""
     times = itertools.count(1)
-    command = re.sub(r"@\d+", lambda _: f"@{next(times)}", re.sub(r"at:[\d,]+", "at:3,4", command))
-    size = ["--epochs", "4", "--branch-epochs", "2", "--train-limit", "100", "--cnn1d-channels", "4", "--jobs", "1"]
+    command = re.sub(r"@\d+", lambda _: f"@{next(times)}", re.sub(r"at:[\d,]+", "at:1,3", command))
+    size = ["--epochs", "3", "--branch-epochs", "1", "--train-limit", "50", "--cnn1d-channels", "4", "--jobs", "1"]
     return [*shlex.split(command)[1:], *size]
 
 

@@ -16,6 +16,8 @@ from anarch_core import load, resume
 from anarch_core.experiment.results import Results
 from anarch_core.report.writer import write_report
 
+pytestmark = pytest.mark.usefixtures("mnist1d")
+
 BEFORE = Path(__file__).with_name("written_before")
 
 
