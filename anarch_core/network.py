@@ -1,39 +1,52 @@
-"""Look at a network, put weights into it for a while, and leave it exactly as it was."""
+"""Look at a network, put weights into it for a while, copy it, and leave it exactly as it was."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import random
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
+import attrs
+import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
-from anarch_core.errors import ProbeError
+from anarch_core.errors import ProbeError, SurgeryError
 
 __all__ = ["undisturbed", "with_parameters"]
 
+LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Event, threading.Semaphore)
+
 
 @contextmanager
-def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in evaluation mode, and every module back in its own, a mixed one too."""
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put ``model`` in training or evaluation mode, and every module back in its own, a mixed one too."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    model.train(training)
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module, mode in modes:  # from the root down: a train() of its own may do more than set flags, and reaches the children
+            if module.training != mode:
+                module.train(mode)
+                module.training = mode
+
+
+def in_evaluation_mode(model: nn.Module) -> AbstractContextManager[None]:
+    """Put ``model`` in evaluation mode, and every module back in its own, a mixed one too."""
+    return in_mode(model, training=False)
 
 
 @contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` in evaluation mode, in full precision, and undo every trace of what happens inside.
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Run ``model`` as it is, in full precision, and undo every trace of what happens inside.
 
-    On leaving, the mode of every module, the ``grad`` of every parameter, the buffers and the random state of the CPU and of
-    the model's device are what they were. Parameters are not copied: measurements substitute them with
-    :func:`torch.func.functional_call` and never write to them. Inside, autocast and TF32 are off, so that curvature is not measured
-    through rounding of 1e-3, and gradients can be taken even where the caller switched them off.
+    On leaving, the ``grad`` of every parameter, the buffers, what the modules hold as attributes and the random state of Python, NumPy, the
+    CPU and the model's device are what they were; what is inside an attribute, a list that grows, is not looked at. Inside, autocast and
+    TF32 are off, and gradients can be taken even where the caller switched them off.
 
     Args:
         model: the network; may be in any mode, also a mixed one.
@@ -41,13 +54,15 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     parameters = list(model.parameters())
     gradients = [(parameter, parameter.grad) for parameter in parameters]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    attributes = [_Attributes.of(module) for module in model.modules()]
     accelerators = sorted({parameter.device.index or 0 for parameter in parameters if parameter.device.type == "cuda"})
     matmul = torch.get_float32_matmul_precision()
+    python, numpy = random.getstate(), np.random.get_state()
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=accelerators))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for device_type in {parameter.device.type for parameter in parameters}:
+        for device_type in {parameter.device.type for parameter in parameters} - {"meta"}:
             stack.enter_context(torch.autocast(device_type, enabled=False))
         if accelerators:
             cudnn = torch.backends.cudnn
@@ -55,19 +70,64 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
             )
         torch.set_float32_matmul_precision("highest")
-        stack.enter_context(in_evaluation_mode(model))
         for parameter in parameters:
             parameter.grad = None
         try:
             yield
         finally:
             torch.set_float32_matmul_precision(matmul)
+            random.setstate(python)
+            np.random.set_state(numpy)
+            for held in attributes:
+                held.restore()
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             with torch.no_grad():
                 for buffer, value in buffers:
                     if not torch.equal(buffer, value):  # writing what is there already would invalidate graphs that are kept
                         buffer.copy_(value)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` in evaluation mode, in full precision, and undo every trace of what happens inside.
+
+    As :func:`unchanged`, and the mode of every module is what it was, too. Parameters are not copied: measurements substitute them with
+    :func:`torch.func.functional_call` and never write to them. Precision is full so that curvature is not measured through rounding of
+    1e-3.
+
+    Args:
+        model: the network; may be in any mode, also a mixed one.
+    """
+    with unchanged(model), in_evaluation_mode(model):
+        yield
+
+
+@attrs.frozen(eq=False)
+class _Attributes:
+    """What a module holds: its attributes, and the tensors and modules that are registered with it."""
+
+    module: nn.Module
+    values: Mapping[str, Any]
+    registered: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> _Attributes:
+        held = vars(module)
+        registered = {key: dict(held[key]) for key in ("_parameters", "_buffers", "_modules") if isinstance(held.get(key), dict)}
+        return cls(module, dict(held), registered)
+
+    def restore(self) -> None:
+        _restore(vars(self.module), self.values)
+        for key, values in self.registered.items():
+            _restore(vars(self.module)[key], values)
+
+
+def _restore(held: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Make a dictionary hold these very objects, in this order."""
+    if [(key, id(value)) for key, value in held.items()] != [(key, id(value)) for key, value in values.items()]:
+        held.clear()
+        held.update(values)
 
 
 def with_parameters(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -84,16 +144,89 @@ def with_parameters(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn
         ProbeError: there is no such parameter, or its shape is another.
     """
     parameters = dict(model.named_parameters())
-    memo: dict[int, nn.Parameter] = {id(parameter): parameter for parameter in parameters.values()}
+    memo: dict[int, Any] = {id(parameter): parameter for parameter in parameters.values()}
     for name, tensor in tensors.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
             found = list(parameters[name].shape) if name in parameters else "no such parameter"
             msg = f"cannot put a tensor of shape {list(tensor.shape)} in place of {name!r}: {found}"
             raise ProbeError(msg)
         memo[id(parameters[name])] = nn.Parameter(tensor.detach(), requires_grad=False)
-    return copy.deepcopy(model, memo)
+    return copied(model, memo)
 
 
 def network_bytes(model: nn.Module) -> int:
     """Bytes of the parameters and buffers of a network."""
     return sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+
+
+def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A copy of a network, faithful where ``copy.deepcopy`` alone is not.
+
+    Activations that a module keeps are copied without their history, locks are new ones, and a traced graph keeps the one of its mode. The
+    copy is in the mode of the network, a mixed one too.
+
+    Args:
+        model: never changed.
+        memo: as for ``copy.deepcopy``: id of an object -> what takes the place of its copy; for a module, of all that is inside it.
+
+    Raises:
+        SurgeryError: a module holds something that cannot be copied.
+    """
+    memo = {} if memo is None else memo
+    given = [module for module in model.modules() if id(module) in memo]
+    inside = {id(module) for outer in given for module in outer.modules()}
+    own = [module for module in model.modules() if id(module) not in inside]
+    for module in own:
+        for value in vars(module).values():
+            memo.update((id(held), substitute) for held, substitute in _substitutes(value, 3) if id(held) not in memo)
+    try:
+        made: nn.Module = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise _uncopied(model, own, memo, error) from error
+    for module in own:
+        if isinstance(module, fx.GraphModule):
+            _complete(module, memo)
+    for module in own:
+        memo[id(module)].training = module.training
+    return made
+
+
+def _substitutes(value: Any, depth: int) -> Iterator[tuple[Any, Any]]:
+    """What ``copy.deepcopy`` refuses, inside an attribute and the containers it may be in, with what takes its place."""
+    if isinstance(value, torch.Tensor):
+        if not value.is_leaf:
+            yield value, value.detach().clone()
+    elif isinstance(value, LOCKS):
+        yield value, type(value)() if not isinstance(value, LOCKS[0]) else threading.Lock()
+    elif depth and isinstance(value, Mapping):
+        for item in value.values():
+            yield from _substitutes(item, depth - 1)
+    elif depth and isinstance(value, list | tuple | set):
+        for item in value:
+            yield from _substitutes(item, depth - 1)
+
+
+def _complete(module: fx.GraphModule, memo: Mapping[int, Any]) -> None:
+    """Give the copy of a traced graph what copying lost: attributes that a subclass added, and the graph of the mode it is in."""
+    copied = memo[id(module)]
+    for name, value in vars(module).items():
+        if name not in vars(copied):
+            setattr(copied, name, copy.deepcopy(value, dict(memo)))
+    copied.train(not module.training)
+    copied.train(module.training)
+
+
+def _uncopied(model: nn.Module, modules: Sequence[nn.Module], memo: Mapping[int, Any], error: Exception) -> SurgeryError:
+    """Names the module and the attribute that cannot be copied."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    for module in modules:
+        for name, value in vars(module).items():
+            if name == "_modules":
+                continue
+            try:
+                copy.deepcopy(value, dict(memo))
+            except Exception as reason:
+                path = paths[id(module)] or "the network"
+                msg = f"{path} cannot be copied, which is needed here: its attribute {name} is a {type(value).__name__} ({reason})"
+                return SurgeryError(msg, paths=(paths[id(module)],))
+    return SurgeryError(f"the network cannot be copied, which is needed here: {error}")

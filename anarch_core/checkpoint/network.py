@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from anarch_core.checkpoint.schema import BASE, DELTA, RELAXED
 from anarch_core.checkpoint.state import load_state, read_tensors, save_state
 from anarch_core.errors import AnarchError, CheckpointError, UnknownComponentError
 from anarch_core.models import ModelSpec
+from anarch_core.network import copied
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.verbs import AppliedRelaxation, applied_relaxations, reapply
 from anarch_core.schedule import Moment
@@ -54,7 +54,7 @@ def save(
     description = Description(
         kind=DELTA if lifted else RELAXED if applied else BASE,
         model=model_spec.to_dict() if model_spec is not None else getattr(model, "anarch_model", None),
-        relaxations=tuple(attrs.asdict(relaxation) for relaxation in applied),
+        relaxations=tuple(_record(relaxation) for relaxation in applied),
         lifted=lifted,
         step=moment,
     )
@@ -123,11 +123,20 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     return dict(state)
 
 
+def _record(applied: AppliedRelaxation) -> dict[str, Any]:
+    """What a file says of a relaxation; of materialised layers only where there are some, as files of earlier versions do not."""
+    return attrs.asdict(applied, filter=lambda field, value: field.name != "materialised" or bool(value))
+
+
 def _relaxation(record: Mapping[str, Any], registry: Registry, path: Path) -> AppliedRelaxation:
     names = {field.name for field in attrs.fields(AppliedRelaxation)}
     try:
-        layers = {layer: tuple(int(size) for size in shape) for layer, shape in record["layers"].items()}
-        applied = AppliedRelaxation(**{key: value for key, value in record.items() if key in names} | {"layers": layers})
+        shapes = {
+            key: {layer: tuple(int(size) for size in shape) for layer, shape in record[key].items()}
+            for key in ("layers", "materialised")
+            if key in record or key == "layers"
+        }
+        applied = AppliedRelaxation(**{key: value for key, value in record.items() if key in names} | shapes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         msg = f"{path} has a record of a relaxation that makes no sense: {error}"
         raise CheckpointError(msg) from error
@@ -147,7 +156,7 @@ def _base_model(description: Description, model: nn.Module | None, registry: Reg
         if applied_relaxations(model):
             msg = f"the model given for {path} is relaxed already; expected the base model, which the file's relaxations are applied to"
             raise CheckpointError(msg)
-        return copy.deepcopy(model)
+        return copied(model)
     try:
         spec = None if description.model is None else ModelSpec.from_dict(description.model)
         if spec is not None and not spec.is_import:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--to", required=True, metavar="NAME", help="Relaxation; its options are --NAME-..., see --to NAME --help.")
 @click.option("--layers", multiple=True, metavar="PATTERN,...", help="Layers by shell pattern, '!' excludes.  [default: all]")
+@click.option("--materialise", is_flag=True, help="Accept weight norm and the like: the weight of this moment becomes a free one.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: FILE with the relaxation's name added]")
 @click.option("--delta/--full", help="Store the parent and the relaxation, or all weights of the relaxed network.  [default: full]")
 @click.option("--force", is_flag=True, help="Replace the file that is written to.")
@@ -32,6 +33,7 @@ def command(
     file: Path,
     to: str,
     layers: tuple[str, ...],
+    materialise: bool,
     out: Path | None,
     delta: bool,
     force: bool,
@@ -58,7 +60,14 @@ def command(
     with warnings.catch_warnings():
         warnings.simplefilter("error", NoEffectWarning)
         try:
-            relaxed = relax(opened.network, info.name, example_input=example, layers=split_names(layers) or "*", options=options)
+            relaxed = relax(
+                opened.network.eval(),
+                info.name,
+                example_input=example,
+                layers=split_names(layers) or "*",
+                options=options,
+                materialise=materialise,
+            )
         except NoEffectWarning as warning:
             msg = f"{file}: {warning}"
             raise SurgeryError(msg) from warning
@@ -77,9 +86,16 @@ def command(
 def _print_report(report: RelaxationReport) -> None:
     rows = [("layer", "was", "parameters", report.relaxation, "error")]
     for layer in report.layers:
-        rows.append((layer.path, layer.before, f"{layer.parameters_before:,}", f"{layer.cost.parameters:,}", f"{layer.error:.1e}"))
+        numbers = f"{layer.parameters_before:,}", f"{layer.cost.parameters:,}"
+        rows.append((layer.path, layer.before, *numbers, _size(layer.error)))
     before, after = sum(layer.parameters_before for layer in report.layers), sum(layer.cost.parameters for layer in report.layers)
-    rows.append(("end to end", "", f"{before:,}", f"{after:,}", f"{report.error:.1e}"))
+    rows.append(("end to end", "", f"{before:,}", f"{after:,}", _size(report.error)))
     print_table(rows, numbers=3)
-    verdict = "exact" if report.exact else "NOT exact"
+    verdict = {True: "exact", False: "NOT exact", None: "not compared"}[report.exact]
     click.echo(f"{verdict}: errors are relative to the largest output, in {report.dtype}; up to {report.tolerance:.0e} counts as rounding")
+    for note in report.notes:
+        click.echo(f"note: {note}")
+
+
+def _size(error: float | None) -> str:
+    return "not compared" if error is None else f"{error:.1e}"

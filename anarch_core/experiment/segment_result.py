@@ -19,9 +19,11 @@ class _Record:
 
     Attributes:
         records: fields that are such records themselves, or None.
+        later: fields that earlier versions did not write.
     """
 
     records: ClassVar[Mapping[str, type[_Record]]] = {}
+    later: ClassVar[Sequence[str]] = ()
 
     @classmethod
     def from_json(cls, table: Any, where: Path) -> Self:
@@ -31,14 +33,14 @@ class _Record:
             RunError: it is no table, or keys are missing; the message names them and the file.
         """
         names = [field.name for field in attrs.fields(cls)]
-        missing = names if not isinstance(table, Mapping) else [name for name in names if name not in table]
+        missing = names if not isinstance(table, Mapping) else [name for name in names if name not in table and name not in cls.later]
         if missing:
             msg = (
                 f"{where} is not what anarch wrote: expected a table with {', '.join(map(repr, missing))}, got {table!s:.80}; "
                 "use an intact copy, or delete the folder of its segment and resume the run"
             )
             raise RunError(msg)
-        values = {name: table[name] for name in names}
+        values = {name: table[name] for name in names if name in table}
         for name, record in cls.records.items():
             if values[name] is not None:
                 values[name] = record.from_json(values[name], where)
@@ -71,18 +73,21 @@ class Exactness(_Record):
     """How exactly a relaxed network began as the one it left.
 
     Attributes:
-        error: largest deviation from the parent's output, over its largest output.
+        error: largest deviation from the parent's output, over its largest output; None where nothing could be compared.
         tolerance: above it the relaxation is not called exact.
-        exact: whether all errors are within it.
+        exact: whether all errors are within it, or are rounding that the network amplifies; None where nothing could be compared.
         dtype: of the parameters.
-        layers: the error of each relaxed layer by path.
+        layers: the error of each relaxed layer by path, as for the whole.
+        notes: sentences on what was not compared, and why.
     """
 
-    error: float
+    later: ClassVar[Sequence[str]] = ("notes",)
+    error: float | None
     tolerance: float
-    exact: bool
+    exact: bool | None
     dtype: str
-    layers: Mapping[str, float]
+    layers: Mapping[str, float | None]
+    notes: Sequence[str] = ()
 
 
 @attrs.frozen(kw_only=True)

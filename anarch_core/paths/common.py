@@ -13,8 +13,9 @@ from anarch_core.layers.fully_connected import FullyConnectedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.machine import require_memory
+from anarch_core.relaxation.copying import copy_with
 from anarch_core.relaxation.lattice import lift_layer
-from anarch_core.relaxation.surgery import candidates, copy_with
+from anarch_core.relaxation.surgery import candidates
 from anarch_core.relaxation.verbs import applied_relaxations, reapply
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from anarch_core.errors import ConfigError, SurgeryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
+from anarch_core.network import copied
 from anarch_core.planning.footprint import Footprint
 from anarch_core.planning.sharing import share_machine
 
@@ -76,7 +76,7 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
     Raises:
         ConfigError: the network cannot be trained on the data.
     """
-    tried = copy.deepcopy(model).train()
+    tried = copied(model).train()
     optimizer = context.optimizer(tried, context.config.lr)
     size = min(context.config.batch_size, len(context.data.y_train))
     try:

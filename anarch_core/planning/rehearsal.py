@@ -20,8 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 from anarch_core.config.values import Precision
 from anarch_core.planning.hollow import MAKERS, Hollow, call, hollowed, made
+from anarch_core.relaxation.copying import replace
 from anarch_core.relaxation.selection import Selection
-from anarch_core.relaxation.surgery import replace
 from anarch_core.training import Training, evaluate
 
 aten = torch.ops.aten

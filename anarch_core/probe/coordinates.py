@@ -22,7 +22,7 @@ from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view, inverse_root
 from anarch_core.layers.reparametrised import ReparametrisedLayer
-from anarch_core.relaxation.surgery import trace
+from anarch_core.relaxation.trace import trace
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -110,7 +110,7 @@ def _convolution_scale(model: nn.Module, example_input: torch.Tensor) -> dict[st
     calls = trace(model, list(convolutions), example_input).calls
     scale = {}
     for path, conv in convolutions.items():
-        sizes = {tuple(call.input.shape[-len(conv.kernel_size) :]) for call in calls[path]}
+        sizes = {call.input_shape[-len(conv.kernel_size) :] for call in calls[path]}
         if len(sizes) > 1:
             msg = f"{path} is called at {len(sizes)} different input sizes, so its weights have no one orthonormal scale"
             raise ProbeError(msg)

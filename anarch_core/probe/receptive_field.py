@@ -20,7 +20,7 @@ from anarch_core.layers.base import whole_modules
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.relaxation.lattice import CONVOLUTIONS
-from anarch_core.relaxation.surgery import trace
+from anarch_core.relaxation.trace import inputs_of
 
 
 @attrs.frozen(kw_only=True)
@@ -133,12 +133,12 @@ def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, S
     """
     kinds = (LatticeLayer, ReparametrisedLayer, *CONVOLUTIONS)
     modules = {path: module for path, module in whole_modules(model) if isinstance(module, kinds)}
-    calls = trace(model, list(modules), example_input).calls
+    inputs = inputs_of(model, list(modules), example_input)
     layers = {}
     for path, module in modules.items():
-        if len(calls[path]) != 1:
+        if len(inputs[path]) != 1:
             continue
-        given = calls[path][0].input
+        (given,) = inputs[path]
         linear: nn.Module = module.lattice() if isinstance(module, ReparametrisedLayer) else module
         if isinstance(linear, LatticeLayer):
             family, geometry = linear.family, linear.geometry

@@ -43,7 +43,12 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
             name = site.module.relaxation
             return f"it is a layer of {name}, and {name} does not lie inside {self.family.name}; project it first"
         if type(site.module) in CONVOLUTIONS:
-            return None
+            dtype = cast(Convolution, site.module).weight.dtype
+            return (
+                None
+                if dtype.is_floating_point
+                else f"its weight is {str(dtype).removeprefix('torch.')}, and {self.family.name} knows real ones"
+            )
         return f"it is a {type(site.module).__name__}, which {self.family.name} does not know how to embed"
 
     def cost(self, site: Site) -> Cost:

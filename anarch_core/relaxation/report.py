@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -11,6 +11,9 @@ from torch import nn
 from anarch_core.lattice.drift import Drift
 from anarch_core.layers.base import Cost
 from anarch_core.relaxation.base import AbstractRelaxation, Site
+
+AMPLIFIED = 10
+"""A deviation of so many times what the parent itself moves by is still explained by it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,6 +27,8 @@ class AppliedRelaxation:
         distribution: that provides the relaxation.
         version: of the distribution.
         api: version of the plugin interface it was applied with.
+        materialised: layers whose weight was computed (weight norm and the like) until a plain convolution took their place first; path ->
+            shape of its input without the batch dimension.
     """
 
     name: str
@@ -32,6 +37,7 @@ class AppliedRelaxation:
     distribution: str
     version: str
     api: str
+    materialised: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +49,8 @@ class LayerReport:
         before: type of the parent.
         parameters_before: of the parent.
         cost: of the relaxed layer.
-        error: largest deviation from the parent's output over the parent's largest output, on the example input; None when not checked.
+        error: largest deviation from the parent's output over the parent's largest output, on the example input; None when not checked,
+            or where nothing could be compared.
     """
 
     path: str
@@ -62,8 +69,11 @@ class RelaxationReport:
         layers: one report per replaced layer, in the order of the network.
         refused: path -> reason, for candidates that cannot be relaxed (only in a plan; :func:`relax` raises).
         dtype: of the parameters, which sets what rounding is.
-        error: as for a layer, end to end; None when not checked.
+        error: as for a layer, end to end; None when not checked, or where nothing could be compared.
         tolerance: above it the relaxation is not called exact.
+        amplified: how far the outputs of the parent itself move when those of its layers are rounded otherwise, measured where the error
+            exceeds the tolerance though every layer is exact; an error of that size is rounding.
+        notes: sentences on what was not compared, and why.
     """
 
     relaxation: str
@@ -72,12 +82,28 @@ class RelaxationReport:
     dtype: str = "float32"
     error: float | None = None
     tolerance: float = 0.0
+    amplified: float = 0.0
+    notes: Sequence[str] = ()
 
     @property
-    def exact(self) -> bool:
-        """Whether every error that was measured is within tolerance."""
-        errors = [self.error, *(layer.error for layer in self.layers)]
-        return all(error <= self.tolerance for error in errors if error is not None)
+    def exact(self) -> bool | None:
+        """Whether every error that was measured is within tolerance; None where none was."""
+        layers = [layer.error for layer in self.layers if layer.error is not None]
+        if self.error is None and not layers:
+            return None
+        allowed = max(self.tolerance, AMPLIFIED * self.amplified)
+        return all(error <= self.tolerance for error in layers) and (self.error is None or self.error <= allowed)
+
+    @property
+    def complaint(self) -> str | None:
+        """Says by how much it is not exact, and where; None where it is, or where nothing was compared."""
+        if self.exact is not False:
+            return None
+        worst = max(self.layers, key=lambda layer: layer.error or 0.0, default=None)
+        end = "" if self.error is None else f"{self.error:.1e} end to end"
+        layer = "" if worst is None or worst.error is None else f"{worst.error:.1e} at {worst.path or 'the network'}"
+        sizes = f"{end} ({layer})" if end and layer else end or layer
+        return f"{self.relaxation} differs from its parent by {sizes}, more than {self.tolerance:.0e}"
 
     @property
     def bytes(self) -> int:
@@ -96,6 +122,7 @@ class Relaxed:
         parameter_map: name of every parameter of the parent -> names of those that took its place.
         sites: the replaced layers of the parent by path.
         relaxation: that was applied.
+        materialised: paths of the sites whose module is a plain convolution that took the place of the parent's layer first.
     """
 
     model: nn.Module
@@ -104,6 +131,7 @@ class Relaxed:
     parameter_map: Mapping[str, tuple[str, ...]]
     sites: Mapping[str, Site]
     relaxation: AbstractRelaxation
+    materialised: Collection[str] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -2,36 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from anarch_core.plugin.hookspecs import API_VERSION
 from anarch_core.plugin.options import to_dict
 from anarch_core.plugin.records import RelaxationInfo
 from anarch_core.plugin.registry import Registry
 from anarch_core.relaxation.base import AbstractRelaxation, Site
+from anarch_core.relaxation.materialise import made_of
+from anarch_core.relaxation.outputs import rounding
 from anarch_core.relaxation.report import AppliedRelaxation, LayerReport, RelaxationReport
-from anarch_core.relaxation.surgery import Trace, candidates, check_replaceable, select, site_or_reason, trace
+from anarch_core.relaxation.surgery import candidates, check_replaceable, select, site_or_reason
+from anarch_core.relaxation.trace import Manner, Trace, trace, trace_as
 
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """The layers a relaxation will replace, and those it refuses."""
+    """The layers a relaxation will replace, and those it refuses.
+
+    Attributes:
+        info: record of the relaxation.
+        relaxation: with its options.
+        paths: of every layer it might replace: canonical path -> all paths.
+        sites: what is replaced.
+        refused: path -> reason.
+        traces: passes of the example; more than one where some layers are called in another mode only.
+        materialised: path -> what computed the weight of a layer until now, for sites whose module is a plain convolution in its place.
+    """
 
     info: RelaxationInfo
     relaxation: AbstractRelaxation
     paths: Mapping[str, Sequence[str]]
     sites: Sequence[Site]
     refused: Mapping[str, str]
-    trace: Trace
+    traces: Sequence[Trace]
+    materialised: Mapping[str, str]
 
     @classmethod
     def of(
-        cls, model: nn.Module, name: str, example_input: Any, layers: str | Sequence[str], options: Any, registry: Registry
+        cls,
+        model: nn.Module,
+        name: str,
+        example_input: Any,
+        layers: str | Sequence[str],
+        options: Any,
+        registry: Registry,
+        *,
+        materialise: bool = False,
     ) -> Selection:
         """Trace the network and ask the relaxation about every chosen layer."""
         check_replaceable(model)
@@ -39,19 +62,35 @@ class Selection:
         relaxation = registry.create("relaxation", name, options)
         paths = candidates(model, relaxation.targets)
         chosen = select(paths, layers)
-        traced = trace(model, chosen, example_input)
-        sites, refused = [], {}
+        traces = _traces(model, list(paths), chosen, example_input)
+        sites, refused, materialised = [], {}, {}
         for path in chosen:
-            result = site_or_reason(model, path, traced.calls[path], relaxation)
+            result = site_or_reason(model, path, traces, relaxation, materialise=materialise)
             if isinstance(result, str):
                 refused[path] = result
             else:
                 sites.append(result)
-        return cls(info=info, relaxation=relaxation, paths=paths, sites=sites, refused=refused, trace=traced)
+                if result.module is not model.get_submodule(path):
+                    materialised[path] = made_of(model.get_submodule(path))
+        return cls(info=info, relaxation=relaxation, paths=paths, sites=sites, refused=refused, traces=traces, materialised=materialised)
+
+    @property
+    def loose_note(self) -> str | None:
+        """Says that convolutions are computed by no layer that could be relaxed; None where none is."""
+        loose = max(trace.loose for trace in self.traces)
+        if not loose or _ConvNd not in self.relaxation.targets:
+            return None
+        subject = "a convolution is" if loose == 1 else f"{loose} convolutions are"
+        return f"{subject} computed outside of the layers that can be relaxed, by a function or a module without known attributes"
+
+    def _materialised_notes(self) -> Iterator[str]:
+        for path, what in self.materialised.items():
+            yield f"{path or 'the network'} was materialised: its weight at this moment is free from now on, without {what}"
 
     def report(self) -> RelaxationReport:
         """What would be replaced, at what cost; nothing is allocated."""
         dtypes = {next(site.module.parameters()).dtype for site in self.sites}
+        dtypes |= {call.dtype for trace in self.traces for site in self.sites for call in trace.calls[site.path]}
         widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
         reports = [
             LayerReport(
@@ -67,7 +106,8 @@ class Selection:
             layers=reports,
             refused=self.refused,
             dtype=str(widest).removeprefix("torch."),
-            tolerance=max(self.info.tolerance, 1e3 * torch.finfo(widest).eps),
+            tolerance=max(self.info.tolerance, rounding(widest)),
+            notes=[*([self.loose_note] if self.loose_note else []), *self._materialised_notes()],
         )
 
     def applied(self, registry: Registry) -> AppliedRelaxation:
@@ -78,7 +118,22 @@ class Selection:
             name=self.info.name,
             options={} if options is None else to_dict(options, only_changed=True),
             layers={site.path: site.input_shape for site in self.sites},
+            materialised={site.path: site.input_shape for site in self.sites if site.path in self.materialised},
             distribution=distribution,
             version=version,
             api=".".join(map(str, API_VERSION)),
         )
+
+
+def _traces(model: nn.Module, paths: Sequence[str], chosen: Sequence[str], example_input: Any) -> list[Trace]:
+    """The network as it stands; and in the other mode, if chosen layers are called in that one only (auxiliary heads)."""
+    first = trace(model, paths, example_input)
+    idle = [path for path in chosen if not first.calls[path]]
+    if not idle:
+        return [first]
+    training = model.training if first.manner.training is None else first.manner.training
+    try:
+        second = trace_as(Manner(training=not training, grad=first.manner.grad), model, paths, example_input)
+    except Exception:  # not every network runs in both modes
+        return [first]
+    return [first, second] if any(second.calls[path] for path in idle) else [first]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,12 +13,16 @@ from anarch_core.errors import NoEffectWarning, SurgeryError
 from anarch_core.lattice.drift import Drift
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.machine import require_memory
+from anarch_core.network import copied
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.base import Site
+from anarch_core.relaxation.copying import copy_with
 from anarch_core.relaxation.exactness import checked
+from anarch_core.relaxation.lattice import CONVOLUTIONS
+from anarch_core.relaxation.materialise import convolution_of
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
 from anarch_core.relaxation.selection import Selection
-from anarch_core.relaxation.surgery import candidates, copy_with, select
+from anarch_core.relaxation.surgery import candidates, select
 
 __all__ = [
     "AppliedRelaxation",
@@ -44,10 +47,11 @@ def plan(
     example_input: Any,
     layers: str | Sequence[str] = "*",
     options: Any = None,
+    materialise: bool = False,
     registry: Registry | None = None,
 ) -> RelaxationReport:
     """What :func:`relax` would do, without allocating anything. Layers that it would refuse are in ``refused``."""
-    found = Selection.of(model, relaxation, example_input, layers, options, registry or get_registry())
+    found = Selection.of(model, relaxation, example_input, layers, options, registry or get_registry(), materialise=materialise)
     return found.report()
 
 
@@ -58,6 +62,7 @@ def relax(
     example_input: Any,
     layers: str | Sequence[str] = "*",
     options: Any = None,
+    materialise: bool = False,
     check: bool = True,
     registry: Registry | None = None,
 ) -> Relaxed:
@@ -68,28 +73,34 @@ def relax(
         relaxation: name of a registered relaxation.
         example_input: what the network is called with: a tensor with a batch dimension, a tuple of arguments, or a dictionary of them. It
             sets the input size of every relaxed layer.
-        layers: shell patterns over module paths (``"features.*"``); one that starts with ``!`` excludes.
+        layers: module paths, or shell patterns over them (``"features.*"``); one that starts with ``!`` excludes.
         options: of the relaxation, a mapping or an instance of its option class.
-        check: compare every layer and the whole network with the parent on the example input.
+        materialise: accept convolutions whose weight is computed (weight norm, spectral norm, pruning, weight standardisation): the weight
+            of this moment becomes a free one. The result equals the parent now; what computed the weight is given up, and the report says
+            so.
+        check: run the example input through the relaxed network in the mode the network is in, and compare every layer while it is called,
+            and the outputs. Without it, a layer that the network does not call as an attribute goes unnoticed.
         registry: where names are looked up; all installed plugins by default.
 
     Returns:
         the relaxed network with its report and parameter map.
 
     Raises:
-        SurgeryError: a chosen layer cannot be relaxed exactly; every such layer is named with the reason.
+        SurgeryError: a chosen layer cannot be relaxed exactly; every such layer is named with the reason. Or the relaxed network does not
+            run, or does not use its layers as the parent does.
         OutOfMemoryError: the relaxed layers would not fit; nothing was allocated.
         UnknownComponentError: no plugin provides the relaxation.
         OptionError: an option is unknown or out of range.
     """
     registry = registry or get_registry()
-    found = Selection.of(model, relaxation, example_input, layers, options, registry)
+    found = Selection.of(model, relaxation, example_input, layers, options, registry, materialise=materialise)
     if found.refused:
         reasons = [f"{path or 'the network'} cannot be relaxed: {reason}" for path, reason in found.refused.items()]
         msg = "; ".join(reasons) + f". Exclude such layers by pattern, e.g. layers=['*', '!{next(iter(found.refused))}']"
         raise SurgeryError(msg, paths=tuple(found.refused))
     if not found.sites:
-        warnings.warn(f"{relaxation} found no layer to relax in {type(model).__name__}", NoEffectWarning, stacklevel=2)
+        loose = f" ({found.loose_note})" if found.loose_note else ""
+        warnings.warn(f"{relaxation} found no layer to relax in {type(model).__name__}{loose}", NoEffectWarning, stacklevel=2)
     report = found.report()
     if report.layers:
         device = next(found.sites[0].module.parameters()).device
@@ -99,14 +110,15 @@ def relax(
     new = copy_with(model, {path: (found.paths[path], layer) for path, layer in lifted.items()})
     new.anarch_relaxations = (*applied_relaxations(model), found.applied(registry))  # type: ignore[assignment]
     if check:
-        report = checked(report, found, lifted, new, example_input)
+        report = checked(report, found, model, new, example_input)
     return Relaxed(
         model=new,
         parent=model,
         report=report,
-        parameter_map=_parameter_map(model, new),
+        parameter_map=_parameter_map(model, new, list(lifted)),
         sites={site.path: site for site in found.sites},
         relaxation=found.relaxation,
+        materialised=tuple(found.materialised),
     )
 
 
@@ -129,7 +141,7 @@ def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module
     left = []
     for applied in applied_relaxations(model):
         kept = {path: shape for path, shape in applied.layers.items() if path not in chosen}
-        if kept:
+        if kept or applied.materialised:
             left.append(attrs.evolve(applied, layers=kept))
     new.anarch_relaxations = tuple(left)  # type: ignore[assignment]
     return new
@@ -172,6 +184,7 @@ def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: 
     model = base
     for record in applied:
         relaxation = registry.create("relaxation", record.name, record.options)
+        model = _materialised(model, record.materialised)
         paths = candidates(model, relaxation.targets)
         new: dict[str, tuple[Sequence[str], nn.Module]] = {}
         sites = []
@@ -191,7 +204,7 @@ def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: 
         for site in sites:
             new[site.path] = (paths[site.path], relaxation.lift(site))
         model = copy_with(model, new)
-    model = model if model is not base else copy.deepcopy(base)
+    model = model if model is not base else copied(base)
     model.anarch_relaxations = (*applied_relaxations(base), *applied)  # type: ignore[assignment]
     return model
 
@@ -207,11 +220,25 @@ def initialise_relaxed(model: nn.Module) -> None:
         model.get_submodule(path).reset_parameters()  # type: ignore[operator]
 
 
-def _parameter_map(old: nn.Module, new: nn.Module) -> dict[str, tuple[str, ...]]:
+def _materialised(model: nn.Module, layers: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    """The network with plain convolutions in place of some that compute their weight; itself where there are none."""
+    plain: dict[str, tuple[Sequence[str], nn.Module]] = {}
+    paths = candidates(model, CONVOLUTIONS)
+    for path, shape in layers.items():
+        found = convolution_of(model.get_submodule(path), shape) if path in paths else "the network has no such convolution"
+        if isinstance(found, str):
+            msg = f"{path} cannot be relaxed: {found}"
+            raise SurgeryError(msg, paths=(path,))
+        plain[path] = (paths[path], found)
+    return copy_with(model, plain) if plain else model
+
+
+def _parameter_map(old: nn.Module, new: nn.Module, replaced: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """A parameter lives on under its name, or in all parameters of the layer that took its layer's place."""
     names = [name for name, _ in new.named_parameters()]
     heirs: dict[str, tuple[str, ...]] = {}
     for name, _ in old.named_parameters():
-        layer = name.rpartition(".")[0]
-        heirs[name] = (name,) if name in names else tuple(other for other in names if other.startswith(f"{layer}." if layer else ""))
+        layer = next((path for path in replaced if name.startswith(f"{path}.") or not path), None)
+        prefix = f"{layer}." if layer else ""
+        heirs[name] = (name,) if name in names else tuple(other for other in names if layer is not None and other.startswith(prefix))
     return heirs

@@ -106,36 +106,44 @@ def certified(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 def exactness(run: FinishedRun) -> Html:
     """How exactly each branch began as the network it left."""
     rows = []
-    inexact = 0
+    verdicts: list[bool | None] = []
+    errors: list[float] = []
+    notes: dict[str, None] = {}
     for series in run.series:
         for switch, group in by_switch(run.segments("branch", series.relaxation)).items():
             for segment in group:
                 report = segment.exactness
                 if report is None:
                     continue
-                worst = max(report.layers, key=lambda layer: float(report.layers[layer]), default="")
-                inexact += not report.exact
+                worst = max(report.layers, key=lambda layer: report.layers[layer] or 0.0, default="")
+                verdicts.append(report.exact)
+                errors += [] if report.error is None else [report.error]
+                notes |= dict.fromkeys(f"{series.relaxation}: {note}." for note in report.notes)
                 rows.append(
                     [
                         series.relaxation,
                         f"{switch:g}",
                         str(segment.seed),
                         worst,
-                        f"{report.error:.1e}",
+                        "not compared" if report.error is None else f"{report.error:.1e}",
                         f"{report.tolerance:.1e}",
                         report.dtype,
-                        "yes" if report.exact else "NO",
+                        {True: "yes", False: "NO", None: "not compared"}[report.exact],
                     ]
                 )
     if not rows:
         return Html()
-    largest = max(float(row[4]) for row in rows)
-    verdict = (
-        f"All {len(rows)} embeddings are exact up to rounding" if not inexact else f"{inexact} of {len(rows)} embeddings are NOT exact"
-    )
-    text = f"{verdict}: the outputs of branch and parent differ by at most {largest:.1e} of the largest output at the moment of the switch."
+    inexact, unknown = verdicts.count(False), verdicts.count(None)
+    verdict = f"All {len(rows)} embeddings are exact up to rounding"
+    if inexact or unknown:
+        counts = [f"{inexact} of {len(rows)} embeddings are NOT exact"] if inexact else []
+        counts += [f"{unknown} of {len(rows)} embeddings could not be compared"] if unknown else []
+        verdict = ", ".join(counts)
+    size = f": the outputs of branch and parent differ by at most {max(errors):.1e} of the largest output" if errors else ""
+    text = f"{verdict}{size} at the moment of the switch."
     headings = ["relaxation", "t_w", "seed", "worst layer", "error", "tolerance", "arithmetic", "exact"]
-    return join([paragraph(text), folded("Every embedding", table("Exactness at the switch", headings, rows, texts=4))])
+    said = [paragraph(note) for note in notes]
+    return join([paragraph(text), *said, folded("Every embedding", table("Exactness at the switch", headings, rows, texts=4))])
 
 
 def problems(run: FinishedRun) -> list[str]:

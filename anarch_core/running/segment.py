@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import attrs
 import torch
@@ -119,9 +118,9 @@ class Execution:
         report = begun.report
         if report is not None:
             self.notes = attrs.evolve(self.notes, exactness=_exactness(report))
-            if not report.exact:
-                text = f"{report.relaxation} differs from its parent by {report.error:.1e} (relative), more than {report.tolerance:.0e}"
-                self.emit(Event("warning", self.segment.id, f"{self.segment.title}: {text}"))
+            for text in [report.complaint, *report.notes]:
+                if text:
+                    self.emit(Event("warning", self.segment.id, f"{self.segment.title}: {text}"))
         scores = self._scores(begun.model)
         self.notes = attrs.evolve(self.notes, optimizer_state=begun.carried, start=scores)
         history.append({"epoch": 0, **scores.to_json(), **self.scoring.validation(begun.model)})
@@ -221,8 +220,10 @@ class _SaveClock:
 
 def _exactness(report: RelaxationReport) -> Exactness:
     """How exact a relaxation was, per layer and end to end."""
-    layers = {layer.path: cast(float, layer.error) for layer in report.layers}
-    return Exactness(error=cast(float, report.error), tolerance=report.tolerance, exact=report.exact, dtype=report.dtype, layers=layers)
+    layers = {layer.path: layer.error for layer in report.layers}
+    return Exactness(
+        error=report.error, tolerance=report.tolerance, exact=report.exact, dtype=report.dtype, layers=layers, notes=report.notes
+    )
 
 
 @contextmanager

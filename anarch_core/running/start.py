@@ -53,7 +53,7 @@ def start(context: RunContext, segment: Segment) -> Start:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InexactRelaxationWarning)  # told when the segment begins, on its own line
             relaxed = relax(
-                begun.model,
+                begun.model.eval(),  # a batch of two has no statistics to compare networks by
                 transition.relaxation or "",
                 example_input=context.data.x_train[:2],
                 layers=transition.layers,

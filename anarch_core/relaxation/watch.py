@@ -1,0 +1,81 @@
+"""Noticing who reads the tensors of a layer."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+CONVOLUTIONS = ("aten.convolution", "aten._convolution")
+NO_BACKWARD = -1
+
+
+class UseOfTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes where an operation reads certain tensors, or views of them, outside of the layers that own them and of their derivatives.
+
+    Attributes:
+        within: paths of the layers that are being called.
+        used: path -> the first operation that read a tensor of a layer while that layer was not being called.
+        loose: convolutions that were computed while none of the layers was being called.
+    """
+
+    def __init__(self, owned: Iterable[tuple[torch.Tensor, str]]) -> None:
+        """Watch ``owned``: tensors with the path of their layer."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.within: list[str] = []
+        self.used: dict[str, str] = {}
+        self.loose = 0
+        owned = list(owned)
+        self._paused = False
+        self._tensors = [tensor for tensor, _ in owned]  # kept, so that no other takes the place of one
+        self._by_identity = {id(tensor): path for tensor, path in owned}
+        spans = ((_span(tensor), path) for tensor, path in owned)
+        self._by_place = sorted((*span, path) for span, path in spans if span is not None)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, nothing is noted."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    def _owner(self, tensor: torch.Tensor) -> str | None:
+        if id(tensor) in self._by_identity:
+            return self._by_identity[id(tensor)]
+        span = _span(tensor)
+        if span is None:
+            return None
+        first = bisect.bisect(self._by_place, span[0], key=lambda place: place[1])  # the first that ends behind where the tensor starts
+        return self._by_place[first][2] if first < len(self._by_place) and self._by_place[first][0] < span[1] else None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not self._paused and torch._C._current_graph_task_id() == NO_BACKWARD:
+            self._note(str(func.overloadpacket), tree_leaves((args, kwargs)))
+        return func(*args, **kwargs)
+
+    def _note(self, operation: str, arguments: Iterable[Any]) -> None:
+        for argument in arguments:
+            path = self._owner(argument) if isinstance(argument, torch.Tensor) else None
+            if path is not None and path not in self.within:
+                self.used.setdefault(path, operation)
+        self.loose += operation in CONVOLUTIONS and not self.within
+
+
+def _span(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """Where the numbers of a tensor lie in memory; None where it has none."""
+    if tensor.layout != torch.strided or tensor.numel() == 0 or tensor.device.type == "meta":
+        return None
+    try:
+        start = tensor.data_ptr()
+    except RuntimeError:  # a stand-in without memory
+        return None
+    extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (start, start + extent * tensor.element_size()) if start else None

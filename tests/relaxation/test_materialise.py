@@ -1,0 +1,149 @@
+"""Convolutions whose weight is computed are refused, and relaxed exactly as they are at this moment if asked to."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
+
+from anarch_core import load, save
+from anarch_core.errors import SurgeryError
+from anarch_core.relaxation.verbs import plan, project, relax
+
+
+class Standardised(nn.Conv2d):
+    """A convolution with a standardised weight (Qiao et al. 2019)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, std = self.weight.mean((1, 2, 3), keepdim=True), self.weight.std((1, 2, 3), keepdim=True)
+        weight = (self.weight - mean) / std
+        return nn.functional.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def conv(kind=nn.Conv2d, **options):
+    torch.manual_seed(0)
+    return kind(2, 4, 3, padding=1, **options)
+
+
+def quietly(old_style):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return old_style(conv())
+
+
+COMPUTED = {
+    "WeightNorm, which computed its weight": lambda: parametrizations.weight_norm(conv()),
+    "SpectralNorm, which computed its weight": lambda: parametrizations.spectral_norm(conv()),
+    "Orthogonal, which computed its weight": lambda: parametrizations.orthogonal(conv(padding_mode="circular")),
+    "its hooks (WeightNorm)": lambda: quietly(nn.utils.weight_norm),
+    "its hooks (SpectralNorm)": lambda: quietly(nn.utils.spectral_norm),
+    "its hooks (RandomUnstructured)": lambda: prune.random_unstructured(conv(), "weight", 0.5),
+    "the forward of Standardised": lambda: conv(Standardised),
+}
+
+
+def network(case):
+    return nn.Sequential(COMPUTED[case](), nn.ReLU(inplace=True)).double()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("case", COMPUTED)
+@pytest.mark.parametrize("training", [True, False])
+def test_it_is_exact_at_the_switch_and_what_is_given_up_is_said(case, training, x):
+    model = network(case).train(training)
+    with pytest.raises(SurgeryError, match=r"0 cannot be relaxed: .* materialise it \(materialise=True\)"):
+        relax(model, "efcn", example_input=x)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    relaxed = relax(model, "efcn", example_input=x, materialise=True)
+    assert relaxed.report.exact
+    assert relaxed.report.error < 1e-12
+    assert relaxed.report.notes == [f"0 was materialised: its weight at this moment is free from now on, without {case}"]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    torch.testing.assert_close(relaxed.model(x), model(x), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", COMPUTED)
+@pytest.mark.parametrize("delta", [False, True])
+def test_it_is_saved_and_loaded(case, delta, x, tmp_path):
+    model = network(case).eval()
+    relaxed = relax(model, "lcn", example_input=x, materialise=True).model
+    save(relaxed, tmp_path / "relaxed.safetensors", parent=model if delta else None)
+    again = load(tmp_path / "relaxed.safetensors", model=network(case).eval())
+    assert torch.equal(again(x), relaxed(x))
+
+
+def test_its_projection_is_a_plain_convolution_that_is_loaded_again(x, tmp_path):
+    model = network("WeightNorm, which computed its weight")
+    back = project(relax(model, "lcn", example_input=x, materialise=True).model)
+    assert type(back[0]) is nn.Conv2d
+    torch.testing.assert_close(back(x), model(x), rtol=1e-10, atol=1e-12)
+    save(back, tmp_path / "back.safetensors")
+    again = load(tmp_path / "back.safetensors", model=network("WeightNorm, which computed its weight"))
+    assert torch.equal(again(x), back(x))
+    with pytest.raises(SurgeryError, match="no such convolution"):
+        load(tmp_path / "back.safetensors", model=nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_the_parameter_map_is_total_and_frozen_weights_stay_frozen(x):
+    model = network("WeightNorm, which computed its weight").requires_grad_(False)
+    relaxed = relax(model, "lcn", example_input=x, materialise=True)
+    assert set(relaxed.parameter_map) == {name for name, _ in model.named_parameters()}
+    assert relaxed.parameter_map["0.parametrizations.weight.original0"] == ("0.weight", "0.bias")
+    assert not any(parameter.requires_grad for parameter in relaxed.model.parameters())
+
+
+def test_a_plan_says_whether_it_can_be_done(x):
+    model = nn.Sequential(conv(Standardised), nn.Flatten()).double()
+    assert list(plan(model, "lcn", example_input=x).refused) == ["0"]
+    planned = plan(model, "lcn", example_input=x, materialise=True)
+    assert (list(planned.refused), [layer.path for layer in planned.layers]) == ([], ["0"])
+
+
+class Padded(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+class Twice(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(super().forward(x)[:, :2])
+
+
+def scaled():
+    layer = conv()
+    layer.register_forward_hook(lambda module, args, output: 2 * output)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (lambda: conv(Padded), "what it computes is not a plain convolution of its input"),
+        (lambda: conv(Twice), "it calls 2 convolutions, expected one"),
+        (scaled, "what it computes is not a plain convolution of its input"),
+        (lambda: nn.ConvTranspose2d(2, 2, 3), "it is a ConvTranspose2d"),
+    ],
+)
+def test_what_is_no_plain_convolution_at_this_moment_is_refused_still(build, reason, x):
+    with pytest.raises(SurgeryError, match=f"0 cannot be relaxed: .*{reason}"):
+        relax(nn.Sequential(build()).double(), "lcn", example_input=x, materialise=True)
+
+
+def test_a_parametrization_between_shapes(x):
+    class Doubled(nn.Module):
+        def forward(self, weight):
+            return torch.cat([weight, -weight])
+
+        def right_inverse(self, weight):
+            return weight[: len(weight) // 2]
+
+    layer = conv()
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    assert relax(nn.Sequential(layer).double(), "tiled", example_input=x, materialise=True).report.exact
