@@ -15,7 +15,7 @@ from anarch_core.relaxation.beside import Passage, perturbed, run_beside
 from anarch_core.relaxation.outputs import deviation, largest
 from anarch_core.relaxation.report import AMPLIFIED, RelaxationReport
 from anarch_core.relaxation.selection import Selection
-from anarch_core.relaxation.trace import Trace, trace_as
+from anarch_core.relaxation.trace import Trace, trace_as, trace_in_evaluation_mode
 
 DRAWS = 3  # of other roundings
 
@@ -34,11 +34,21 @@ def checked(report: RelaxationReport, found: Selection, parent: nn.Module, new: 
         SurgeryError: the relaxed network does not run, or does not use its layers as its parent does.
     """
     verdicts, errors = [], dict[str, list[float | None]]()
-    for trace in found.traces:
+
+    def compared(trace: Trace) -> _Verdict:
         passage = run_beside(trace, parent, new, [site.path for site in found.sites], example_input)
         for path, measured in passage.errors.items():
             errors.setdefault(path, []).extend(measured)
-        verdicts.append(_Verdict.of(trace, passage, parent, example_input, report.tolerance))
+        return _Verdict.of(trace, passage, parent, example_input, report.tolerance)
+
+    for trace in found.traces:
+        verdict = compared(trace)
+        calmer = trace_in_evaluation_mode(trace, parent, example_input) if verdict.amplified else None
+        if calmer is not None:
+            note = f"in training mode {verdict.notes[-1]}; so its outputs were compared in evaluation mode"
+            second = compared(attrs.evolve(calmer, notes=[*verdict.notes[:-1], note]))
+            verdict = verdict if second.amplified else second
+        verdicts.append(verdict)
     layers = [attrs.evolve(layer, error=largest(errors[layer.path])) for layer in report.layers]
     notes = [*report.notes, *(note for verdict in verdicts for note in verdict.notes)]
     uncompared = [layer.path or "the network" for layer in layers if layer.error is None]
@@ -78,6 +88,8 @@ class _Verdict:
         measured = {place: error for place, error in enumerate(errors) if error is not None}
         if not measured:
             return cls(error=None, notes=[*notes, "the outputs of the network were not compared: they hold no number that can be"])
+        if not any(bool(output.any()) for output in trace.outputs):
+            notes.append("the outputs of the network are all zero on this example, so that their equality says little")
         if max(measured.values()) <= tolerance:
             return cls(error=max(measured.values()), notes=notes)
 
@@ -102,7 +114,7 @@ class _Verdict:
         amplified = max((move for move in shaken.values() if move != float("inf")), default=0.0)
         if shaken:
             notes.append(
-                f"end to end the network amplifies rounding: its outputs move by {max(shaken.values()):.1e} "
+                f"the network amplifies rounding: its outputs move by {max(shaken.values()):.1e} "
                 "when those of the parent's own layers are rounded otherwise"
             )
         for place, move in shaken.items():

@@ -136,6 +136,15 @@ def trace_as(manner: Manner, model: nn.Module, paths: Sequence[str], example_inp
     return Trace(manner=manner, calls=calls, odd=odd, outputs=outputs, loose=watch.loose)
 
 
+def trace_in_evaluation_mode(trace: Trace, model: nn.Module, example_input: Any) -> Trace | None:
+    """The same pass in evaluation mode; None where it was made in that mode, or where the network does not run in it."""
+    if trace.manner.training is False or not any(module.training for module in model.modules()):
+        return None
+    with contextlib.suppress(Exception):  # whatever a network may raise
+        return trace_as(Manner(training=False, grad=trace.manner.grad), model, list(trace.calls), example_input)
+    return None
+
+
 def inputs_of(model: nn.Module, paths: Sequence[str], example_input: Any) -> dict[str, list[torch.Tensor]]:
     """What the modules at ``paths`` are given when the example input runs through the network in evaluation mode: copies, by path.
 

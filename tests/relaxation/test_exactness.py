@@ -157,7 +157,7 @@ def test_rounding_that_the_network_amplifies_is_not_called_inexact_and_a_change_
     assert report.exact
     assert report.error > report.tolerance
     assert report.amplified > report.error / 10
-    assert report.notes[0].startswith("end to end the network amplifies rounding: its outputs move by")
+    assert report.notes[0].startswith("the network amplifies rounding: its outputs move by")
     with pytest.warns(InexactRelaxationWarning):  # the same where rounding is not what makes the difference
         assert relax(network(lambda self, x: off_by_seven(torch.sin)(self, x)), "lcn", example_input=x).report.exact is False
 
@@ -208,6 +208,26 @@ def test_a_network_that_does_not_run_in_training_mode_is_checked_in_evaluation_m
         r"checked in evaluation mode: in training mode .* \(ValueError: Expected more than 1 value per channel", report.notes[0]
     )
     assert all(module.training for module in model.modules())
+
+
+def test_where_training_mode_amplifies_rounding_evaluation_mode_decides(x):
+    """Batch norm over two numbers that hardly differ makes one of them large and the other small, whatever they are."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 2, 6), nn.BatchNorm2d(2, eps=1e-12))
+    example = x[:1].expand(2, -1, -1, -1) + 1e-6 * x
+    report = relax(model, "lcn", example_input=example).report
+    assert report.exact
+    assert report.error < report.tolerance
+    assert report.amplified == 0
+    assert re.match(
+        r"in training mode the network amplifies rounding: .*; so its outputs were compared in evaluation mode", report.notes[0]
+    )
+
+
+def test_outputs_that_are_all_zero_say_little_and_so_does_the_report(network, x):
+    report = relax(network(lambda self, x: self.c(x) * 0), "lcn", example_input=x).report
+    assert (report.exact, report.error) == (True, 0.0)
+    assert "all zero on this example" in report.notes[0]
 
 
 def test_half_precision_can_fail(x):
