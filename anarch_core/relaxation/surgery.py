@@ -18,7 +18,7 @@ from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.materialise import convolution_of
 from anarch_core.relaxation.trace import Trace
 
-MATERIALISE = "materialise it (materialise=True): the plain convolution that it computes at this moment is relaxed"
+MATERIALISE = "materialise it (materialise=True, --materialise of anarch relax): the plain convolution that it computes now is relaxed"
 
 
 def candidates(model: nn.Module, targets: tuple[type[nn.Module], ...]) -> dict[str, list[str]]:

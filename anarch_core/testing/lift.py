@@ -91,6 +91,26 @@ class LiftChecks(RelaxationSubject):
             error = relative(relaxed.model.train(training)(x), network.train(training)(x))
             assert error <= 100 * self.allowed, f"with training={training} the networks differ by {error:.1e}"
 
+    def test_outputs_may_be_changed_in_place(self) -> None:
+        """A network that changes the layer's output in place works as its parent does, and so do its gradients."""
+        site, x, layer = self.lifted()
+        gradients = []
+        for module in (site.module, layer):
+            given = x.clone().requires_grad_()
+            try:
+                torch.relu_(module(given)).square().sum().backward()  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                msg = (
+                    f"an activation in place after the layer fails: {error}; return a tensor that nothing else needs, no view and no buffer"
+                )
+                raise AssertionError(msg) from error
+            gradients.append(given.grad)
+        parents, relaxed = gradients
+        assert parents is not None
+        assert relaxed is not None, "no gradient reaches the layer's input"
+        size = relative(relaxed, parents)
+        assert size <= 100 * self.allowed, f"after an activation in place the input's gradient differs from the parent's by {size:.1e}"
+
     def test_parameter_map_is_total(self) -> None:
         """Every parameter of the parent has an heir that exists; new parameters appear in relaxed layers alone."""
         network, x = self.network()

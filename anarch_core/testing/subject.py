@@ -51,7 +51,7 @@ class RelaxationSubject(ComponentConformance):
         raise AssertionError(msg)
 
     def network(self) -> tuple[nn.Module, torch.Tensor]:
-        """A network with batch norm around layers to be relaxed, in float64, and an input for it."""
+        """A network with batch norm around layers to be relaxed, and activations that work in place, in float64, and an input for it."""
         torch.manual_seed(0)
         d = self.parent().x.ndim - 2
         conv, norm = CONVOLUTIONS[d - 1], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[d - 1]
@@ -59,8 +59,9 @@ class RelaxationSubject(ComponentConformance):
         layers: OrderedDict[str, nn.Module] = OrderedDict(
             first=conv(2, 3, 3, padding=1, bias=False),
             norm=norm(3),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
             second=conv(3, 2, 3, padding=1, stride=2),
+            silu=nn.SiLU(inplace=True),
             flatten=nn.Flatten(),
         )
         features = nn.Sequential(layers)

@@ -58,7 +58,7 @@ def x():
 @pytest.mark.parametrize("training", [True, False])
 def test_it_is_exact_at_the_switch_and_what_is_given_up_is_said(case, training, x):
     model = network(case).train(training)
-    with pytest.raises(SurgeryError, match=r"0 cannot be relaxed: .* materialise it \(materialise=True\)"):
+    with pytest.raises(SurgeryError, match=r"0 cannot be relaxed: .* materialise it \(materialise=True"):
         relax(model, "efcn", example_input=x)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     relaxed = relax(model, "efcn", example_input=x, materialise=True)
