@@ -14,6 +14,7 @@ from anarch_core.checkpoint.description import Description, other_metadata, read
 from anarch_core.checkpoint.file import read_header
 from anarch_core.checkpoint.schema import BASE, DELTA, RELAXED
 from anarch_core.checkpoint.state import load_state, read_tensors, save_state
+from anarch_core.checkpoint.wrappers import renamed, uncompiled, unwrapped
 from anarch_core.errors import AnarchError, CheckpointError, UnknownComponentError
 from anarch_core.models import ModelSpec
 from anarch_core.network import copied
@@ -38,7 +39,7 @@ def save(
     A network that is not relaxed can be read by ``safetensors.torch.load_file`` and ``load_state_dict`` alone.
 
     Args:
-        model: any module whose state is made of tensors.
+        model: any module whose state is made of tensors; of a compiled one, or one wrapped for several devices, the network inside.
         path: the file; replaced if it exists.
         model_spec: what the base model was built from, so that :func:`load` can build it; by default what :func:`load` noted on the model.
         moment: the moment of training, for the record.
@@ -49,7 +50,10 @@ def save(
     Raises:
         CheckpointError: the state cannot be stored; or relaxing ``parent`` does not give ``model``; or the file cannot be written.
     """
-    applied = applied_relaxations(model)
+    model, parent = unwrapped(model), None if parent is None else unwrapped(parent)
+    applied = [
+        attrs.evolve(each, layers={uncompiled(at): shape for at, shape in each.layers.items()}) for each in applied_relaxations(model)
+    ]
     lifted = 0 if parent is None else _lifted(model, parent)
     description = Description(
         kind=DELTA if lifted else RELAXED if applied else BASE,
@@ -72,6 +76,7 @@ def load(
     Args:
         path: a file of :func:`save`, or any safetensors file of a state dict.
         model: a network of the base architecture, weights arbitrary; never changed. Needed where the file does not name a registered model.
+            For a file without a record of relaxations, which another tool wrote of a relaxed network, one that is relaxed likewise.
         device: where the network is put.
         registry: where names are looked up, the installed plugins by default.
 
@@ -86,7 +91,7 @@ def load(
     description = read_description(header, path) if header.ours else Description(kind=BASE)
     registry = registry or get_registry()
     applied = [_relaxation(record, registry, path) for record in description.relaxations]
-    network = _base_model(description, model, registry, path)
+    network = _base_model(description, model, registry, path, recorded=header.ours)
     if description.model is not None:
         network.anarch_model = dict(description.model)  # type: ignore[assignment]  # plain data beside the weights, for save
     tensors, _ = read_tensors(path)  # only now: what is missing is told before a large file is read
@@ -120,7 +125,7 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
         if not isinstance(value, torch.Tensor):
             msg = f"{name!r} of {type(model).__name__} is a {type(value).__name__}; only tensors can be stored"
             raise CheckpointError(msg)
-    return dict(state)
+    return {uncompiled(name): value for name, value in state.items()}
 
 
 def _record(applied: AppliedRelaxation) -> dict[str, Any]:
@@ -151,9 +156,10 @@ def _relaxation(record: Mapping[str, Any], registry: Registry, path: Path) -> Ap
     return applied
 
 
-def _base_model(description: Description, model: nn.Module | None, registry: Registry, path: Path) -> nn.Module:
+def _base_model(description: Description, model: nn.Module | None, registry: Registry, path: Path, *, recorded: bool) -> nn.Module:
     if model is not None:
-        if applied_relaxations(model):
+        model = unwrapped(model)
+        if recorded and applied_relaxations(model):
             msg = f"the model given for {path} is relaxed already; expected the base model, which the file's relaxations are applied to"
             raise CheckpointError(msg)
         return copied(model)
@@ -179,6 +185,7 @@ def _cast(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
 def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
     """Load a state dict, keeping its dtypes; the message of a misfit has all of it in one line."""
     ours = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)}
+    tensors = renamed(tensors, ours)
     problems = [
         f"{name!r} has shape {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the model"
         for name, value in ours.items()
@@ -194,7 +201,10 @@ def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> Non
         problems += _listed("missing in the file", missing) + _listed("unknown to the model", result.unexpected_keys)
     if problems:
         msg = f"{path} does not fit {type(model).__name__}: {'; '.join(problems[:3])}"
-        raise CheckpointError(msg if len(problems) <= 3 else f"{msg}; and {len(problems) - 3} more")
+        msg = msg if len(problems) <= 3 else f"{msg}; and {len(problems) - 3} more"
+        if any(name in tensors and tensors[name].ndim != value.ndim for name, value in ours.items()):
+            msg += "; if these are the weights of a relaxed network, without a record of it, pass a model that is relaxed likewise"
+        raise CheckpointError(msg)
 
 
 def _listed(what: str, names: Iterable[str]) -> list[str]:

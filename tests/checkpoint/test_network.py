@@ -228,6 +228,78 @@ def test_any_state_dict_is_loaded_into_a_model(path: Path) -> None:
         load(path)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_names_may_have_the_prefixes_of_wrappers(prefix: str, path: Path) -> None:
+    model = normed()
+    save_file({prefix + name: value for name, value in model.state_dict().items()}, path)
+    assert same_state(load(path, model=normed()), model)
+
+
+def test_names_that_differ_by_more_than_wrappers_are_a_misfit(path: Path) -> None:
+    state = normed().state_dict()
+    save_file({f"net.{name}": value for name, value in state.items()}, path)
+    with pytest.raises(CheckpointError, match=r"missing in the file: 0.weight, .*unknown to the model: net.0.bias"):
+        load(path, model=normed())
+    both = {f"module.{name}": value for name, value in state.items()} | {name: value + 1 for name, value in state.items()}
+    save_file(both, path)
+    with pytest.raises(CheckpointError, match=r"unknown to the model: module.0.bias"):
+        load(path, model=normed())
+
+
+def test_an_attribute_that_is_called_like_a_wrapper_keeps_its_name(path: Path) -> None:
+    model = nn.Module()
+    model.module = normed()
+    save(model, path)
+    assert all(name.startswith("module.") for name in load_file(path))
+    assert same_state(load(path, model=copy.deepcopy(model)), model)
+    save_file(model.module.state_dict(), path)
+    assert same_state(load(path, model=copy.deepcopy(model)), model)
+
+
+def wrapped(model: nn.Module, how: str) -> nn.Module:
+    if how == "parallel":
+        return nn.DataParallel(model)
+    if how == "both":
+        return torch.compile(nn.DataParallel(model), backend="eager")
+    if how == "inside":
+        model[0] = torch.compile(model[0], backend="eager")
+        return model
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize("how", ["parallel", "compiled", "both", "inside"])
+def test_of_a_wrapped_network_the_one_inside_is_stored_relaxations_included(how: str, path: Path) -> None:
+    relaxed = relax(normed(), "lcn", example_input=EXAMPLE).model
+    expected = copy.deepcopy(relaxed)
+    save(wrapped(relaxed, how), path)
+    assert load_file(path).keys() == expected.state_dict().keys()
+    assert same_state(load(path, model=normed()), expected)
+    assert same_state(load(path, model=normed() if how == "inside" else wrapped(normed(), how)), expected)
+
+
+def test_a_wrapped_network_is_stored_as_its_wrapped_parent(path: Path) -> None:
+    parent = normed()
+    relaxed = relax(parent, "efcn", example_input=EXAMPLE).model
+    save(nn.DataParallel(relaxed), path, parent=nn.DataParallel(parent))
+    assert read_header(path).metadata["anarch.kind"] == "delta"
+    assert same_state(load(path, model=normed()), relaxed)
+
+
+def test_a_relaxed_networks_state_dict_is_loaded_into_one_that_is_relaxed_likewise(path: Path) -> None:
+    relaxed = relax(normed(), "efcn", example_input=EXAMPLE).model
+    save_file(relaxed.state_dict(), path)
+    with pytest.raises(CheckpointError, match=r"pass a model that is relaxed likewise$"):
+        load(path, model=normed())
+    likewise = relax(normed(), "efcn", example_input=EXAMPLE).model
+    again = load(path, model=likewise)
+    assert same_state(again, relaxed)
+    assert not same_state(likewise, relaxed)
+    save(again, path)  # now with the record
+    assert same_state(load(path, model=normed()), relaxed)
+    with pytest.raises(CheckpointError, match="is relaxed already"):
+        load(path, model=likewise)
+
+
 def test_a_tied_name_that_another_tool_left_out_is_not_missing(path: Path) -> None:
     model = Tied()
     save_file({name: value for name, value in model.state_dict().items() if not name.startswith(("second", "up"))}, path)

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from anarch_core.errors import ConfigError, close_matches, did_you_mean
 from anarch_plugins.models.torchvision_models.options import TorchvisionModelOptions
@@ -75,6 +76,8 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
         msg = f"cannot read the weights {str(path)!r}: {str(error).partition(chr(10))[0]}"
         raise ConfigError(msg) from error
+    for prefix in ("module.", "_orig_mod.", "module."):  # of DataParallel and torch.compile, in any order
+        consume_prefix_in_state_dict_if_present(state, prefix)
     head = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
     own = model.state_dict()
     state = {

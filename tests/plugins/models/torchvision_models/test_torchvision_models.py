@@ -37,14 +37,17 @@ def test_inputs_too_small_for_the_model() -> None:
         build_model("torchvision:inception_v3", **IMAGES)
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_weights_are_loaded_except_for_another_head(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "prefix"), [(".safetensors", ""), (".pth", ""), (".pth", "module."), (".safetensors", "_orig_mod.module.")]
+)
+def test_weights_are_loaded_except_for_another_head(tmp_path: Path, suffix: str, prefix: str) -> None:
     state = build_model("torchvision:squeezenet1_1", seed=1, **IMAGES).state_dict()
     path = tmp_path / f"weights{suffix}"
+    named = {prefix + name: tensor for name, tensor in state.items()}
     if suffix == ".pth":
-        torch.save(state, path)
+        torch.save(named, path)
     else:
-        save_file(state, path)
+        save_file(named, path)
     loaded = build_model("torchvision:squeezenet1_1", options={"weights": path}, seed=2, **IMAGES).state_dict()
     assert all(torch.equal(state[name], loaded[name]) for name in state)
 

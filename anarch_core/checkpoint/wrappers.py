@@ -1,0 +1,42 @@
+"""Networks in the wrappers of PyTorch, and the names that these give to parameters: a file holds the network inside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import nn
+
+_COMPILED = "_orig_mod"
+_PARALLEL = "module"
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``, in any order; others as they are."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(model._modules.get(_COMPILED), nn.Module):
+            model = model.get_submodule(_COMPILED)
+        else:
+            return model
+
+
+def uncompiled(name: str) -> str:
+    """A dotted name without what ``torch.compile`` adds where a part of a network is compiled: ``"net._orig_mod.0"`` -> ``"net.0"``."""
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
+
+
+def renamed(tensors: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:
+    """Tensors by the names that a network has for them, where the two differ by wrappers alone; as they are where that is ambiguous."""
+    own = {_plain(name): name for name in names}
+    result = {name if name in names else own.get(_plain(name), name): tensor for name, tensor in tensors.items()}
+    return result if len(own) == len(names) and len(result) == len(tensors) else dict(tensors)
+
+
+def _plain(name: str) -> str:
+    """A dotted name without what any wrapper adds: ``"module._orig_mod.features.0.weight"`` -> ``"features.0.weight"``."""
+    parts = uncompiled(name).split(".")
+    while len(parts) > 1 and parts[0] == _PARALLEL:
+        parts = parts[1:]
+    return ".".join(parts)
