@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from anarch_core.checkpoint.network import load, save
     from anarch_core.config.run_config import RunConfig
     from anarch_core.experiment.results import Results
+    from anarch_core.relaxation.own_loop import Switched, switch, switch_back
     from anarch_core.relaxation.report import Relaxed
     from anarch_core.relaxation.verbs import drift, project, relax
     from anarch_core.running.runner import resume, run
@@ -22,6 +23,7 @@ __all__ = [
     "Relaxed",
     "Results",
     "RunConfig",
+    "Switched",
     "__version__",
     "drift",
     "hookimpl",
@@ -31,6 +33,8 @@ __all__ = [
     "resume",
     "run",
     "save",
+    "switch",
+    "switch_back",
 ]
 
 # torch is imported when one of these is first used, never by `anarch --help`.
@@ -41,6 +45,9 @@ __getattr__, __dir__ = lazy_names(
         "drift": "anarch_core.relaxation.verbs",
         "project": "anarch_core.relaxation.verbs",
         "relax": "anarch_core.relaxation.verbs",
+        "Switched": "anarch_core.relaxation.own_loop",
+        "switch": "anarch_core.relaxation.own_loop",
+        "switch_back": "anarch_core.relaxation.own_loop",
         "load": "anarch_core.checkpoint.network",
         "save": "anarch_core.checkpoint.network",
         "RunConfig": "anarch_core.config.run_config",

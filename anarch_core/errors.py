@@ -15,6 +15,7 @@ __all__ = [
     "InexactRelaxationWarning",
     "MissingDependencyError",
     "NoEffectWarning",
+    "OptimizerStateWarning",
     "OptionError",
     "OutOfMemoryError",
     "PluginError",
@@ -131,3 +132,7 @@ class NoEffectWarning(UserWarning):
 
 class InexactRelaxationWarning(UserWarning):
     """A relaxed network differs from its parent by more than rounding."""
+
+
+class OptimizerStateWarning(UserWarning):
+    """State of an optimizer that was to be carried over a switch starts anew."""

@@ -10,6 +10,7 @@ from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, lift_layer, transport_state
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
+from anarch_core.relaxation.own_loop import Switched, switch, switch_back
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
 from anarch_core.relaxation.verbs import applied_relaxations, drift, plan, project, relax
 
@@ -24,6 +25,7 @@ __all__ = [
     "RelaxationReport",
     "Relaxed",
     "Site",
+    "Switched",
     "TensorRole",
     "applied_relaxations",
     "carry_optimizer_state",
@@ -32,5 +34,7 @@ __all__ = [
     "plan",
     "project",
     "relax",
+    "switch",
+    "switch_back",
     "transport_state",
 ]

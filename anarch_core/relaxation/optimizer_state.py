@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -11,17 +11,29 @@ from anarch_core.layers.base import RelaxedLayer
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.report import Relaxed
 
-# What PyTorch's optimizers keep per parameter. SGD's momentum buffer sums gradients, so it transforms as a gradient does.
-PYTORCH_ROLES: Mapping[str, TensorRole] = {
-    "momentum_buffer": "gradient",
-    "exp_avg": "gradient",
-    "exp_avg_sq": "square",
-    "max_exp_avg_sq": "square",
-}
+_MOMENTS: Mapping[str, TensorRole] = {"exp_avg": "gradient", "exp_avg_sq": "square", "max_exp_avg_sq": "square"}
+
+# What is kept under these names by optimizers that are not listed below, as far as is known.
+_COMMON_ROLES: Mapping[str, TensorRole] = {"momentum_buffer": "gradient", **_MOMENTS}
+
+# What PyTorch's optimizers keep per parameter. SGD's momentum buffer sums gradients, so it transforms as a gradient does; RMSprop's sums
+# steps, which move the weights, and ASGD averages weights. What is missing has no role: Adamax's largest gradient, Adadelta's squared
+# steps, Rprop's step sizes, Adafactor's rows and columns.
+_PYTORCH_ROLES: Sequence[tuple[type[torch.optim.Optimizer], Mapping[str, TensorRole]]] = (
+    (torch.optim.Adagrad, {"sum": "square"}),
+    (torch.optim.ASGD, {"ax": "weight"}),
+    (torch.optim.RMSprop, {"square_avg": "square", "grad_avg": "gradient", "momentum_buffer": "weight"}),
+    (torch.optim.Rprop, {}),
+)
+
+
+def roles_of(optimizer: torch.optim.Optimizer) -> Mapping[str, TensorRole]:
+    """What the tensors of an optimizer's state move like, by key, as far as its class tells."""
+    return next((roles for kind, roles in _PYTORCH_ROLES if isinstance(optimizer, kind)), _COMMON_ROLES)
 
 
 def carry_optimizer_state(
-    relaxed: Relaxed, source: torch.optim.Optimizer, target: torch.optim.Optimizer, *, roles: Mapping[str, TensorRole] = PYTORCH_ROLES
+    relaxed: Relaxed, source: torch.optim.Optimizer, target: torch.optim.Optimizer, *, roles: Mapping[str, TensorRole] | None = None
 ) -> dict[str, str]:
     """Fill the state of an optimizer of the relaxed network from that of its parent.
 
@@ -34,23 +46,25 @@ def carry_optimizer_state(
         source: optimizer over ``relaxed.parent``'s parameters.
         target: optimizer over ``relaxed.model``'s parameters, of the same kind; its state is replaced.
         roles: by key of the state, what a tensor shaped as its parameter moves like, as in
-            :attr:`anarch_core.plugin.OptimizerInfo.roles`; by default what PyTorch's optimizers call momentum and moments.
+            :attr:`anarch_core.plugin.OptimizerInfo.roles`; by default what the class of PyTorch's that the source is of keeps.
 
     Returns:
         name of every parameter of the relaxed network that the target holds -> ``"carried"``, ``"reset"`` (a tensor has no role, or the
         relaxation does not know how), or ``"empty"`` (there was no state).
     """
+    roles = roles_of(source) if roles is None else roles
     old = dict(relaxed.parent.named_parameters())
     new = dict(relaxed.model.named_parameters())
     held = {id(parameter) for group in target.param_groups for parameter in group["params"]}
     fate = {name: "reset" for name, parameter in new.items() if id(parameter) in held}
     for name, parameter in old.items():
         state = source.state.get(parameter, {})
-        path, _, local = name.rpartition(".")
-        if path in relaxed.sites:
-            moved = _transported(relaxed, path, local, state, roles)
+        path = owner(name, relaxed.sites)
+        moved: Mapping[str, Mapping[str, object]] | None
+        if path is None:
+            moved = {name: {key: _copied(value) for key, value in state.items()}}
         else:
-            moved = {local: {key: _copied(value) for key, value in state.items()}}
+            moved = transported(relaxed, path, name.removeprefix(f"{path}."), state, roles)
         for heir, values in (moved or {}).items():
             full = f"{path}.{heir}" if path else heir
             if full in fate:
@@ -60,15 +74,32 @@ def carry_optimizer_state(
     return fate
 
 
-def _transported(
+def owner(name: str, paths: Collection[str]) -> str | None:
+    """Which of the modules at ``paths`` a parameter belongs to; None for none of them."""
+    return next((path for path in paths if not path or name.startswith(f"{path}.")), None)
+
+
+def transported(
     relaxed: Relaxed, path: str, name: str, state: Mapping[str, object], roles: Mapping[str, TensorRole]
 ) -> dict[str, dict[str, object]] | None:
+    """Carry the state of one parameter of a layer that was relaxed.
+
+    Args:
+        relaxed: result of :func:`anarch_core.relax`.
+        path: of the layer.
+        name: of the parent's parameter, within the layer.
+        state: of that parameter; not changed, nor shared with what is returned.
+        roles: see :func:`carry_optimizer_state`.
+
+    Returns:
+        state by the names of the relaxed layer's parameters; None where it has to be reset.
+    """
     layer = cast(RelaxedLayer, relaxed.model.get_submodule(path))
-    shape = dict(relaxed.sites[path].module.named_parameters())[name].shape
+    shape = relaxed.sites[path].module.get_parameter(name).shape
     result: dict[str, dict[str, object]] = {}
     counters: dict[str, object] = {}
     for key, value in state.items():
-        if not isinstance(value, torch.Tensor) or (value.numel() == 1 and value.shape != shape):
+        if not isinstance(value, torch.Tensor) or key == "step" or (value.numel() == 1 and value.shape != shape):
             counters[key] = value
             continue
         known = key in roles and value.shape == shape

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core.relaxation.optimizer_state import carry_optimizer_state
+from anarch_core.relaxation.optimizer_state import carry_optimizer_state, owner
 from anarch_core.relaxation.verbs import relax
 
 
@@ -112,3 +112,33 @@ def test_state_of_another_shape_than_the_parameter_is_reset():
     assert carry_optimizer_state(relaxed, source, target)["0.weight"] == "reset"
     relaxed.model(x).sum().backward()
     target.step()
+
+
+def test_rmsprops_momentum_sums_steps_and_moves_like_the_weights_and_its_averages_like_gradients_and_their_squares():
+    model, source, x = trained(torch.optim.RMSprop, momentum=0.9, centered=True)
+    relaxed = relax(model, "efcn", example_input=x)
+    target = torch.optim.RMSprop(relaxed.model.parameters(), lr=0.1, momentum=0.9, centered=True)
+    assert set(carry_optimizer_state(relaxed, source, target).values()) == {"carried"}
+    old, new = source.state[model[0].weight], target.state[relaxed.model[0].weight]
+    assert float(new["square_avg"].min()) > 0
+    assert float(new["grad_avg"].sum()) == pytest.approx(float(old["grad_avg"].sum()))
+    with torch.no_grad():
+        for parameter in model[0].parameters():
+            parameter.copy_(source.state[parameter]["momentum_buffer"])
+    lifted = relax(model, "efcn", example_input=x, check=False).model[0]
+    for name, parameter in relaxed.model[0].named_parameters():
+        assert torch.equal(target.state[parameter]["momentum_buffer"], lifted.get_parameter(name))
+
+
+def test_adagrads_sum_of_squares_is_one_for_weights_that_were_held_at_zero_too():
+    model, source, x = trained(torch.optim.Adagrad)
+    relaxed = relax(model, "efcn", example_input=x)
+    target = torch.optim.Adagrad(relaxed.model.parameters(), lr=0.1)
+    assert set(carry_optimizer_state(relaxed, source, target).values()) == {"carried"}
+    assert float(target.state[relaxed.model[0].weight]["sum"].min()) > 0
+
+
+def test_parameters_within_a_relaxed_layer_are_the_layers():
+    assert owner("0.values.weight", ["1", "0"]) == owner("0.weight", ["0"]) == "0"
+    assert owner("01.weight", ["0"]) is None
+    assert owner("weight", [""]) == ""
