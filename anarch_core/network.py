@@ -19,6 +19,8 @@ from anarch_core.errors import ProbeError, SurgeryError
 __all__ = ["undisturbed", "with_parameters"]
 
 LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Event, threading.Semaphore)
+COMPILED = "_orig_mod"
+"""What the wrapper of ``torch.compile`` calls the network inside."""
 
 
 @contextmanager
@@ -230,3 +232,14 @@ def _uncopied(model: nn.Module, modules: Sequence[nn.Module], memo: Mapping[int,
                 msg = f"{path} cannot be copied, which is needed here: its attribute {name} is a {type(value).__name__} ({reason})"
                 return SurgeryError(msg, paths=(paths[id(module)],))
     return SurgeryError(f"the network cannot be copied, which is needed here: {error}")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``, in any order; others as they are."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(model._modules.get(COMPILED), nn.Module):
+            model = model.get_submodule(COMPILED)
+        else:
+            return model

@@ -14,10 +14,10 @@ from anarch_core.checkpoint.description import Description, other_metadata, read
 from anarch_core.checkpoint.file import read_header
 from anarch_core.checkpoint.schema import BASE, DELTA, RELAXED
 from anarch_core.checkpoint.state import load_state, read_tensors, save_state
-from anarch_core.checkpoint.wrappers import renamed, uncompiled, unwrapped
+from anarch_core.checkpoint.wrappers import renamed, uncompiled
 from anarch_core.errors import AnarchError, CheckpointError, UnknownComponentError
 from anarch_core.models import ModelSpec
-from anarch_core.network import copied
+from anarch_core.network import copied, unwrapped
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.verbs import AppliedRelaxation, applied_relaxations, reapply
 from anarch_core.schedule import Moment

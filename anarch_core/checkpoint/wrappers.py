@@ -1,30 +1,19 @@
-"""Networks in the wrappers of PyTorch, and the names that these give to parameters: a file holds the network inside."""
+"""What the wrappers of PyTorch do to the names of parameters: a file has those of the network inside."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
 import torch
-from torch import nn
 
-_COMPILED = "_orig_mod"
+from anarch_core.network import COMPILED
+
 _PARALLEL = "module"
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel``, in any order; others as they are."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(model._modules.get(_COMPILED), nn.Module):
-            model = model.get_submodule(_COMPILED)
-        else:
-            return model
 
 
 def uncompiled(name: str) -> str:
     """A dotted name without what ``torch.compile`` adds where a part of a network is compiled: ``"net._orig_mod.0"`` -> ``"net.0"``."""
-    return ".".join(part for part in name.split(".") if part != _COMPILED)
+    return ".".join(part for part in name.split(".") if part != COMPILED)
 
 
 def renamed(tensors: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:

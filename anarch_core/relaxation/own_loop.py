@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import attrs
@@ -15,6 +17,7 @@ from anarch_core.config.values import optimizer_state as checked_optimizer_state
 from anarch_core.errors import ConfigError, OptimizerStateWarning, SurgeryError
 from anarch_core.layers.base import relaxed_layers
 from anarch_core.machine import require_memory
+from anarch_core.network import unwrapped
 from anarch_core.plugin.records import TensorRole
 from anarch_core.plugin.registry import Registry
 from anarch_core.relaxation.optimizer_state import roles_of, transported
@@ -33,6 +36,7 @@ class Switched:
         report: what was replaced and how exact it is; None for the way back, which changes the function.
         optimizer_state: name of every parameter of the network that the optimizer holds -> ``"carried"``, ``"reset"`` (there was state,
             and it starts anew) or ``"empty"`` (there was none). Parameters that are missing were in none of its groups, and are in none.
+            Names are those of the network inside, where it is compiled.
     """
 
     model: nn.Module
@@ -60,11 +64,11 @@ def switch(
     stay what they are, and the optimizer keeps its groups, their order and settings. Schedules, gradient scalers, callbacks and trainers
     go on with what they hold. If anything is raised, nothing was changed. A copy made before (``copy.deepcopy(model)``) is the parent.
 
-    Call it between a step and the next backward pass: gradients of the layers that are replaced are dropped with them. A network that was
-    copied (an average of its weights), captured in a CUDA graph, or wrapped for training in several processes has to be so again.
+    Call it between a step and the next backward pass: gradients of the layers that are replaced are dropped with them. What was made from
+    the parameters before (lists of them, averages, CUDA graphs) has to be made again.
 
     Args:
-        model: any network; for one that a framework wraps or compiles, the network inside.
+        model: any network, compiled or not.
         optimizer: over its parameters; it may hold others too, which are left alone.
         relaxation: name of a registered relaxation.
         example_input: see :func:`anarch_core.relax`, as are ``layers``, ``options`` and ``registry``.
@@ -85,8 +89,9 @@ def switch(
         OptimizerStateWarning: ``"carry"`` was asked for, and some state starts anew.
         InexactRelaxationWarning: see :func:`anarch_core.relax`; where it is made an error, nothing is changed.
     """
-    inner = _checked(optimizer, optimizer_state, lr)
-    relaxed = relax(model, relaxation, example_input=example_input, layers=layers, options=options, registry=registry)
+    network, inner = _network(model), _checked(optimizer, optimizer_state, lr)
+    with _as_written(network):
+        relaxed = relax(network, relaxation, example_input=example_input, layers=layers, options=options, registry=registry)
     known = roles_of(inner) if roles is None else roles
 
     def moved(path: str, name: str, state: State) -> Mapping[str, State] | None:
@@ -95,7 +100,7 @@ def switch(
     new = {path: relaxed.model.get_submodule(path) for path in relaxed.sites}
     if optimizer_state == "carry":
         _require_memory_for_state(relaxed, new, inner, known)
-    fate = _put(model, relaxed.model, new, succession(inner, model, new, moved if optimizer_state == "carry" else None), lr)
+    fate = _put(network, relaxed.model, new, succession(inner, network, new, moved if optimizer_state == "carry" else None), lr)
     return Switched(model=model, optimizer=optimizer, report=relaxed.report, optimizer_state=fate)
 
 
@@ -110,7 +115,7 @@ def switch_back(
     """Project a network in place to the nearest constrained one, as :func:`switch` relaxes it.
 
     Args:
-        model: a network with relaxed layers.
+        model: a network with relaxed layers, compiled or not.
         optimizer: over its parameters.
         layers: shell patterns over module paths, as for :func:`anarch_core.project`.
         optimizer_state: as for :func:`switch`; under ``"carry"`` the projected layers start anew and the others keep their state.
@@ -123,13 +128,25 @@ def switch_back(
     Warns:
         OptimizerStateWarning: ``"carry"`` was asked for, and there was state of projected layers.
     """
-    inner = _checked(optimizer, optimizer_state, lr)
-    projected = project(model, layers=layers)
+    network, inner = _network(model), _checked(optimizer, optimizer_state, lr)
+    projected = project(network, layers=layers)
     kept = relaxed_layers(projected)
-    new = {path: projected.get_submodule(path) for path in relaxed_layers(model) if path not in kept}
+    new = {path: projected.get_submodule(path) for path in relaxed_layers(network) if path not in kept}
     moved: Moved | None = (lambda path, name, state: None) if optimizer_state == "carry" else None
-    fate = _put(model, projected, new, succession(inner, model, new, moved), lr)
+    fate = _put(network, projected, new, succession(inner, network, new, moved), lr)
     return Switched(model=model, optimizer=optimizer, report=None, optimizer_state=fate)
+
+
+def _network(model: nn.Module) -> nn.Module:
+    """The network inside, once it is certain that nobody registered its parameters to train them together with other processes."""
+    processes = torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
+    if processes > 1 or isinstance(model, nn.parallel.DistributedDataParallel):
+        msg = (
+            f"{processes} process(es) train together, and a wrapper made before the switch would not synchronise the new weights; "
+            "use anarch_core.relax on the network inside, wrap it again and build the optimizer anew"
+        )
+        raise SurgeryError(msg)
+    return unwrapped(model)
 
 
 def _checked(optimizer: torch.optim.Optimizer, optimizer_state: str, lr: float | None) -> torch.optim.Optimizer:
@@ -143,14 +160,19 @@ def _checked(optimizer: torch.optim.Optimizer, optimizer_state: str, lr: float |
             f"lr={lr:g} was given, but a schedule sets the learning rates of this optimizer and would overwrite it; set it in the schedule"
         )
         raise ConfigError(msg)
-    processes = torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
-    if processes > 1:
-        msg = (
-            f"{processes} processes train together, and a wrapper made before the switch would not synchronise the new weights; "
-            "use anarch_core.relax on the network inside, wrap it again and build the optimizer anew"
-        )
-        raise SurgeryError(msg)
     return innermost(optimizer)
+
+
+@contextmanager
+def _as_written(network: nn.Module) -> Iterator[None]:
+    """Run a network as it was written: what looks at it while it runs cannot be compiled with it, nor is what it sees to be rounded."""
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and nothing need be imported to say so
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        own = vars(network)
+        if "_original_forward" in own and "forward" in own:  # so does accelerate enter autocast for mixed precision
+            stack.callback(own.__setitem__, "forward", own.pop("forward"))
+        yield
 
 
 def _require_memory_for_state(

@@ -84,7 +84,6 @@ def test_the_callback_for_lightning(tmp_path):
         def __init__(self) -> None:
             super().__init__()
             self.net = nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
-            self.first = self.net[0]
 
         def training_step(self, batch, _):
             inputs, targets = batch
@@ -104,28 +103,28 @@ def test_the_callback_for_lightning(tmp_path):
 
     callback = Watching(1, "efcn", x[:2], optimizer_state="carry")
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 8)
-    trainer = lightning.Trainer(
-        default_root_dir=tmp_path,
-        max_epochs=3,
-        accelerator="cpu",
-        callbacks=[callback],
-        gradient_clip_val=1.0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    module = Module()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    settings = {"default_root_dir": tmp_path, "accelerator": "cpu", "gradient_clip_val": 1.0, **quiet}
+    trainer = lightning.Trainer(max_epochs=3, callbacks=[callback], **settings)
+    module, later = Module(), Module()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(module, loader)
+        trainer.save_checkpoint(tmp_path / "after.ckpt")
     assert set(callback.switched.optimizer_state.values()) == {"carried"}
     assert seen["after"] == pytest.approx(seen["before"], rel=1e-5)
-    assert module.first is module.net[0]
     assert not torch.equal(module.net[0].weight, seen["start"])
     assert float(seen["optimizer"].state[module.net[0].weight]["step"]) == 12
     assert seen["optimizer"].param_groups[0]["lr"] == 0.01 / 8
     assert anarch_core.drift(module.net).total.unshared > 0
+
+    later.net = anarch_core.relax(later.net, "efcn", example_input=x[:2]).model
+    again = lightning.Trainer(max_epochs=4, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again.fit(later, loader, ckpt_path=tmp_path / "after.ckpt")
+    assert again.global_step == 16
+    assert float(again.optimizers[0].state[later.net[0].weight]["step"]) == 16
 
 
 @pytest.mark.slow
@@ -158,7 +157,7 @@ def test_the_callback_for_the_trainer_of_transformers(tmp_path):
         output_dir=str(tmp_path),
         num_train_epochs=3,
         per_device_train_batch_size=8,
-        save_strategy="no",
+        save_strategy="epoch",
         report_to=[],
         use_cpu=True,
         disable_tqdm=True,
@@ -176,3 +175,15 @@ def test_the_callback_for_the_trainer_of_transformers(tmp_path):
         assert not torch.equal(layer.weight, start)
         assert float(trainer.optimizer.state[layer.weight]["step"]) == 12
     assert anarch_core.drift(model).total.unshared > 0
+
+    base = transformers.ResNetForImageClassification(config)
+    likewise = anarch_core.relax(base, "efcn", example_input={"pixel_values": x[:2]}, layers="*encoder*").model
+    loaded = anarch_core.load(tmp_path / "checkpoint-12" / "model.safetensors", model=likewise)
+    assert loss(loaded) == pytest.approx(loss(model), rel=1e-6)
+    settings.num_train_epochs = 4
+    again = transformers.Trainer(likewise, settings, train_dataset=data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-12"))
+    assert again.state.global_step == 16
+    assert float(again.optimizer.state[likewise.get_submodule(path).weight]["step"]) == 16

@@ -547,7 +547,7 @@ def test_several_processes_are_refused(monkeypatch):
     model, optimizer = trained()
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    with pytest.raises(SurgeryError, match="2 processes train together"):
+    with pytest.raises(SurgeryError, match=r"2 process\(es\) train together"):
         switch(model, optimizer, "efcn", example_input=X)
 
 
@@ -560,14 +560,70 @@ def test_a_network_without_anything_to_relax_is_told():
 
 
 @pytest.mark.slow
-def test_a_compiled_network_is_compiled_again():
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of PyTorch, about what it compiles
+@pytest.mark.parametrize("how", ["wrapped", "in place", "in part"])
+def test_a_compiled_network_is_compiled_again(how):
     model, optimizer = trained()
-    compiled = torch.compile(model, backend="eager")
+    compiled = model
+    if how == "wrapped":
+        compiled = torch.compile(model, backend="eager")
+    elif how == "in place":
+        model.compile(backend="eager")
+    else:
+        model[2] = torch.compile(model[2], backend="eager")
     train(compiled, optimizer)
     before = loss_of(compiled)
-    switch(model, optimizer, "efcn", example_input=X, optimizer_state="carry")
+    layer = model[2]._orig_mod if how == "in part" else model[2]
+    switched = switch(compiled, optimizer, "efcn", example_input=X, optimizer_state="carry")
+    assert switched.model is compiled
+    assert "0.weight" in switched.optimizer_state
     assert loss_of(compiled) == pytest.approx(before, rel=1e-12)
-    start = model[0].weight.detach().clone()
+    start = layer.weight.detach().clone()
+    assert start.ndim == 2
     train(compiled, optimizer)
+    assert not torch.equal(layer.weight, start)
+    assert loss_of(compiled) == pytest.approx(loss_of(copy.deepcopy(model)), rel=1e-12)
+    switch_back(compiled, optimizer)
+    assert type(layer) is nn.Conv1d
+    train(compiled, optimizer)
+
+
+@pytest.mark.slow
+def test_a_network_in_data_parallel_is_switched_inside():
+    model, optimizer = trained()
+    switch(nn.DataParallel(model), optimizer, "efcn", example_input=X)
+    assert type(model[0]).__name__ == "FullyConnectedLayer"
+
+
+@pytest.mark.slow
+def test_what_accelerate_prepared_is_switched_as_it_is():
+    accelerate = pytest.importorskip("accelerate")
+    state = pytest.importorskip("accelerate.state")
+    state.AcceleratorState._reset_state(True)
+    accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
+    plain = network().float()
+    schedule = lr_scheduler.StepLR(inner := torch.optim.AdamW(plain.parameters(), lr=0.01), 1, 0.5)
+    model, optimizer, schedule = accelerator.prepare(plain, inner, schedule)
+    x = X.float()
+
+    def steps(number):
+        for _ in range(number):
+            optimizer.zero_grad()
+            accelerator.backward(nn.functional.cross_entropy(model(x), Y))
+            optimizer.step()
+            schedule.step()
+
+    steps(2)
+    before = model(x).detach()
+    switched = switch(model, optimizer, "efcn", example_input=x, optimizer_state="carry")
+    assert "forward" in vars(model)
+    assert switched.report.error < 1e-6
+    assert switched.optimizer is optimizer
+    assert set(switched.optimizer_state.values()) == {"carried"}
+    torch.testing.assert_close(model(x).detach(), before, rtol=0.02, atol=0.02)
+    start = model[0].weight.detach().clone()
+    steps(2)
     assert not torch.equal(model[0].weight, start)
-    assert loss_of(compiled) == pytest.approx(loss_of(model), rel=1e-12)
+    assert float(inner.state[plain[0].weight]["step"]) == 4
+    assert inner.param_groups[0]["lr"] == 0.01 / 16
+    state.AcceleratorState._reset_state(True)
