@@ -95,6 +95,8 @@ def transported(
         state by the names of the relaxed layer's parameters; None where it has to be reset.
     """
     layer = cast(RelaxedLayer, relaxed.model.get_submodule(path))
+    if path in relaxed.materialised and name != "bias":
+        return None  # state of what the weight was computed from
     shape = relaxed.sites[path].module.get_parameter(name).shape
     result: dict[str, dict[str, object]] = {}
     counters: dict[str, object] = {}

@@ -53,6 +53,7 @@ def switch(
     example_input: Any,
     layers: str | Sequence[str] = "*",
     options: Any = None,
+    materialise: bool = False,
     optimizer_state: OptimizerState = "reset",
     lr: float | None = None,
     roles: Mapping[str, TensorRole] | None = None,
@@ -71,9 +72,10 @@ def switch(
         model: any network, compiled or not.
         optimizer: over its parameters; it may hold others too, which are left alone.
         relaxation: name of a registered relaxation.
-        example_input: see :func:`anarch_core.relax`, as are ``layers``, ``options`` and ``registry``.
+        example_input: see :func:`anarch_core.relax`, as are ``layers``, ``options``, ``materialise`` and ``registry``.
         layers: shell patterns over module paths.
         options: of the relaxation.
+        materialise: accept convolutions whose weight is computed; the state of what it was computed from starts anew.
         optimizer_state: ``"reset"``, as if the optimizer were new for the whole network, or ``"carry"``: unrelaxed parameters keep their
             state, and that of relaxed ones goes along the embedding, see :func:`anarch_core.relaxation.carry_optimizer_state`.
         lr: learning rate of all groups from now on; by default they keep their own.
@@ -91,7 +93,15 @@ def switch(
     """
     network, inner = _network(model), _checked(optimizer, optimizer_state, lr)
     with _as_written(network):
-        relaxed = relax(network, relaxation, example_input=example_input, layers=layers, options=options, registry=registry)
+        relaxed = relax(
+            network,
+            relaxation,
+            example_input=example_input,
+            layers=layers,
+            options=options,
+            materialise=materialise,
+            registry=registry,
+        )
     known = roles_of(inner) if roles is None else roles
 
     def moved(path: str, name: str, state: State) -> Mapping[str, State] | None:

@@ -150,9 +150,6 @@ def check_replaceable(model: nn.Module) -> None:
         msg = f"the network is wrapped in {type(model).__name__}; relax model.module and wrap it afterwards"
         raise SurgeryError(msg)
     for path, module in model.named_modules():
-        if hasattr(module, "_orig_mod"):
-            msg = f"{path} is compiled by torch.compile and would go on using the layers it was compiled with; relax first, then compile"
-            raise SurgeryError(msg, paths=(path,))
         if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]
             msg = f"{path} cannot be relaxed: it is lazy, its shape is known only after a first call; run one batch through the network"
             raise SurgeryError(msg, paths=(path,))

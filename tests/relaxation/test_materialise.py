@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from anarch_core import load, save
-from anarch_core.errors import SurgeryError
+from anarch_core import load, save, switch
+from anarch_core.errors import OptimizerStateWarning, SurgeryError
 from anarch_core.relaxation.verbs import plan, project, relax
 
 
@@ -147,3 +147,16 @@ def test_a_parametrization_between_shapes(x):
     layer = conv()
     parametrize.register_parametrization(layer, "weight", Doubled())
     assert relax(nn.Sequential(layer).double(), "tiled", example_input=x, materialise=True).report.exact
+
+
+@pytest.mark.parametrize("case", ["WeightNorm, which computed its weight", "the forward of Standardised"])
+def test_a_switch_in_place_resets_the_state_of_what_computed_the_weight(case, x):
+    model = network(case)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(x).square().sum().backward()
+    optimizer.step()
+    expected = model(x).detach()
+    with pytest.warns(OptimizerStateWarning, match="0.*weight"):
+        switched = switch(model, optimizer, "lcn", example_input=x, materialise=True, optimizer_state="carry")
+    assert switched.optimizer_state == {"0.weight": "reset", "0.bias": "carried"}
+    torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-12)
