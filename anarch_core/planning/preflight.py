@@ -62,8 +62,7 @@ def _require_layers(network: Footprint, context: RunContext) -> None:
     if report is None:
         return
     if report.refused:
-        reasons = "; ".join(f"{path or 'the network'} cannot be relaxed: {reason}" for path, reason in report.refused.items())
-        msg = f"{reasons}. Exclude such layers by pattern, as in --layers '*,!{next(iter(report.refused))}'"
+        msg = f"{report.refusal}. Exclude such layers by pattern, as in --layers '*,!{next(iter(report.refused))}'"
         raise SurgeryError(msg, paths=tuple(report.refused))
     if not report.layers:
         msg = f"{report.relaxation} finds no layer to relax in {context.spec.name}"

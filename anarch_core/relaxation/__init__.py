@@ -8,7 +8,7 @@ from __future__ import annotations
 from anarch_core.layers.base import Cost
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
-from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, lift_layer, transport_state
+from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, is_convolution, lift_layer, transport_state
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.own_loop import Switched, switch, switch_back
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
@@ -30,6 +30,7 @@ __all__ = [
     "applied_relaxations",
     "carry_optimizer_state",
     "drift",
+    "is_convolution",
     "lift_layer",
     "plan",
     "project",

@@ -18,6 +18,17 @@ from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+COMPUTING = ("forward", "_conv_forward", "__call__", "_call_impl", "__getattr__", "__getattribute__", "weight", "bias")
+"""Of a convolution's class, what decides on what it computes."""
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module computes what ``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d`` does.
+
+    That is one of them, or of a subclass that changes neither how it is called nor what its weight is.
+    """
+    base = next((kind for kind in CONVOLUTIONS if isinstance(module, kind)), None)
+    return base is not None and all(getattr(type(module), name, None) is getattr(base, name, None) for name in COMPUTING)
 
 
 class AbstractLatticeRelaxation(AbstractRelaxation):
@@ -42,7 +53,7 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
                 return None
             name = site.module.relaxation
             return f"it is a layer of {name}, and {name} does not lie inside {self.family.name}; project it first"
-        if type(site.module) in CONVOLUTIONS:
+        if is_convolution(site.module):
             dtype = cast(Convolution, site.module).weight.dtype
             return (
                 None

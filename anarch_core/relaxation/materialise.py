@@ -18,6 +18,7 @@ from anarch_core.lattice.geometry import ConvGeometry, Convolution
 from anarch_core.network import unchanged
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.outputs import deviation, rounding
+from anarch_core.relaxation.trace import reason_of
 
 
 def convolution_of(module: nn.Module, input_shape: tuple[int, ...]) -> Convolution | str:
@@ -35,8 +36,11 @@ def convolution_of(module: nn.Module, input_shape: tuple[int, ...]) -> Convoluti
         return f"it is a {type(module).__name__}, no convolution of PyTorch, and cannot be materialised"
     like = next(module.parameters())
     x = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(like)
-    with unchanged(module), torch.no_grad(), _Convolutions() as seen:
-        expected = module(x)
+    try:
+        with unchanged(module), torch.no_grad(), _Convolutions() as seen:
+            expected = module(x)
+    except Exception as raised:  # whatever a module may raise
+        return f"it cannot be materialised: it raises {reason_of(raised)}"
     if len(seen.calls) != 1:
         return f"it cannot be materialised: it calls {len(seen.calls)} convolutions, expected one"
     weight, bias = seen.calls[0]
@@ -47,8 +51,7 @@ def convolution_of(module: nn.Module, input_shape: tuple[int, ...]) -> Convoluti
         plain.weight.copy_(weight)
         if plain.bias is not None and bias is not None:
             plain.bias.copy_(bias)
-        found = plain(x)
-    error = deviation(found, expected)
+        error = deviation(plain(x), expected) if _fits(plain, input_shape) else float("inf")
     if error is None or error > rounding(like.dtype):
         return (
             "it cannot be materialised: what it computes is not a plain convolution of its input (padding, scaling or hooks of its own "
@@ -58,6 +61,10 @@ def convolution_of(module: nn.Module, input_shape: tuple[int, ...]) -> Convoluti
     for parameter in plain.parameters():
         parameter.requires_grad_(trained)
     return plain.train(module.training)
+
+
+def _fits(conv: Convolution, input_shape: tuple[int, ...]) -> bool:
+    return all(axis.positions > 0 for axis in ConvGeometry.of(conv, tuple(input_shape[1:])).axes)
 
 
 def made_of(module: nn.Module) -> str:

@@ -95,6 +95,16 @@ class RelaxationReport:
         return all(error <= self.tolerance for error in layers) and (self.error is None or self.error <= allowed)
 
     @property
+    def refusal(self) -> str | None:
+        """Says which layers cannot be relaxed, and why; None where all can."""
+        if not self.refused:
+            return None
+        by_reason: dict[str, list[str]] = {}
+        for path, reason in self.refused.items():
+            by_reason.setdefault(reason, []).append(path or "the network")
+        return "; ".join(f"{', '.join(paths)} cannot be relaxed: {reason}" for reason, paths in by_reason.items())
+
+    @property
     def complaint(self) -> str | None:
         """Says by how much it is not exact, and where; None where it is, or where nothing was compared."""
         if self.exact is not False:

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from anarch_core.errors import SurgeryError, close_matches, did_you_mean
 from anarch_core.layers.base import whole_modules
 from anarch_core.relaxation.base import AbstractRelaxation, Site
-from anarch_core.relaxation.lattice import CONVOLUTIONS
+from anarch_core.relaxation.lattice import CONVOLUTIONS, is_convolution
 from anarch_core.relaxation.materialise import convolution_of
 from anarch_core.relaxation.trace import Trace
 
@@ -88,7 +88,7 @@ def site_or_reason(
         return shapes
     site = Site(path=path, module=module, input_shape=shapes[0], output_shape=shapes[1])
     refusal = computed or relaxation.refusal(site)
-    if refusal is None or not isinstance(module, CONVOLUTIONS) or (type(module) in CONVOLUTIONS and computed is None):
+    if refusal is None or not isinstance(module, CONVOLUTIONS) or (is_convolution(module) and computed is None):
         return refusal or site
     if not materialise:
         return f"{refusal}; {MATERIALISE}"

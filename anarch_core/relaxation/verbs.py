@@ -94,14 +94,13 @@ def relax(
     """
     registry = registry or get_registry()
     found = Selection.of(model, relaxation, example_input, layers, options, registry, materialise=materialise)
-    if found.refused:
-        reasons = [f"{path or 'the network'} cannot be relaxed: {reason}" for path, reason in found.refused.items()]
-        msg = "; ".join(reasons) + f". Exclude such layers by pattern, e.g. layers=['*', '!{next(iter(found.refused))}']"
-        raise SurgeryError(msg, paths=tuple(found.refused))
+    report = found.report()
+    if report.refused:
+        msg = f"{report.refusal}. Exclude such layers by pattern, e.g. layers=['*', '!{next(iter(report.refused))}']"
+        raise SurgeryError(msg, paths=tuple(report.refused))
     if not found.sites:
         loose = f" ({found.loose_note})" if found.loose_note else ""
         warnings.warn(f"{relaxation} found no layer to relax in {type(model).__name__}{loose}", NoEffectWarning, stacklevel=2)
-    report = found.report()
     if report.layers:
         device = next(found.sites[0].module.parameters()).device
         require_memory(report.bytes, device, f"{relaxation} of {len(report.layers)} layer(s)")

@@ -111,6 +111,21 @@ class Padded(nn.Conv2d):
         return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
 
 
+class SamePadding(nn.Conv2d):
+    """As in TensorFlow: padded by as much as the input needs, before it is convolved."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (3, 3, 3, 3)))
+
+
+class Raises(nn.Conv2d):
+    def forward(self, x):
+        if x.shape[0] == 2 and not torch.equal(x, x.round()):
+            msg = "round numbers, please"
+            raise ValueError(msg)
+        return super().forward(x)
+
+
 class Twice(nn.Conv2d):
     def forward(self, x):
         return super().forward(super().forward(x)[:, :2])
@@ -126,6 +141,8 @@ def scaled():
     ("build", "reason"),
     [
         (lambda: conv(Padded), "what it computes is not a plain convolution of its input"),
+        (lambda: SamePadding(2, 4, 7), "what it computes is not a plain convolution of its input"),
+        (lambda: conv(Raises), "it cannot be materialised: it raises ValueError: round numbers, please"),
         (lambda: conv(Twice), "it calls 2 convolutions, expected one"),
         (scaled, "what it computes is not a plain convolution of its input"),
         (lambda: nn.ConvTranspose2d(2, 2, 3), "it is a ConvTranspose2d"),
@@ -133,7 +150,29 @@ def scaled():
 )
 def test_what_is_no_plain_convolution_at_this_moment_is_refused_still(build, reason, x):
     with pytest.raises(SurgeryError, match=f"0 cannot be relaxed: .*{reason}"):
-        relax(nn.Sequential(build()).double(), "lcn", example_input=x, materialise=True)
+        relax(nn.Sequential(build()).double(), "lcn", example_input=x.round(), materialise=True)
+
+
+class Named(nn.Conv2d):
+    """A convolution with a constructor of its own, as in torchvision's video models."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(2, channels, 3, padding=1)
+
+
+def test_a_subclass_that_computes_what_a_convolution_does_is_one(x):
+    model = nn.Sequential(Named(4), nn.Flatten()).double()
+    relaxed = relax(model, "efcn", example_input=x)
+    assert relaxed.report.exact
+    assert not relaxed.report.notes
+    torch.testing.assert_close(project(relaxed.model)(x), model(x), rtol=1e-10, atol=1e-12)
+
+
+def test_layers_that_are_refused_for_one_reason_are_named_together(x):
+    model = nn.Sequential(conv(Standardised), nn.Conv2d(4, 4, 1), Standardised(4, 4, 3)).double()
+    with pytest.raises(SurgeryError, match=r"^0, 2 cannot be relaxed: it is a Standardised, which lcn does not know") as caught:
+        relax(model, "lcn", example_input=x)
+    assert caught.value.paths == ("0", "2")
 
 
 def test_a_parametrization_between_shapes(x):

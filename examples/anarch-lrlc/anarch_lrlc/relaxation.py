@@ -8,7 +8,7 @@ import torch
 
 from anarch_core.lattice import ConvGeometry, Convolution
 from anarch_core.layers import RelaxedLayer
-from anarch_core.relaxation import CONVOLUTIONS, AbstractRelaxation, Cost, Site, TensorRole
+from anarch_core.relaxation import AbstractRelaxation, Cost, Site, TensorRole, is_convolution
 from anarch_lrlc.layer import LowRankLayer
 from anarch_lrlc.options import LowRankOptions
 
@@ -22,7 +22,7 @@ class LowRankRelaxation(AbstractRelaxation):
     options: LowRankOptions
 
     def refusal(self, site: Site) -> str | None:
-        if type(site.module) in CONVOLUTIONS:
+        if is_convolution(site.module):
             return None
         return f"it is a {type(site.module).__name__}, and lrlc is made from a convolution; project it first"
 

@@ -8,7 +8,7 @@ import torch
 
 from anarch_core.lattice import EFCN, ConvGeometry, Convolution
 from anarch_core.layers import FullyConnectedLayer, RelaxedLayer
-from anarch_core.relaxation import CONVOLUTIONS, AbstractRelaxation, Cost, Site, TensorRole, transport_state
+from anarch_core.relaxation import AbstractRelaxation, Cost, Site, TensorRole, is_convolution, transport_state
 from anarch_residual.layer import ResidualLayer
 
 
@@ -16,7 +16,7 @@ class ResidualRelaxation(AbstractRelaxation):
     """conv -> residual: A is the convolution, B is zero. B's gradient is the eFCN's, so this is no saddle."""
 
     def refusal(self, site: Site) -> str | None:
-        if type(site.module) in CONVOLUTIONS:
+        if is_convolution(site.module):
             return None
         return f"it is a {type(site.module).__name__}, and residual is made from a convolution; project it first"
 
