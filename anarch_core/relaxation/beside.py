@@ -110,13 +110,15 @@ def _compared(
         copies = tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
         given.append((*copies, _random_state(layer)))
         running.append(path)
+        watch.quiet += 1
 
     def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         running.pop()
         old_args, old_kwargs, same_randomness = given.pop()
-        with watch.paused(), same_randomness():
+        with same_randomness():
             expected = old(*old_args, **old_kwargs)
         errors.append(deviation(output, expected) if isinstance(output, torch.Tensor) else float("inf"))
+        watch.quiet -= 1
 
     handles = [
         layer.register_forward_pre_hook(begin, with_kwargs=True, prepend=True),

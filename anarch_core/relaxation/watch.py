@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ class UseOfTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         within: paths of the layers that are being called.
         used: path -> the first operation that read a tensor of a layer while that layer was not being called.
         loose: convolutions that were computed while none of the layers was being called.
+        quiet: nothing is noted while it is above zero.
     """
 
     def __init__(self, owned: Iterable[tuple[torch.Tensor, str]]) -> None:
@@ -29,22 +29,12 @@ class UseOfTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.within: list[str] = []
         self.used: dict[str, str] = {}
-        self.loose = 0
+        self.loose = self.quiet = 0
         owned = list(owned)
-        self._paused = False
         self._tensors = [tensor for tensor, _ in owned]  # kept, so that no other takes the place of one
         self._by_identity = {id(tensor): path for tensor, path in owned}
         spans = ((_span(tensor), path) for tensor, path in owned)
         self._by_place = sorted((*span, path) for span, path in spans if span is not None)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Inside, nothing is noted."""
-        before, self._paused = self._paused, True
-        try:
-            yield
-        finally:
-            self._paused = before
 
     def _owner(self, tensor: torch.Tensor) -> str | None:
         if id(tensor) in self._by_identity:
@@ -57,7 +47,7 @@ class UseOfTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if not self._paused and torch._C._current_graph_task_id() == NO_BACKWARD:
+        if not self.quiet and torch._C._current_graph_task_id() == NO_BACKWARD:
             self._note(str(func.overloadpacket), tree_leaves((args, kwargs)))
         return func(*args, **kwargs)
 
