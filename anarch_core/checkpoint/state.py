@@ -91,7 +91,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
     tensors: dict[str, torch.Tensor] = {}
 
     def allocate(name: str, entry: TensorEntry) -> memoryview:
-        tensors[name] = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype])
+        tensors[name] = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype], device="cpu")
         return _bytes_of(tensors[name])
 
     header = read_data(Path(path), allocate)

@@ -191,7 +191,7 @@ def receptive_fields(geometry: ConvGeometry) -> torch.Tensor:
 
 def _reads(axis: Axis) -> torch.Tensor:
     """Which pixels each position of an axis reads, bool, [positions, pixels]."""
-    reads = torch.zeros(axis.positions, axis.size, dtype=torch.bool)
+    reads = torch.zeros(axis.positions, axis.size, dtype=torch.bool, device="cpu")
     reads.view(-1)[torch.from_numpy(incidence(LCN, axis).pair)] = True
     return reads
 

@@ -241,7 +241,7 @@ def conv_weight_view(geometry: ConvGeometry, tensor: torch.Tensor) -> torch.Tens
 
 def fan_in(family: AbstractFamily, geometry: ConvGeometry) -> torch.Tensor:
     """Numbers that each output position sums over, [*positions], float64."""
-    counts = torch.ones((), dtype=torch.float64)
+    counts = torch.ones((), dtype=torch.float64, device="cpu")
     for axis in geometry.axes:
         pairs = incidence(family, axis)
         distinct = torch.unique(torch.from_numpy(pairs.pair))
@@ -253,5 +253,5 @@ def fan_in(family: AbstractFamily, geometry: ConvGeometry) -> torch.Tensor:
 
 def inverse_root(count: float | torch.Tensor) -> torch.Tensor:
     """1/sqrt(count), and 0 where nothing is counted."""
-    value = torch.as_tensor(count, dtype=torch.float64)
+    value = count.double() if isinstance(count, torch.Tensor) else torch.tensor(count, dtype=torch.float64, device="cpu")
     return torch.where(value > 0, value.clamp(min=1).rsqrt(), torch.zeros_like(value))

@@ -43,7 +43,7 @@ class Depthwise:
         exact = torch.promote_types(y.dtype, torch.float32)
         for tile in self.tiles:
             target = self._outputs(y, tile)
-            total = torch.zeros(target.shape, dtype=exact)
+            total = target.new_zeros(target.shape, dtype=exact)
             for part in _taps(tile):
                 total.addcmul_(self._inputs(x, tile, part).to(exact), self._weights(weight, tile, part).to(exact))
             target.copy_(total)

@@ -150,14 +150,14 @@ def _random_state(layer: nn.Module) -> Callable[[], contextlib.AbstractContextMa
 
 def perturbed(trace: Trace, passage: Passage, parent: nn.Module, example_input: Any, seed: int) -> list[torch.Tensor]:
     """The parent's outputs when those of the layers that were replaced are off by as much as the relaxed layers are, at random."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     handles = []
     for path, measured in passage.errors.items():
         error = max((size for size in measured if size is not None), default=0.0)
 
         def shake(module: nn.Module, args: Any, output: torch.Tensor, error: float = error) -> torch.Tensor:
             size = max(error, torch.finfo(output.dtype).eps) * output.abs().max()
-            noise = 2 * torch.rand(output.shape, generator=generator) - 1
+            noise = 2 * torch.rand(output.shape, generator=generator, device="cpu") - 1
             return output + size * noise.to(output.device, output.dtype)
 
         handles.append(parent.get_submodule(path).register_forward_hook(shake))

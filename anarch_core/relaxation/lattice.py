@@ -54,7 +54,10 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
             name = site.module.relaxation
             return f"it is a layer of {name}, and {name} does not lie inside {self.family.name}; project it first"
         if is_convolution(site.module):
-            dtype = cast(Convolution, site.module).weight.dtype
+            weight = cast(Convolution, site.module).weight
+            if not isinstance(weight, nn.Parameter):
+                return f"its weight is a {type(weight).__name__}, no parameter"
+            dtype = weight.dtype
             return (
                 None
                 if dtype.is_floating_point

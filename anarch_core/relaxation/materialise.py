@@ -35,7 +35,8 @@ def convolution_of(module: nn.Module, input_shape: tuple[int, ...]) -> Convoluti
     if not isinstance(module, CONVOLUTIONS):
         return f"it is a {type(module).__name__}, no convolution of PyTorch, and cannot be materialised"
     like = next(module.parameters())
-    x = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(like)
+    generator = torch.Generator("cpu").manual_seed(0)
+    x = torch.randn(2, *input_shape, generator=generator, dtype=torch.float32, device="cpu").to(like)
     try:
         with unchanged(module), torch.no_grad(), _Convolutions() as seen:
             expected = module(x)

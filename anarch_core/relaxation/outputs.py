@@ -31,7 +31,7 @@ def _leaves(value: Any, above: list[Any]) -> Iterator[torch.Tensor]:
         if value.dtype.kind in "biufc":
             yield torch.from_numpy(np.array(value))
     elif isinstance(value, bool | int | float | complex):
-        yield torch.tensor(value, dtype=torch.complex128 if isinstance(value, complex) else torch.float64)
+        yield torch.tensor(value, dtype=torch.complex128 if isinstance(value, complex) else torch.float64, device="cpu")
     elif value is not None and not isinstance(value, PLAIN) and not any(value is outer for outer in above):
         for item in _items(value):
             yield from _leaves(item, [*above, value])

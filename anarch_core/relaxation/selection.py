@@ -20,6 +20,7 @@ from anarch_core.relaxation.outputs import rounding
 from anarch_core.relaxation.report import AppliedRelaxation, LayerReport, RelaxationReport
 from anarch_core.relaxation.surgery import candidates, check_replaceable, select, site_or_reason
 from anarch_core.relaxation.trace import Manner, Trace, reason_of, trace, trace_as
+from anarch_core.relaxation.watch import shared_parameters
 
 
 @attrs.frozen(kw_only=True)
@@ -63,9 +64,10 @@ class Selection:
         paths = candidates(model, relaxation.targets)
         chosen = select(paths, layers)
         traces, unseen = _traces(model, list(paths), chosen, example_input)
+        ties = shared_parameters(model)
         sites, refused, materialised = [], {}, {}
         for path in chosen:
-            result = site_or_reason(model, path, traces, relaxation, materialise=materialise)
+            result = site_or_reason(model, path, traces, relaxation, ties=ties, materialise=materialise)
             if isinstance(result, str):
                 refused[path] = f"{result}{unseen}" if not any(trace.calls[path] for trace in traces) else result
             else:

@@ -66,7 +66,13 @@ def _like_a_convolution(module: nn.Module) -> bool:
 
 
 def site_or_reason(
-    model: nn.Module, path: str, traces: Sequence[Trace], relaxation: AbstractRelaxation, *, materialise: bool = False
+    model: nn.Module,
+    path: str,
+    traces: Sequence[Trace],
+    relaxation: AbstractRelaxation,
+    *,
+    ties: Sequence[tuple[str, str]] = (),
+    materialise: bool = False,
 ) -> Site | str:
     """The layer with what the traces told of it, or why it cannot be relaxed.
 
@@ -75,11 +81,12 @@ def site_or_reason(
         path: of the layer.
         traces: passes of the example.
         relaxation: that is asked about the layer.
+        ties: pairs of modules that share a parameter.
         materialise: stand the plain convolution that it computes at this moment in for a layer whose weight is computed.
     """
     module = model.get_submodule(path)
     computed = _computed(module)
-    reason = _entangled(model, module) or (None if materialise else computed)
+    reason = _entangled(module, path, ties) or (None if materialise else computed)
     reason = reason or next((trace.odd[path] for trace in traces if path in trace.odd), None)
     if reason is not None:
         return reason
@@ -122,18 +129,17 @@ def _computed(module: nn.Module) -> str | None:
     return None
 
 
-def _entangled(model: nn.Module, module: nn.Module) -> str | None:
+def _entangled(module: nn.Module, path: str, ties: Sequence[tuple[str, str]]) -> str | None:
     """Why a module is more than its own parameters, or does not have them alone."""
     if isinstance(module, torch.jit.ScriptModule):
         return "it is compiled by torch.jit; relax the module it was made from"
     patched = [name for name, value in vars(module).items() if callable(value) and callable(getattr(type(module), name, None))]
     if patched:
         return f"its {patched[0]} was replaced by another function, which a new layer would not run; restore it first"
-    own = {id(parameter) for parameter in module.parameters()}
-    inside = set(module.modules())
-    for path, other in model.named_modules():
-        if other not in inside and own & {id(parameter) for parameter in other.parameters(recurse=False)}:
-            return f"it shares a parameter with {path or 'the root module'}"
+    for pair in ties:
+        inside = [path == other or not path or other.startswith(f"{path}.") for other in pair]
+        if any(inside) and not all(inside):
+            return f"it shares a parameter with {pair[inside.index(False)] or 'the root module'}"
     return None
 
 

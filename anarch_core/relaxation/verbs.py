@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import torch
 from torch import nn
 
 from anarch_core.errors import NoEffectWarning, SurgeryError
@@ -55,6 +56,7 @@ def plan(
     return found.report()
 
 
+@torch.inference_mode(False)
 def relax(
     model: nn.Module,
     relaxation: str = "efcn",
@@ -121,6 +123,7 @@ def relax(
     )
 
 
+@torch.inference_mode(False)
 def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module:
     """The constrained network nearest to a relaxed one.
 
@@ -146,6 +149,7 @@ def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module
     return new
 
 
+@torch.inference_mode(False)
 def drift(model: nn.Module, reference: nn.Module | None = None) -> DriftReport:
     """How far a relaxed network is from its constrained family.
 
@@ -172,6 +176,7 @@ def drift(model: nn.Module, reference: nn.Module | None = None) -> DriftReport:
     return DriftReport(layers=layers)
 
 
+@torch.inference_mode(False)
 def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: Registry | None = None) -> nn.Module:
     """Give a base network the layers of a relaxed one, as when a checkpoint is loaded. Weights are lifted from the base.
 

@@ -1,4 +1,4 @@
-"""Noticing who reads the tensors of a layer."""
+"""Noticing who else has, or reads, the tensors of a layer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -57,6 +58,26 @@ class UseOfTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if path is not None and path not in self.within:
                 self.used.setdefault(path, operation)
         self.loose += operation in CONVOLUTIONS and not self.within
+
+
+def shared_parameters(model: nn.Module) -> list[tuple[str, str]]:
+    """Pairs of modules (paths) that share a parameter, or memory of different ones; each module once, under its first path."""
+    pairs = []
+    first: dict[int, str] = {}
+    spans = []
+    for path, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            if first.setdefault(id(parameter), path) != path:
+                pairs.append((first[id(parameter)], path))
+            elif (span := _span(parameter)) is not None:
+                spans.append((*span, path))
+    farthest, owner = 0, ""
+    for start, end, path in sorted(spans):
+        if start < farthest and path != owner:
+            pairs.append((owner, path))
+        if end > farthest:
+            farthest, owner = end, path
+    return pairs
 
 
 def _span(tensor: torch.Tensor) -> tuple[int, int] | None:

@@ -58,7 +58,22 @@ class Pair(nn.Conv2d):
         return super().forward(x), x
 
 
+def memory_of_another(network):
+    model = network(lambda self, x: self.d(self.c(x)), d=nn.Conv2d(2, 2, 3, padding=1))
+    model.d.weight.data = model.c.weight.data
+    return model
+
+
+def weight_as_a_buffer(network):
+    model = network(lambda self, x: self.c(x), c=nn.Conv2d(2, 2, 3, bias=False))
+    weight = model.c.weight.detach()
+    del model.c.weight
+    model.c.register_buffer("weight", weight)
+    return model
+
+
 REFUSED = {
+    "weight as a buffer": (weight_as_a_buffer, "c", "its weight is a Tensor, no parameter"),
     "closure": (closure, "c", "the relaxed network calls it 0 times on the example, its parent 1 time"),
     "closure of another layer": (closure_of_another, "other", "the relaxed network goes on using other.weight of the network it came from"),
     "compiled forward": (compiled_forward, "c", "its weight is used outside of it"),
@@ -120,6 +135,14 @@ def compiled_part(network):
     model = network(lambda self, x: self.part(x))
     model.part = torch.compile(model.c, backend="eager")
     return model
+
+
+def test_memory_that_two_layers_share_is_noticed(network, x):
+    with pytest.raises(SurgeryError, match=r"c cannot be relaxed: it shares a parameter with d; d cannot be relaxed: it shares a .* with c"):
+        relax(memory_of_another(network), "lcn", example_input=x)
+    model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(model.parameters()).detach(), model.parameters())  # side by side in one
+    assert relax(model, "lcn", example_input=x).report.exact
 
 
 @pytest.mark.parametrize("build", [held_in_a_list, partial, compiled_in_place, compiled_part])
