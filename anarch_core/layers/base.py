@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Self
 
 import attrs
 import torch
 from torch import nn
+from torch.fx import Proxy
 
 from anarch_core.lattice.drift import PARTS, Drift, Part
 
@@ -76,6 +78,34 @@ class RelaxedLayer(nn.Module, ABC):
             if part in parts:
                 total.add_(values)
         return total
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer applied; one node of the graph where ``torch.fx`` traces the network around it, as PyTorch's own layers are."""
+        x = args[0] if args else next(iter(kwargs.values()), None)
+        return self._node(x.tracer, args, kwargs) if isinstance(x, Proxy) else super().__call__(*args, **kwargs)
+
+    def _node(self, tracer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def node(*args: Any, **kwargs: Any) -> Proxy:
+            proxy: Proxy = tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)
+            return proxy
+
+        return tracer.call_module(self, node, args, kwargs)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        # ``to(memory_format=...)`` takes parameters of four or five dimensions for weights of convolutions. Here they are what the layer
+        # makes of them, so conversions see a parameter as one line of numbers; what the layer holds is converted as usual.
+        def line_by_line(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.ndim not in (4, 5):
+                return fn(tensor)
+            line = tensor.flatten()
+            converted = fn(line)
+            return tensor if converted is line and tensor.is_contiguous() else converted.view(tensor.shape)
+
+        if recurse:
+            for module in self.children():
+                module._apply(fn)  # type: ignore[no-untyped-call]
+        super()._apply(line_by_line, recurse=False)  # type: ignore[no-untyped-call]
+        return self
 
 
 def whole_modules(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Module]]:

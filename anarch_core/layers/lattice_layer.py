@@ -14,15 +14,15 @@ from anarch_core.lattice.drift import PARTS, Drift, Part, lattice_drift, shared_
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.lattice.maps import lift_map, project_labels
-from anarch_core.layers.base import Cost, RelaxedLayer
+from anarch_core.layers.base import Cost
+from anarch_core.layers.placed import PlacedLayer
 
 
-class LatticeLayer(RelaxedLayer):
+class LatticeLayer(PlacedLayer):
     """A layer of one family of the lattice, at a fixed input size.
 
     Attributes:
         family: which weights there are and which are shared.
-        geometry: of the convolution it stands for.
         weight: in the layout of the subclass.
         bias: in the layout of the subclass, or None.
         unseen: what of the convolution's weight no output depends on at this input size (taps that only ever read padding),
@@ -30,16 +30,14 @@ class LatticeLayer(RelaxedLayer):
     """
 
     family: AbstractFamily
-    geometry: ConvGeometry
     weight: nn.Parameter
     bias: nn.Parameter | None
     unseen: torch.Tensor | None
 
     def __init__(self, family: AbstractFamily, geometry: ConvGeometry, like: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__(geometry)
         self.relaxation = family.name
         self.family = family
-        self.geometry = geometry
         self.weight = nn.Parameter(like.new_zeros(self.weight_shape(family, geometry)))
         self.bias = nn.Parameter(like.new_zeros(self.bias_shape(family, geometry))) if geometry.bias else None
         self.register_buffer("unseen", None)
@@ -97,10 +95,6 @@ class LatticeLayer(RelaxedLayer):
     @abstractmethod
     def bias_bound(self) -> torch.Tensor:
         """Half-width of the uniform default initialisation of the bias, broadcastable to it."""
-
-    def batched(self, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
-        """See :func:`batched`."""
-        return batched(x, self.geometry, self.relaxation)
 
     @torch.no_grad()
     def project(self) -> nn.Module:
@@ -209,27 +203,6 @@ class LatticeLayer(RelaxedLayer):
         out = values.new_empty(self.bias_shape(self.family, self.geometry))
         self.bias_view(out).copy_(values)
         return out
-
-    def extra_repr(self) -> str:
-        """What ``print(model)`` shows."""
-        g = self.geometry
-        return f"{g.in_channels}x{list(g.input_size)} -> {g.out_channels}x{list(g.output_size)}, groups={g.groups}, bias={g.bias}"
-
-
-def batched(x: torch.Tensor, geometry: ConvGeometry, relaxation: str) -> tuple[torch.Tensor, bool]:
-    """The input of a relaxed layer with a batch dimension, and whether it had none.
-
-    Raises:
-        ValueError: the input is not of the size the layer was made for.
-    """
-    expected = (geometry.in_channels, *geometry.input_size)
-    if tuple(x.shape[-len(expected) :]) != expected or x.ndim not in (len(expected), len(expected) + 1):
-        msg = (
-            f"this {relaxation} layer was made for inputs of shape {list(expected)}, got {list(x.shape)}; "
-            "relax the network again at that size"
-        )
-        raise ValueError(msg)
-    return (x, False) if x.ndim > len(expected) else (x.unsqueeze(0), True)
 
 
 def conv_weight_view(geometry: ConvGeometry, tensor: torch.Tensor) -> torch.Tensor:

@@ -12,12 +12,11 @@ from torch import nn
 from anarch_core.errors import SurgeryError
 from anarch_core.lattice.drift import Drift
 from anarch_core.lattice.families import AbstractFamily
-from anarch_core.lattice.geometry import ConvGeometry
-from anarch_core.layers.base import RelaxedLayer
-from anarch_core.layers.lattice_layer import LatticeLayer, batched
+from anarch_core.layers.lattice_layer import LatticeLayer
+from anarch_core.layers.placed import PlacedLayer
 
 
-class ReparametrisedLayer(RelaxedLayer):
+class ReparametrisedLayer(PlacedLayer):
     """A layer whose map from inputs to outputs is that of some layer of the lattice: the one that is written down here.
 
     Its parameters may be anything: factors of a low-rank weight, a sum of two weights, attention. What it is as a linear map decides the
@@ -26,24 +25,14 @@ class ReparametrisedLayer(RelaxedLayer):
     Attributes:
         family: of the lattice that the map lies in.
         linear: whether the layer is that map. False where the map depends on the input and its mean is meant, which no larger family holds.
-        geometry: of the convolution it stands for.
     """
 
     family: AbstractFamily
     linear: ClassVar[bool] = True
-    geometry: ConvGeometry
-
-    def __init__(self, geometry: ConvGeometry) -> None:
-        super().__init__()
-        self.geometry = geometry
 
     @abstractmethod
     def lattice(self) -> LatticeLayer:
         """The layer of ``family`` that is the same linear map. It shares no memory with this one, and may be much larger."""
-
-    def batched(self, x: torch.Tensor) -> tuple[torch.Tensor, bool]:
-        """See :func:`anarch_core.layers.lattice_layer.batched`."""
-        return batched(x, self.geometry, self.relaxation)
 
     @torch.no_grad()
     def project(self) -> nn.Module:
@@ -61,8 +50,3 @@ class ReparametrisedLayer(RelaxedLayer):
             msg = f"expected the same {self.relaxation} layer at an earlier moment as the reference, got {type(reference).__name__}"
             raise SurgeryError(msg)
         return attrs.evolve(self.lattice().drift(None if reference is None else reference.lattice()), initial=None)
-
-    def extra_repr(self) -> str:
-        """What ``print(model)`` shows."""
-        g = self.geometry
-        return f"{g.in_channels}x{list(g.input_size)} -> {g.out_channels}x{list(g.output_size)}, groups={g.groups}, bias={g.bias}"
