@@ -51,7 +51,8 @@ class LocallyConnectedLayer(LatticeLayer):
         x, single = self.batched(x)
         y = local_product(x, self.weight, self.geometry)
         if self.bias is not None:  # added with the channels last: several times faster than across the layouts
-            y = (y.movedim(1, -1) + self.bias.movedim(0, -1).contiguous()).movedim(-1, 1)
+            bias = self.bias.movedim(0, -1).contiguous()
+            y = (y.movedim(1, -1) + (bias if bias.dtype == y.dtype else bias.to(y.dtype))).movedim(-1, 1)
         if not is_channels_last(x):
             y = y.contiguous()
         return y.squeeze(0) if single else y

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from anarch_core.ops.bilinear import accumulate, add_product, bilinear_product
 from anarch_core.ops.fused import linear
+from anarch_core.ops.joins import Joins
 from anarch_core.ops.local import local_product
 from anarch_core.ops.memory_format import empty_channels_last, is_channels_last
+from anarch_core.ops.ordinary import needs_ordinary_operations
 
 __all__ = [
+    "Joins",
     "accumulate",
     "add_product",
     "bilinear_product",
@@ -18,4 +21,5 @@ __all__ = [
     "is_channels_last",
     "linear",
     "local_product",
+    "needs_ordinary_operations",
 ]

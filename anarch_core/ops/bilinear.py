@@ -1,17 +1,22 @@
 """Layers that are linear in their inputs and in their weights, by whatever kernels take their three products fastest.
 
 The gradients of such a layer are products of the same kind, and so are the gradients of its gradients: the three functions below are each
-other's derivatives, to any order. Activations pass through them channels last.
+other's derivatives, to any order, forwards as well as backwards. Activations pass through them channels last.
+
+Mapped over stacks of activations (``torch.func.vmap``) they take the whole stack as one batch. Where weights are stacked too, or wanted for
+every sample, kernels have nothing to offer, and the joins of the layer take the product in ordinary operations.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Protocol
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from anarch_core.ops.fused import Update, planned_update
+from anarch_core.ops.joins import Joins
 from anarch_core.ops.memory_format import empty_channels_last
 
 
@@ -22,6 +27,7 @@ class Kernels(Protocol):
         input_shape: [channels, *pixels].
         output_shape: [channels, *positions].
         weight_shape: of the weight.
+        joins: which weights join what.
     """
 
     @property
@@ -32,6 +38,9 @@ class Kernels(Protocol):
 
     @property
     def weight_shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def joins(self) -> Joins: ...  # noqa: D102
 
     def write_outputs(self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
         """Write the outputs into y, whose type is that of x and the weight."""
@@ -44,7 +53,7 @@ class Kernels(Protocol):
 
 
 def bilinear_product(x: torch.Tensor, weight: torch.Tensor, kernels: Kernels) -> torch.Tensor:
-    """The outputs of a layer; differentiable to any order.
+    """The outputs of a layer; differentiable to any order, and mapped by ``torch.func``.
 
     Args:
         x: [batch, *input shape].
@@ -62,9 +71,15 @@ def bilinear_product(x: torch.Tensor, weight: torch.Tensor, kernels: Kernels) ->
     return y
 
 
-def _flat(x: torch.Tensor) -> torch.Tensor:
-    """[batch, channels, *pixels] as [batch, pixels * channels]; a view where the channels are last in memory."""
-    return x.movedim(1, -1).flatten(1).contiguous()
+def _flat(x: torch.Tensor, *, stack: bool = False) -> torch.Tensor:
+    """[batch, channels, *pixels] as [batch, pixels * channels], or stacks of them; a view where the channels are last in memory."""
+    return x.movedim(1 + stack, -1).flatten(1 + stack).contiguous()
+
+
+def _unflat(flat: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """[..., pixels * channels] as [..., channels, *pixels]."""
+    channels, *pixels = shape
+    return torch.unflatten(flat, -1, (*pixels, channels)).movedim(-1, -len(shape))
 
 
 def _empty(like: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -94,9 +109,44 @@ class _Bilinear(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         *factors, ctx.kernels = inputs
         ctx.save_for_backward(*factors)
+        ctx.save_for_forward(*factors)
+
+    @classmethod
+    def jvp(cls, ctx: Any, along_left: torch.Tensor, along_right: torch.Tensor, _: None) -> torch.Tensor:
+        left, right = ctx.saved_tensors
+        moved: torch.Tensor = cls.apply(along_left, right, ctx.kernels) + cls.apply(left, along_right, ctx.kernels)
+        return moved
+
+    @classmethod
+    def vmap(
+        cls, info: Any, in_dims: tuple[int | None, ...], left: torch.Tensor, right: torch.Tensor, kernels: Kernels
+    ) -> tuple[torch.Tensor, int]:
+        stacked = in_dims[0] is not None, in_dims[1] is not None
+        left, right = (x if dim is None else x.movedim(dim, 0) for x, dim in zip((left, right), in_dims, strict=False))
+        return cls.over_stacks(left, right, kernels, stacked), 0
+
+    @classmethod
+    @abstractmethod
+    def over_stacks(cls, left: torch.Tensor, right: torch.Tensor, kernels: Kernels, stacked: tuple[bool, bool]) -> torch.Tensor:
+        """The products of stacks; of factors that are not ``stacked``, with the same one every time."""
 
 
-class _Product(_Bilinear):
+class _OfWeight(_Bilinear):
+    """A product of activations and a weight."""
+
+    @classmethod
+    def over_stacks(cls, left: torch.Tensor, right: torch.Tensor, kernels: Kernels, stacked: tuple[bool, bool]) -> torch.Tensor:
+        if not stacked[1]:
+            return torch.unflatten(cls.apply(left.flatten(0, 1), right, kernels), 0, left.shape[:2])
+        return cls.joined(_flat(left, stack=stacked[0]), right, kernels, stacked)
+
+    @staticmethod
+    @abstractmethod
+    def joined(flat: torch.Tensor, weight: torch.Tensor, kernels: Kernels, stacked: tuple[bool, bool]) -> torch.Tensor:
+        """The product in ordinary operations."""
+
+
+class _Product(_OfWeight):
     """Inputs and weights to outputs."""
 
     @staticmethod
@@ -112,8 +162,12 @@ class _Product(_Bilinear):
         gw = _WeightGradient.apply(x, grad, ctx.kernels) if ctx.needs_input_grad[1] else None
         return gx, gw, None
 
+    @staticmethod
+    def joined(flat: torch.Tensor, weight: torch.Tensor, kernels: Kernels, stacked: tuple[bool, bool]) -> torch.Tensor:
+        return _unflat(kernels.joins.outputs(flat, weight, stacked=stacked), kernels.output_shape)
 
-class _InputGradient(_Bilinear):
+
+class _InputGradient(_OfWeight):
     """Output gradients and weights to input gradients."""
 
     @staticmethod
@@ -131,6 +185,10 @@ class _InputGradient(_Bilinear):
         gw = _WeightGradient.apply(x, grad, ctx.kernels) if ctx.needs_input_grad[1] else None
         return gy, gw, None
 
+    @staticmethod
+    def joined(flat: torch.Tensor, weight: torch.Tensor, kernels: Kernels, stacked: tuple[bool, bool]) -> torch.Tensor:
+        return _unflat(kernels.joins.input_gradient(flat, weight, stacked=stacked), kernels.input_shape)
+
 
 class _WeightGradient(_Bilinear):
     """Inputs and output gradients to weight gradients."""
@@ -147,6 +205,11 @@ class _WeightGradient(_Bilinear):
         gx = _InputGradient.apply(grad, weight, ctx.kernels) if ctx.needs_input_grad[0] else None
         gy = _Product.apply(x, weight, ctx.kernels) if ctx.needs_input_grad[1] else None
         return gx, gy, None
+
+    @classmethod
+    def over_stacks(cls, left: torch.Tensor, right: torch.Tensor, kernels: Kernels, stacked: tuple[bool, bool]) -> torch.Tensor:
+        flat = _flat(left, stack=stacked[0]), _flat(right, stack=stacked[1])
+        return torch.unflatten(kernels.joins.weight_gradient(*flat, stacked=stacked).flatten(1), 1, kernels.weight_shape)
 
 
 class _FusedProduct(torch.autograd.Function):

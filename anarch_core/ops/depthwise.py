@@ -14,7 +14,8 @@ import torch
 
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.ops.bilinear import accumulate
-from anarch_core.ops.strip_plan import fitting, local_shapes, whole_tiles
+from anarch_core.ops.joins import Joins
+from anarch_core.ops.strip_plan import fitting, local_joins, local_shapes, whole_tiles
 from anarch_core.ops.strips import Part, Tile
 
 
@@ -28,6 +29,7 @@ class Depthwise:
         input_shape: [channels, *pixels].
         output_shape: [channels, *positions].
         weight_shape: [*pairs of each axis, groups, 1, outputs of a group].
+        joins: which weights join what.
     """
 
     tiles: tuple[Tile, ...]
@@ -35,6 +37,7 @@ class Depthwise:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
+    joins: Joins
 
     def write_outputs(self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
         """Write y [batch, outputs] for x [batch, inputs] and a contiguous weight."""
@@ -99,4 +102,4 @@ def depthwise_plan(geometry: ConvGeometry) -> Depthwise:
         for piece in (fitting(tile, geometry.out_channels) if tile.x_step else (tile.moved(k, 1) for k in range(tile.count)))
     )
     positions = sum(tile.count for tile in tiles)
-    return Depthwise(tiles, positions == geometry.positions, *local_shapes(geometry))
+    return Depthwise(tiles, positions == geometry.positions, *local_shapes(geometry), local_joins(geometry))

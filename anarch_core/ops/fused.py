@@ -80,11 +80,15 @@ def fused_sgd(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 def planned_update(x: torch.Tensor, weight: torch.Tensor) -> Update | None:
     """What is to be done to a weight that is about to be multiplied with ``x``; None where its gradient is to be computed as usual.
 
+    So it is in a traced graph, which would hold on to the rate of one step, and under ``torch.func``, which has gradients of its own.
+
     Raises:
         RuntimeError: inside :func:`fused_sgd`, after ``backward``.
     """
-    update = (_updates.get() or {}).get(weight)
+    update = None if torch.compiler.is_compiling() else (_updates.get() or {}).get(weight)
     if update is None or x.dtype != weight.dtype or torch.is_autocast_enabled(x.device.type) or not torch.is_grad_enabled():
+        return None
+    if torch._C._are_functorch_transforms_active():
         return None
     if update.done:
         msg = "backward has updated this weight already; a step under fused_sgd is one forward pass, one backward pass and optimizer.step()"

@@ -15,7 +15,8 @@ import torch
 
 from anarch_core.lattice.families import LCN, incidence
 from anarch_core.lattice.geometry import ConvGeometry, Index
-from anarch_core.ops.strip_plan import local_shapes
+from anarch_core.ops.joins import Joins
+from anarch_core.ops.strip_plan import local_joins, local_shapes
 
 LARGEST = 2**26  # numbers gathered at a time
 
@@ -60,6 +61,7 @@ class Gathers:
         input_shape: [channels, *pixels].
         output_shape: [channels, *positions].
         weight_shape: of the weight.
+        joins: which weights join what.
     """
 
     inputs: int
@@ -71,6 +73,7 @@ class Gathers:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
+    joins: Joins
 
     def write_outputs(self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
         """Write y [batch, outputs] for x [batch, inputs] and a contiguous weight."""
@@ -84,7 +87,7 @@ class Gathers:
         """``out = beta * out + alpha * gradient``, weight by weight once; what ``out`` holds does not matter where ``beta`` is 0."""
         blocks, batch = out.view(-1, self.inputs, self.outputs), len(x)
         left, right = _items(x, self.inputs), _items(grad, self.outputs)
-        size = max(1, LARGEST // (batch * max(self.inputs, self.outputs)))
+        size = max(1, LARGEST // max(1, batch * max(self.inputs, self.outputs)))
         for into, source, target in zip(*(torch.split(each, size) for each in (blocks, self.source, self.target)), strict=True):
             into.baddbmm_(left.index_select(0, source), right.index_select(0, target).transpose(1, 2), beta=beta, alpha=alpha)
 
@@ -98,20 +101,22 @@ def _multiply(y: torch.Tensor, x: torch.Tensor, blocks: torch.Tensor, table: Tab
     values = _items(x, m)
     values = torch.cat([values, values.new_zeros(1, m, batch)])
     out = y.view(batch, items, n)
-    size = max(1, LARGEST // (most * m * batch))
+    size = max(1, LARGEST // max(1, most * m * batch))
     for start in range(0, items, size):
         rows = slice(start, start + size)
-        read = values.index_select(0, table.other[rows].flatten()).view(-1, most * m, batch)
+        other = table.other[rows]
+        read = values.index_select(0, other.flatten()).view(len(other), most * m, batch)
         weights = blocks.index_select(0, table.block[rows].flatten()).reshape(-1, most * m, n)
         out[:, rows].copy_(torch.bmm(read.transpose(1, 2), weights).transpose(0, 1))
 
 
 def _items(x: torch.Tensor, size: int) -> torch.Tensor:
     """[batch, items * size] as [items, size, batch]."""
-    return x.t().contiguous().view(-1, size, len(x))
+    return x.t().contiguous().view(x.shape[1] // size, size, len(x))
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)  # its tables are used again outside of the first call
 def gather_plan(geometry: ConvGeometry, device: torch.device) -> Gathers:
     """The products of a locally connected layer on a device."""
     groups, outputs, inputs = geometry.channel_block
@@ -134,4 +139,5 @@ def gather_plan(geometry: ConvGeometry, device: torch.device) -> Gathers:
         input_shape=input_shape,
         output_shape=output_shape,
         weight_shape=weight_shape,
+        joins=local_joins(geometry),
     )

@@ -15,6 +15,7 @@ from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.ops.bilinear import Kernels, bilinear_product
 from anarch_core.ops.depthwise import depthwise_plan
 from anarch_core.ops.gathers import gather_plan
+from anarch_core.ops.ordinary import needs_ordinary_operations
 from anarch_core.ops.strip_plan import strip_plan
 
 CALL, GATHER = 10e-6, 2.5e-9  # seconds on a CPU: of one small product, and to gather a number and have it multiplied
@@ -32,12 +33,16 @@ def local_product(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry)
     Returns:
         [batch, out_channels, *output size], channels last in memory; under autocast of autocast's dtype.
     """
+    if needs_ordinary_operations(x, weight):
+        from anarch_core.ops.traced import traced_local_product
+
+        return traced_local_product(x, weight, geometry)
     return bilinear_product(x, weight, _kernels(geometry, x))
 
 
 def _kernels(geometry: ConvGeometry, x: torch.Tensor) -> Kernels:
     """What takes the products of a batch fastest: on a GPU calls are dear and copies cheap; on a CPU it depends on how many of them."""
-    if x.device.type != "cpu":
+    if not x.is_cpu:
         return gather_plan(geometry, x.device)
     groups, outputs, inputs = geometry.channel_block
     if groups > 1 and inputs == 1:

@@ -15,8 +15,11 @@ from anarch_core.network import in_evaluation_mode
 
 
 def is_channels_last(x: torch.Tensor) -> bool:
-    """Whether every pixel's channels lie together in [batch, channels, *pixels], pixel after pixel."""
-    return x.stride(1) == 1 and x.stride(-1) == x.shape[1] and x.movedim(1, -1).is_contiguous()
+    """Whether every pixel's channels lie together in [batch, channels, *pixels], pixel after pixel.
+
+    False while a graph is traced: where its tensors lie is the compiler's affair.
+    """
+    return not torch.compiler.is_compiling() and x.stride(1) == 1 and x.stride(-1) == x.shape[1] and x.movedim(1, -1).is_contiguous()
 
 
 def empty_channels_last(like: torch.Tensor, channels: int, pixels: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

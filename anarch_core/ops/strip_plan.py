@@ -10,6 +10,7 @@ import attrs
 
 from anarch_core.lattice.families import LCN, incidence, label_counts
 from anarch_core.lattice.geometry import Axis, ConvGeometry
+from anarch_core.ops.joins import Joins
 from anarch_core.ops.strips import Part, Strips, Tile
 
 TILE_ROWS = 1024  # numbers of a sample that a tile touches, so that they stay in a core's cache for batches of some hundreds
@@ -49,12 +50,18 @@ def local_shapes(geometry: ConvGeometry) -> tuple[tuple[int, ...], tuple[int, ..
     return (geometry.in_channels, *geometry.input_size), (geometry.out_channels, *geometry.output_size), weight
 
 
+def local_joins(geometry: ConvGeometry) -> Joins:
+    """Of a locally connected layer."""
+    groups, outputs, inputs = geometry.channel_block
+    return Joins(LCN, geometry.axes, (groups, inputs, outputs))
+
+
 @functools.lru_cache(maxsize=256)
 def strip_plan(geometry: ConvGeometry) -> Strips:
     """The products of a locally connected layer."""
     tiles = tuple(_tiles(geometry))
     outputs = sum(tile.count * tile.outputs for tile in tiles)
-    return Strips(tiles, outputs == geometry.positions * geometry.out_channels, *local_shapes(geometry))
+    return Strips(tiles, outputs == geometry.positions * geometry.out_channels, *local_shapes(geometry), local_joins(geometry))
 
 
 def strips(axis: Axis) -> list[Strip]:

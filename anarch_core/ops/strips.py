@@ -14,6 +14,7 @@ import attrs
 import torch
 
 from anarch_core.ops.bilinear import accumulate, add_product
+from anarch_core.ops.joins import Joins
 
 
 @attrs.frozen
@@ -98,6 +99,7 @@ class Strips:
         input_shape: [channels, *pixels].
         output_shape: [channels, *positions].
         weight_shape: of the weight.
+        joins: which weights join what.
     """
 
     tiles: tuple[Tile, ...]
@@ -105,6 +107,7 @@ class Strips:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
+    joins: Joins
 
     @functools.cached_property
     def terms(self) -> int:

@@ -55,6 +55,7 @@ def _window(x: torch.Tensor, family: GlobalKernel, geometry: ConvGeometry) -> tu
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)  # they are used again outside of the first call
 def _reads(family: GlobalKernel, axis: Axis, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The pixel under every virtual coordinate that the kernel comes across, and where there is none."""
     low, labels = family.window(axis)

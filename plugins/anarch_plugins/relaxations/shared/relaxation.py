@@ -8,7 +8,7 @@ import torch
 
 from anarch_core.lattice import AbstractFamily, ConvGeometry, label_counts
 from anarch_core.layers import LatticeLayer, inverse_root
-from anarch_core.ops import is_channels_last
+from anarch_core.ops import is_channels_last, needs_ordinary_operations
 from anarch_core.relaxation import AbstractLatticeRelaxation
 from anarch_plugins.relaxations.shared.family import GLOBAL
 from anarch_plugins.relaxations.shared.fourier import correlate
@@ -58,13 +58,20 @@ class GlobalKernelLayer(LatticeLayer):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, in_channels, *input size] to [batch, out_channels, *output size], in the memory format of the input."""
         x, single = self.batched(x)
-        if by_rows(self.geometry):
+        if needs_ordinary_operations(x, self.weight) or not len(x):  # of an empty batch there is no transform
+            from anarch_plugins.relaxations.shared.traced import convolve
+
+            y = convolve(x, self.weight, self.geometry)
+        elif by_rows(self.geometry):
             y = product_by_rows(x, self.weight, GLOBAL, self.geometry)
             y = y if is_channels_last(x) else y.contiguous()
         else:
             y = correlate(x, self.weight, GLOBAL, self.geometry)
+            if torch.is_autocast_enabled(x.device.type) and y.dtype != torch.float64:
+                y = y.to(torch.get_autocast_dtype(x.device.type))
         if self.bias is not None:
-            y = y + self.bias.view(-1, *[1] * len(self.geometry.axes)).to(y.dtype)
+            bias = self.bias.view(-1, *[1] * len(self.geometry.axes))
+            y = y + (bias if bias.dtype == y.dtype else bias.to(y.dtype))
         return y.squeeze(0) if single else y
 
 

@@ -15,7 +15,7 @@ import attrs
 import torch
 
 from anarch_core.lattice import AbstractFamily, Axis, ConvGeometry, incidence
-from anarch_core.ops import accumulate, add_product, bilinear_product
+from anarch_core.ops import Joins, accumulate, add_product, bilinear_product
 
 SMALL = 2**20  # numbers of a dense matrix that costs less than the calls of a product by rows
 
@@ -60,12 +60,14 @@ class RowKernels:
         input_shape: [channels, *pixels].
         output_shape: [channels, *positions].
         weight_shape: [displacements of the first axis, inputs of a row, outputs of a row].
+        joins: which matrices join what.
     """
 
     stretches: tuple[Stretch, ...]
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     weight_shape: tuple[int, ...]
+    joins: Joins
 
     def write_outputs(self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
         """Write y [batch, outputs] for x [batch, inputs]."""
@@ -101,15 +103,14 @@ class RowKernels:
 def row_kernels(family: AbstractFamily, geometry: ConvGeometry) -> RowKernels:
     """The kernels of an ungrouped layer of a family that shares its weights."""
     first, *others = geometry.axes
+    inputs = math.prod(axis.size for axis in others) * geometry.in_channels
+    outputs = math.prod(axis.positions for axis in others) * geometry.out_channels
     return RowKernels(
         stretches=tuple(_stretches(family, first)),
         input_shape=(geometry.in_channels, *geometry.input_size),
         output_shape=(geometry.out_channels, *geometry.output_size),
-        weight_shape=(
-            incidence(family, first).labels,
-            math.prod(axis.size for axis in others) * geometry.in_channels,
-            math.prod(axis.positions for axis in others) * geometry.out_channels,
-        ),
+        weight_shape=(incidence(family, first).labels, inputs, outputs),
+        joins=Joins(family, (first,), (1, inputs, outputs)),
     )
 
 
@@ -154,6 +155,7 @@ def spread(weight: torch.Tensor, family: AbstractFamily, geometry: ConvGeometry,
 
 
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)  # it is used again outside of the first call
 def _table(family: AbstractFamily, axis: Axis, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """How often each label occurs at each pair of an axis, [positions * pixels, labels]."""
     return torch.from_numpy(incidence(family, axis).matrix.toarray()).to(device, dtype)

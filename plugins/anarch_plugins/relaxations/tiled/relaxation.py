@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from anarch_core.lattice import NOTHING, AbstractFamily, Axis, ConvGeometry, Incidence, Index, label_counts
 from anarch_core.layers import LatticeLayer, inverse_root, pad
-from anarch_core.ops import empty_channels_last, is_channels_last
+from anarch_core.ops import is_channels_last, needs_ordinary_operations
 from anarch_core.relaxation import AbstractLatticeRelaxation
+from anarch_plugins.relaxations.tiled.interleaved import Interleaved, interleave
 
 
 @attrs.frozen
@@ -112,32 +113,12 @@ class TiledLayer(LatticeLayer):
             places = [len(range(first, axis.positions, count)) for first, axis, count in zip(where, axes, self.classes, strict=True)]
             seen: tuple[Any, ...] = (..., *map(slice, places))
             parts.append(part[seen])
-        y: torch.Tensor = _Interleaved.apply(self.geometry.output_size, self.classes, laid_out, *parts)
+        y: torch.Tensor
+        if needs_ordinary_operations(x, self.weight):
+            y = interleave(parts, self.geometry.output_size, self.classes)
+        else:
+            y = Interleaved.apply(self.geometry.output_size, self.classes, laid_out, *parts)
         return y.squeeze(0) if single else y
-
-
-class _Interleaved(torch.autograd.Function):
-    """The parts of all classes of positions, each in its places; its gradient copies nothing."""
-
-    @staticmethod
-    def forward(size: tuple[int, ...], classes: tuple[int, ...], laid_out: bool, *parts: torch.Tensor) -> torch.Tensor:
-        batch, channels = parts[0].shape[:2]
-        y = empty_channels_last(parts[0], channels, size, parts[0].dtype) if laid_out else parts[0].new_empty((batch, channels, *size))
-        for where, part in zip(itertools.product(*map(range, classes)), parts, strict=True):
-            y[_places(where, classes)] = part
-        return y
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        ctx.classes = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return None, None, None, *(grad[_places(where, ctx.classes)] for where in itertools.product(*map(range, ctx.classes)))
-
-
-def _places(where: tuple[int, ...], classes: tuple[int, ...]) -> tuple[Any, ...]:
-    return (..., *(slice(first, None, count) for first, count in zip(where, classes, strict=True)))
 
 
 class TiledRelaxation(AbstractLatticeRelaxation):
