@@ -61,3 +61,43 @@ def test_a_network_may_be_a_relaxed_layer():
 def test_it_is_projected_and_counted_once():
     assert drift(network()).total.shared == 2.0
     assert [type(module).__name__ for module in project(network())] == ["Conv1d", "Conv1d", "Conv1d", "ReLU"]
+
+
+def test_it_is_one_node_where_a_network_is_traced():
+    x = torch.randn(2, 1, 4)
+    traced = torch.fx.symbolic_trace(network())
+    assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["0", "1", "2", "3"]
+    assert traced(x).shape == x.shape
+
+
+def test_it_may_be_called_by_keyword_where_a_network_is_traced():
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Outer()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x=x)
+
+    model, x = Network(), torch.randn(2, 1, 4)
+    torch.testing.assert_close(torch.fx.symbolic_trace(model)(x), model(x))
+
+
+def test_memory_formats_are_for_what_it_holds_and_not_for_its_own_parameters():
+    class Holder(Inner):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 2)
+            self.own = nn.Parameter(torch.randn(2, 2, 2, 2))
+            self.register_buffer("kept", torch.randn(2, 2, 2, 2, 2))
+
+    layer = Holder()
+    own, kept = layer.own.detach().clone(), layer.kept.clone()
+    layer.own.grad = torch.ones_like(layer.own)
+    assert nn.Sequential(layer).to(memory_format=torch.channels_last)[0] is layer
+    assert layer.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert layer.own.is_contiguous()
+    assert layer.kept.is_contiguous()
+    layer.double()
+    torch.testing.assert_close((layer.own.detach(), layer.kept), (own.double(), kept.double()))
+    assert layer.own.grad.dtype == torch.float64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
@@ -148,3 +148,26 @@ def test_bfloat16_autocast_keeps_the_ordinary_path():
             loss = cross_entropy(model(X.float()), Y)
         loss.backward()
     assert model[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_func_keeps_the_ordinary_path(kind):
+    model = network(kind)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with fused_sgd(torch.optim.SGD(model.parameters(), lr=1.0)):
+        y = vmap(model)(torch.stack([X, X]))
+        y.sum().backward()
+    assert_same(y[1], model(X))
+    assert model[0].weight.grad is not None
+    assert_same([parameter.detach() for parameter in model.parameters()], before, tolerance=0)
+
+
+@pytest.mark.parametrize("kind", ["efcn", "lcn"])
+def test_a_compiled_network_is_trained_by_the_optimizer(kind):
+    results = []
+    for fused in (False, True):
+        model = network(kind)
+        forward = torch.compile(model, fullgraph=True, backend="aot_eager") if fused else None
+        results.append(train(model, torch.optim.SGD(model.parameters(), lr=1.0), fused=fused, steps=2, forward=forward))
+    torch.compiler.reset()
+    assert_same(*results)

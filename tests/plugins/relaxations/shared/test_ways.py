@@ -1,4 +1,4 @@
-"""The three ways to take the product of a global kernel agree."""
+"""The ways to take the product of a global kernel agree."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from anarch_core.lattice.geometry import ConvGeometry
 from anarch_plugins.relaxations.shared import relaxation, rows
 from anarch_plugins.relaxations.shared.family import GLOBAL
 from anarch_plugins.relaxations.shared.fourier import correlate
+from anarch_plugins.relaxations.shared.traced import convolve
 
 CONVOLUTIONS = [
     (nn.Conv1d(2, 3, 3, padding=1), (7,)),
@@ -28,7 +29,7 @@ def operands(conv, size, dtype=torch.float64):
     geometry = ConvGeometry.of(conv, size)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, conv.in_channels, *size, dtype=dtype, generator=generator, requires_grad=True)
-    shape = (conv.out_channels, conv.in_channels, *label_counts(GLOBAL, geometry))
+    shape = (conv.out_channels, conv.in_channels // conv.groups, *label_counts(GLOBAL, geometry))
     return geometry, x, torch.randn(shape, dtype=dtype, generator=generator, requires_grad=True)
 
 
@@ -43,6 +44,12 @@ def test_outputs_and_gradients_are_those_of_the_transform(monkeypatch, conv, siz
     direction = torch.randn_like(expected)
     for one, other in zip(*(torch.autograd.grad(y, (x, weight), direction) for y in (found, expected)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("conv", "size"), [*CONVOLUTIONS, (nn.Conv2d(4, 2, 3, stride=2, padding=1, groups=2), (6, 5))])
+def test_a_graph_holds_the_same_product(conv, size):
+    geometry, x, weight = operands(conv, size)
+    torch.testing.assert_close(convolve(x, weight, geometry), correlate(x, weight, GLOBAL, geometry), rtol=1e-11, atol=1e-11)
 
 
 def test_by_rows_is_twice_differentiable(monkeypatch):
