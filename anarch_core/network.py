@@ -86,7 +86,9 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                 parameter.grad = gradient
             with torch.no_grad():
                 for buffer, value in buffers:
-                    if not torch.equal(buffer, value):  # writing what is there already would invalidate graphs that are kept
+                    if not buffer.is_meta and not torch.equal(
+                        buffer, value
+                    ):  # writing what is there already would invalidate graphs that are kept
                         buffer.copy_(value)
 
 

@@ -120,9 +120,9 @@ def apply_per_axis(factors: list[sparse.csr_array], values: torch.Tensor) -> tor
     for axis, factor in enumerate(factors):
         coo = factor.tocoo()
         if factor.shape[0] == factor.shape[1] and (coo.row == coo.col).all():
-            diagonal = torch.from_numpy(factor.diagonal()).to(values.device, values.dtype)
-            if not bool((diagonal == 1).all()):
-                values = values * diagonal.view(-1, *[1] * (values.ndim - axis - 1))
+            diagonal = factor.diagonal()
+            if (diagonal != 1).any():
+                values = values * torch.from_numpy(diagonal).to(values).view(-1, *[1] * (values.ndim - axis - 1))
             continue
         shape = (*values.shape[:axis], factor.shape[0], *values.shape[axis + 1 :])
         out = torch.zeros(shape, dtype=torch.float64, device=values.device)

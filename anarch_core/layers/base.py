@@ -80,7 +80,12 @@ class RelaxedLayer(nn.Module, ABC):
         return total
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The layer applied; one node of the graph where ``torch.fx`` traces the network around it, as PyTorch's own layers are."""
+        """The layer applied; one node of the graph where ``torch.fx`` traces the network around it, as PyTorch's own layers are.
+
+        The input may be called ``input``, as a convolution's is.
+        """
+        if "input" in kwargs and not args:
+            args = (kwargs.pop("input"),)
         x = args[0] if args else next(iter(kwargs.values()), None)
         return self._node(x.tracer, args, kwargs) if isinstance(x, Proxy) else super().__call__(*args, **kwargs)
 

@@ -194,11 +194,12 @@ class LatticeLayer(PlacedLayer):
     def collect_bias(self, values: torch.Tensor, *, mean: bool) -> torch.Tensor:
         """The adjoint of :meth:`position_bias`: sums (or means) of [*positions, out_channels] over the positions of each bias label."""
         for dim, axis in enumerate(self.geometry.axes):
-            labels = torch.from_numpy(self.family.bias_labels(axis)).to(values.device)
-            sums = values.new_zeros((*values.shape[:dim], int(labels.max()) + 1, *values.shape[dim + 1 :])).index_add_(dim, labels, values)
+            labels = torch.from_numpy(self.family.bias_labels(axis))
+            counts = torch.bincount(labels)
+            sums = values.new_zeros((*values.shape[:dim], len(counts), *values.shape[dim + 1 :]))
+            sums = sums.index_add_(dim, labels.to(values.device), values)
             if mean:
-                counts = torch.bincount(labels).to(values.dtype)
-                sums = sums / counts.view(-1, *[1] * (values.ndim - dim - 1))
+                sums = sums / counts.to(values).view(-1, *[1] * (values.ndim - dim - 1))
             values = sums
         out = values.new_empty(self.bias_shape(self.family, self.geometry))
         self.bias_view(out).copy_(values)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from anarch_core.errors import InexactRelaxationWarning
-from anarch_core.relaxation.verbs import relax
+from anarch_core.relaxation.verbs import project, relax
 
 ALL = ["efcn", "lcn", "shared", "tiled"]
 
@@ -67,6 +67,8 @@ FORWARDS = {
     "generator": yields,
     "autocast": has_autocast,
     "integers": lambda self, x: self.c(x).round().int(),
+    "calls by keyword": lambda self, x: self.c(input=x),
+    "reads the stride": lambda self, x: self.c(x) * self.c.stride[0],
     "reads the dtype": lambda self, x: self.c(x.to(self.c.weight.dtype)),
     "several": lambda self, x: {"a": (self.c(x), None), "b": self.c(self.c(x)).mean()},
 }
@@ -228,6 +230,19 @@ def test_outputs_that_are_all_zero_say_little_and_so_does_the_report(network, x)
     report = relax(network(lambda self, x: self.c(x) * 0), "lcn", example_input=x).report
     assert (report.exact, report.error) == (True, 0.0)
     assert "all zero on this example" in report.notes[0]
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_without_numbers_a_network_is_relaxed_and_nothing_is_said_of_exactness(family):
+    """For sizes that no machine has, or before weights are loaded."""
+    with torch.device("meta"):
+        model, x = nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(inplace=True)), torch.empty(2, 3, 224, 224)
+    relaxed = relax(model, family, example_input=x)
+    assert relaxed.report.exact is None
+    assert [layer.error for layer in relaxed.report.layers] == [None]
+    assert relaxed.report.notes[1] == "not compared: 0, whose outputs hold no number on this example"
+    assert relaxed.model(x).shape == (2, 64, 224, 224)
+    assert project(relaxed.model)[0].weight.shape == model[0].weight.shape
 
 
 def test_half_precision_can_fail(x):

@@ -138,7 +138,7 @@ def compiled_part(network):
 
 
 def test_memory_that_two_layers_share_is_noticed(network, x):
-    with pytest.raises(SurgeryError, match=r"c cannot be relaxed: it shares a parameter with d; d cannot be relaxed: it shares a .* with c"):
+    with pytest.raises(SurgeryError, match=r"c cannot be relaxed: it shares a parameter with d; d cannot be relaxed: .* with c"):
         relax(memory_of_another(network), "lcn", example_input=x)
     model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
     nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(model.parameters()).detach(), model.parameters())  # side by side in one
@@ -154,8 +154,8 @@ def test_what_copying_does_reach_is_relaxed_and_trained(network, x, build):
 
 
 def test_an_error_inside_the_relaxed_network_names_the_layer(network, x):
-    model = network(lambda self, x: self.c(x) * self.c.transposed)  # no attribute of a relaxed layer
-    model.c.transposed = 1.0
+    model = network(lambda self, x: self.c(x) * self.c.gain)
+    model.c.gain = 1.0  # no attribute of a relaxed layer
     with pytest.raises(SurgeryError, match=r"the relaxed network does not run on the example input .* where its parent does: it raises"):
         relax(model, "lcn", example_input=x)
 
