@@ -86,8 +86,11 @@ class Selection:
         return f"{subject} computed outside of the layers that can be relaxed, by a function or a module without known attributes"
 
     def _materialised_notes(self) -> Iterator[str]:
+        by_what: dict[str, list[str]] = {}
         for path, what in self.materialised.items():
-            yield f"{path or 'the network'} was materialised: its weight at this moment is free from now on, without {what}"
+            by_what.setdefault(what, []).append(path or "the network")
+        for what, paths in by_what.items():
+            yield f"materialised: {', '.join(paths)}, whose weight at this moment is free from now on, without {what}"
 
     def report(self) -> RelaxationReport:
         """What would be replaced, at what cost; nothing is allocated."""

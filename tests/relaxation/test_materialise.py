@@ -64,7 +64,7 @@ def test_it_is_exact_at_the_switch_and_what_is_given_up_is_said(case, training, 
     relaxed = relax(model, "efcn", example_input=x, materialise=True)
     assert relaxed.report.exact
     assert relaxed.report.error < 1e-12
-    assert relaxed.report.notes == [f"0 was materialised: its weight at this moment is free from now on, without {case}"]
+    assert relaxed.report.notes == [f"materialised: 0, whose weight at this moment is free from now on, without {case}"]
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     torch.testing.assert_close(relaxed.model(x), model(x), rtol=1e-10, atol=1e-12)
 
