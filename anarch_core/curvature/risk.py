@@ -2,16 +2,19 @@
 
 Batches of size ``n_b`` count with ``n_b / N``, so that the last, smaller one weighs what its samples weigh. Products are
 reverse-over-reverse on plain autograd (Pearlmutter 1994): they work wherever double backward does, and take about three gradients.
+Attention and recurrent layers are computed by kernels for which it does (:mod:`anarch_core.curvature.differentiable`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
+from anarch_core.curvature.differentiable import differentiable, require_whole, telling_layers
 from anarch_core.curvature.operators import AbstractOperator
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
@@ -81,6 +84,7 @@ class Risk:
         self.size = sum(parameter.numel() for parameter in self.parameters)
         self.samples = len(inputs)
         (self.dtype, self.device) = next(iter(kinds))
+        self._whole = False
 
     @classmethod
     def of_training_set(
@@ -110,47 +114,99 @@ class Risk:
 
     def value(self) -> float:
         """The risk itself."""
-        with undisturbed(self.model), torch.no_grad():
+        with self.measuring(), torch.no_grad():
             return math.fsum(weight * float(self.loss(self.model(inputs), targets)) for inputs, targets, weight in self._batches())
 
     def gradient(self) -> torch.Tensor:
         """Gradient of the risk, flat, [P]."""
 
         def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
-            return _derivatives([self.loss(outputs, targets) * weight], self.parameters)
+            return self.slopes(outputs, targets, weight)
 
         total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         self._add(of_batch, total)
         return total
 
     def add_hessian_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
-        """Add the Hessian of the risk times a flat vector [P] to ``out``, [P]."""
+        """Add the Hessian of the risk times a flat vector [P] to ``out``, [P].
+
+        Raises:
+            ProbeError: a layer cannot be differentiated twice.
+        """
         direction = self.views(vector)
 
         def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
-            gradient = _derivatives([self.loss(outputs, targets) * weight], self.parameters, create_graph=True)
+            gradient = self.slopes(outputs, targets, weight, create_graph=True)
             return _derivatives(gradient, self.parameters, direction)
 
-        self._add(of_batch, out)
+        with telling_layers(self.model, self.inputs):
+            self._add(of_batch, out)
 
     def add_gauss_newton_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
         """Add the generalised Gauss-Newton matrix times a flat vector [P] to ``out``, [P].
 
         ``J' (d2 loss / d outputs2) J`` with ``J`` the Jacobian of the outputs (Schraudolph 2002): the Hessian less the curvature of the
         network itself. Positive semi-definite where the loss is convex in the outputs.
+
+        Raises:
+            ProbeError: a layer cannot be differentiated twice.
         """
         direction = self.views(vector)
 
         def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
-            cotangent = torch.zeros_like(outputs, requires_grad=True)
+            cotangent = torch.ones_like(outputs, requires_grad=True)
             pulled_back = _derivatives([outputs], self.parameters, [cotangent], create_graph=True)
+            self._require_whole(pulled_back)
             (pushed_forward,) = _derivatives(pulled_back, [cotangent], direction)
             leaf = outputs.detach().requires_grad_()
             slope = _derivatives([self.loss(leaf, targets) * weight], [leaf], create_graph=True)
             curved = _derivatives(slope, [leaf], [pushed_forward])
             return _derivatives([outputs], self.parameters, curved)
 
-        self._add(of_batch, out)
+        with telling_layers(self.model, self.inputs):
+            self._add(of_batch, out)
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """The network as it is measured: undisturbed, in evaluation mode, differentiable."""
+        with undisturbed(self.model), differentiable(self.model):
+            yield
+
+    def slopes(
+        self, outputs: torch.Tensor, targets: torch.Tensor, weight: float = 1.0, *, create_graph: bool = False
+    ) -> Sequence[torch.Tensor]:
+        """Gradient of the loss of a batch, by parameter.
+
+        Args:
+            outputs: of the network.
+            targets: of the batch.
+            weight: of the batch.
+            create_graph: so that they can be differentiated.
+
+        Raises:
+            ProbeError: autograd sees no way from the loss to a parameter.
+            RuntimeError: they cannot be differentiated, though they should be.
+        """
+        loss = self.loss(outputs, targets) * weight
+        if not loss.requires_grad:
+            names = ", ".join(self.names[:5]) + (" ..." if len(self.names) > 5 else "")
+            msg = (
+                f"autograd sees no way from the loss to the parameters {names}, so there is no derivative to take; let the network compute "
+                "without torch.no_grad() and detach()"
+            )
+            raise ProbeError(msg)
+        if not create_graph:
+            return _derivatives([loss], self.parameters)
+        *slopes, steepness = torch.autograd.grad(loss, [*self.parameters, outputs], create_graph=True, allow_unused=True)
+        if steepness is not None and steepness.requires_grad:  # a loss that is linear in the outputs may have constant slopes
+            self._require_whole(slopes)
+        return [torch.zeros_like(parameter) if slope is None else slope for slope, parameter in zip(slopes, self.parameters, strict=True)]
+
+    def _require_whole(self, slopes: Sequence[torch.Tensor | None]) -> None:
+        """Once: a network has the same layers in every batch."""
+        if not self._whole:
+            require_whole(slopes)
+            self._whole = True
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
         for inputs, targets in zip(torch.split(self.inputs, self.batch_size), torch.split(self.targets, self.batch_size), strict=True):
@@ -158,7 +214,7 @@ class Risk:
 
     def _add(self, of_batch: Callable[[torch.Tensor, torch.Tensor, float], Sequence[torch.Tensor]], out: torch.Tensor) -> None:
         parts = self.views(out)
-        with undisturbed(self.model):
+        with self.measuring():
             for inputs, targets, weight in self._batches():
                 for part, term in zip(parts, of_batch(self.model(inputs), targets, weight), strict=True):
                     part.add_(term)
@@ -203,10 +259,9 @@ class HessianOperator(AbstractOperator):
         if self.risk.samples > self.risk.batch_size:
             self.risk.add_hessian_product(vector, out)
             return
-        with undisturbed(self.risk.model):
+        with telling_layers(self.risk.model, self.risk.inputs), self.risk.measuring():
             if self._gradient is None:
-                loss = self.risk.loss(self.risk.model(self.risk.inputs), self.risk.targets)
-                self._gradient = _derivatives([loss], self.risk.parameters, create_graph=True)
+                self._gradient = self.risk.slopes(self.risk.model(self.risk.inputs), self.risk.targets, create_graph=True)
             parts = _derivatives(self._gradient, self.risk.parameters, self.risk.views(vector), retain_graph=True)
             for view, part in zip(self.risk.views(out), parts, strict=True):
                 view.add_(part)

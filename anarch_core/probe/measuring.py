@@ -8,6 +8,7 @@ import math
 import attrs
 from torch import nn
 
+from anarch_core.curvature.differentiable import differentiable
 from anarch_core.network import undisturbed
 from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
 from anarch_core.relaxation.verbs import applied_relaxations
@@ -37,7 +38,7 @@ def measured(probe: AbstractProbe, context: ProbeContext) -> Measurement:
     Raises:
         Exception: whatever the probe raises; and a TypeError or ValueError where what it reports is no JSON.
     """
-    with undisturbed(context.model):
+    with undisturbed(context.model), differentiable(context.model):
         found = probe.measure(context)
     scalars = {name: None if value is None else finite(float(value)) for name, value in found.scalars.items()}
     details = json.loads(json.dumps(dict(found.details)), parse_constant=lambda _: None)

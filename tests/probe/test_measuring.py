@@ -49,3 +49,19 @@ def test_what_is_found_is_json_and_the_network_is_as_it_was(model: nn.Module) ->
     assert all(parameter.grad is None for parameter in model.parameters())
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+class Bent(AbstractProbe):
+    """Takes a second derivative of its own."""
+
+    def measure(self, context: ProbeContext) -> Measurement:
+        x = torch.linspace(-1, 1, 20).view(1, 5, 4)
+        weight = context.model.in_proj_weight
+        (slope,) = torch.autograd.grad(context.model(x, x, x)[0].square().sum(), weight, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.square().sum(), weight)
+        return Measurement(scalars={"norm": float(curvature.norm())})
+
+
+def test_a_probe_may_differentiate_attention_twice() -> None:
+    found = measured(Bent(None), ProbeContext(model=nn.MultiheadAttention(4, 2, batch_first=True)))
+    assert found.scalars["norm"] > 0
