@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -226,11 +227,51 @@ def _checked(model: object, spec: ModelSpec) -> nn.Module:
     except Exception as error:
         msg = f"model {spec} does not take inputs of shape {spec.input_shape}: {_one_line(error)}"
         raise ConfigError(msg) from error
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if shape != (2, spec.classes):
-        msg = f"model {spec} gives {shape} for two inputs of shape {spec.input_shape}, expected a tensor of {(2, spec.classes)}"
-        raise ConfigError(msg)
+    require_logits(output, 2, spec, f"model {spec}", "evaluation")
     return model
+
+
+def require_logits(output: object, samples: int, shapes: ModelSpec | None, network: str, mode: str) -> torch.Tensor:
+    """What a network gave, once it is one row of floating-point numbers for each sample, one for each class.
+
+    Args:
+        output: of the network.
+        samples: it was given.
+        shapes: of its inputs, and its classes; None where they are not known.
+        network: for the message.
+        mode: that it was in, ``"training"`` or ``"evaluation"``; a network may give other things in each.
+
+    Raises:
+        ConfigError: it is something else; the message says what.
+    """
+    fits = isinstance(output, torch.Tensor) and output.ndim == 2 and len(output) == samples
+    if isinstance(output, torch.Tensor) and fits and output.is_floating_point() and (shapes is None or output.shape[1] == shapes.classes):
+        return output
+    if not isinstance(output, torch.Tensor):
+        what = "switch auxiliary outputs off where it is built (aux_logits=False), or wrap it in a module that returns the logits alone"
+    elif not fits:
+        what = "let it end in one number for each class of each sample"
+    elif not output.is_floating_point():
+        what = "let it give scores that can be differentiated, not labels"
+    else:
+        what = "give its last layer as many outputs as there are classes"
+    of = "" if shapes is None else f" of shape {shapes.input_shape}"
+    given = {1: "one input", 2: "two inputs"}.get(samples, f"{samples} inputs") + f"{of} in {mode} mode"
+    expected = f"({samples}, {'classes' if shapes is None else shapes.classes})"
+    msg = f"{network} gives {_described(output)} for {given}, expected a tensor of {expected}; {what}"
+    raise ConfigError(msg)
+
+
+def _described(output: object) -> str:
+    """What a network gave, in words."""
+    if isinstance(output, torch.Tensor):
+        return f"{tuple(output.shape)}" + ("" if output.is_floating_point() else f" of {str(output.dtype).removeprefix('torch.')}")
+    names: object = list(output) if isinstance(output, Mapping) else getattr(output, "_fields", None)
+    if names is None and dataclasses.is_dataclass(output):
+        names = [field.name for field in dataclasses.fields(output)]
+    if isinstance(names, Iterable):
+        return f"a {type(output).__name__} ({', '.join(map(str, names))})"
+    return f"a {type(output).__name__}" + (f" of {len(output)}" if isinstance(output, (tuple, list)) else "")
 
 
 def _one_line(error: BaseException) -> str:

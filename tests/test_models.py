@@ -186,7 +186,7 @@ def test_unknown_name_says_when_torchvision_could_not_be_asked(monkeypatch: pyte
         ("number", "has no function or class 'number'"),
         ("not_a_model", r"gave a int, expected a torch\.nn\.Module"),
         ("failing", r"the call failing\(\) failed: RuntimeError: no weights today"),
-        ("wrong_head", r"gives \(2, 11\) for two inputs of shape \(3, 32, 32\), expected a tensor of \(2, 10\)"),
+        ("wrong_head", r"gives \(2, 11\) for two inputs of shape \(3, 32, 32\) in evaluation mode, expected a tensor of \(2, 10\)"),
     ],
 )
 def test_factory_that_cannot_be_used(factories: str, factory: str, message: str) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from anarch_core.data import epoch_order
-from anarch_core.errors import CheckpointError
+from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.running.scoring import is_milestone
 from anarch_core.training import Training, dtype_of, evaluate, matmul_precision
 
@@ -191,3 +191,28 @@ def test_a_parameter_group_may_learn_at_a_rate_of_its_own(samples):
     loop = training(model, samples, optimizer=optimizer, learning_rate=lambda iteration: 0.5)
     loop.advance(1)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.125]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda logits: {"logits": logits}, r"gives a dict \(logits\) for 10 inputs in evaluation mode"),
+        (lambda logits: logits.argmax(1, keepdim=True), r"gives \(10, 1\) of int64 for"),
+        (lambda logits: logits[:, 0], r"gives \(10,\) for"),
+    ],
+)
+def test_what_is_no_row_of_logits_is_not_scored(output, message):
+    class Given(nn.Linear):
+        def forward(self, x):
+            return output(super().forward(x))
+
+    with pytest.raises(ConfigError, match=message):
+        evaluate(Given(4, 3), torch.randn(10, 4), torch.zeros(10, dtype=torch.long))
+
+
+def test_outputs_that_are_not_numbers_are_right_about_nothing():
+    model = nn.Linear(4, 3)
+    nn.init.constant_(model.weight, torch.nan)
+    score = evaluate(model, torch.randn(10, 4), torch.zeros(10, dtype=torch.long))
+    assert score.accuracy == 0
+    assert score.loss != score.loss

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from anarch_core.errors import ConfigError, SurgeryError
+from anarch_core.errors import AnarchError, ConfigError, SurgeryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
-from anarch_core.network import copied
+from anarch_core.models import require_logits
+from anarch_core.network import copied, in_evaluation_mode
 from anarch_core.planning.footprint import Footprint
 from anarch_core.planning.sharing import share_machine
+from anarch_core.training import EVALUATED
 
 
 def settle(context: RunContext, segments: Sequence[Segment], networks: Sequence[Footprint]) -> tuple[int, int]:
@@ -70,20 +73,65 @@ def _require_layers(network: Footprint, context: RunContext) -> None:
 
 
 def _try_step(context: RunContext, model: nn.Module) -> None:
-    """Take one optimizer step on a copy.
+    """Evaluate a copy and take one optimizer step with it.
 
     Raises:
-        ConfigError: the network cannot be trained on the data.
+        ConfigError: the network cannot be trained on the data, or does not give logits in one of its modes.
     """
-    tried = copied(model).train()
-    optimizer = context.optimizer(tried, context.config.lr)
-    size = min(context.config.batch_size, len(context.data.y_train))
-    try:
-        with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
-            cross_entropy(tried(context.data.x_train[:size]), context.data.y_train[:size]).backward()  # type: ignore[no-untyped-call]
+    data, tried = context.data, copied(model)
+    size = min(context.config.batch_size, len(data.y_train))
+    last = len(data.y_train) % size
+    parts = (data.y_train, data.y_test, *(() if data.y_validation is None else (data.y_validation,)))
+    with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
+        with torch.no_grad(), in_evaluation_mode(tried):
+            # One sample alone, where a part is left with it, is what networks trip over.
+            for samples in (2, *([1] if any(len(labels) % EVALUATED == 1 for labels in parts) else [])):
+                _logits(context, tried, samples)
+        tried.train()
+        with _told(context, size):
+            optimizer = context.optimizer(tried, context.config.lr)
+        logits = _logits(context, tried, size)
+        if not logits.requires_grad:
+            msg = (
+                f"model {context.spec} cannot be trained: its outputs depend on no parameter that requires a gradient; set requires_grad, "
+                "and let it compute without torch.no_grad() and detach()"
+            )
+            raise ConfigError(msg)
+        with _told(context, size):
+            cross_entropy(logits, data.y_train[:size]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    except torch.OutOfMemoryError:
+        if last:
+            _logits(context, tried, last)
+
+
+def _logits(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor:
+    """What a network gives for the first training samples.
+
+    Raises:
+        ConfigError: it does not take them, or gives something else than finite logits.
+    """
+    mode = "training" if model.training else "evaluation"
+    with _told(context, samples):
+        output = model(context.data.x_train[:samples])
+    logits = require_logits(output, samples, context.spec, f"model {context.spec}", mode)
+    bad = samples - int(logits.isfinite().all(1).sum())
+    if bad:
+        msg = (
+            f"model {context.spec} gives numbers that are not finite for {bad} of {samples} inputs in {mode} mode, and nothing was trained "
+            "yet; correct how it begins, or what it does with its inputs"
+        )
+        raise ConfigError(msg)
+    return logits
+
+
+@contextlib.contextmanager
+def _told(context: RunContext, samples: int) -> Iterator[None]:
+    """Turn what a network raises into one line."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, AnarchError):
         raise
-    except RuntimeError as error:
-        msg = f"model {context.spec.name!r} cannot be trained on {context.data.name!r}: {str(error).splitlines()[0]}"
+    except Exception as error:  # the network and the optimizer may be anybody's
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        msg = f"model {context.spec.name!r} cannot be trained on {context.data.name!r} with a batch of {samples}: {why}"
         raise ConfigError(msg) from error
