@@ -262,6 +262,11 @@ def require_logits(output: object, samples: int, shapes: ModelSpec | None, netwo
     raise ConfigError(msg)
 
 
+def input_dtype(model: nn.Module, x: torch.Tensor) -> torch.dtype:
+    """That of a network's first floating-point parameter, in which it is given its inputs; that of ``x`` where it has none."""
+    return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), x.dtype)
+
+
 def _described(output: object) -> str:
     """What a network gave, in words."""
     if isinstance(output, torch.Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,10 @@ def command(
     where = resolve_device(device)
     first, second = (open_network(ctx, file, model, input_shape, classes) for file in (a, b))
 
+    for_each = [(opened.spec.input_shape, opened.spec.classes) for opened in (first, second)]
+    if for_each[0] != for_each[1]:
+        msg = f"{a} and {b} take other inputs or tell other classes apart: {for_each[0]} and {for_each[1]}; name two networks of one task"
+        raise ConfigError(msg)
     from anarch_core.paths.interpolation import interpolate
 
     loaded = load_fitting(ctx, data, data_root, first.spec, a, first.network, where)
@@ -84,9 +89,13 @@ def _print(profile: Profile) -> None:
         rows.append((f"{position:.3f}", f"{train.loss:.4f}", f"{train.accuracy:.1f}", f"{test.loss:.4f}", f"{test.accuracy:.1f}"))
     print_table(rows, numbers=5)
     for part, barrier in (("training", profile.train_barrier), ("test", profile.test_barrier)):
-        over = f"{barrier.excess:.4g} over the higher end, {barrier.chord:.4g} over the straight line between the ends' losses"
+        over = f"not measurable, {barrier.not_measured}"
+        if barrier.excess is not None and barrier.chord is not None:
+            over = f"{barrier.excess:.4g} over the higher end, {barrier.chord:.4g} over the straight line between the ends' losses"
         click.echo(f"barrier in {part} loss: {over}")
-    if profile.statistics_shift:
+    if profile.statistics_shift is None:
+        click.echo("batch-norm statistics were estimated anew; the ends' training loss is not finite with them or without")
+    elif profile.statistics_shift:
         click.echo(
             f"batch-norm statistics were estimated anew, which moved the ends' training loss by up to {profile.statistics_shift:.2g}"
         )
@@ -94,9 +103,12 @@ def _print(profile: Profile) -> None:
 
 
 def _record(profile: Profile) -> dict[str, Any]:
-    def scores(part: Sequence[Any]) -> list[dict[str, float]]:
-        return [{"loss": score.loss, "accuracy": score.accuracy} for score in part]
+    """JSON-ready; a loss that is not finite is None."""
+
+    def scores(part: Sequence[Any]) -> list[dict[str, float | None]]:
+        return [{"loss": score.loss if math.isfinite(score.loss) else None, "accuracy": score.accuracy} for score in part]
 
     barriers = {"train": attrs.asdict(profile.train_barrier), "test": attrs.asdict(profile.test_barrier)}
     scored = {"train": scores(profile.train), "test": scores(profile.test)}
-    return {"method": profile.method, "positions": list(profile.positions), **scored, "barriers": barriers}
+    shift = {"statistics_shift": profile.statistics_shift}
+    return {"method": profile.method, "positions": list(profile.positions), **scored, "barriers": barriers, **shift}

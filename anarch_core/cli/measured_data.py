@@ -39,14 +39,14 @@ def load_fitting(
         DataError: its inputs or classes are not those of the network.
     """
     from anarch_core.data import load_data
+    from anarch_core.models import input_dtype
 
     data = load_data(name, root=root, options=component_options(ctx).get(parse_spec(name)[0]))
     if tuple(data.input_shape) != tuple(spec.input_shape) or data.classes != spec.classes:
         there, here = (_shape(shape, classes) for shape, classes in ((data.input_shape, data.classes), (spec.input_shape, spec.classes)))
         msg = f"{name} has {there}, but the network of {file} takes {here}; name the data set that it was trained on"
         raise DataError(msg)
-    dtype = next((parameter.dtype for parameter in network.parameters()), data.x_train.dtype)
-    return data.to(device, dtype)
+    return data.to(device, input_dtype(network, data.x_train))
 
 
 def _shape(shape: tuple[int, ...], classes: int) -> str:

@@ -18,6 +18,7 @@ from anarch_core.curvature.differentiable import differentiable, require_whole, 
 from anarch_core.curvature.operators import AbstractOperator
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
+from anarch_core.models import input_dtype
 from anarch_core.network import undisturbed
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -100,7 +101,7 @@ class Risk:
             batch_size: as for the constructor.
         """
         chosen = data if samples is None else data.limited(samples)
-        inputs = chosen.x_train.to(next((parameter.dtype for parameter in model.parameters()), chosen.x_train.dtype))
+        inputs = chosen.x_train.to(input_dtype(model, chosen.x_train))
         return cls(model, inputs, chosen.y_train, parameters=parameters, batch_size=batch_size)
 
     def views(self, vector: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from anarch_core.errors import ProbeError
 
-Gradient = Callable[[torch.Tensor], tuple[float, torch.Tensor]]
-"""(loss, gradient) at a point, for the batch of one step."""
+Gradient = Callable[[torch.Tensor, float], tuple[float, torch.Tensor]]
+"""(loss, gradient) at a point of a chain, given with its place in it from 0 to 1, for the batch of one step."""
 
 Progress = Callable[[int, int], None]
 
@@ -67,8 +68,8 @@ def string(
     laplacian = 2 * torch.eye(count, dtype=torch.float64) - torch.diag(torch.ones(count - 1), 1) - torch.diag(torch.ones(count - 1), -1)
     solve = torch.linalg.inv(torch.eye(count, dtype=torch.float64) + lr * stiffness * laplacian).to(chain)
     for step, gradient in zip(range(steps), gradients, strict=False):
-        for point in inner:
-            point.sub_(gradient(point)[1], alpha=lr)
+        for point, place in zip(inner, fractions(len(chain))[1:-1], strict=True):
+            point.sub_(gradient(point, place)[1], alpha=lr)
         inner[0].add_(chain[0], alpha=lr * stiffness)
         inner[-1].add_(chain[-1], alpha=lr * stiffness)
         inner.copy_(solve @ inner)
@@ -101,8 +102,8 @@ def nudged_elastic_band(
     slopes = torch.empty_like(chain)
     for step, gradient in zip(range(steps), gradients, strict=False):
         losses = []
-        for point, slope in zip(chain, slopes, strict=True):
-            loss, found = gradient(point)
+        for point, slope, place in zip(chain, slopes, fractions(len(chain)), strict=True):
+            loss, found = gradient(point, place)
             losses.append(loss)
             slope.copy_(found)
         moves = slopes[1:-1]
@@ -149,10 +150,10 @@ def fractions(points: int) -> list[float]:
 
 
 def arc_length(chain: torch.Tensor) -> list[float]:
-    """Distance travelled at each point, from 0 to 1; evenly spaced where the ends coincide."""
+    """Distance travelled at each point, from 0 to 1; evenly spaced where the ends coincide, or points are not finite."""
     lengths = [float((after - before).norm()) for before, after in itertools.pairwise(chain)]
     total = sum(lengths)
-    if total == 0:
+    if not 0 < total < math.inf:
         return fractions(len(chain))
     travelled = [0.0]
     for length in lengths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
@@ -12,33 +13,45 @@ from torch import nn
 
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
+from anarch_core.models import input_dtype, require_logits
 from anarch_core.network import undisturbed
-from anarch_core.paths.common import common_architecture
 from anarch_core.paths.curves import Gradient, arc_length, curvilinear, fractions, linear, nudged_elastic_band, string
+from anarch_core.paths.ends import Ends, ends
 from anarch_core.paths.landscape import Landscape
 from anarch_core.training import Score, evaluate
 
 Method = Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
+COMPARED = 64
+"""Samples on which the networks are seen to be of one architecture."""
+
 
 @attrs.frozen(kw_only=True)
 class Barrier:
     """Height of the loss between two ends, by three definitions in use.
 
+    All are None where a loss on the path is not finite: the height of such a path is not known.
+
     Attributes:
         chord: highest excess over the straight line between the losses of the ends (Entezari et al. 2022).
         mean: highest loss less the mean of the ends (Frankle et al. 2020); positive on a path that only falls where the ends differ.
         excess: highest loss less that of the higher end: what a walker has to climb (Draxler et al. 2018).
+        not_measured: why they are None, else None.
     """
 
-    chord: float
-    mean: float
-    excess: float
+    chord: float | None
+    mean: float | None
+    excess: float | None
+    not_measured: str | None = None
 
     @classmethod
     def of(cls, positions: Sequence[float], losses: Sequence[float]) -> Barrier:
         """Read the barrier off a profile; never negative for ``chord`` and ``excess``, which are zero at the ends."""
+        bad = [place for place, loss in zip(positions, losses, strict=True) if not math.isfinite(loss)]
+        if bad:
+            reason = f"the loss is not finite at {len(bad)} of {len(losses)} points, the first of them at {bad[0]:.3g}"
+            return cls(chord=None, mean=None, excess=None, not_measured=reason)
         first, last = losses[0], losses[-1]
         above = [loss - ((1 - t) * first + t * last) for t, loss in zip(positions, losses, strict=True)]
         return cls(chord=max(above), mean=max(losses) - (first + last) / 2, excess=max(losses) - max(first, last))
@@ -54,14 +67,14 @@ class Profile:
         train: scores on the training samples.
         test: scores on the test set.
         statistics_shift: how much estimating batch-norm statistics afresh changed the training loss of the ends, the larger of the two;
-            0 without batch norm.
+            0 without batch norm, None where one of these losses is not finite.
     """
 
     method: Method
     positions: Sequence[float]
     train: Sequence[Score]
     test: Sequence[Score]
-    statistics_shift: float = 0.0
+    statistics_shift: float | None = 0.0
 
     @property
     def train_barrier(self) -> Barrier:
@@ -91,9 +104,11 @@ def interpolate(
 ) -> Profile:
     """Evaluate a path between two networks.
 
-    Weight-space paths go through the architecture that both can be lifted to. ``string`` and ``band`` start from the straight line and
-    descend on minibatches. ``logits`` and ``probabilities`` mix what the networks say, as an ensemble does; their loss is convex along the
-    path, so there can be no barrier.
+    Weight-space paths go through the architecture that both can be lifted to, in the wider of their dtypes. Floating-point buffers are
+    mixed as the weights of the straight line are, so that the ends are the two networks; batch-norm statistics are estimated afresh at
+    every point. Parameters that require no gradient in either network stay on the straight line. ``string`` and ``band`` start from the
+    straight line and descend on minibatches. ``logits`` and ``probabilities`` mix what the networks say, as an ensemble does; their loss
+    is convex along the path, so there can be no barrier.
 
     Args:
         a: the network at position 0; never changed.
@@ -110,18 +125,24 @@ def interpolate(
         progress: called with (done, total) points or steps.
 
     Raises:
-        ProbeError: the networks have no common architecture, there are too few points, or the springs are unstable.
+        ProbeError: the networks have no common architecture or differ in what cannot be mixed, there are too few points, or the springs
+            are unstable.
     """
     if points < 3 or method not in METHODS:
         msg = f"a path needs a method of {', '.join(METHODS)} and at least 3 points, got {method!r} and {points}"
         raise ProbeError(msg)
+    if not (math.isfinite(lr) and math.isfinite(stiffness)):
+        msg = f"descent needs a finite step size and stiffness, got lr {lr:g} and stiffness {stiffness:g}"
+        raise ProbeError(msg)
     part = data if samples is None else data.limited(samples)
-    dtype = next((parameter.dtype for parameter in a.parameters()), data.x_train.dtype)
-    part = part.to(dtype=dtype)
+    _require_place(part, a, b)
     if method in ("logits", "probabilities"):
         return _output_space(a, b, part, method, points)
-    first, second = common_architecture(a, b)
-    landscape = Landscape(first, part.x_train)
+    pair = ends(a, b)
+    first, second = pair.first, pair.second
+    part = part.to(dtype=input_dtype(first, part.x_train))
+    landscape = Landscape(first, part.x_train, trained=pair.trained)
+    landscape.require_function_of(second, part.x_train[:COMPARED])
     chain = linear(landscape.point(first), landscape.point(second), points)
     positions = fractions(points)
     if method == "curvilinear":
@@ -129,27 +150,42 @@ def interpolate(
         chain = curvilinear(chain[0], chain[-1], points, sizes)
     elif method != "linear":
         descend = string if method == "string" else nudged_elastic_band
-        batches = _batches(landscape, part, batch_size, seed)
+        batches = _batches(landscape, pair, part, batch_size, seed)
         chain = descend(chain, batches, lr=lr, stiffness=stiffness, steps=steps, progress=progress)
         positions = arc_length(chain)
     train, test = [], []
-    for index, point in enumerate(chain):
-        network = landscape.go(point)
+    for index, (point, place) in enumerate(zip(chain, fractions(points), strict=True)):
+        network = landscape.go(point, pair.between(place))
         train.append(evaluate(network, part.x_train, part.y_train))
         test.append(evaluate(network, part.x_test, part.y_test))
         progress(index + 1, points)
-    shift = 0.0
+    shift: float | None = 0.0
     if landscape.normalised:
-        shift = max(abs(evaluate(end, part.x_train, part.y_train).loss - train[at].loss) for end, at in ((first, 0), (second, -1)))
+        shifts = [abs(evaluate(end, part.x_train, part.y_train).loss - train[at].loss) for end, at in ((first, 0), (second, -1))]
+        shift = max(shifts) if all(map(math.isfinite, shifts)) else None
     return Profile(method=method, positions=positions, train=train, test=test, statistics_shift=shift)
 
 
-def _batches(landscape: Landscape, data: TensorData, batch_size: int, seed: int) -> Iterator[Gradient]:
+def _require_place(data: TensorData, *networks: nn.Module) -> None:
+    """Refuse networks that are not where the data are."""
+    where = str(data.x_train.device)
+    away = sorted({str(tensor.device) for network in networks for tensor in (*network.parameters(), *network.buffers())} - {where})
+    if away:
+        msg = f"the networks are on {', '.join(away)} and the data on {where}; move all to one device with .to(device)"
+        raise ProbeError(msg)
+
+
+def _batches(landscape: Landscape, pair: Ends, data: TensorData, batch_size: int, seed: int) -> Iterator[Gradient]:
     generator = torch.Generator().manual_seed(seed)
+    count = -(-len(data.y_train) // batch_size)
+
+    def gradient(rows: torch.Tensor, point: torch.Tensor, place: float) -> tuple[float, torch.Tensor]:
+        return landscape.gradient(point, data.x_train[rows], data.y_train[rows], pair.between(place))
+
     while True:
         order = torch.randperm(len(data.y_train), generator=generator).to(data.y_train.device)
-        for rows in torch.split(order, batch_size):
-            yield functools.partial(landscape.gradient, x=data.x_train[rows], y=data.y_train[rows])
+        for rows in torch.tensor_split(order, count):
+            yield functools.partial(gradient, rows)
 
 
 @torch.no_grad()
@@ -157,16 +193,29 @@ def _output_space(a: nn.Module, b: nn.Module, data: TensorData, method: Method, 
     """Mix the outputs of both networks: one forward pass of each serves every point."""
     scores: list[list[Score]] = []
     for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
-        ends = []
+        said = []
         for model in (a, b):
             with undisturbed(model), torch.no_grad():
-                logits = torch.cat([model(inputs) for inputs in torch.split(x, 1000)]).double()
-            ends.append(logits if method == "logits" else logits.softmax(1))
-        scores.append([_mixed_score(torch.lerp(ends[0], ends[1], t), y, method) for t in fractions(points)])
+                logits = torch.cat([_logits(model, inputs) for inputs in torch.split(x.to(input_dtype(model, x)), 1000)]).double()
+            said.append(logits if method == "logits" else logits.softmax(1))
+        if said[0].shape != said[1].shape:
+            msg = f"the networks tell {said[0].shape[1]} and {said[1].shape[1]} classes apart, so what they say cannot be mixed"
+            raise ProbeError(msg)
+        scores.append([_mixed_score(_mixed(said[0], said[1], t), y, method) for t in fractions(points)])
     return Profile(method=method, positions=fractions(points), train=scores[0], test=scores[1])
+
+
+def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    return require_logits(model(inputs), len(inputs), None, f"the network {type(model).__name__}", "evaluation")
+
+
+def _mixed(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
+    """What is said at a position; that of the network alone at its end, whatever the other one says."""
+    return {0.0: a, 1.0: b}.get(t, torch.where(a == b, a, torch.lerp(a, b, t)))
 
 
 def _mixed_score(outputs: torch.Tensor, labels: torch.Tensor, method: Method) -> Score:
     logarithms = outputs.log_softmax(1) if method == "logits" else outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
     loss = nn.functional.nll_loss(logarithms, labels)
-    return Score(float(loss), 100 * float((outputs.argmax(1) == labels).double().mean()))
+    right = (outputs.argmax(1) == labels) & ~outputs.isnan().any(1)
+    return Score(float(loss), 100 * float(right.double().mean()))

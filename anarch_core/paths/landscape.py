@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from anarch_core.curvature.differentiable import differentiable
+from anarch_core.errors import ProbeError
+from anarch_core.models import require_logits
+from anarch_core.network import undisturbed
+
+ALIKE = 1e4
+"""Outputs that differ by less, in units of rounding of the largest, are those of one function; at most by a twentieth."""
 
 
 class Landscape:
@@ -17,23 +25,33 @@ class Landscape:
     are taken through those of the batch. Everything else, dropout too, is in evaluation mode.
 
     Attributes:
-        size: number of weights P.
+        size: number of weights P; parameters of other than floating-point numbers are not among them and stay as they are.
     """
 
-    def __init__(self, model: nn.Module, x_train: torch.Tensor, batch_size: int = 1000) -> None:
+    def __init__(self, model: nn.Module, x_train: torch.Tensor, *, trained: Collection[str] | None = None, batch_size: int = 1000) -> None:
         """Take a copy of a network.
 
         Args:
             model: gives the architecture; never changed.
             x_train: inputs that batch-norm statistics are estimated on.
+            trained: names of the parameters along which gradients are taken, which are zero along the others; all if None.
             batch_size: samples at once.
+
+        Raises:
+            ProbeError: there is batch norm, and but one sample.
         """
-        self.network = copy.deepcopy(model).eval().requires_grad_(True)
-        self.parameters = list(self.network.parameters())
+        self.network = copy.deepcopy(model).eval()
+        weights = {name: parameter for name, parameter in self.network.named_parameters() if parameter.is_floating_point()}
+        for name, parameter in weights.items():
+            parameter.requires_grad_(trained is None or name in trained)
+        self.names, self.parameters = list(weights), list(weights.values())
         self.size = sum(parameter.numel() for parameter in self.parameters)
         self.x_train = x_train
         self.batch_size = batch_size
-        self._norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+        self._norms = normalisations(self.network)
+        if self._norms and len(x_train) < 2:
+            msg = f"batch-norm statistics are estimated at every point of a path, and {len(x_train)} sample is not enough; take at least 2"
+            raise ProbeError(msg)
 
     @property
     def normalised(self) -> bool:
@@ -41,8 +59,9 @@ class Landscape:
         return bool(self._norms)
 
     def point(self, model: nn.Module) -> torch.Tensor:
-        """The weights of a network of this architecture, flat, [P]."""
-        return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+        """The weights of a network of this architecture, flat, [P]; by name, whatever order it has them in."""
+        parameters = dict(model.named_parameters())
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
 
     def views(self, point: torch.Tensor) -> Sequence[torch.Tensor]:
         """The parts of a flat vector [P] that belong to each parameter, as views of its shape."""
@@ -50,51 +69,99 @@ class Landscape:
         return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
 
     @torch.no_grad()
-    def go(self, point: torch.Tensor) -> nn.Module:
-        """The network at a point, in evaluation mode, with batch-norm statistics of that point."""
-        self._write(point)
+    def go(self, point: torch.Tensor, buffers: Mapping[str, torch.Tensor] | None = None) -> nn.Module:
+        """The network at a point, in evaluation mode, with batch-norm statistics of that point.
+
+        Args:
+            point: [P].
+            buffers: to put in place of the network's own, by name.
+        """
+        self._write(point, buffers or {})
         if self._norms:
             refresh_batch_norm(self.network, self.x_train, self.batch_size)
         return self.network
 
-    def gradient(self, point: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """Cross-entropy of one batch at a point, and its gradient, [P]."""
+    def gradient(
+        self, point: torch.Tensor, x: torch.Tensor, y: torch.Tensor, buffers: Mapping[str, torch.Tensor] | None = None
+    ) -> tuple[float, torch.Tensor]:
+        """Cross-entropy of one batch at a point, and its gradient, [P]; buffers as above."""
         with torch.no_grad():
-            self._write(point)
+            self._write(point, buffers or {})
         for norm in self._norms:
             norm.train()
-        with torch.enable_grad():
-            loss = nn.functional.cross_entropy(self.network(x), y)
-            gradient = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+        trained = [parameter for parameter in self.parameters if parameter.requires_grad]
+        with torch.enable_grad(), differentiable(self.network):
+            logits = require_logits(self.network(x), len(y), None, f"the network {type(self.network).__name__}", "evaluation")
+            loss = nn.functional.cross_entropy(logits, y)
+            slopes = iter(torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True) if trained else ())
         for norm in self._norms:
             norm.eval()
-        return float(loss.detach()), torch.cat([part.reshape(-1) for part in gradient])
+        parts = (next(slopes) if parameter.requires_grad else torch.zeros_like(parameter) for parameter in self.parameters)
+        return float(loss.detach()), torch.cat([part.reshape(-1) for part in parts])
 
-    def _write(self, point: torch.Tensor) -> None:
+    @torch.no_grad()
+    def require_function_of(self, model: nn.Module, inputs: torch.Tensor) -> None:
+        """See that a network is this architecture in what it computes, not only in the names and shapes of its tensors.
+
+        Args:
+            model: the network.
+            inputs: [n, ...].
+
+        Raises:
+            ProbeError: with its weights and buffers in place, this one computes something else.
+        """
+        buffers = dict(self.network.named_buffers())
+        self._write(self.point(model), {name: buffer for name, buffer in model.named_buffers() if name in buffers})
+        results = []
+        for network in (self.network, model):
+            with undisturbed(network), torch.no_grad():  # from the same random state, if it draws numbers
+                results.append(require_logits(network(inputs), len(inputs), None, f"the network {type(network).__name__}", "evaluation"))
+        here, there = results
+        if here.shape == there.shape:
+            tolerance = min(ALIKE * torch.finfo(here.dtype).eps, 0.05)
+            largest = there.nan_to_num(0, 0, 0).abs().max() if there.numel() else there.new_zeros(())
+            if torch.allclose(here, there, rtol=0, atol=tolerance * float(largest), equal_nan=True):
+                return
+        msg = (
+            "the networks' parameters have the same names and shapes, but they are not one architecture: with the second one's weights the "
+            "first computes something else (another stride, activation or attribute); mix what they say, by the methods logits and "
+            "probabilities"
+        )
+        raise ProbeError(msg)
+
+    def _write(self, point: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> None:
         for parameter, part in zip(self.parameters, self.views(point), strict=True):
             parameter.copy_(part)
+        own = dict(self.network.named_buffers())
+        for name, buffer in buffers.items():
+            own[name].copy_(buffer)
+
+
+def normalisations(model: nn.Module) -> list[_BatchNorm]:
+    """The batch-norm layers that use running statistics."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
 
 
 @torch.no_grad()
 def refresh_batch_norm(model: nn.Module, x: torch.Tensor, batch_size: int = 1000) -> None:
     """Estimate the running statistics of every batch-norm layer anew, in one pass over ``x`` in its order.
 
-    Only the batch-norm layers are put in training mode, so that dropout stays off. Each batch counts equally; what the variance between
-    batches would add is of the order of one over the batch size.
+    Only the batch-norm layers are put in training mode, so that dropout stays off. The batches are of one size, but for one sample, and
+    count equally; what the variance between batches would add is of the order of one over the batch size.
 
     Args:
         model: changed in place; left in evaluation mode.
         x: inputs, [n, ...].
-        batch_size: samples at once.
+        batch_size: samples at once, at most.
     """
     model.eval()
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = normalisations(model)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    for inputs in torch.split(x, batch_size):
+    for inputs in torch.tensor_split(x, -(-len(x) // batch_size)):
         model(inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

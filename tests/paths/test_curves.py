@@ -14,7 +14,7 @@ def quiet(done: int, total: int) -> None:
     return None
 
 
-def mueller_brown(point: torch.Tensor) -> tuple[float, torch.Tensor]:
+def mueller_brown(point: torch.Tensor, place: float = 0.0) -> tuple[float, torch.Tensor]:
     """The usual test surface for bands: two deep minima; the higher saddle between them is at (-0.822, 0.624), of height -40.66."""
     x, y = point.tolist()
     energy = slope_x = slope_y = 0.0
@@ -58,7 +58,7 @@ def test_the_string_is_stable_at_any_stiffness_and_straightens(stiffness: float)
     torch.manual_seed(0)
     chain = linear(torch.zeros(6), torch.ones(6), 7)
     chain[1:-1] += torch.randn(5, 6)
-    flat = itertools.repeat(lambda point: (0.0, torch.zeros_like(point)))
+    flat = itertools.repeat(lambda point, place: (0.0, torch.zeros_like(point)))
     string(chain, flat, lr=0.1, stiffness=stiffness, steps=3000, progress=quiet)
     torch.testing.assert_close(chain, linear(torch.zeros(6), torch.ones(6), 7), atol=1e-3, rtol=0)
 
@@ -67,7 +67,7 @@ def test_the_string_settles_where_slope_and_springs_balance() -> None:
     torch.manual_seed(0)
     curvature = torch.tensor([0.3, 2.0], dtype=torch.float64)
     chain = linear(torch.tensor([-1.0, 1.0]).double(), torch.tensor([1.0, 1.0]).double(), 6)
-    string(chain, itertools.repeat(lambda x: (0.0, curvature * x)), lr=0.1, stiffness=0.7, steps=3000, progress=quiet)
+    string(chain, itertools.repeat(lambda x, place: (0.0, curvature * x)), lr=0.1, stiffness=0.7, steps=3000, progress=quiet)
     force = curvature * chain[1:-1] - 0.7 * (chain[2:] + chain[:-2] - 2 * chain[1:-1])
     assert float(force.abs().max()) < 1e-9
 
@@ -107,3 +107,23 @@ def test_arc_length_runs_from_zero_to_one() -> None:
     assert arc_length(torch.tensor([[0.0, 0], [3, 4], [3, 9]])) == pytest.approx([0, 0.5, 1])
     assert arc_length(torch.ones(3, 2)) == [0, 0.5, 1]
     assert math.isclose(arc_length(torch.randn(9, 4))[-1], 1)
+
+
+@pytest.mark.parametrize("descend", [string, nudged_elastic_band])
+def test_gradients_are_taken_at_places_in_the_chain(descend) -> None:
+    chain = linear(torch.zeros(2), torch.ones(2), 5)
+    seen = []
+
+    def gradient(point: torch.Tensor, place: float) -> tuple[float, torch.Tensor]:
+        seen.append((place, float(point[0])))
+        return 0.0, torch.zeros_like(point)
+
+    descend(chain, itertools.repeat(gradient), lr=0.1, stiffness=1, steps=1, progress=quiet)
+    places = [0.25, 0.5, 0.75] if descend is string else [0, 0.25, 0.5, 0.75, 1]
+    assert seen == [(place, pytest.approx(place)) for place in places]
+
+
+def test_a_chain_that_is_not_finite_has_evenly_spaced_positions() -> None:
+    chain = linear(torch.zeros(2), torch.ones(2), 5)
+    chain[2] = torch.nan
+    assert arc_length(chain) == [0, 0.25, 0.5, 0.75, 1]

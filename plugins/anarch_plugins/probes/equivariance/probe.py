@@ -41,7 +41,7 @@ class EquivarianceProbe(AbstractProbe):
             msg = f"the probe equivariance needs images or signals to shift, [n, channels, *spatial], got inputs of {list(x.shape)}"
             raise ProbeError(msg)
         x = x[: self.options.samples]
-        x = x.to(next((parameter.dtype for parameter in context.model.parameters()), x.dtype))
+        x = x.to(next((parameter.dtype for parameter in context.model.parameters() if parameter.is_floating_point()), x.dtype))
         with undisturbed(context.model), torch.no_grad():
             changes, agreements = self._network(context.model, x)
             layers = {path: self._layer(layer) for path, layer in spatial_layers(context.model, x).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,6 @@ from anarch_core.report import (
     legend,
     over_seeds,
     points,
-    probed,
     require_probes,
     sentences,
     some,
@@ -72,7 +72,7 @@ class Paths(AbstractFigure):
                 for method, tables in profiles.items():
                     colour, fmt, name = METHODS.get(method, (CONTROL, ".-", method))
                     places = [float(np.mean([table[index, 0] for table in tables])) for index in range(len(tables[0]))]
-                    spreads = [Spread.of(float(table[index, column]) for table in tables) for index in range(len(tables[0]))]
+                    spreads = [Spread.of(_finite(table[index, column]) for table in tables) for index in range(len(tables[0]))]
                     points(panel, places, spreads, color=colour, fmt=fmt, markersize=3, linewidth=1.0, label=name)
                 panel.set_ylabel(label)
                 panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
@@ -87,17 +87,7 @@ class Paths(AbstractFigure):
             "parent": "the CNN it was lifted from",
             "reference": "the network at the switch",
         }.get(_origin(runs) or "", "the network it is compared with")
-        seen = []
-        for run in runs:
-            for series in run.series:
-                barrier = [
-                    spread.mean for group in series.branches.values() if (spread := probed(group, "interpolation", "end", "linear_barrier"))
-                ]
-                if barrier:
-                    height = (
-                        f"has a barrier of up to {max(barrier):.2g} nats" if max(barrier) > 1e-6 else "has no barrier at any switch time"
-                    )
-                    seen.append(f"{series.label(runs)}: the straight path {height}.")
+        seen = [f"{series.label(runs)}: {told}." for run in runs for series in run.series if (told := _straight(series))]
         return sentences(
             f"Training loss and test accuracy on the way from {begin} (α = 0) to the trained relaxed network (α = 1) (as "
             "d'Ascoli et al. 2019, Fig. 12).",
@@ -105,6 +95,34 @@ class Paths(AbstractFigure):
             over_seeds(runs, "bars are one standard deviation over {n} seeds"),
             *seen,
         )
+
+
+def _straight(series: Series) -> str:
+    """Whether there is a barrier on the straight path, and where none can be told; empty where it was not measured."""
+    found = {
+        switch: [segment.scalars("interpolation", "end")["linear_barrier"] for segment in group if _has_straight(segment)]
+        for switch, group in series.branches.items()
+    }
+    heights = [spread.mean for barriers in found.values() if (spread := Spread.of(barriers)) is not None]
+    unknown = [f"{switch:g}" for switch, barriers in found.items() if None in barriers]
+    open_end = (
+        f"the loss on the straight path is not finite for t_w = {', '.join(unknown)}, where no barrier can be told" if unknown else ""
+    )
+    if not heights:
+        return open_end
+    if max(heights) > 1e-6:
+        told = f"has a barrier of up to {max(heights):.2g} nats"
+    else:
+        told = "has no barrier at any other switch time" if unknown else "has no barrier at any switch time"
+    return f"the straight path {told}" + (f"; {open_end}" if unknown else "")
+
+
+def _has_straight(segment: SegmentResult) -> bool:
+    return "linear_barrier" in segment.scalars("interpolation", "end")
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _origin(runs: Sequence[FinishedRun]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import attrs
@@ -20,7 +19,8 @@ class InterpolationProbe(AbstractProbe):
     """Evaluates paths that end at the network and begin at a network it is compared with.
 
     Scalars, per method: the barrier in training loss as excess over the higher end (``<method>_barrier``) and over the chord
-    (``<method>_chord_barrier``), and the best test accuracy on the path (``<method>_best_accuracy``). Tensors hold the profiles.
+    (``<method>_chord_barrier``), None where a loss on the path is not finite, as the details explain; and the best test accuracy on the
+    path (``<method>_best_accuracy``). Tensors hold the profiles.
     """
 
     needs = frozenset({"data", "relaxed"})
@@ -53,8 +53,8 @@ class InterpolationProbe(AbstractProbe):
                 seed=context.seed,
                 progress=lambda done, total, method=method: context.progress(done, total, f"interpolation: {method}"),  # type: ignore[misc]
             )
-            scalars[f"{method}_barrier"] = _finite(profile.train_barrier.excess)
-            scalars[f"{method}_chord_barrier"] = _finite(profile.train_barrier.chord)
+            scalars[f"{method}_barrier"] = profile.train_barrier.excess
+            scalars[f"{method}_chord_barrier"] = profile.train_barrier.chord
             scalars[f"{method}_best_accuracy"] = max(score.accuracy for score in profile.test)
             details["methods"][method] = _details(profile)
             tensors[method] = _table(profile)
@@ -85,9 +85,4 @@ def _table(profile: Profile) -> torch.Tensor:
 
 def _details(profile: Profile) -> dict[str, Any]:
     barriers = {"train": attrs.asdict(profile.train_barrier), "test": attrs.asdict(profile.test_barrier)}
-    finite = {part: {name: _finite(height) for name, height in heights.items()} for part, heights in barriers.items()}
-    return {"barriers": finite, "statistics_shift": _finite(profile.statistics_shift)}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {"barriers": barriers, "statistics_shift": profile.statistics_shift}
