@@ -174,7 +174,7 @@ def _network_plan(context: RunContext, footprint: Footprint, larger: Footprint, 
 
 def _largest_batch(context: RunContext, footprint: Footprint, larger: Footprint) -> int | None:
     """Samples per step that fit: memory grows in proportion to them, beside what does not depend on them."""
-    if not footprint.complete:
+    if not (footprint.complete and larger.complete):
         return None
     each = max(larger.training.held - footprint.training.held, 1) / (larger.batch - footprint.batch)
     return max(0, int(footprint.batch + (available_bytes(context.config.device) - footprint.training.held) / each))

@@ -102,7 +102,8 @@ class SpatialLayer:
 
         Returns:
             the root mean square distance from the centre of the receptive field in pixels, weighted by ``w²``; and the inverse
-            participation ratio ``(Σ w²)² / Σ w⁴``, the number of weights that matter.
+            participation ratio ``(Σ w²)² / Σ w⁴``, the number of weights that matter. Both nan where all weights are zero, or one is not
+            finite.
 
         Raises:
             ProbeError: see :meth:`spread`.
@@ -117,7 +118,7 @@ class SpatialLayer:
             shape[2 * dim], shape[2 * dim + 1] = axis.positions, axis.size
             moment += (square * _squared_distance(axis).to(square).view(shape)).sum(pixels)
         alive = total > 0
-        if not alive.any():
+        if not alive.any() or not total.isfinite().all():
             return math.nan, math.nan
         distance = (moment[alive] / total[alive]).sqrt().mean()
         participation = (total[alive] ** 2 / self.spread(4).sum(pixels)[alive]).mean()

@@ -15,6 +15,7 @@ from torch import nn
 from anarch_core.checkpoint import network as checkpoint
 from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.checkpoint.state import load_state, save_state
+from anarch_core.errors import SurgeryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.segment_result import Exactness, Notes, Scores, SegmentResult
@@ -83,11 +84,14 @@ class Execution:
             history = self._resume(training)
         else:
             write_json(self.store.description, segment.describe())
+            self._compare(begun.report)
             history = History(self.store.path / "history.jsonl", 0)
             self._begin(begun, history)
         del begun
         while True:
             diverged = next((row["epoch"] for row in history.rows[1:] if row["train_loss"] is None), None)
+            if diverged is None and training.iteration in self.keep and not _finite(training.model):
+                diverged = self.scoring.epochs(training.iteration)  # in its last step, whose loss was taken before it
             if diverged is not None:
                 break
             self._snapshot(training)
@@ -113,14 +117,16 @@ class Execution:
         history.close()
         return self._finish(training, history, diverged, self.seconds + clock.elapsed())
 
-    def _begin(self, begun: Start, history: History) -> None:
-        """Measure the network as it starts."""
-        report = begun.report
+    def _compare(self, report: RelaxationReport | None) -> None:
+        """Note how exactly the network is the one that it was lifted from."""
         if report is not None:
             self.notes = attrs.evolve(self.notes, exactness=_exactness(report))
             for text in [report.complaint, *report.notes]:
                 if text:
                     self.emit(Event("warning", self.segment.id, f"{self.segment.title}: {text}"))
+
+    def _begin(self, begun: Start, history: History) -> None:
+        """Measure the network as it starts."""
         scores = self._scores(begun.model)
         self.notes = attrs.evolve(self.notes, optimizer_state=begun.carried, start=scores)
         history.append({"epoch": 0, **scores.to_json(), **self.scoring.validation(begun.model)})
@@ -177,6 +183,8 @@ class Execution:
         training.optimizer.zero_grad()
         checkpoint.save(model, self.store.final_file, model_spec=self.context.spec, moment=self._moment(training.iteration))
         final = self._scores(model)
+        if diverged is None and final.train_loss is None:
+            diverged = self.scoring.epochs(training.iteration)
         if self.context.probes:
             begun = start(self.context, segment)
             self.probing.measure("end", self.notes, model, begun.model, begun.parent)
@@ -219,11 +227,25 @@ class _SaveClock:
 
 
 def _exactness(report: RelaxationReport) -> Exactness:
-    """How exact a relaxation was, per layer and end to end."""
+    """How exact a relaxation was, per layer and end to end.
+
+    Raises:
+        SurgeryError: an error is not finite, so the network is not the one that it left, nor anything to be trained.
+    """
     layers = {layer.path: layer.error for layer in report.layers}
+    bad = [path or "the network" for path, error in layers.items() if error is not None and not math.isfinite(error)]
+    if bad or (report.error is not None and not math.isfinite(report.error)):
+        where = f"of {', '.join(bad)} " if bad else ""
+        msg = f"the outputs {where}are not finite after {report.relaxation}, so how far they are from the parent's is not known; "
+        msg += "look at the numbers in the parent's snapshot, or use --precision float64"
+        raise SurgeryError(msg, paths=tuple(bad))
     return Exactness(
         error=report.error, tolerance=report.tolerance, exact=report.exact, dtype=report.dtype, layers=layers, notes=report.notes
     )
+
+
+def _finite(model: nn.Module) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 import anarch_core
 from anarch_core import cli
 from anarch_core.cli import interpolate
-from anarch_core.models import model_spec
+from anarch_core.models import build_model, model_spec
 from anarch_core.paths.interpolation import METHODS
 from anarch_core.relaxation.verbs import relax
 
@@ -136,6 +136,26 @@ class TestInterpolate:
     )
     def test_wrong_usage_is_told(self, anarch, files, args, code, message):
         assert message in anarch("interpolate", files["base"], files["moved"], *args, code=code)
+
+    def test_a_path_that_is_not_finite_has_no_barrier_to_tell(self, anarch, files, signals, tmp_path):
+        broken = build_model("cnn1d", input_shape=(1, 16), classes=3, options={"channels": 3})
+        with torch.no_grad():
+            broken.classifier[1].bias.fill_(torch.nan)
+        spec = model_spec("cnn1d", input_shape=(1, 16), classes=3, options={"channels": 3})
+        anarch_core.save(broken, tmp_path / "broken.safetensors", model_spec=spec)
+        data = ["--data", f"tensors:{signals}", "--points", 5, "--json", tmp_path / "path.json"]
+        text = anarch("interpolate", files["base"], tmp_path / "broken.safetensors", *data)
+        assert "barrier in training loss: not measurable, the loss is not finite at 4 of 5 points, the first of them at 0.25" in text
+        [profile] = json.loads((tmp_path / "path.json").read_text())["profiles"]
+        assert [score["loss"] is None for score in profile["train"]] == [False, True, True, True, True]
+        assert profile["barriers"]["test"]["excess"] is None
+        assert "at 4 of 5 points" in profile["barriers"]["test"]["not_measured"]
+
+    def test_networks_of_two_tasks_are_refused(self, anarch, files, signals, tmp_path):
+        spec = model_spec("cnn1d", input_shape=(1, 16), classes=4, options={"channels": 3})
+        anarch_core.save(spec.build(), tmp_path / "four.safetensors", model_spec=spec)
+        err = anarch("interpolate", files["base"], tmp_path / "four.safetensors", "--data", f"tensors:{signals}", code=1)
+        assert "take other inputs or tell other classes apart: ((1, 16), 3) and ((1, 16), 4)" in err
 
     def test_its_methods_are_those_of_the_library(self):
         assert interpolate.METHODS == METHODS

@@ -61,3 +61,11 @@ def test_the_relaxed_layer_is_chosen_first_and_unknown_ones_are_refused() -> Non
     assert chosen_layer(spatial_layers(model, example), None).path == "0"
     with pytest.raises(ProbeError, match="no convolution or relaxed layer '1'; the network has 0, 2"):
         chosen_layer(spatial_layers(model, example), "1")
+
+
+def test_weights_that_are_not_finite_have_no_spread() -> None:
+    model = nn.Sequential(nn.Conv1d(1, 2, 3))
+    with torch.no_grad():
+        model[0].weight[0, 0, 0] = torch.nan
+    layer = spatial_layers(model, torch.randn(2, 1, 8))["0"]
+    assert all(math.isnan(value) for value in layer.statistics())

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import anarch_core.report
+from anarch_core.checkpoint.state import load_state, save_state
 from anarch_core.plugin import FigureInfo, ProbeInfo, Registry, get_registry
 from anarch_core.plugin.discovery import PluginRecord, Status
 from anarch_core.report.catalogue import OWN, figures
@@ -196,3 +197,33 @@ def test_history_is_averaged_over_seeds_where_it_was_measured(made):
 def test_some_keeps_both_ends():
     assert some([0, 1, 2], 3) == [0, 1, 2]
     assert some(list(range(10)), 4) == [0, 3, 6, 9]
+
+
+@pytest.mark.parametrize(
+    ("barriers", "told"),
+    [
+        ((0.0, 0.0, 0.0), "the straight path has no barrier at any switch time."),
+        ((None, 0.25, 0.0), "the straight path has a barrier of up to 0.25 nats; the loss on the straight path is not finite for t_w = 0,"),
+        ((0.0, None, 0.0), "the straight path has no barrier at any other switch time; the loss on the straight path is not finite"),
+        ((None, None, None), "efcn: the loss on the straight path is not finite for t_w = 0, 2, 10, where no barrier can be told."),
+    ],
+)
+def test_a_barrier_that_was_not_measured_is_not_called_none(made, barriers, told):
+    def change(segments) -> None:
+        for segment in segments:
+            if segment["kind"] == "branch":
+                height = dict(zip((0.0, 2.0, 10.0), barriers, strict=True))[segment["switch_epoch"]]
+                segment["probes"]["interpolation"] = {"end": {"linear_barrier": height}}
+
+    assert told in BY_NAME["paths"].caption([FinishedRun.read(made(change=change))]).replace("\xa0", " ")
+
+
+def test_points_that_are_not_finite_are_left_out_of_a_path(made):
+    run = FinishedRun.read(made(seeds=2))
+    for file in run.results.path.glob("segments/*/probes/interpolation*"):
+        tensors, _ = load_state(file)
+        tensors["linear"][2, 1], tensors["linear"][3, 1] = np.nan, np.inf
+        save_state(file, tensors)
+    figure = BY_NAME["paths"].draw([FinishedRun.read(run.results.path)])
+    texts_inside(figure)
+    assert len(labelled(figure.axes[0], "linear")) == 3

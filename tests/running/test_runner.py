@@ -194,6 +194,26 @@ def test_a_segment_that_diverges_is_recorded_and_its_later_branches_skipped(smal
     assert "diverged" in str(Results.read(tmp_path / "run").skipped)
 
 
+@pytest.mark.parametrize(
+    ("lr", "why"),
+    [
+        (1e300, "trunk, seed 0 diverged in epoch 1"),
+        (1e30, r"are not finite after efcn, so how far they are from the parent's is not known; look at the numbers"),
+    ],
+    ids=["weights", "outputs"],
+)
+def test_a_segment_that_diverges_in_its_last_step_has_diverged(small, tmp_path, lr, why):
+    """The loss of a step is taken before it, so the only step of the trunk looks fine."""
+    config = small(lr=lr, epochs=1, batch_size=40, branch_epochs=1, switch="at:1", control="none")
+    results = run(config, out=tmp_path / "run", progress="silent")
+    trunk = segment(results, "trunk")
+    assert trunk.history[1]["train_loss"] is not None
+    assert trunk.final.train_loss is None
+    assert trunk.diverged_epoch == 1
+    [stopped] = [*results.skipped.values(), *results.failed.values()]
+    assert why in stopped.error
+
+
 PROBES = """
     from anarch_core.probe.base import AbstractProbe, Measurement
 

@@ -71,9 +71,10 @@ class Parts(AbstractFigure):
 
 
 def _has_off_local(series: Series) -> bool:
-    """Whether taking the off-local weights away changes anything."""
+    """Whether taking the off-local weights away changes anything, or it is not known that it does not."""
     ends = [segment.scalars("ablation", "end") for group in series.branches.values() for segment in group]
-    return any(end.get("loss_local") != end.get("loss_full") for end in ends)
+    losses = [(end["loss_local"], end["loss_full"]) for end in ends if "loss_full" in end]
+    return any(local is None or full is None or local != full for local, full in losses)
 
 
 def _parts(relaxation: str) -> Panel:

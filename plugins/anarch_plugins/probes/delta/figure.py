@@ -65,7 +65,7 @@ class Deviation(AbstractFigure):
                 deltas = [
                     spread.mean for group in series.branches.values() if (spread := probed(group, "delta", "end", "off_local")) is not None
                 ]
-                if len(deltas) > 1 and max(deltas) > 0:
+                if 1 < len(deltas) == len(series.branches) and max(deltas) > 0:
                     falls = all(later <= earlier for earlier, later in itertools.pairwise(deltas))
                     how = "falls at every step" if falls else "does not fall at every step"
                     seen.append(f"{series.label(runs)}: δ {how} with later switches, from {deltas[0]:.3g} to {deltas[-1]:.3g}.")

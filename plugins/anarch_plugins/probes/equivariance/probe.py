@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from typing import Any
 
 import torch
@@ -23,6 +22,9 @@ class EquivarianceProbe(AbstractProbe):
       meets no border; zero for a convolution. The root mean square over the layers; each layer's is in the details;
     * ``distance``, ``effective_weights``: root mean square distance of the weights from the centre of their receptive field in pixels, and
       inverse participation ratio; means over the layers.
+
+    A layer where one is not defined (too small to shift, all weights zero) is left out of its mean; where numbers are not finite, nothing
+    is told.
     """
 
     needs = frozenset({"data"})
@@ -45,15 +47,19 @@ class EquivarianceProbe(AbstractProbe):
         with undisturbed(context.model), torch.no_grad():
             changes, agreements = self._network(context.model, x)
             layers = {path: self._layer(layer) for path, layer in spatial_layers(context.model, x).items()}
-        scalars: dict[str, float | None] = {
+        scalars = {
             "output_change": _root_mean_square(changes),
-            "agreement": statistics.fmean(agreements),
+            "agreement": _mean(agreements),
             "equivariance_error": _root_mean_square([layer["equivariance_error"] for layer in layers.values()]),
             "distance": _mean([layer["distance"] for layer in layers.values()]),
             "effective_weights": _mean([layer["effective_weights"] for layer in layers.values()]),
         }
-        details: dict[str, Any] = {"samples": len(x), "shift": self.options.shift, "layers": layers}
-        return Measurement(scalars=scalars, units={"agreement": "%", "distance": "pixels"}, details=details)
+        details: dict[str, Any] = {
+            "samples": len(x),
+            "shift": self.options.shift,
+            "layers": {path: _finite(layer) for path, layer in layers.items()},
+        }
+        return Measurement(scalars=_finite(scalars), units={"agreement": "%", "distance": "pixels"}, details=details)
 
     def _network(self, model: torch.nn.Module, x: torch.Tensor) -> tuple[list[float], list[float]]:
         outputs = model(x)
@@ -61,7 +67,8 @@ class EquivarianceProbe(AbstractProbe):
         for dim in range(2, x.ndim):
             shifted = model(_shift(x, dim, self.options.shift))
             changes.append(float((shifted - outputs).norm() / outputs.norm()))
-            agreements.append(100 * float((shifted.argmax(1) == outputs.argmax(1)).double().mean()))
+            told = bool(outputs.isfinite().all() and shifted.isfinite().all())  # argmax would take nan for the largest
+            agreements.append(100 * float((shifted.argmax(1) == outputs.argmax(1)).double().mean()) if told else math.nan)
         return changes, agreements
 
     def _layer(self, layer: SpatialLayer) -> dict[str, float | None]:
@@ -73,18 +80,16 @@ class EquivarianceProbe(AbstractProbe):
             last = first + positions * axis.stride + axis.dilation * (axis.kernel - 1)
             interior = torch.nonzero((first >= 0) & (last < axis.size)).flatten().to(output.device)
             expected = output.index_select(dim, interior)
-            if expected.numel() and float(expected.norm()) > 0:
+            if expected.numel() and float(expected.norm()) != 0:
                 found = layer.module(_shift(layer.input, dim, positions * axis.stride)).index_select(dim, interior + positions)
                 errors.append(float((found - expected).norm() / expected.norm()))
         try:
-            distance, effective = layer.statistics()
+            spread = layer.statistics()
         except ProbeError:
-            distance = effective = math.nan
-        return {
-            "equivariance_error": _root_mean_square(errors),
-            "distance": distance if math.isfinite(distance) else None,
-            "effective_weights": effective if math.isfinite(effective) else None,
-        }
+            spread = math.nan, math.nan
+        if math.isnan(spread[0]) and bool(layer.weights().isfinite().all()):
+            return {"equivariance_error": _root_mean_square(errors), "distance": None, "effective_weights": None}
+        return {"equivariance_error": _root_mean_square(errors), "distance": spread[0], "effective_weights": spread[1]}
 
 
 def _shift(x: torch.Tensor, dim: int, pixels: int) -> torch.Tensor:
@@ -97,10 +102,15 @@ def _shift(x: torch.Tensor, dim: int, pixels: int) -> torch.Tensor:
 
 
 def _root_mean_square(values: list[float] | list[float | None]) -> float | None:
-    mean = _mean([None if value is None else value**2 for value in values])
+    mean = _mean([None if value is None else value * value for value in values])
     return None if mean is None else math.sqrt(mean)
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _mean(values: list[float] | list[float | None]) -> float | None:
+    """Of what is defined, None where nothing is; a value that is not finite makes a mean that is not."""
     known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known and math.isfinite(math.fsum(known)) else None
+    return sum(known) / len(known) if known else None
+
+
+def _finite(values: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}

@@ -74,3 +74,21 @@ def test_data_without_axes_to_shift_are_refused(cnn) -> None:
     )
     with pytest.raises(ProbeError, match="needs images or signals"):
         measure(cnn, flat)
+
+
+def test_what_is_not_finite_agrees_with_nothing(cnn, data) -> None:
+    with torch.no_grad():
+        cnn[2].weight[0, 0, 0, 0] = torch.nan
+    result = measure(cnn, data)
+    assert set(result.scalars.values()) == {None}
+    assert result.details["layers"]["0"]["equivariance_error"] < 1e-5
+    assert set(result.details["layers"]["2"].values()) == {None}
+
+
+def test_a_layer_that_says_nothing_is_left_out_of_the_means(cnn, data) -> None:
+    with torch.no_grad():
+        cnn[2].weight.zero_()
+        cnn[2].bias.zero_()
+    result = measure(cnn, data)
+    assert result.scalars["distance"] == result.details["layers"]["0"]["distance"]
+    assert set(result.details["layers"]["2"].values()) == {None}

@@ -65,3 +65,13 @@ def test_from_the_parent(cnn, efcn, data) -> None:
 def test_a_network_that_was_never_relaxed_is_refused(cnn, data) -> None:
     with pytest.raises(ProbeError, match="needs a relaxed network, and this Sequential is none"):
         measure(cnn, data)
+
+
+def test_a_path_that_is_not_finite_has_no_barrier(cnn, efcn, data) -> None:
+    with torch.no_grad():
+        cnn[3].bias.fill_(torch.nan)
+    result = measure(efcn, data, parent=cnn, origin="parent", methods=("linear", "string", "probabilities"))
+    for method in ("linear", "string", "probabilities"):
+        assert result.scalars[f"{method}_barrier"] is result.scalars[f"{method}_chord_barrier"] is None
+        assert "the loss is not finite at 4 of 5 points" in result.details["methods"][method]["barriers"]["train"]["not_measured"]
+    json.dumps(dict(result.details), allow_nan=False)
