@@ -60,7 +60,7 @@ def telling_layers(model: nn.Module, inputs: torch.Tensor) -> Iterator[None]:
         layers = ", ".join(f"{path or 'the network'} ({kind})" for path, kind in refused.items())
         msg = (
             f"curvature needs second derivatives, and {layers} cannot be differentiated twice ({str(error).splitlines()[0]}); write what "
-            "it computes in operations whose backward pass is differentiable, or measure without curvature"
+            "it computes in operations whose backward pass is differentiable, and measure a network as it is before torch.compile"
         )
         raise ProbeError(msg) from error
 
@@ -79,17 +79,38 @@ def require_whole(slopes: Sequence[torch.Tensor | None]) -> None:
     if any(slope is not None and not slope.requires_grad and bool(slope.any()) for slope in slopes):
         msg = "a backward pass is computed without a graph"
         raise RuntimeError(msg)
-    nodes: list[Any] = [slope.grad_fn for slope in slopes if slope is not None]
+    if "torch::autograd::Error" in _nodes(slopes):  # leads to no parameter, so torch.autograd.grad passes over it
+        msg = "a backward pass is marked with @once_differentiable"
+        raise RuntimeError(msg)
+
+
+def require_visible(loss: torch.Tensor) -> None:
+    """See that autograd knows of all that a loss depends on.
+
+    Args:
+        loss: scalar with a graph.
+
+    Raises:
+        ProbeError: part of it was computed under reentrant checkpointing, which hides its parameters from :func:`torch.autograd.grad`.
+    """
+    if "CheckpointFunctionBackward" in _nodes([loss]):
+        msg = (
+            "the network computes part of its outputs under reentrant checkpointing, where derivatives by the parameters inside would be "
+            "taken for zero; let it call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        )
+        raise ProbeError(msg)
+
+
+def _nodes(tensors: Sequence[torch.Tensor | None]) -> set[str]:
+    """Names of the operations in the graphs of tensors."""
+    nodes: list[Any] = [tensor.grad_fn for tensor in tensors if tensor is not None]
     seen = set()
     while nodes:
         node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node.name() == "torch::autograd::Error":  # leads to no parameter, so torch.autograd.grad passes over it
-            msg = "a backward pass is marked with @once_differentiable"
-            raise RuntimeError(msg)
-        nodes.extend(following for following, _ in node.next_functions)
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes.extend(following for following, _ in node.next_functions)
+    return {node.name() for node in seen}
 
 
 def once_differentiable(model: nn.Module, inputs: torch.Tensor) -> dict[str, str]:

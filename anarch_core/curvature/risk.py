@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from anarch_core.curvature.differentiable import differentiable, require_whole, telling_layers
+from anarch_core.curvature.differentiable import differentiable, require_visible, require_whole, telling_layers
 from anarch_core.curvature.operators import AbstractOperator
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
@@ -85,7 +85,7 @@ class Risk:
         self.size = sum(parameter.numel() for parameter in self.parameters)
         self.samples = len(inputs)
         (self.dtype, self.device) = next(iter(kinds))
-        self._whole = False
+        self._visible = self._whole = False
 
     @classmethod
     def of_training_set(
@@ -132,7 +132,7 @@ class Risk:
         """Add the Hessian of the risk times a flat vector [P] to ``out``, [P].
 
         Raises:
-            ProbeError: a layer cannot be differentiated twice.
+            ProbeError: a layer cannot be differentiated twice, or autograd does not see all parameters.
         """
         direction = self.views(vector)
 
@@ -150,11 +150,12 @@ class Risk:
         network itself. Positive semi-definite where the loss is convex in the outputs.
 
         Raises:
-            ProbeError: a layer cannot be differentiated twice.
+            ProbeError: a layer cannot be differentiated twice, or autograd does not see all parameters.
         """
         direction = self.views(vector)
 
         def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
+            self._require_visible(outputs)
             cotangent = torch.ones_like(outputs, requires_grad=True)
             pulled_back = _derivatives([outputs], self.parameters, [cotangent], create_graph=True)
             self._require_whole(pulled_back)
@@ -185,26 +186,35 @@ class Risk:
             create_graph: so that they can be differentiated.
 
         Raises:
-            ProbeError: autograd sees no way from the loss to a parameter.
+            ProbeError: autograd sees no way from the loss to a parameter, or not all of them.
             RuntimeError: they cannot be differentiated, though they should be.
         """
         loss = self.loss(outputs, targets) * weight
-        if not loss.requires_grad:
-            names = ", ".join(self.names[:5]) + (" ..." if len(self.names) > 5 else "")
-            msg = (
-                f"autograd sees no way from the loss to the parameters {names}, so there is no derivative to take; let the network compute "
-                "without torch.no_grad() and detach()"
-            )
-            raise ProbeError(msg)
+        self._require_visible(loss)
         if not create_graph:
             return _derivatives([loss], self.parameters)
-        *slopes, steepness = torch.autograd.grad(loss, [*self.parameters, outputs], create_graph=True, allow_unused=True)
-        if steepness is not None and steepness.requires_grad:  # a loss that is linear in the outputs may have constant slopes
+        given = [outputs] if isinstance(outputs, torch.Tensor) and outputs.requires_grad else []
+        found = torch.autograd.grad(loss, [*self.parameters, *given], create_graph=True, allow_unused=True)
+        slopes, steepness = found[: len(self.parameters)], found[len(self.parameters) :]
+        if any(slope is not None and slope.requires_grad for slope in steepness):  # of a linear loss, slopes may be constants
             self._require_whole(slopes)
         return [torch.zeros_like(parameter) if slope is None else slope for slope, parameter in zip(slopes, self.parameters, strict=True)]
 
+    def _require_visible(self, result: torch.Tensor) -> None:
+        """See that autograd knows what an output or loss depends on; all of it once, as a network has the same layers in every batch."""
+        if not result.requires_grad:
+            names = ", ".join(self.names[:5]) + (" ..." if len(self.names) > 5 else "")
+            msg = (
+                f"autograd sees no way from the outputs to the parameters {names}, so there is no derivative to take; let the network "
+                "compute without torch.no_grad() and detach()"
+            )
+            raise ProbeError(msg)
+        if not self._visible:
+            require_visible(result)
+            self._visible = True
+
     def _require_whole(self, slopes: Sequence[torch.Tensor | None]) -> None:
-        """Once: a network has the same layers in every batch."""
+        """Likewise, that no layer cut off derivatives of derivatives."""
         if not self._whole:
             require_whole(slopes)
             self._whole = True

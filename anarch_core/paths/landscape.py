@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from anarch_core.curvature.differentiable import differentiable
+from anarch_core.curvature.differentiable import differentiable, require_visible
 from anarch_core.errors import ProbeError
 from anarch_core.models import require_logits
 from anarch_core.network import undisturbed
@@ -48,6 +48,7 @@ class Landscape:
         self.size = sum(parameter.numel() for parameter in self.parameters)
         self.x_train = x_train
         self.batch_size = batch_size
+        self._visible = False
         self._norms = normalisations(self.network)
         if self._norms and len(x_train) < 2:
             msg = f"batch-norm statistics are estimated at every point of a path, and {len(x_train)} sample is not enough; take at least 2"
@@ -84,7 +85,11 @@ class Landscape:
     def gradient(
         self, point: torch.Tensor, x: torch.Tensor, y: torch.Tensor, buffers: Mapping[str, torch.Tensor] | None = None
     ) -> tuple[float, torch.Tensor]:
-        """Cross-entropy of one batch at a point, and its gradient, [P]; buffers as above."""
+        """Cross-entropy of one batch at a point, and its gradient, [P]; buffers as above.
+
+        Raises:
+            ProbeError: autograd does not see all parameters.
+        """
         with torch.no_grad():
             self._write(point, buffers or {})
         for norm in self._norms:
@@ -93,6 +98,9 @@ class Landscape:
         with torch.enable_grad(), differentiable(self.network):
             logits = require_logits(self.network(x), len(y), None, f"the network {type(self.network).__name__}", "evaluation")
             loss = nn.functional.cross_entropy(logits, y)
+            if loss.requires_grad and not self._visible:
+                require_visible(loss)
+                self._visible = True
             slopes = iter(torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True) if trained else ())
         for norm in self._norms:
             norm.eval()

@@ -85,7 +85,8 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
     with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
         with torch.no_grad(), in_evaluation_mode(tried):
             # One sample alone, where a part is left with it, is what networks trip over.
-            for samples in (2, *([1] if any(len(labels) % EVALUATED == 1 for labels in parts) else [])):
+            alone = any(len(labels) % EVALUATED == 1 for labels in parts)
+            for samples in {min(2, len(data.y_train)), *([1] if alone else [])}:
                 _logits(context, tried, samples)
         tried.train()
         with _told(context, size):

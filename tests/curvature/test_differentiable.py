@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable as marked_once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from anarch_core.curvature.differentiable import differentiable, once_differentiable
 from anarch_core.curvature.risk import GaussNewtonOperator, HessianOperator, Risk
@@ -217,6 +218,32 @@ def test_a_loss_that_does_not_depend_on_the_parameters_has_no_curvature_of_zero(
                 return super().forward(x)
 
     risk = Risk(Cut(4, 3), torch.randn(6, 4), torch.randint(3, (6,)))
-    for measure in (risk.gradient, lambda: HessianOperator(risk) @ torch.ones(risk.size)):
-        with pytest.raises(ProbeError, match=r"no way from the loss to the parameters weight, bias.*torch.no_grad"):
+    ones = torch.ones(risk.size)
+    for measure in (risk.gradient, lambda: HessianOperator(risk) @ ones, lambda: GaussNewtonOperator(risk) @ ones):
+        with pytest.raises(ProbeError, match=r"no way from the outputs to the parameters weight, bias.*torch.no_grad"):
             measure()
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, *, reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.reentrant = nn.Linear(4, 4), nn.Linear(4, 3), reentrant
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inputs = x.clone().requires_grad_()
+        return self.second(checkpoint(self.first, inputs, use_reentrant=self.reentrant).tanh())
+
+
+def test_parameters_that_checkpointing_hides_have_no_derivative_of_zero() -> None:
+    torch.manual_seed(0)
+    hidden, seen = (Checkpointed(reentrant=reentrant).double() for reentrant in (True, False))
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.randint(3, (6,))
+    dense = dense_hessian(nn.Sequential(seen.first, nn.Tanh(), seen.second), x, y)
+    torch.testing.assert_close(columns(HessianOperator(Risk(seen, x, y))), dense, rtol=1e-9, atol=1e-12)
+    for measure in (
+        lambda risk: risk.gradient(),
+        lambda risk: HessianOperator(risk) @ torch.ones(risk.size, dtype=torch.float64),
+        lambda risk: GaussNewtonOperator(risk) @ torch.ones(risk.size, dtype=torch.float64),
+    ):
+        with pytest.raises(ProbeError, match="under reentrant checkpointing"):
+            measure(Risk(hidden, x, y))

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from anarch_core.data import TensorData
 from anarch_core.errors import ConfigError, ProbeError
@@ -245,3 +246,18 @@ def test_ends_that_are_not_finite(data) -> None:
         assert profile.train_barrier.excess is None
         assert all(math.isfinite(place) for place in profile.positions)
         assert profile.statistics_shift is (None if method in WEIGHT_SPACE else profile.statistics_shift)
+
+
+def test_a_descent_that_would_not_see_all_weights_is_refused(data) -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return checkpoint(self.head, x.flatten(1).requires_grad_(), use_reentrant=True)
+
+    assert walk(Checkpointed(), Checkpointed(), data).train_barrier.excess >= 0
+    for method in ("string", "band"):
+        with pytest.raises(ProbeError, match="under reentrant checkpointing"):
+            walk(Checkpointed(), Checkpointed(), data, method)
