@@ -109,17 +109,18 @@ def _logits(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor
     """What a network gives for the first training samples.
 
     Raises:
-        ConfigError: it does not take them, or gives something else than finite logits.
+        ConfigError: it does not take them, or gives something else than logits of a finite loss.
     """
     mode = "training" if model.training else "evaluation"
     with _told(context, samples):
         output = model(context.data.x_train[:samples])
     logits = require_logits(output, samples, context.spec, f"model {context.spec}", mode)
-    bad = samples - int(logits.isfinite().all(1).sum())
+    losses = cross_entropy(logits.detach(), context.data.y_train[:samples], reduction="none")  # minus infinity may rule a class out
+    bad = samples - int(losses.isfinite().sum())
     if bad:
         msg = (
-            f"model {context.spec} gives numbers that are not finite for {bad} of {samples} inputs in {mode} mode, and nothing was trained "
-            "yet; correct how it begins, or what it does with its inputs"
+            f"model {context.spec} gives numbers whose loss is not finite for {bad} of {samples} inputs in {mode} mode, and nothing was "
+            "trained yet; correct how it begins, or what it does with its inputs"
         )
         raise ConfigError(msg)
     return logits
