@@ -227,3 +227,15 @@ def test_points_that_are_not_finite_are_left_out_of_a_path(made):
     figure = BY_NAME["paths"].draw([FinishedRun.read(run.results.path)])
     texts_inside(figure)
     assert len(labelled(figure.axes[0], "linear")) == 3
+
+
+def test_a_filter_that_reads_padding_alone_or_is_not_finite_is_drawn(made):
+    path = made()
+    for file in path.glob("segments/*/probes/filters*"):
+        tensors, _ = load_state(file)
+        tensors["inside"].zero_()
+        tensors["filters"][0] = np.nan
+        save_state(file, tensors)
+    run = FinishedRun.read(path)
+    texts_inside(BY_NAME["filters"].draw([run]))
+    assert "channel 1" in BY_NAME["filters"].caption([run])

@@ -113,7 +113,7 @@ def _chosen_filters(series: Series, count: int = 3) -> tuple[list[Pair], int]:
         return [], 0
     _, before, after, inside = found[0]
     grown = np.square((after - before) * (1 - inside)).reshape(len(after), -1).sum(1)
-    channel = int(grown.argmax())
+    channel = int(np.nan_to_num(grown, nan=-1.0).argmax())  # nan is the largest to argmax
     return [Pair(name=name, start=start[channel, 0], end=end[channel, 0], inside=inside) for name, start, end, inside in found], channel
 
 
@@ -142,7 +142,8 @@ def _curve(panels: Sequence[Axes], pair: Pair, *, labelled: bool) -> None:
     seen = np.flatnonzero(pair.inside)
     changes: tuple[Callable[[Array], Array], ...] = (np.asarray, log_weights)
     for panel, change, label in zip(panels, changes, ("weight $w$", LOG_WEIGHT), strict=True):
-        panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label="receptive field of the CNN")
+        if len(seen):  # at a border it may read nothing but padding
+            panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label="receptive field of the CNN")
         panel.plot(place, change(pair.end), color=SERIES[0], linewidth=1.0, label="after training")
         panel.plot(place, change(pair.start), color=INK, linewidth=0.9, linestyle="--", label="before")
         panel.set_xlim(-0.5, len(place) - 0.5)

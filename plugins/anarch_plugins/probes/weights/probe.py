@@ -13,7 +13,7 @@ from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialL
 from anarch_plugins.probes.weights.options import WeightsOptions
 
 LOWEST, HIGHEST = -30.0, 5.0
-"""Range of the histograms of log |w|; exact zeros are counted apart."""
+"""Range of the histograms of log |w|; exact zeros and what is not finite are counted apart."""
 
 
 class WeightsProbe(AbstractProbe):
@@ -21,7 +21,7 @@ class WeightsProbe(AbstractProbe):
 
     * ``block`` [rows, columns]: the corner of one layer's matrix from inputs to outputs, rows and columns in the order of flattened maps;
     * ``edges`` [bins + 1] and, for every relaxed layer, ``<path>.local`` and ``<path>.off_local`` [bins]: histograms of the natural
-      logarithm of ``|w|``. Weights that are exactly zero are counted in the details.
+      logarithm of ``|w|``. Weights that are exactly zero, or not finite, are counted in the details.
 
     The scalars are root mean squares over all relaxed layers.
     """
@@ -44,7 +44,8 @@ class WeightsProbe(AbstractProbe):
             counts = {}
             for part, weights in _parts(module).items():
                 tensors[f"{path}.{part}"] = _histogram(weights, self.options.bins)
-                counts[part] = {"weights": weights.numel(), "zeros": int((weights == 0).sum())}
+                not_finite = int((~weights.isfinite()).sum())
+                counts[part] = {"weights": weights.numel(), "zeros": int((weights == 0).sum()), "not_finite": not_finite}
                 squares[part] += float(weights.double().square().sum())
                 numbers[part] += weights.numel()
             details["layers"][path] = counts
@@ -60,7 +61,7 @@ def _parts(layer: RelaxedLayer) -> dict[str, torch.Tensor]:
 
 
 def _histogram(weights: torch.Tensor, bins: int) -> torch.Tensor:
-    logarithms = weights[weights != 0].abs().double().log().clamp(LOWEST, HIGHEST).cpu()
+    logarithms = weights[(weights != 0) & weights.isfinite()].abs().double().log().clamp(LOWEST, HIGHEST).cpu()
     counts, _ = np.histogram(logarithms.numpy(), bins=bins, range=(LOWEST, HIGHEST))
     return torch.from_numpy(counts)
 

@@ -53,6 +53,18 @@ def test_histograms_count_every_weight_once(cnn, data) -> None:
     assert moved.tensors["edges"].shape == (21,)
 
 
+def test_weights_that_are_not_finite_are_counted_apart(cnn, data) -> None:
+    efcn = relax(cnn, "efcn", example_input=data.x_train[:1]).model
+    with torch.no_grad():
+        efcn[0].weight[0, 0], efcn[0].weight[0, 1] = torch.nan, torch.inf
+    result = measure(efcn, data)
+    counts = result.details["layers"]["0"]
+    assert sum(part["not_finite"] for part in counts.values()) == 2
+    counted = sum(int(result.tensors[f"0.{part}"].sum()) for part in counts)
+    assert counted == efcn[0].weight.numel() - 2 - sum(part["zeros"] for part in counts.values())
+    assert result.scalars["rms_local"] is None
+
+
 def test_a_network_without_relaxed_layers_has_its_block_only(cnn, data) -> None:
     result = measure(cnn, data)
     assert set(result.tensors) == {"block", "edges"}
