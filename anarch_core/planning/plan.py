@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anarch_core.config.resolution import complete
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, ConfigError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment, tree
 from anarch_core.experiment.store import RunStore
@@ -113,11 +113,12 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
         jobs, threads = settle(context, segments, found)
     except AnarchError as error:
         refusal = str(error)
+        timed = timed and not isinstance(error, ConfigError)  # the network cannot take a step
     else:
         config = attrs.evolve(config, jobs=jobs, threads=threads)
         context = attrs.evolve(context, config=config)
     larger = footprints(context, segments, 2 * config.batch_size)
-    networks = tuple(_network_plan(context, *pair, segments, timed and refusal is None) for pair in zip(found, larger, strict=True))
+    networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))
     parts = {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
     return RunPlan(
         config=config,

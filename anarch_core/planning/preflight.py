@@ -89,6 +89,9 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
             for samples in {min(2, len(data.y_train)), *([1] if alone else [])}:
                 _logits(context, tried, samples)
         tried.train()
+        if last:
+            with torch.no_grad():
+                _logits(context, tried, last)
         with _told(context, size):
             optimizer = context.optimizer(tried, context.config.lr)
         logits = _logits(context, tried, size)
@@ -101,8 +104,6 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
         with _told(context, size):
             cross_entropy(logits, data.y_train[:size]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        if last:
-            _logits(context, tried, last)
 
 
 def _logits(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor:

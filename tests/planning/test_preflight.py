@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
@@ -139,6 +140,11 @@ def test_a_last_batch_of_one_sample_is_tried(signals, networks) -> None:
     assert "with a batch of 1: Expected more than 1 value per channel when training" in message
     message = refusal(signals, f"{networks}:Network", batch_size=39, kind="squeezed")
     assert "gives (3,) for one input" in message
+
+
+def test_a_learning_rate_that_is_too_large_is_no_fault_of_the_network(signals, networks) -> None:
+    config = attrs.evolve(configuration(signals, f"{networks}:Network", batch_size=27), lr=1e30)
+    assert planned(config, timed=False) is None
 
 
 def test_a_single_sample_that_is_left_over_is_evaluated(signals, networks, monkeypatch) -> None:
