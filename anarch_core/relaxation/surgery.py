@@ -44,9 +44,12 @@ def select(paths: Mapping[str, Sequence[str]], patterns: str | Sequence[str]) ->
         patterns: paths, or shell patterns over them; one that starts with ``!`` takes matches away again.
 
     Raises:
-        SurgeryError: a pattern matches nothing.
+        SurgeryError: a pattern matches nothing, or there is none.
     """
     patterns = [patterns] if isinstance(patterns, str) else patterns
+    if not patterns:
+        msg = "no layer is chosen: the list of patterns is empty; '*' chooses all"
+        raise SurgeryError(msg)
     chosen: dict[str, bool] = dict.fromkeys(paths, all(pattern.startswith("!") for pattern in patterns))
     for pattern in patterns:
         bare = pattern.removeprefix("!")

@@ -122,6 +122,8 @@ def test_layers_are_chosen_by_pattern():
     model, x = network(), example()
     assert [layer.path for layer in relax(model, "lcn", example_input=x, layers="s*").report.layers] == ["stem"]
     assert [layer.path for layer in relax(model, "lcn", example_input=x, layers=["*", "!stem"]).report.layers] == ["twice", "down"]
+    with pytest.raises(SurgeryError, match="the list of patterns is empty"):
+        relax(model, "lcn", example_input=x, layers=[])
     with pytest.raises(SurgeryError, match="'stemm' matches none of stem, twice, down; did you mean 'stem'"):
         relax(model, "lcn", example_input=x, layers="stemm")
 
