@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from anarch_core.ops.ordinary import plain
+
 aten = torch.ops.aten
 
 MAKERS = {
@@ -23,6 +25,7 @@ MAKERS = {
 """Operators that take no tensor and make one in which there is nothing to be known."""
 
 
+@plain
 class Hollow(torch.Tensor):
     """A tensor on PyTorch's meta device that says it is on another, so that code takes the ways it would take there.
 

@@ -17,9 +17,9 @@ GPU = torch.device("cuda", 0)
 
 
 @pytest.fixture(autouse=True)
-def _as_if_they_had_numbers(monkeypatch):
-    """Layers take stand-ins for what they stand in for; none is kept in a cache."""
-    monkeypatch.setattr(ordinary, "NUMBERS", (*ordinary.NUMBERS, FakeTensor))
+def _as_if_they_were_plain(monkeypatch):
+    """Layers take stand-ins for what they stand in for, and nothing of them stays in a cache."""
+    monkeypatch.setattr(ordinary, "PLAIN", {*ordinary.PLAIN, FakeTensor})
     yield
     for kept in gather_plan, rows._table, fourier._reads:
         kept.cache_clear()
