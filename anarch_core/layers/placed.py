@@ -25,6 +25,7 @@ class PlacedLayer(RelaxedLayer):
     def __init__(self, geometry: ConvGeometry) -> None:
         super().__init__()
         self.geometry = geometry
+        self._input_shape = (geometry.in_channels, *geometry.input_size)
 
     @property
     def in_channels(self) -> int:
@@ -80,14 +81,15 @@ class PlacedLayer(RelaxedLayer):
         Raises:
             ValueError: the input is not of the size the layer was made for.
         """
-        expected = (self.in_channels, *self.geometry.input_size)
-        if tuple(x.shape[-len(expected) :]) != expected or x.ndim not in (len(expected), len(expected) + 1):
-            msg = (
-                f"this {self.relaxation} layer was made for inputs of shape {list(expected)}, got {list(x.shape)}; "
-                "relax the network again at that size"
-            )
-            raise ValueError(msg)
-        return (x, False) if x.ndim > len(expected) else (x.unsqueeze(0), True)
+        if x.shape[1:] == self._input_shape:
+            return x, False
+        if x.shape == self._input_shape:
+            return x.unsqueeze(0), True
+        msg = (
+            f"this {self.relaxation} layer was made for inputs of shape {list(self._input_shape)}, got {list(x.shape)}; "
+            "relax the network again at that size"
+        )
+        raise ValueError(msg)
 
     def extra_repr(self) -> str:
         """What ``print(model)`` shows."""

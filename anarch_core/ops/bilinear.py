@@ -9,7 +9,9 @@ every sample, kernels have nothing to offer, and the joins of the layer take the
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -102,6 +104,12 @@ def accumulate(out: torch.Tensor, values: torch.Tensor, *, beta: float, alpha: f
     out.add_(values, alpha=alpha)
 
 
+def signed(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Decorator: keep the signature with the function. ``apply`` asks for it at every call, and Python would work it out anew."""
+    forward.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    return forward
+
+
 class _Bilinear(torch.autograd.Function):
     """A product of two of the three: inputs, weights, output gradients."""
 
@@ -150,6 +158,7 @@ class _Product(_OfWeight):
     """Inputs and weights to outputs."""
 
     @staticmethod
+    @signed
     def forward(x: torch.Tensor, weight: torch.Tensor, kernels: Kernels) -> torch.Tensor:
         y = _empty(x, kernels.output_shape, x.dtype)
         kernels.write_outputs(_flat(y), _flat(x), weight.contiguous())
@@ -171,6 +180,7 @@ class _InputGradient(_OfWeight):
     """Output gradients and weights to input gradients."""
 
     @staticmethod
+    @signed
     def forward(grad: torch.Tensor, weight: torch.Tensor, kernels: Kernels) -> torch.Tensor:
         # Summed in float32 where the products are of lower precision, so that a sum is rounded once.
         exact = torch.promote_types(grad.dtype, torch.float32)
@@ -194,6 +204,7 @@ class _WeightGradient(_Bilinear):
     """Inputs and output gradients to weight gradients."""
 
     @staticmethod
+    @signed
     def forward(x: torch.Tensor, grad: torch.Tensor, kernels: Kernels) -> torch.Tensor:
         gw = x.new_empty(kernels.weight_shape)
         kernels.accumulate_weights(gw, _flat(x), _flat(grad), beta=0.0, alpha=1.0)

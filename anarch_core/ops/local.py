@@ -6,6 +6,7 @@ Three sets of kernels take it: :mod:`anarch_core.ops.strips` on views of the act
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -41,13 +42,17 @@ def local_product(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry)
 
 
 def _kernels(geometry: ConvGeometry, x: torch.Tensor) -> Kernels:
-    """What takes the products of a batch fastest: on a GPU calls are dear and copies cheap; on a CPU it depends on how many of them."""
-    if not x.is_cpu:
-        return gather_plan(geometry, x.device)
+    """What takes the products of a batch fastest."""
+    return _cpu_kernels(geometry, len(x)) if x.is_cpu else gather_plan(geometry, x.device)  # on a GPU calls are dear and copies cheap
+
+
+@functools.lru_cache(maxsize=1024)
+def _cpu_kernels(geometry: ConvGeometry, batch: int) -> Kernels:
+    """On a CPU it depends on how many calls and copies there would be."""
     groups, outputs, inputs = geometry.channel_block
     if groups > 1 and inputs == 1:
         return depthwise_plan(geometry)
     strips = strip_plan(geometry)
-    activations = groups * (inputs + outputs) * len(x)
+    activations = groups * (inputs + outputs) * batch
     gathered = math.prod(label_counts(LCN, geometry)) * (activations + groups * inputs * outputs)
-    return strips if strips.terms * CALL < gathered * GATHER else gather_plan(geometry, x.device)
+    return strips if strips.terms * CALL < gathered * GATHER else gather_plan(geometry, torch.device("cpu"))

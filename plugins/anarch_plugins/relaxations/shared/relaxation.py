@@ -24,7 +24,12 @@ class GlobalKernelLayer(LatticeLayer):
     Attributes:
         weight: [out_channels, in_channels / groups, *displacements of each axis].
         bias: [out_channels].
+        by_rows: whether by dense products.
     """
+
+    def __init__(self, family: AbstractFamily, geometry: ConvGeometry, like: torch.Tensor) -> None:
+        super().__init__(family, geometry, like)
+        self.by_rows = by_rows(geometry)
 
     @classmethod
     def weight_shape(cls, family: AbstractFamily, geometry: ConvGeometry) -> tuple[int, ...]:
@@ -62,7 +67,7 @@ class GlobalKernelLayer(LatticeLayer):
             from anarch_plugins.relaxations.shared.traced import convolve
 
             y = convolve(x, self.weight, self.geometry)
-        elif by_rows(self.geometry):
+        elif self.by_rows:
             y = product_by_rows(x, self.weight, GLOBAL, self.geometry)
             y = y if is_channels_last(x) else y.contiguous()
         else:

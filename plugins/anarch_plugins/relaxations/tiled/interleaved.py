@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +47,10 @@ class Interleaved(torch.autograd.Function):
         ]
         y: torch.Tensor = Interleaved.apply(size, classes, laid_out, *(stack.flatten(0, 1) for stack in stacks))
         return torch.unflatten(y, 0, stacks[0].shape[:2]), 0
+
+
+# ``apply`` asks for it at every call, and Python would work it out anew.
+Interleaved.forward.__signature__ = inspect.signature(Interleaved.forward)  # type: ignore[attr-defined]
 
 
 def interleave(parts: Sequence[torch.Tensor], size: tuple[int, ...], classes: tuple[int, ...]) -> torch.Tensor:
