@@ -171,6 +171,23 @@ class TestRelax:
         out = run("project", tmp_path / "out", "--model", "my_model:make")
         assert "wrote" in out
 
+    def test_a_convolution_whose_weight_is_computed(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "normed.py").write_text(
+            "from torch import nn\ndef make(classes):\n"
+            "    conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(1, 2, 3))\n"
+            "    return nn.Sequential(conv, nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(12, classes))\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        spec = model_spec("normed:make", input_shape=(1, 8), classes=3)
+        file = tmp_path / "normed"
+        anarch_core.save(spec.build(trusted=True), file, model_spec=spec)
+        model = ["--model", "normed:make"]
+        assert "0 cannot be relaxed: it is parametrized" in run("relax", file, "--to", "lcn", *model, code=1)
+        out = run("relax", file, "--to", "lcn", "--materialise", "--out", tmp_path / "lcn", *model)
+        assert re.search(r"^exact: errors are", out, re.MULTILINE)
+        assert "note: materialised: 0, whose weight at this moment is free from now on, without WeightNorm, which computed" in out
+        assert "wrote" in run("project", tmp_path / "lcn", *model)
+
     def test_a_plain_state_dict_needs_model_and_shapes(self, run: Run, spec: ModelSpec, tmp_path: Path) -> None:
         save_file(spec.build().state_dict(), tmp_path / "plain")
         assert "does not say how its model is built; add --model NAME" in run("relax", tmp_path / "plain", "--to", "lcn", code=1)
