@@ -76,7 +76,7 @@ class LowRankLayer(ReparametrisedLayer):
 
     def _sum_over_axes(self, name: str) -> torch.Tensor:
         axes = len(self.geometry.axes)
-        tables = [self.get_parameter(f"{name}{axis}") for axis in range(axes)]
+        tables: list[torch.Tensor] = [getattr(self, f"{name}{axis}") for axis in range(axes)]  # under torch.func they are no parameters
         shapes = [[-1 if other == axis else 1 for other in range(axes)] for axis in range(axes)]
         aligned = [table.view(*shape, *table.shape[1:]) for shape, table in zip(shapes, tables, strict=True)]
         return sum(aligned[1:], aligned[0])

@@ -64,6 +64,22 @@ def test_it_is_the_locally_connected_layer_it_says_it_is(conv, shape, options):
     torch.testing.assert_close(layer(x), layer.lattice()(x), rtol=0, atol=1e-12)
 
 
+@every_form
+def test_every_sample_has_a_gradient_of_its_own(options):
+    conv, shape = CONVOLUTIONS[0]
+    layer = moved(lifted(conv, shape, options))
+    x = torch.randn(3, *shape, dtype=torch.float64)
+
+    def loss(parameters, x):
+        return torch.func.functional_call(layer, parameters, (x,)).pow(2).sum()
+
+    parameters = {name: parameter.detach() for name, parameter in layer.named_parameters()}
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
+    for sample in range(3):
+        expected = torch.autograd.grad(layer(x[sample]).pow(2).sum(), list(layer.parameters()))
+        torch.testing.assert_close(tuple(each[sample] for each in found.values()), expected, rtol=1e-10, atol=1e-10)
+
+
 def test_identical_banks_are_a_trap():
     """They get equal gradients, and the coefficients none: the layer would be a convolution for ever. So banks start apart."""
     conv, shape = CONVOLUTIONS[0]
