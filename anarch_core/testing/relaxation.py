@@ -15,6 +15,7 @@ from anarch_core.testing.component import in_fresh_process
 from anarch_core.testing.family import FamilyChecks
 from anarch_core.testing.lift import LiftChecks
 from anarch_core.testing.subject import disturb
+from anarch_core.testing.tools import ToolChecks
 
 _REBUILD = """
 import sys
@@ -28,7 +29,7 @@ with torch.no_grad():
 """
 
 
-class RelaxationConformance(LiftChecks, FamilyChecks):
+class RelaxationConformance(LiftChecks, FamilyChecks, ToolChecks):
     """Tests of a relaxation.
 
     Attributes:

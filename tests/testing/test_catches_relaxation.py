@@ -124,6 +124,50 @@ def _forward_once(self: Any, x: torch.Tensor) -> torch.Tensor:
     return _Once.apply(type(self).__mro__[1].forward(self, x))
 
 
+class _ByHand(torch.autograd.Function):
+    """Right, and known to neither vmap nor jvp."""
+
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.clone()
+
+
+class _WrongForwards(_ByHand):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor) -> torch.Tensor:
+        return 2 * tangent
+
+
+def _forward_by_hand(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return _ByHand.apply(type(self).__mro__[1].forward(self, x))
+
+
+def _forward_wrong_forwards(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return _WrongForwards.apply(type(self).__mro__[1].forward(self, x))
+
+
+def _forward_of_something(self: Any, x: torch.Tensor) -> torch.Tensor:
+    if not len(x):
+        msg = "nothing to do"
+        raise ValueError(msg)
+    return type(self).__mro__[1].forward(self, x)
+
+
+def _forward_by_layout(self: Any, x: torch.Tensor) -> torch.Tensor:
+    flat = x.as_strided((x.numel(),), (1,)).view(x.shape)  # as if every input were contiguous
+    return type(self).__mro__[1].forward(self, flat)
+
+
 def _forward_batches(self: Any, x: torch.Tensor) -> torch.Tensor:
     if x.ndim == 3 and x.shape[0] == 2 and len(self.geometry.axes) == 2:
         msg = "a batch, please"
@@ -139,6 +183,16 @@ RELAXATION_FAULTS = [
         {"forward": _forward_kept},
         "an activation in place after the layer fails: .*; return a tensor that nothing else needs",
     ),
+    (
+        "test_empty_batches",
+        {},
+        {"forward": _forward_of_something},
+        "refuses a batch of no samples, which its parent takes: nothing to do",
+    ),
+    ("test_channels_last", {}, {"forward": _forward_by_layout}, "with the channels last in memory the layer gives something else"),
+    ("test_gradients_by_sample", {}, {"forward": _forward_by_hand}, "give autograd functions of your own a vmap rule"),
+    ("test_derivatives_forwards", {}, {"forward": _forward_by_hand}, "give autograd functions of your own a jvp rule"),
+    ("test_derivatives_forwards", {}, {"forward": _forward_wrong_forwards}, "differs from that of the backward pass by 1.0e"),
     ("test_parameter_map_is_total", {"after_lift": _no_parameters}, {}, "features.first.weight.* of the parent has no heir"),
     ("test_is_twice_differentiable", {}, {"forward": _forward_once}, "write the backward pass in differentiable operations"),
     ("test_single_inputs", {}, {"forward": _forward_batches}, "refuses one input without batch dimension, which its parent takes: a batch"),
