@@ -124,7 +124,7 @@ class _Verdict:
 
 
 def _deviations(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> list[float | None]:
-    """Of every output from what was expected; all are infinite where there are not as many."""
+    """Of every output from what was expected, one where there is none; all are infinite where there are not as many."""
     if len(actual) != len(expected):
         return [float("inf")] * max(len(expected), 1)
-    return [deviation(a, b) for a, b in zip(actual, expected, strict=True)]
+    return [deviation(a, b) for a, b in zip(actual, expected, strict=True)] or [None]

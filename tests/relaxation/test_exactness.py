@@ -170,6 +170,12 @@ def test_a_number_of_outputs_that_depends_on_rounding_is_not_compared(network, x
     assert report.error is None
 
 
+def test_outputs_that_appear_are_a_deviation(network, x):
+    appear = network(lambda self, x: [self.c(x)] if not isinstance(self.c, nn.Conv2d) else [self.c(x)][:0])
+    with pytest.warns(InexactRelaxationWarning, match="differs from its parent by inf end to end"):
+        assert relax(appear, "lcn", example_input=x).report.exact is False
+
+
 class Heads(nn.Module):
     """With an auxiliary head that is called in training mode only."""
 
