@@ -19,8 +19,8 @@ def traced_local_product(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGe
     """As :func:`anarch_core.ops.local.local_product`, contiguous in memory."""
     groups, _, inputs = geometry.channel_block
     axes = [_numbers(axis) for axis in geometry.axes]
-    pixels = [torch.tensor(_reads("pixel", *axis), device=x.device) for axis in axes]
-    labels = [torch.tensor(_reads("label", *axis), device=x.device) for axis in axes]
+    pixels = [torch.tensor(_reads("pixel", *axis), dtype=torch.int64, device=x.device) for axis in axes]
+    labels = [torch.tensor(_reads("label", *axis), dtype=torch.int64, device=x.device) for axis in axes]
     y = outputs(torch.unflatten(x.movedim(1, -1), -1, (groups, inputs)), weight, pixels, labels)
     return torch.unflatten(y, 1, (*geometry.output_size, geometry.out_channels)).movedim(-1, 1).contiguous()
 

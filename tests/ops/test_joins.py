@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from torch import nn
 from torch.func import jvp, vmap
 
@@ -25,7 +25,10 @@ from anarch_plugins.relaxations.shared.rows import row_kernels
 ORDINARY = ConvGeometry.of(nn.Conv2d(2, 3, (2, 3), padding=(0, 1), dilation=(1, 2)), (4, 5))
 GROUPED = ConvGeometry.of(nn.Conv1d(4, 2, 3, stride=2, padding=2, groups=2, padding_mode="circular"), (5,))
 DEPTHWISE = ConvGeometry.of(nn.Conv2d(3, 6, 3, padding=1, groups=3, padding_mode="reflect"), (4, 4))
+UNREAD = ConvGeometry.of(nn.Conv1d(1, 1, 1, stride=2, padding=1), (1,))
 KERNELS = {
+    "strips of padding alone": strip_plan(UNREAD),
+    "gathers of padding alone": gather_plan(UNREAD, torch.device("cpu")),
     "strips": strip_plan(ORDINARY),
     "strips of groups": strip_plan(GROUPED),
     "gathers": gather_plan(ORDINARY, torch.device("cpu")),
@@ -85,7 +88,11 @@ def test_forward_mode_along_both_factors(kernels, product):
     close((value, moved), (of(left, right), of(left, along[1]) + of(along[0], right)))
 
 
+NOTHING_READ = Case(nn.Conv1d(1, 1, 1, stride=2, padding=1, bias=False, dtype=torch.float64), numbers(2, 1, 1))
+
+
 @given(case=cases())
+@example(case=NOTHING_READ)
 def test_a_graph_holds_the_same_product(case: Case) -> None:
     geometry = ConvGeometry.of(case.conv, case.x.shape[2:])
     groups, outputs, inputs = geometry.channel_block
