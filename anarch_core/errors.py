@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -136,3 +138,11 @@ class InexactRelaxationWarning(UserWarning):
 
 class OptimizerStateWarning(UserWarning):
     """State of an optimizer that was to be carried over a switch starts anew."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn of the line that called anarch, however many calls of its own, and decorators of PyTorch, lie between."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("anarch_core", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

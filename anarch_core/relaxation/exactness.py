@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.errors import InexactRelaxationWarning
+from anarch_core.errors import InexactRelaxationWarning, warn
 from anarch_core.relaxation.beside import Passage, perturbed, run_beside
 from anarch_core.relaxation.outputs import deviation, largest
 from anarch_core.relaxation.report import AMPLIFIED, RelaxationReport
@@ -62,7 +61,7 @@ def checked(report: RelaxationReport, found: Selection, parent: nn.Module, new: 
         notes=list(dict.fromkeys(notes)),
     )
     if result.complaint:
-        warnings.warn(result.complaint, InexactRelaxationWarning, stacklevel=3)
+        warn(result.complaint, InexactRelaxationWarning)
     return result
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 
 from anarch_core.config.values import OptimizerState
 from anarch_core.config.values import optimizer_state as checked_optimizer_state
-from anarch_core.errors import ConfigError, OptimizerStateWarning, SurgeryError
+from anarch_core.errors import ConfigError, OptimizerStateWarning, SurgeryError, warn
 from anarch_core.layers.base import relaxed_layers
 from anarch_core.machine import require_memory
 from anarch_core.network import unwrapped
@@ -202,7 +201,7 @@ def _put(model: nn.Module, source: nn.Module, new: Mapping[str, nn.Module], heir
     if heirs.lost:
         names = ", ".join(heirs.lost[:3]) + (f" and {len(heirs.lost) - 3} more" if len(heirs.lost) > 3 else "")
         msg = f"the state that {type(heirs.optimizer).__name__} keeps of {names} cannot be carried over this switch and starts anew"
-        warnings.warn(msg, OptimizerStateWarning, stacklevel=3)
+        warn(msg, OptimizerStateWarning)
     applied = source.anarch_relaxations
     _become({path: (model.get_submodule(path), layer) for path, layer in new.items()})
     model.anarch_relaxations = applied

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.errors import NoEffectWarning, SurgeryError
+from anarch_core.errors import NoEffectWarning, SurgeryError, warn
 from anarch_core.lattice.drift import Drift
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.machine import require_memory
@@ -102,7 +101,7 @@ def relax(
         raise SurgeryError(msg, paths=tuple(report.refused))
     if not found.sites:
         loose = f" ({found.loose_note})" if found.loose_note else ""
-        warnings.warn(f"{relaxation} found no layer to relax in {type(model).__name__}{loose}", NoEffectWarning, stacklevel=2)
+        warn(f"{relaxation} found no layer to relax in {type(model).__name__}{loose}", NoEffectWarning)
     if report.layers:
         device = next(found.sites[0].module.parameters()).device
         require_memory(report.bytes, device, f"{relaxation} of {len(report.layers)} layer(s)")

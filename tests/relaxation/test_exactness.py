@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core.errors import InexactRelaxationWarning
+from anarch_core import switch
+from anarch_core.errors import InexactRelaxationWarning, NoEffectWarning
 from anarch_core.relaxation.verbs import project, relax
 
 ALL = ["efcn", "lcn", "shared", "tiled"]
@@ -130,6 +131,18 @@ def test_where_nothing_can_be_compared_the_error_is_none_and_a_sentence_says_so(
     assert report.error is None
     assert report.exact  # as far as its layer goes, which was compared
     assert report.notes == ["the outputs of the network were not compared: they hold no number that can be"]
+
+
+def test_warnings_point_to_the_line_that_asked(network, x):
+    model = network(off_by_seven(lambda y: y))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.warns(InexactRelaxationWarning) as relaxed:
+        relax(model, "lcn", example_input=x)
+    with pytest.warns(InexactRelaxationWarning) as switched:
+        switch(model, optimizer, "lcn", example_input=x)
+    with pytest.warns(NoEffectWarning) as idle:
+        relax(nn.Sequential(nn.Flatten()), "lcn", example_input=x)
+    assert {warning.filename for warning in [*relaxed, *switched, *idle]} == {__file__}
 
 
 def test_a_report_of_which_nothing_was_compared_is_neither_exact_nor_inexact(network, x):
