@@ -140,6 +140,17 @@ class OptimizerStateWarning(UserWarning):
     """State of an optimizer that was to be carried over a switch starts anew."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, of several lines the first; the name of its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """The class of an exception, and the first line of what it says."""
+    return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else first_line(error)
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn of the line that called anarch, however many calls of its own, and decorators of PyTorch, lie between."""
     frame, level = sys._getframe(1), 2

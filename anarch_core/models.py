@@ -16,7 +16,7 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError
+from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError, one_line
 from anarch_core.network import in_evaluation_mode
 from anarch_core.plugin.options import parse_spec, spec_options, to_dict
 from anarch_core.plugin.records import TARGET_PATTERN, read_only
@@ -164,7 +164,7 @@ def flattened_size(features: nn.Module, input_shape: tuple[int, ...]) -> int:
     try:
         output: torch.Tensor = copy.deepcopy(features).to("meta")(torch.empty(1, *input_shape, device="meta"))
     except RuntimeError as error:
-        msg = f"inputs of shape {input_shape} do not fit the network: {_one_line(error)}"
+        msg = f"inputs of shape {input_shape} do not fit the network: {one_line(error)}"
         raise ConfigError(msg) from error
     return output.numel()
 
@@ -194,7 +194,7 @@ def _call_factory(spec: ModelSpec) -> object:
         raise
     except Exception as error:
         called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        msg = f"model {spec.name}: the call {spec.name.partition(':')[2]}({called}) failed: {_one_line(error)}"
+        msg = f"model {spec.name}: the call {spec.name.partition(':')[2]}({called}) failed: {one_line(error)}"
         raise ConfigError(msg) from error
 
 
@@ -205,7 +205,7 @@ def _import_factory(name: str) -> Callable[..., object]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        msg = f"model {name}: cannot import the module {module_name!r}: {_one_line(error)}"
+        msg = f"model {name}: cannot import the module {module_name!r}: {one_line(error)}"
         raise ConfigError(msg) from error
     finally:
         sys.path.remove("")
@@ -225,7 +225,7 @@ def _checked(model: object, spec: ModelSpec) -> nn.Module:
         with torch.no_grad(), in_evaluation_mode(model):
             output = model(torch.zeros(2, *spec.input_shape))
     except Exception as error:
-        msg = f"model {spec} does not take inputs of shape {spec.input_shape}: {_one_line(error)}"
+        msg = f"model {spec} does not take inputs of shape {spec.input_shape}: {one_line(error)}"
         raise ConfigError(msg) from error
     require_logits(output, 2, spec, f"model {spec}", "evaluation")
     return model
@@ -277,8 +277,3 @@ def _described(output: object) -> str:
     if isinstance(names, Iterable):
         return f"a {type(output).__name__} ({', '.join(map(str, names))})"
     return f"a {type(output).__name__}" + (f" of {len(output)}" if isinstance(output, (tuple, list)) else "")
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
-from anarch_core.errors import ProbeError
+from anarch_core.errors import ProbeError, first_line
 from anarch_core.network import undisturbed
 
 
@@ -59,7 +59,7 @@ def telling_layers(model: nn.Module, inputs: torch.Tensor) -> Iterator[None]:
             raise
         layers = ", ".join(f"{path or 'the network'} ({kind})" for path, kind in refused.items())
         msg = (
-            f"curvature needs second derivatives, and {layers} cannot be differentiated twice ({str(error).splitlines()[0]}); write what "
+            f"curvature needs second derivatives, and {layers} cannot be differentiated twice ({first_line(error)}); write what "
             "it computes in operations whose backward pass is differentiable, and measure a network as it is before torch.compile"
         )
         raise ProbeError(msg) from error
@@ -127,15 +127,11 @@ def once_differentiable(model: nn.Module, inputs: torch.Tensor) -> dict[str, str
         if not _twice_differentiable([*module.parameters(), *tree_leaves((args, kwargs))], tree_leaves(outputs)):
             refused[paths[module]] = type(module).__name__
 
-    hooks = [module.register_forward_hook(differentiate, with_kwargs=True) for module in paths]
-    try:
-        with undisturbed(model), differentiable(model):
+    with ExitStack() as stack:
+        for module in paths:
+            stack.enter_context(module.register_forward_hook(differentiate, with_kwargs=True))
+        with suppress(RuntimeError), undisturbed(model), differentiable(model):  # where it does not get through, what was found stands
             model(inputs)
-    except RuntimeError:
-        pass  # it does not get through them all; what was found stands
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {path: kind for path, kind in refused.items() if not any(_holds(path, other) for other in refused)}
 
 

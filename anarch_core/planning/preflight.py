@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from anarch_core.errors import AnarchError, ConfigError, SurgeryError
+from anarch_core.errors import AnarchError, ConfigError, SurgeryError, first_line
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
 from anarch_core.models import require_logits
@@ -135,6 +135,5 @@ def _told(context: RunContext, samples: int) -> Iterator[None]:
     except (torch.OutOfMemoryError, AnarchError):
         raise
     except Exception as error:  # the network and the optimizer may be anybody's
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = f"model {context.spec.name!r} cannot be trained on {context.data.name!r} with a batch of {samples}: {why}"
+        msg = f"model {context.spec.name!r} cannot be trained on {context.data.name!r} with a batch of {samples}: {first_line(error)}"
         raise ConfigError(msg) from error

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from anarch_core.errors import SurgeryError
-from anarch_core.relaxation.outputs import deviation
-from anarch_core.relaxation.trace import Trace, in_words, reason_of, run
+from anarch_core.errors import SurgeryError, one_line
+from anarch_core.relaxation.outputs import deviation, largest
+from anarch_core.relaxation.report import refusal_of
+from anarch_core.relaxation.surgery import owner
+from anarch_core.relaxation.trace import Trace, in_words, run
 from anarch_core.relaxation.watch import UseOfTensors
 
 HELD = (
@@ -65,7 +67,7 @@ def run_beside(trace: Trace, parent: nn.Module, new: nn.Module, paths: Sequence[
             where = f"its layer {running[-1]} raises" if running else "it raises"
             msg = (
                 f"the relaxed network does not run on the example input ({in_words(example_input)}), where its parent does: "
-                f"{where} {reason_of(error)}"
+                f"{where} {one_line(error)}"
             )
             raise SurgeryError(msg, paths=tuple(running[-1:])) from error
     _require_same_use(trace, errors, watch)
@@ -91,12 +93,11 @@ def _require_same_use(trace: Trace, errors: Mapping[str, Sequence[object]], watc
                 HELD if len(calls) < expected else "its calls depend on something outside of the network"
             )
     for name, operation in watch.used.items():
-        if not any(name.startswith(f"{path}.") or not path for path in reasons):
+        if owner(name, reasons) is None:
             layer = name.rpartition(".")[0]
             reasons[layer] = f"the relaxed network goes on using {name} of the network it came from ({operation}); {HELD}"
     if reasons:
-        text = "; ".join(f"{path or 'the network'} cannot be relaxed: {reason}" for path, reason in reasons.items())
-        raise SurgeryError(text, paths=tuple(reasons))
+        raise SurgeryError(refusal_of(reasons), paths=tuple(reasons))
 
 
 @contextlib.contextmanager
@@ -120,15 +121,8 @@ def _compared(
         errors.append(deviation(output, expected) if isinstance(output, torch.Tensor) else float("inf"))
         watch.quiet -= 1
 
-    handles = [
-        layer.register_forward_pre_hook(begin, with_kwargs=True, prepend=True),
-        layer.register_forward_hook(end, with_kwargs=True),
-    ]
-    try:
+    with layer.register_forward_pre_hook(begin, with_kwargs=True, prepend=True), layer.register_forward_hook(end, with_kwargs=True):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _random_state(layer: nn.Module) -> Callable[[], contextlib.AbstractContextManager[None]]:
@@ -151,19 +145,14 @@ def _random_state(layer: nn.Module) -> Callable[[], contextlib.AbstractContextMa
 def perturbed(trace: Trace, passage: Passage, parent: nn.Module, example_input: Any, seed: int) -> list[torch.Tensor]:
     """The parent's outputs when those of the layers that were replaced are off by as much as the relaxed layers are, at random."""
     generator = torch.Generator("cpu").manual_seed(seed)
-    handles = []
-    for path, measured in passage.errors.items():
-        error = max((size for size in measured if size is not None), default=0.0)
+    with contextlib.ExitStack() as stack:
+        for path, measured in passage.errors.items():
 
-        def shake(module: nn.Module, args: Any, output: torch.Tensor, error: float = error) -> torch.Tensor:
-            size = max(error, torch.finfo(output.dtype).eps) * output.abs().max()
-            noise = 2 * torch.rand(output.shape, generator=generator, device="cpu") - 1
-            return output + size * noise.to(output.device, output.dtype)
+            def shake(module: nn.Module, args: Any, output: torch.Tensor, error: float = largest(measured) or 0.0) -> torch.Tensor:
+                size = max(error, torch.finfo(output.dtype).eps) * output.abs().max()
+                noise = 2 * torch.rand(output.shape, generator=generator, device="cpu") - 1
+                return output + size * noise.to(output.device, output.dtype)
 
-        handles.append(parent.get_submodule(path).register_forward_hook(shake))
-    try:
-        with trace.manner.apply(parent):
-            return run(parent, example_input)
-    finally:
-        for handle in handles:
-            handle.remove()
+            stack.enter_context(parent.get_submodule(path).register_forward_hook(shake))
+        stack.enter_context(trace.manner.apply(parent))
+        return run(parent, example_input)

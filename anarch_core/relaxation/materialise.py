@@ -14,11 +14,11 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from anarch_core.errors import one_line
 from anarch_core.lattice.geometry import ConvGeometry, Convolution
 from anarch_core.network import unchanged
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.outputs import deviation, rounding
-from anarch_core.relaxation.trace import reason_of
 
 
 def convolution_of(module: nn.Module, input_shape: tuple[int, ...]) -> Convolution | str:
@@ -41,7 +41,7 @@ def convolution_of(module: nn.Module, input_shape: tuple[int, ...]) -> Convoluti
         with unchanged(module), torch.no_grad(), _Convolutions() as seen:
             expected = module(x)
     except Exception as raised:  # whatever a module may raise
-        return f"it cannot be materialised: it raises {reason_of(raised)}"
+        return f"it cannot be materialised: it raises {one_line(raised)}"
     if len(seen.calls) != 1:
         return f"it cannot be materialised: it calls {len(seen.calls)} convolutions, expected one"
     weight, bias = seen.calls[0]

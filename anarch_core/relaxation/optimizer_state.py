@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.report import Relaxed
+from anarch_core.relaxation.surgery import owner
 
 _MOMENTS: Mapping[str, TensorRole] = {"exp_avg": "gradient", "exp_avg_sq": "square", "max_exp_avg_sq": "square"}
 
@@ -72,11 +73,6 @@ def carry_optimizer_state(
                 target.state[new[full]].update(values)
                 fate[full] = "carried" if values else "empty"
     return fate
-
-
-def owner(name: str, paths: Collection[str]) -> str | None:
-    """Which of the modules at ``paths`` a parameter belongs to; None for none of them."""
-    return next((path for path in paths if not path or name.startswith(f"{path}.")), None)
 
 
 def transported(

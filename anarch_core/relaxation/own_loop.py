@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -22,6 +21,7 @@ from anarch_core.plugin.registry import Registry
 from anarch_core.relaxation.optimizer_state import roles_of, transported
 from anarch_core.relaxation.optimizer_surgery import Moved, State, Succession, innermost, succession
 from anarch_core.relaxation.report import RelaxationReport, Relaxed
+from anarch_core.relaxation.surgery import has_hooks
 from anarch_core.relaxation.verbs import project, relax
 
 
@@ -174,14 +174,14 @@ def _checked(optimizer: torch.optim.Optimizer, optimizer_state: str, lr: float |
 
 @contextmanager
 def _as_written(network: nn.Module) -> Iterator[None]:
-    """Run a network as it was written: what looks at it while it runs cannot be compiled with it, nor is what it sees to be rounded."""
-    with ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and nothing need be imported to say so
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        own = vars(network)
-        if "_original_forward" in own and "forward" in own:  # so does accelerate enter autocast for mixed precision
-            stack.callback(own.__setitem__, "forward", own.pop("forward"))
+    """Run a network as it was written, without the mixed precision that accelerate enters in a ``forward`` of the object."""
+    own = vars(network)
+    patched = own.pop("forward") if "_original_forward" in own and "forward" in own else None
+    try:
         yield
+    finally:
+        if patched is not None:
+            own["forward"] = patched
 
 
 def _require_memory_for_state(
@@ -243,7 +243,7 @@ def _become(pairs: Mapping[str, tuple[nn.Module, nn.Module]]) -> None:
 
 def _hooked(module: nn.Module) -> str | None:
     """What would be lost with a module, besides its parameters."""
-    if any(getattr(module, name) for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")):
+    if has_hooks(module):
         return "it has hooks, which the new layer would not run"
     for name, parameter in module.named_parameters():
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):

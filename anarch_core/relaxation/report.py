@@ -12,6 +12,19 @@ from anarch_core.lattice.drift import Drift
 from anarch_core.layers.base import Cost
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 
+
+def refusal_of(reasons: Mapping[str, str]) -> str:
+    """Says which layers cannot be relaxed, and why: those of one reason together.
+
+    Args:
+        reasons: path -> the end of the sentence.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for path, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(path or "the network")
+    return "; ".join(f"{', '.join(paths)} cannot be relaxed: {reason}" for reason, paths in by_reason.items())
+
+
 AMPLIFIED = 10
 """A deviation of so many times what the parent itself moves by is still explained by it."""
 
@@ -97,12 +110,7 @@ class RelaxationReport:
     @property
     def refusal(self) -> str | None:
         """Says which layers cannot be relaxed, and why; None where all can."""
-        if not self.refused:
-            return None
-        by_reason: dict[str, list[str]] = {}
-        for path, reason in self.refused.items():
-            by_reason.setdefault(reason, []).append(path or "the network")
-        return "; ".join(f"{', '.join(paths)} cannot be relaxed: {reason}" for reason, paths in by_reason.items())
+        return refusal_of(self.refused) if self.refused else None
 
     @property
     def complaint(self) -> str | None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from anarch_core.errors import one_line
 from anarch_core.plugin.hookspecs import API_VERSION
 from anarch_core.plugin.options import to_dict
 from anarch_core.plugin.records import RelaxationInfo
@@ -19,7 +20,7 @@ from anarch_core.relaxation.materialise import made_of
 from anarch_core.relaxation.outputs import rounding
 from anarch_core.relaxation.report import AppliedRelaxation, LayerReport, RelaxationReport
 from anarch_core.relaxation.surgery import candidates, check_replaceable, select, site_or_reason
-from anarch_core.relaxation.trace import Manner, Trace, reason_of, trace, trace_as
+from anarch_core.relaxation.trace import Manner, Trace, trace, trace_as
 from anarch_core.relaxation.watch import shared_parameters
 
 
@@ -63,13 +64,13 @@ class Selection:
         relaxation = registry.create("relaxation", name, options)
         paths = candidates(model, relaxation.targets)
         chosen = select(paths, layers)
-        traces, unseen = _traces(model, list(paths), chosen, example_input)
+        traces = _traces(model, list(paths), chosen, example_input)
         ties = shared_parameters(model)
         sites, refused, materialised = [], {}, {}
         for path in chosen:
             result = site_or_reason(model, path, traces, relaxation, ties=ties, materialise=materialise)
             if isinstance(result, str):
-                refused[path] = f"{result}{unseen}" if not any(trace.calls[path] for trace in traces) else result
+                refused[path] = result
             else:
                 sites.append(result)
                 if result.module is not model.get_submodule(path):
@@ -130,19 +131,16 @@ class Selection:
         )
 
 
-def _traces(model: nn.Module, paths: Sequence[str], chosen: Sequence[str], example_input: Any) -> tuple[list[Trace], str]:
-    """The network as it stands; and in the other mode, if chosen layers are called in that one only (auxiliary heads).
-
-    Returns:
-        the passes, and why the other mode was not looked at, for the message on a layer that was not called.
-    """
+def _traces(model: nn.Module, paths: Sequence[str], chosen: Sequence[str], example_input: Any) -> list[Trace]:
+    """The network as it stands; and in the other mode, if chosen layers are called in that one only (auxiliary heads)."""
     first = trace(model, paths, example_input)
     idle = [path for path in chosen if not first.calls[path]]
     if not idle:
-        return [first], ""
+        return [first]
     training = not (model.training if first.manner.training is None else first.manner.training)
     try:
         second = trace_as(Manner(training=training, grad=first.manner.grad), model, paths, example_input)
     except Exception as error:  # not every network runs in both modes
-        return [first], f"; in {'training' if training else 'evaluation'} mode the network does not run on it ({reason_of(error)})"
-    return [first, second] if any(second.calls[path] for path in idle) else [first], ""
+        mode = "training" if training else "evaluation"
+        return [attrs.evolve(first, elsewhere=f"in {mode} mode the network does not run on it ({one_line(error)})")]
+    return [first, second] if any(second.calls[path] for path in idle) else [first]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import torch
@@ -63,6 +63,16 @@ def select(paths: Mapping[str, Sequence[str]], patterns: str | Sequence[str]) ->
     return [path for path, wanted in chosen.items() if wanted]
 
 
+def owner(name: str, paths: Iterable[str]) -> str | None:
+    """Which of the modules at ``paths`` a parameter belongs to; None for none of them."""
+    return next((path for path in paths if not path or name.startswith(f"{path}.")), None)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling or differentiating a module does more than its class says."""
+    return any(getattr(module, name) for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"))
+
+
 def _like_a_convolution(module: nn.Module) -> bool:
     """Whether a module has the attributes of a convolution and no module inside."""
     return all(hasattr(module, name) for name in ("in_channels", "out_channels", "kernel_size")) and not any(module.children())
@@ -113,7 +123,8 @@ def _shapes_or_reason(module: nn.Module, path: str, traces: Sequence[Trace]) -> 
     """Shapes of a layer's input and output without the batch dimension, or why there are none."""
     calls = [call for trace in traces for call in trace.calls[path]]
     if not calls:
-        return "it was not called when the example input was run, so its input size is not known"
+        why = next((f"; {trace.elsewhere}" for trace in traces if trace.elsewhere), "")
+        return f"it was not called when the example input was run, so its input size is not known{why}"
     kernel = getattr(module, "kernel_size", None)
     spatial = len(kernel) if isinstance(kernel, tuple) else len(calls[0].input_shape) - 2
     shapes = sorted({call.input_shape[-spatial - 1 :] for call in calls})
@@ -127,7 +138,7 @@ def _computed(module: nn.Module) -> str | None:
     """Why the weight of a module is not one of its parameters, as far as PyTorch's own means show it."""
     if parametrize.is_parametrized(module):
         return f"it is parametrized (torch.nn.utils.parametrize), and its weight is not a free parameter; remove it, or {MATERIALISE}"
-    if any(getattr(module, name) for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")):
+    if has_hooks(module):
         return f"it has hooks (pruning, old-style weight norm, or your own), which a new layer would not run; remove them, or {MATERIALISE}"
     return None
 

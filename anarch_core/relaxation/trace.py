@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from anarch_core.errors import SurgeryError
+from anarch_core.errors import SurgeryError, one_line
 from anarch_core.network import in_mode, unchanged
 from anarch_core.relaxation.outputs import numbers_in
 from anarch_core.relaxation.watch import UseOfTensors
@@ -69,6 +69,7 @@ class Trace:
         outputs: the numbers that the network returned.
         loose: convolutions that were computed by none of the layers.
         notes: sentences on what a reader of the outcome should know of this pass.
+        elsewhere: why the other mode could not be looked at for layers that this pass does not call; empty where it could or need not.
     """
 
     manner: Manner
@@ -77,6 +78,7 @@ class Trace:
     outputs: Sequence[torch.Tensor]
     loose: int = 0
     notes: Sequence[str] = ()
+    elsewhere: str = ""
 
 
 def run(model: nn.Module, example_input: Any) -> list[torch.Tensor]:
@@ -110,10 +112,9 @@ def trace(model: nn.Module, paths: Sequence[str], example_input: Any) -> Trace:
             continue
         if manner.training is None:
             return found
-        note = f"checked in evaluation mode: in training mode the network does not run on the example ({reason_of(errors[0])})"
+        note = f"checked in evaluation mode: in training mode the network does not run on the example ({one_line(errors[0])})"
         return attrs.evolve(found, notes=[note])
-    msg = f"the network does not accept the example input ({in_words(example_input)}): {reason_of(errors[0])}"
-    raise SurgeryError(msg) from errors[0]
+    raise _not_accepted(example_input, errors[0]) from errors[0]
 
 
 def trace_as(manner: Manner, model: nn.Module, paths: Sequence[str], example_input: Any) -> Trace:
@@ -152,50 +153,46 @@ def inputs_of(model: nn.Module, paths: Sequence[str], example_input: Any) -> dic
         SurgeryError: the network does not accept the example input.
     """
     inputs: dict[str, list[torch.Tensor]] = {path: [] for path in paths}
-    handles = []
-    for path in paths:
+    with contextlib.ExitStack() as stack:
+        for path in paths:
 
-        def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
-            inputs[path].append(input_of(args, kwargs).detach().clone())
+            def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
+                inputs[path].append(input_of(args, kwargs).detach().clone())
 
-        handles.append(model.get_submodule(path).register_forward_pre_hook(record, with_kwargs=True))
-    try:
-        with Manner(training=False).apply(model):
+            stack.enter_context(model.get_submodule(path).register_forward_pre_hook(record, with_kwargs=True))
+        stack.enter_context(Manner(training=False).apply(model))
+        try:
             run(model, example_input)
-    except Exception as error:
-        msg = f"the network does not accept the example input ({in_words(example_input)}): {reason_of(error)}"
-        raise SurgeryError(msg) from error
-    finally:
-        for handle in handles:
-            handle.remove()
+        except Exception as error:
+            raise _not_accepted(example_input, error) from error
     return inputs
 
 
 @contextlib.contextmanager
 def observed(modules: Mapping[str, nn.Module], watch: UseOfTensors, record: Callable[[str, Any, Any], None]) -> Iterator[None]:
     """Tell ``record`` of every call of some modules (path, input, output), and ``watch`` when one begins and ends."""
-    handles = []
-    for path, module in modules.items():
+    with contextlib.ExitStack() as stack:
+        for path, module in modules.items():
 
-        def begin(module: nn.Module, args: tuple[Any, ...], path: str = path) -> None:
-            watch.within.append(path)
+            def begin(module: nn.Module, args: tuple[Any, ...], path: str = path) -> None:
+                watch.within.append(path)
 
-        def end(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str = path) -> None:
-            watch.within.pop()
-            record(path, input_of(args, kwargs), output)
+            def end(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str = path) -> None:
+                watch.within.pop()
+                record(path, input_of(args, kwargs), output)
 
-        handles.append(module.register_forward_pre_hook(begin, prepend=True))
-        handles.append(module.register_forward_hook(end, with_kwargs=True))
-    try:
+            stack.enter_context(module.register_forward_pre_hook(begin, prepend=True))
+            stack.enter_context(module.register_forward_hook(end, with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def input_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The first argument of a call, given by position or by name."""
     return next(iter((*args, *kwargs.values())), None)
+
+
+def _not_accepted(example_input: Any, error: Exception) -> SurgeryError:
+    return SurgeryError(f"the network does not accept the example input ({in_words(example_input)}): {one_line(error)}")
 
 
 def in_words(example_input: Any) -> str:
@@ -205,9 +202,3 @@ def in_words(example_input: Any) -> str:
         tensor = isinstance(leaf, torch.Tensor)
         names.append(f"{list(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}" if tensor else type(leaf).__name__)
     return ", ".join(names)
-
-
-def reason_of(error: Exception) -> str:
-    """What an exception says, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else repr(error)

@@ -20,9 +20,9 @@ from anarch_core.relaxation.copying import copy_with
 from anarch_core.relaxation.exactness import checked
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.materialise import convolution_of
-from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
+from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed, refusal_of
 from anarch_core.relaxation.selection import Selection
-from anarch_core.relaxation.surgery import candidates, select
+from anarch_core.relaxation.surgery import candidates, owner, select
 
 __all__ = [
     "AppliedRelaxation",
@@ -198,8 +198,7 @@ def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: 
             site = Site(path=path, module=model.get_submodule(path), input_shape=tuple(shape), output_shape=())
             reason = relaxation.refusal(site)
             if reason is not None:
-                msg = f"{path} cannot be relaxed: {reason}"
-                raise SurgeryError(msg, paths=(path,))
+                raise SurgeryError(refusal_of({path: reason}), paths=(path,))
             sites.append(site)
         if sites:
             device = next(sites[0].module.parameters()).device
@@ -230,8 +229,7 @@ def _materialised(model: nn.Module, layers: Mapping[str, tuple[int, ...]]) -> nn
     for path, shape in layers.items():
         found = convolution_of(model.get_submodule(path), shape) if path in paths else "the network has no such convolution"
         if isinstance(found, str):
-            msg = f"{path} cannot be relaxed: {found}"
-            raise SurgeryError(msg, paths=(path,))
+            raise SurgeryError(refusal_of({path: found}), paths=(path,))
         plain[path] = (paths[path], found)
     return copy_with(model, plain) if plain else model
 
@@ -241,7 +239,7 @@ def _parameter_map(old: nn.Module, new: nn.Module, replaced: Sequence[str]) -> d
     names = [name for name, _ in new.named_parameters()]
     heirs: dict[str, tuple[str, ...]] = {}
     for name, _ in old.named_parameters():
-        layer = next((path for path in replaced if name.startswith(f"{path}.") or not path), None)
+        layer = owner(name, replaced)
         prefix = f"{layer}." if layer else ""
         heirs[name] = (name,) if name in names else tuple(other for other in names if layer is not None and other.startswith(prefix))
     return heirs

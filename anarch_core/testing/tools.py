@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import func, nn
 
+from anarch_core.errors import first_line
 from anarch_core.testing.snapshot import relative
 from anarch_core.testing.subject import RelaxationSubject
 
@@ -28,7 +28,7 @@ class ToolChecks(RelaxationSubject):
             output = layer(none)
             output.sum().backward()
         except (RuntimeError, ValueError, IndexError) as reason:
-            msg = f"the layer refuses a batch of no samples, which its parent takes: {_first_line(reason)}"
+            msg = f"the layer refuses a batch of no samples, which its parent takes: {first_line(reason)}"
             raise AssertionError(msg) from reason
         assert output.shape == expected.shape, f"for no samples the layer gives {list(output.shape)}, its parent {list(expected.shape)}"
 
@@ -43,7 +43,7 @@ class ToolChecks(RelaxationSubject):
         try:
             layer.to(memory_format=memory_format)
         except RuntimeError as reason:
-            msg = f"to(memory_format={memory_format}) of the layer fails: {_first_line(reason)}; RelaxedLayer handles it by its _apply"
+            msg = f"to(memory_format={memory_format}) of the layer fails: {first_line(reason)}; RelaxedLayer handles it by its _apply"
             raise AssertionError(msg) from reason
         error = relative(layer(laid_out), expected)
         assert error <= self.allowed, f"after to(memory_format=...) the layer computes something else, by {error:.1e}"
@@ -57,7 +57,7 @@ class ToolChecks(RelaxationSubject):
         try:
             mapped = func.vmap(gradient, in_dims=(None, 0))(parameters, x)
         except (RuntimeError, NotImplementedError) as reason:
-            msg = f"torch.func.vmap cannot map the layer: {_first_line(reason)}; give autograd functions of your own a vmap rule"
+            msg = f"torch.func.vmap cannot map the layer: {first_line(reason)}; give autograd functions of your own a vmap rule"
             raise AssertionError(msg) from reason
         for name in parameters:
             looped = torch.stack([gradient(parameters, sample)[name] for sample in x])
@@ -85,7 +85,7 @@ class ToolChecks(RelaxationSubject):
                 warnings.simplefilter("ignore", FutureWarning)  # of PyTorch, about itself
                 value, forwards, *_ = func.jvp(output, at, along)
         except (RuntimeError, NotImplementedError) as reason:
-            msg = f"the layer has no forward-mode derivatives: {_first_line(reason)}; give autograd functions of your own a jvp rule"
+            msg = f"the layer has no forward-mode derivatives: {first_line(reason)}; give autograd functions of your own a jvp rule"
             raise AssertionError(msg) from reason
         weights = like(value)
         back, to_input = func.vjp(output, *at)[1](weights)
@@ -100,7 +100,3 @@ def _loss(layer: nn.Module) -> Callable[[Parameters, torch.Tensor], torch.Tensor
         return output.square().sum()
 
     return loss
-
-
-def _first_line(error: Any) -> str:
-    return str(error).splitlines()[0]
