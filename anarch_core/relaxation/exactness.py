@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,7 +16,7 @@ from anarch_core.relaxation.report import AMPLIFIED, RelaxationReport
 from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.trace import Trace, trace_as, trace_in_evaluation_mode
 
-DRAWS = 3  # of other roundings
+DRAWS = 3  # of the network's own randomness, and of other roundings
 
 
 def checked(report: RelaxationReport, found: Selection, parent: nn.Module, new: nn.Module, example_input: Any) -> RelaxationReport:
@@ -44,12 +44,12 @@ def checked(report: RelaxationReport, found: Selection, parent: nn.Module, new: 
         verdict = compared(trace)
         calmer = trace_in_evaluation_mode(trace, parent, example_input) if verdict.amplified else None
         if calmer is not None:
-            note = f"in training mode {verdict.notes[-1]}; so its outputs were compared in evaluation mode"
-            second = compared(attrs.evolve(calmer, notes=[*verdict.notes[:-1], note]))
+            note = f"in training mode {verdict.rounding}; so its outputs were compared in evaluation mode"
+            second = compared(attrs.evolve(calmer, notes=[*verdict.notes, note]))
             verdict = verdict if second.amplified else second
         verdicts.append(verdict)
     layers = [attrs.evolve(layer, error=largest(errors[layer.path])) for layer in report.layers]
-    notes = [*report.notes, *(note for verdict in verdicts for note in verdict.notes)]
+    notes = [*report.notes, *(note for verdict in verdicts for note in (*verdict.notes, verdict.rounding) if note)]
     uncompared = [layer.path or "the network" for layer in layers if layer.error is None]
     if uncompared:
         notes.append(f"not compared: {', '.join(uncompared)}, whose outputs hold no number on this example")
@@ -73,11 +73,13 @@ class _Verdict:
         error: as in the report.
         amplified: as in the report.
         notes: as in the report.
+        rounding: a further note, that rounding explains the error; None where it need not.
     """
 
     error: float | None
     amplified: float = 0.0
     notes: Sequence[str] = ()
+    rounding: str | None = None
 
     @classmethod
     def of(cls, trace: Trace, passage: Passage, parent: nn.Module, example_input: Any, tolerance: float) -> _Verdict:
@@ -92,10 +94,9 @@ class _Verdict:
         if max(measured.values()) <= tolerance:
             return cls(error=max(measured.values()), notes=notes)
 
-        again = _deviations(trace_as(trace.manner, parent, list(trace.calls), example_input).outputs, trace.outputs)
-        random = {place: again[place] or 0.0 for place, error in measured.items() if tolerance < error <= AMPLIFIED * (again[place] or 0.0)}
-        for place in random:
-            del measured[place]
+        again = (trace_as(trace.manner, parent, list(trace.calls), example_input).outputs for _ in range(DRAWS))
+        random = _explained(measured, _movements(again, trace.outputs), tolerance)
+        measured = {place: error for place, error in measured.items() if place not in random}
         if random:
             which = "outputs" if not measured else f"{len(random)} of {len(errors)} outputs"
             notes.append(
@@ -105,21 +106,29 @@ class _Verdict:
         if max(measured.values(), default=0.0) <= tolerance:
             return cls(error=max(measured.values(), default=None), notes=notes)
 
-        moved = [0.0] * len(errors)
-        for seed in range(DRAWS):
-            outputs = perturbed(trace, passage, parent, example_input, seed)
-            moved = [max(before, now or 0.0) for before, now in zip(moved, _deviations(outputs, trace.outputs), strict=True)]
-        shaken = {place: moved[place] for place, error in measured.items() if tolerance < error <= AMPLIFIED * moved[place]}
+        otherwise = (perturbed(trace, passage, parent, example_input, seed) for seed in range(DRAWS))
+        shaken = _explained(measured, _movements(otherwise, trace.outputs), tolerance)
+        if not shaken:
+            return cls(error=max(measured.values()), notes=notes)
+        rounding = (
+            f"the network amplifies rounding: its outputs move by {max(shaken.values()):.1e} "
+            "when those of the parent's own layers are rounded otherwise"
+        )
+        # Where there are other outputs altogether, there is nothing to compare.
+        measured = {place: error for place, error in measured.items() if shaken.get(place) != float("inf")}
         amplified = max((move for move in shaken.values() if move != float("inf")), default=0.0)
-        if shaken:
-            notes.append(
-                f"the network amplifies rounding: its outputs move by {max(shaken.values()):.1e} "
-                "when those of the parent's own layers are rounded otherwise"
-            )
-        for place, move in shaken.items():
-            if move == float("inf"):  # there are other outputs altogether, so nothing to compare
-                del measured[place]
-        return cls(error=max(measured.values(), default=None), amplified=amplified, notes=notes)
+        return cls(error=max(measured.values(), default=None), amplified=amplified, notes=notes, rounding=rounding)
+
+
+def _explained(errors: Mapping[int, float], moved: Sequence[float], tolerance: float) -> dict[int, float]:
+    """How far those outputs move by themselves whose errors, beyond the tolerance, that explains."""
+    return {place: moved[place] for place, error in errors.items() if tolerance < error <= AMPLIFIED * moved[place]}
+
+
+def _movements(runs: Iterable[Sequence[torch.Tensor]], expected: Sequence[torch.Tensor]) -> list[float]:
+    """The largest deviation of every output over some runs."""
+    deviations = [_deviations(outputs, expected) for outputs in runs]
+    return [largest(each) or 0.0 for each in zip(*deviations, strict=True)]
 
 
 def _deviations(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> list[float | None]:
