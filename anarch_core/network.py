@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -18,7 +18,13 @@ from anarch_core.errors import ProbeError, SurgeryError
 
 __all__ = ["undisturbed", "with_parameters"]
 
-LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Event, threading.Semaphore)
+LOCKS: Mapping[type, Callable[[], Any]] = {
+    type(threading.Lock()): threading.Lock,
+    type(threading.RLock()): threading.RLock,
+    threading.Condition: threading.Condition,
+}
+"""Makers of locks that have no state but being held."""
+
 COMPILED = "_orig_mod"
 """What the wrapper of ``torch.compile`` calls the network inside."""
 
@@ -86,9 +92,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
                 parameter.grad = gradient
             with torch.no_grad():
                 for buffer, value in buffers:
-                    if not buffer.is_meta and not torch.equal(
-                        buffer, value
-                    ):  # writing what is there already would invalidate graphs that are kept
+                    # Writing what is there already would invalidate graphs that are kept.
+                    if not buffer.is_meta and not torch.equal(buffer, value):
                         buffer.copy_(value)
 
 
@@ -183,15 +188,23 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     for module in own:
         for value in vars(module).values():
             memo.update((id(held), substitute) for held, substitute in _substitutes(value, 3) if id(held) not in memo)
+    seeds = dict(memo)  # a copy that fails leaves halves behind
     try:
         made: nn.Module = copy.deepcopy(model, memo)
     except Exception as error:
-        raise _uncopied(model, own, memo, error) from error
-    for module in own:
+        raise _uncopied(model, own, seeds, error) from error
+    # What copies itself (a __deepcopy__ of its own) may leave no trace in the memo; it is as its author wants it.
+    twins = [(module, memo[id(module)]) for module in own if isinstance(memo.get(id(module)), nn.Module)]
+    lost = {id(module) for module, twin in twins if COMPILED in module._modules and COMPILED not in twin._modules}
+    for path, module in model.named_modules():
+        if id(module) in lost:
+            msg = f"{path} cannot be copied, which is needed here: copies of what it holds are not compiled; compile it afterwards"
+            raise SurgeryError(msg, paths=(path,))
+    for module, twin in twins:
         if isinstance(module, fx.GraphModule):
-            _complete(module, memo)
-    for module in own:
-        memo[id(module)].training = module.training
+            _complete(module, twin, memo)
+    for module, twin in twins:
+        twin.training = module.training
     return made
 
 
@@ -200,8 +213,13 @@ def _substitutes(value: Any, depth: int) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, torch.Tensor):
         if not value.is_leaf:
             yield value, value.detach().clone()
-    elif isinstance(value, LOCKS):
-        yield value, type(value)() if not isinstance(value, LOCKS[0]) else threading.Lock()
+    elif isinstance(value, threading.Event):
+        fresh = threading.Event()
+        if value.is_set():
+            fresh.set()
+        yield value, fresh
+    elif (kind := LOCKS.get(type(value))) is not None:
+        yield value, kind()
     elif depth and isinstance(value, Mapping):
         for item in value.values():
             yield from _substitutes(item, depth - 1)
@@ -210,9 +228,8 @@ def _substitutes(value: Any, depth: int) -> Iterator[tuple[Any, Any]]:
             yield from _substitutes(item, depth - 1)
 
 
-def _complete(module: fx.GraphModule, memo: Mapping[int, Any]) -> None:
+def _complete(module: fx.GraphModule, copied: Any, memo: Mapping[int, Any]) -> None:
     """Give the copy of a traced graph what copying lost: attributes that a subclass added, and the graph of the mode it is in."""
-    copied = memo[id(module)]
     for name, value in vars(module).items():
         if name not in vars(copied):
             setattr(copied, name, copy.deepcopy(value, dict(memo)))

@@ -52,7 +52,8 @@ def save(
     """
     model, parent = unwrapped(model), None if parent is None else unwrapped(parent)
     applied = [
-        attrs.evolve(each, layers={uncompiled(at): shape for at, shape in each.layers.items()}) for each in applied_relaxations(model)
+        attrs.evolve(each, layers=_uncompiled(each.layers), materialised=_uncompiled(each.materialised))
+        for each in applied_relaxations(model)
     ]
     lifted = 0 if parent is None else _lifted(model, parent)
     description = Description(
@@ -126,6 +127,10 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
             msg = f"{name!r} of {type(model).__name__} is a {type(value).__name__}; only tensors can be stored"
             raise CheckpointError(msg)
     return {uncompiled(name): value for name, value in state.items()}
+
+
+def _uncompiled(layers: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {uncompiled(path): shape for path, shape in layers.items()}
 
 
 def _record(applied: AppliedRelaxation) -> dict[str, Any]:

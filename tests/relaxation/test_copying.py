@@ -38,6 +38,47 @@ def test_locks_are_new_ones(network, x, lock):
     assert copied.lock is copied.more["locks"][0] is not held
 
 
+def test_an_event_that_is_set_is_set_in_the_copy(network, x):
+    model = network(lambda self, x: self.c(x), begun=threading.Event(), ended=threading.Event())
+    model.begun.set()
+    copied = relax(model, "lcn", example_input=x).model
+    assert (copied.begun.is_set(), copied.ended.is_set()) == (True, False)
+
+
+def test_a_lock_that_counts_is_not_copied_as_another_one(network, x):
+    with pytest.raises(SurgeryError, match="its attribute slots is a Semaphore"):
+        relax(network(lambda self, x: self.c(x), slots=threading.Semaphore(3)), "lcn", example_input=x)
+
+
+class Teacher(nn.Linear):
+    """Shared by all copies of a network."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Remade(nn.Module):
+    """Makes its copies anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.ReLU()
+
+    def __deepcopy__(self, memo):
+        return Remade()
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_modules_that_copy_themselves_do_so(network, x):
+    model = network(lambda self, x: self.remade(self.teacher(self.c(x))), teacher=Teacher(6, 6), remade=Remade())
+    relaxed = relax(model, "lcn", example_input=x)
+    assert relaxed.report.exact
+    assert relaxed.model.teacher is model.teacher
+    assert relaxed.model.remade is not model.remade
+
+
 def test_what_cannot_be_copied_is_refused_by_path(network, x):
     model = nn.Sequential(nn.Conv2d(2, 2, 3), network(lambda self, x: x, c=nn.ReLU()))
     with Path(os.devnull).open() as file:

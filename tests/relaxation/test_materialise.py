@@ -199,3 +199,21 @@ def test_a_switch_in_place_resets_the_state_of_what_computed_the_weight(case, x)
         switched = switch(model, optimizer, "lcn", example_input=x, materialise=True, optimizer_state="carry")
     assert switched.optimizer_state == {"0.weight": "reset", "0.bias": "carried"}
     torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_part_of_a_compiled_network_is_saved_under_the_name_it_has_uncompiled(x, tmp_path):
+    model = network("the forward of Standardised")
+    model[0] = torch.compile(model[0], backend="eager")
+    relaxed = relax(model, "efcn", example_input=x, materialise=True).model
+    save(relaxed, tmp_path / "relaxed.safetensors")
+    again = load(tmp_path / "relaxed.safetensors", model=network("the forward of Standardised"))
+    torch.testing.assert_close(again(x), model(x), rtol=1e-10, atol=1e-12)
+
+
+def test_a_compiled_part_that_pytorch_cannot_copy_is_refused_by_path(x):
+    """copy.deepcopy gives the parametrized module inside, without what compiled it."""
+    model = network("WeightNorm, which computed its weight")
+    model[0] = torch.compile(model[0], backend="eager")
+    with pytest.raises(SurgeryError, match=r"0 cannot be copied, .* are not compiled; compile it afterwards") as caught:
+        relax(model, "efcn", example_input=x, materialise=True)
+    assert caught.value.paths == ("0",)
