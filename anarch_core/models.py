@@ -262,6 +262,16 @@ def require_logits(output: object, samples: int, shapes: ModelSpec | None, netwo
     raise ConfigError(msg)
 
 
+def logits_of(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """What a network gives for inputs, [n, classes].
+
+    Raises:
+        ConfigError: it is something else, see :func:`require_logits`.
+    """
+    mode = "training" if model.training else "evaluation"
+    return require_logits(model(inputs), len(inputs), None, f"the network {type(model).__name__}", mode)
+
+
 def input_dtype(model: nn.Module, x: torch.Tensor) -> torch.dtype:
     """That of a network's first floating-point parameter, in which it is given its inputs; that of ``x`` where it has none."""
     return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), x.dtype)

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from anarch_core.config.values import Precision
 from anarch_core.data import batches_per_epoch, epoch_order
 from anarch_core.errors import CheckpointError
-from anarch_core.models import require_logits
+from anarch_core.models import logits_of
 from anarch_core.network import in_evaluation_mode
 from anarch_core.ops.fused import fused_sgd
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
@@ -79,11 +79,15 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = EV
         laid_out = takes_channels_last(model, x)
         for inputs, labels in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
             with _autocast(precision, x.device):
-                output = model(channels_last(inputs) if laid_out else inputs)
-            logits = require_logits(output, len(labels), None, f"the network {type(model).__name__}", "evaluation")
+                logits = logits_of(model, channels_last(inputs) if laid_out else inputs)
             loss += cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
-            correct += ((logits.argmax(1) == labels) & ~logits.isnan().any(1)).sum()  # argmax would take nan for the largest
+            correct += right(logits, labels).sum()
     return Score(loss.item() / len(y), 100.0 * correct.item() / len(y))
+
+
+def right(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Which samples are classified rightly, [n]; none of those that are given nan, which argmax would take for the largest."""
+    return (outputs.argmax(1) == labels) & ~outputs.isnan().any(1)
 
 
 @attrs.define(kw_only=True)
@@ -151,8 +155,7 @@ class Training:
     def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         with fused_sgd(self.optimizer):
             with _autocast(self.precision, inputs.device):
-                output = self.model(inputs)
-                logits = require_logits(output, len(labels), None, f"the network {type(self.model).__name__}", "training")
+                logits = logits_of(self.model, inputs)
                 loss = cross_entropy(logits, labels)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ import torch
 
 from anarch_core.lattice.families import LCN, incidence
 from anarch_core.lattice.geometry import ConvGeometry, Index
-from anarch_core.ops.joins import Joins
+from anarch_core.ops.joins import Joins, in_rows
 from anarch_core.ops.strip_plan import local_joins, local_shapes
 
 LARGEST = 2**26  # numbers gathered at a time
@@ -36,12 +36,9 @@ class Table:
     @classmethod
     def of(cls, item: Index, items: int, other: Index, others: int, device: torch.device) -> Table:
         """One row per item, its blocks in order; ``item`` and ``other`` are the two ends of every block."""
-        order = np.argsort(item, kind="stable")
-        counts = np.bincount(item, minlength=items)
-        column = np.arange(len(item)) - np.repeat(np.cumsum(counts) - counts, counts)
-        shape = items, int(counts.max(initial=0))
-        blocks, ends = np.zeros(shape, dtype=np.int64), np.full(shape, others, dtype=np.int64)
-        blocks[item[order], column], ends[item[order], column] = order, other[order]
+        order, row, column, most = in_rows(item, items)
+        blocks, ends = np.zeros((items, most), dtype=np.int64), np.full((items, most), others, dtype=np.int64)
+        blocks[row, column], ends[row, column] = order, other[order]
         return cls(torch.from_numpy(blocks).to(device), torch.from_numpy(ends).to(device))
 
 

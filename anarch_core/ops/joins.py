@@ -42,14 +42,23 @@ class Table:
         ends = {"position": joins.pair // axis.size, "pixel": joins.pair % axis.size, "label": joins.label}
         fill = {"position": axis.positions, "pixel": axis.size, "label": 0}
         items = {"position": axis.positions, "pixel": axis.size, "label": joins.labels}[by]
-        order = np.argsort(ends[by], kind="stable")
-        counts = np.bincount(ends[by], minlength=items)
-        row = ends[by][order]
-        column = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
-        filled = {name: np.full((items, counts.max(initial=0)), fill[name]) for name in ends}
+        order, row, column, most = in_rows(ends[by], items)
+        filled = {name: np.full((items, most), fill[name]) for name in ends}
         for name, values in ends.items():
             filled[name][row, column] = values[order]
         return cls(**filled)
+
+
+def in_rows(item: Index, items: int) -> tuple[Index, Index, Index, int]:
+    """How entries are listed by the item that each belongs to, those of an item in their order.
+
+    Returns:
+        the entries row by row; the row and the column of each of them; and how many the longest row has.
+    """
+    order = np.argsort(item, kind="stable")
+    counts = np.bincount(item, minlength=items)
+    row = item[order]
+    return order, row, np.arange(len(row)) - (np.cumsum(counts) - counts)[row], int(counts.max(initial=0))
 
 
 @attrs.frozen

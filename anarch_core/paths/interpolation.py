@@ -13,12 +13,12 @@ from torch import nn
 
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
-from anarch_core.models import input_dtype, require_logits
+from anarch_core.models import input_dtype, logits_of
 from anarch_core.network import undisturbed
 from anarch_core.paths.curves import Gradient, arc_length, curvilinear, fractions, linear, nudged_elastic_band, string
 from anarch_core.paths.ends import Ends, ends
 from anarch_core.paths.landscape import Landscape
-from anarch_core.training import Score, evaluate
+from anarch_core.training import Score, evaluate, right
 
 Method = Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -196,17 +196,13 @@ def _output_space(a: nn.Module, b: nn.Module, data: TensorData, method: Method, 
         said = []
         for model in (a, b):
             with undisturbed(model), torch.no_grad():
-                logits = torch.cat([_logits(model, inputs) for inputs in torch.split(x.to(input_dtype(model, x)), 1000)]).double()
+                logits = torch.cat([logits_of(model, inputs) for inputs in torch.split(x.to(input_dtype(model, x)), 1000)]).double()
             said.append(logits if method == "logits" else logits.softmax(1))
         if said[0].shape != said[1].shape:
             msg = f"the networks tell {said[0].shape[1]} and {said[1].shape[1]} classes apart, so what they say cannot be mixed"
             raise ProbeError(msg)
         scores.append([_mixed_score(_mixed(said[0], said[1], t), y, method) for t in fractions(points)])
     return Profile(method=method, positions=fractions(points), train=scores[0], test=scores[1])
-
-
-def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    return require_logits(model(inputs), len(inputs), None, f"the network {type(model).__name__}", "evaluation")
 
 
 def _mixed(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
@@ -217,5 +213,4 @@ def _mixed(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
 def _mixed_score(outputs: torch.Tensor, labels: torch.Tensor, method: Method) -> Score:
     logarithms = outputs.log_softmax(1) if method == "logits" else outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
     loss = nn.functional.nll_loss(logarithms, labels)
-    right = (outputs.argmax(1) == labels) & ~outputs.isnan().any(1)
-    return Score(float(loss), 100 * float(right.double().mean()))
+    return Score(float(loss), 100 * float(right(outputs, labels).double().mean()))

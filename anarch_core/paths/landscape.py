@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.curvature.differentiable import differentiable, require_visible
 from anarch_core.errors import ProbeError
-from anarch_core.models import require_logits
+from anarch_core.models import logits_of
 from anarch_core.network import undisturbed
 
 ALIKE = 1e4
@@ -96,8 +96,7 @@ class Landscape:
             norm.train()
         trained = [parameter for parameter in self.parameters if parameter.requires_grad]
         with torch.enable_grad(), differentiable(self.network):
-            logits = require_logits(self.network(x), len(y), None, f"the network {type(self.network).__name__}", "evaluation")
-            loss = nn.functional.cross_entropy(logits, y)
+            loss = nn.functional.cross_entropy(logits_of(self.network, x), y)
             if loss.requires_grad and not self._visible:
                 require_visible(loss)
                 self._visible = True
@@ -123,7 +122,7 @@ class Landscape:
         results = []
         for network in (self.network, model):
             with undisturbed(network), torch.no_grad():  # from the same random state, if it draws numbers
-                results.append(require_logits(network(inputs), len(inputs), None, f"the network {type(network).__name__}", "evaluation"))
+                results.append(logits_of(network, inputs))
         here, there = results
         if here.shape == there.shape:
             tolerance = min(ALIKE * torch.finfo(here.dtype).eps, 0.05)

@@ -33,3 +33,19 @@ def network() -> Callable[..., nn.Module]:
         return Network()
 
     return build
+
+
+@pytest.fixture
+def same() -> Callable[[Any, Any], bool]:
+    """Whether two nested structures of tensors, numbers and names are equal."""
+
+    def equal(a: Any, b: Any) -> bool:
+        if isinstance(a, torch.Tensor):
+            return torch.equal(a, b)
+        if isinstance(a, dict):
+            return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+        if isinstance(a, list | tuple):
+            return len(a) == len(b) and all(map(equal, a, b))
+        return bool(a == b)
+
+    return equal

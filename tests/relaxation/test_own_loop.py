@@ -49,16 +49,6 @@ def numbers(optimizer):
     return kept | {"state": {index: values for index, values in kept["state"].items() if values}}
 
 
-def same(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, foreach=True),
@@ -115,7 +105,7 @@ def test_the_loop_goes_on_with_the_same_objects_the_same_loss_and_more_weights(b
 
 
 @pytest.mark.parametrize("build", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_the_state_is_what_a_new_optimizer_would_be_given(build):
+def test_the_state_is_what_a_new_optimizer_would_be_given(build, same):
     model = network()
     optimizer = build(model.parameters())
     train(model, optimizer, 3)
@@ -130,7 +120,7 @@ def test_the_state_is_what_a_new_optimizer_would_be_given(build):
 
 
 @pytest.mark.parametrize("build", [OPTIMIZERS["adam"], OPTIMIZERS["adagrad"], WITHOUT_ROLES["adamax"]])
-def test_reset_is_a_new_optimizer_for_the_whole_network(build):
+def test_reset_is_a_new_optimizer_for_the_whole_network(build, same):
     model = network()
     optimizer = build(model.parameters())
     train(model, optimizer)

@@ -40,16 +40,6 @@ def everything(model, optimizer):
     return [t.clone() for t in tensors], state, copy.deepcopy(groups), types, [id(p) for p in model.parameters()]
 
 
-def same(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
 class Grouped(nn.Conv1d):
     """A convolution whose objects cannot become something else."""
 
@@ -65,7 +55,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_changes_nothing(arguments, error, message):
+def test_what_is_refused_changes_nothing(arguments, error, message, same):
     model, optimizer = trained()
     before = everything(model, optimizer)
     with pytest.raises(error, match=message):
@@ -73,7 +63,7 @@ def test_what_is_refused_changes_nothing(arguments, error, message):
     assert same(everything(model, optimizer), before)
 
 
-def test_failures_late_in_a_switch_change_nothing(monkeypatch):
+def test_failures_late_in_a_switch_change_nothing(monkeypatch, same):
     model, optimizer = trained()
     before = everything(model, optimizer)
 
@@ -103,7 +93,7 @@ def test_failures_late_in_a_switch_change_nothing(monkeypatch):
     assert same(everything(model, optimizer), before)
 
 
-def test_modules_that_cannot_be_replaced_in_place_are_refused_whole():
+def test_modules_that_cannot_be_replaced_in_place_are_refused_whole(same):
     model, _ = trained()
     handle = model[2].weight.register_post_accumulate_grad_hook(lambda _: None)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -120,7 +110,7 @@ def test_modules_that_cannot_be_replaced_in_place_are_refused_whole():
     switch_back(model, optimizer)
 
 
-def test_a_class_that_cannot_change_is_refused_and_what_was_changed_is_put_back(monkeypatch):
+def test_a_class_that_cannot_change_is_refused_and_what_was_changed_is_put_back(monkeypatch, same):
     monkeypatch.setattr(lattice, "CONVOLUTIONS", (*lattice.CONVOLUTIONS, Grouped))
     model = nn.Sequential(nn.Conv1d(2, 3, 3, padding=1), Grouped(3, 3, 3), nn.Flatten(), nn.Linear(12, 2)).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -28,6 +28,11 @@ class GlobalKernel(AbstractFamily):
             low, high = min(low, -axis.before), max(high, axis.dilation * (axis.kernel - 1) - axis.before)
         return low, high - low + 1
 
+    def crossed(self, axis: Axis) -> Index:
+        """Pixel under every virtual coordinate that the kernel comes across, from its first place at the first position to its last."""
+        low, labels = self.window(axis)
+        return axis.fold(low + np.arange(axis.stride * (axis.positions - 1) + labels))
+
     def incidence(self, axis: Axis) -> Incidence:
         """Labels of the weights along one axis: displacements, from the lowest."""
         low, labels = self.window(axis)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import torch
 
 from anarch_core.lattice import NOTHING, Axis, ConvGeometry
@@ -58,9 +57,7 @@ def _window(x: torch.Tensor, family: GlobalKernel, geometry: ConvGeometry) -> tu
 @torch.inference_mode(False)  # they are used again outside of the first call
 def _reads(family: GlobalKernel, axis: Axis, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The pixel under every virtual coordinate that the kernel comes across, and where there is none."""
-    low, labels = family.window(axis)
-    reach = axis.stride * (axis.positions - 1)
-    pixel = torch.from_numpy(axis.fold(low + np.arange(reach + labels)))
+    pixel = torch.from_numpy(family.crossed(axis))
     return pixel.clamp(min=0).to(device), (pixel == NOTHING).to(device)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -43,7 +42,5 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry) -> t
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _pixels(*numbers: Any) -> list[int]:
     """The pixel under every place that the kernel comes across along the axis of these numbers."""
-    axis = Axis(*numbers)
-    low, labels = GLOBAL.window(axis)
-    pixels: list[int] = axis.fold(low + np.arange(axis.stride * (axis.positions - 1) + labels)).tolist()
+    pixels: list[int] = GLOBAL.crossed(Axis(*numbers)).tolist()
     return pixels
