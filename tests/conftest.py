@@ -205,3 +205,16 @@ def small(signals: Path) -> Callable[..., RunConfig]:
         return resolve({**defaults, **settings, "options": options})
 
     return configuration
+
+
+@pytest.fixture
+def module_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Writes a text as a module into a new working directory, and gives its name, which no other test has."""
+
+    def write(text: str) -> str:
+        name = f"module_{tmp_path.name.replace('-', '_')}"
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.chdir(tmp_path)
+        return name
+
+    return write

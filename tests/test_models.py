@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,12 +50,9 @@ number = 3
 
 
 @pytest.fixture
-def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def factories(module_of: Callable[[str], str]) -> str:
     """Name of a module in the working directory."""
-    name = f"factories_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(FACTORIES)
-    monkeypatch.chdir(tmp_path)
-    return name
+    return module_of(FACTORIES)
 
 
 def parameters(model: nn.Module) -> int:

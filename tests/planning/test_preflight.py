@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -77,12 +78,9 @@ REFUSED = {
 
 
 @pytest.fixture
-def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def networks(module_of: Callable[[str], str]) -> str:
     """Name of a module in the working directory."""
-    name = f"networks_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(NETWORKS)
-    monkeypatch.chdir(tmp_path)
-    return name
+    return module_of(NETWORKS)
 
 
 def configuration(signals: Path, model: str, *, batch_size: int = 10, **options: object) -> RunConfig:
