@@ -1,4 +1,4 @@
-"""Files that are either the old one or the whole new one, whenever the process dies; locks; JSON."""
+"""Files that are either the old one or the whole new one, whenever the process dies; files of others, read with care; locks; JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from anarch_core.errors import RunError
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+LONGEST_TEXT = 256 * 2**20
+"""Bytes of text that are read of one file: no run writes as much."""
 
 
 @contextlib.contextmanager
@@ -71,15 +77,65 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+@contextlib.contextmanager
+def reading(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
+    """Open a regular file; a pipe, a device or a folder is refused at once, without waiting for what it may never say.
+
+    Args:
+        path: the file.
+        follow: whether it may be a link to one elsewhere.
+
+    Raises:
+        RunError: it is something else.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    handle = os.open(path, flags)
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            msg = f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}; expected a file"
+            raise RunError(msg)
+        file = os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+    with file:
+        yield file
+
+
+def read_text(path: Path, *, at_most: int = LONGEST_TEXT) -> str:
+    """Read a regular file of text.
+
+    Args:
+        path: the file.
+        at_most: bytes; a longer one is not read.
+
+    Raises:
+        RunError: it cannot be read, is longer, or is not UTF-8.
+    """
+    try:
+        with reading(path) as file:
+            content = file.read(at_most + 1)
+            if len(content) > at_most:
+                msg = f"{path} has more than {at_most / 1e6:.0f} MB; expected a file that anarch wrote"
+                raise RunError(msg)
+            return content.decode()
+    except (OSError, ValueError) as error:
+        msg = f"cannot read {path}: {error}"
+        raise RunError(msg) from error
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
         RunError: it cannot be read.
     """
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         msg = f"cannot read {path}: {error}"
         raise RunError(msg) from error
 

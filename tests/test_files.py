@@ -1,14 +1,18 @@
-"""Files are replaced whole or not at all."""
+"""Files are replaced whole or not at all, and only regular ones of a size that can be are read."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from anarch_core.files import remove_leftovers, replacing
+import pytest
+
+from anarch_core.errors import RunError
+from anarch_core.files import read_json, read_text, remove_leftovers, replacing
 
 
 def names(folder: Path) -> list[str]:
@@ -56,3 +60,31 @@ def test_a_killed_process_leaves_the_old_file_and_something_to_clear_away(tmp_pa
     assert len(names(path.parent)) == 2
     remove_leftovers(tmp_path)
     assert names(path.parent) == ["x"]
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "a device"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/zero") if kind == "a device" else tmp_path / "x"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a folder":
+        path.mkdir()
+    with pytest.raises(RunError, match=f"{path} is {kind}; expected a file"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, "{", "\udcff"])
+def test_json_that_is_none_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text, errors="surrogateescape")
+    with pytest.raises(RunError, match=f"cannot read {path}: ") as refused:
+        read_json(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_text_that_is_too_long_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("12345")
+    assert read_text(path, at_most=5) == "12345"
+    with pytest.raises(RunError, match="more than"):
+        read_text(path, at_most=4)
