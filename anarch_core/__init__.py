@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anarch_core.lazy import lazy_names
-from anarch_core.plugin.hookspecs import API_VERSION, hookimpl
 from anarch_core.version import __version__
 
 if TYPE_CHECKING:
     from anarch_core.checkpoint.network import load, save
     from anarch_core.config.run_config import RunConfig
     from anarch_core.experiment.results import Results
+    from anarch_core.plugin.hookspecs import API_VERSION, hookimpl
     from anarch_core.relaxation.own_loop import Switched, switch, switch_back
     from anarch_core.relaxation.report import Relaxed
     from anarch_core.relaxation.verbs import drift, project, relax
@@ -37,10 +37,12 @@ __all__ = [
     "switch_back",
 ]
 
-# torch is imported when one of these is first used, never by `anarch --help`.
+# Imported when it is first used: `anarch --help` needs no torch, and `python -m anarch_core` nothing before it has settled where to look.
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "API_VERSION": "anarch_core.plugin.hookspecs",
+        "hookimpl": "anarch_core.plugin.hookspecs",
         "Relaxed": "anarch_core.relaxation.report",
         "drift": "anarch_core.relaxation.verbs",
         "project": "anarch_core.relaxation.verbs",

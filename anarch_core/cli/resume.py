@@ -9,9 +9,10 @@ import click
 
 @click.command("resume")
 @click.argument("run", type=click.Path(path_type=Path))
-def command(run: Path) -> None:
+@click.option("--model", metavar="NAME", help="The run's package.module:factory, if that is its model: only you may say what is imported.")
+def command(run: Path, model: str | None) -> None:
     """Finish the run in the directory RUN. On a CPU the results are the same bytes as if it had never been interrupted."""
     from anarch_core.cli.outcome import show
     from anarch_core.running.runner import resume
 
-    show(resume(run))
+    show(resume(run, model=model))

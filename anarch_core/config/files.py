@@ -44,12 +44,14 @@ class Source:
         settings: checked values by setting.
         tables: options by component.
         kinds: for tables of a file, the kind of the component.
+        foreign: whether it is a file, which may be anyone's: what it names is looked up among the installed components, never imported.
     """
 
     name: str
     settings: Mapping[str, Any]
     tables: Mapping[str, Mapping[str, Any]]
     kinds: Mapping[str, str]
+    foreign: bool = False
 
     @classmethod
     def of(
@@ -88,7 +90,7 @@ def read_file(path: Path) -> Source:
         reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text ({error.reason} at byte {error.start})"
         msg = f"cannot read {path}: {reason}"
         raise ConfigError(msg) from None
-    return _source(str(path), text)
+    return attrs.evolve(_source(str(path), text), foreign=True)
 
 
 def recipe_names() -> list[str]:

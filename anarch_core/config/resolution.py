@@ -27,6 +27,7 @@ def resolve(
     """The configuration of a run, complete and consistent. Nothing heavy is imported, unless a model has to be looked for in zoos.
 
     Options in a file for a component that is not chosen are checked and then left out, so that one file can serve several choices.
+    A factory, ``package.module:name``, is code: it counts where ``flags`` name it, which are the caller's, and nowhere else.
 
     Args:
         flags: settings by name, and ``"options"``: options by component.
@@ -37,10 +38,25 @@ def resolve(
     Raises:
         UnknownComponentError: names that no plugin provides, all of them together.
         OptionError: an option of a component is unknown or has a value that is not allowed.
-        ConfigError: a file, a setting or a combination of settings is not usable.
+        ConfigError: a file, a setting or a combination of settings is not usable; or a file names a factory.
     """
     registry = registry or get_registry()
     stack = sources(flags, config_files, recipe, registry)
+    _refuse_factories_of_files(stack, registry)
+    return _resolved(flags, stack, registry)
+
+
+def recorded(config_file: Path, registry: Registry | None = None) -> RunConfig:
+    """The configuration that a run wrote down: a record to compare with. It may name a factory, so nothing is to be built from it.
+
+    Raises:
+        AnarchError: as for :func:`resolve`.
+    """
+    registry = registry or get_registry()
+    return _resolved({}, sources({}, [config_file], None, registry), registry)
+
+
+def _resolved(flags: Mapping[str, Any], stack: Sequence[Source], registry: Registry) -> RunConfig:
     config = RunConfig(**merged(stack))
     _check_names(config, stack, registry)
     config = _spelt_out(config, registry)
@@ -164,6 +180,21 @@ def _all_options(info: ComponentInfo, spec: str, given: Mapping[str, Any], regis
         msg = f"{spec!r} contradicts {option} = {given[option]!r} for {name!r}; say it once, either way"
         raise ConfigError(msg)
     return {} if parsed is None else to_dict(parsed)
+
+
+def _refuse_factories_of_files(stack: Sequence[Source], registry: Registry) -> None:
+    """Refuse a model that is a factory where a file, which may be anyone's, is what names it: to name it is to run it."""
+    source = next((source for source in reversed(stack) if "model" in source.settings), None)
+    model = source.settings["model"] if source is not None and source.foreign else None
+    if source is None or model is None:
+        return
+    try:
+        factory = _component("model", registry.spelt_out("model", model), registry) is None
+    except UnknownComponentError:
+        return  # reported with all other names that are unknown
+    if factory:
+        msg = f"{source.name}: the model {model!r} is a function to import, which only you may name, not a file; add --model {model}"
+        raise ConfigError(msg)
 
 
 def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,11 @@ Matrix = NDArray[np.floating]
 AT_ONCE = 8  # rows of the right factor summed in one pass over a row of the result
 
 
-@numba.njit(parallel=True, cache=True, fastmath={"contract", "nsz", "reassoc"})  # type: ignore[untyped-decorator]
+# Compiled code is kept as pickles, and a .numba_config.yaml in the working directory may say where; only the user may.
+KEEP = os.environ.get("NUMBA_CACHE_DIR", "") == numba.config.CACHE_DIR
+
+
+@numba.njit(parallel=True, cache=KEEP, fastmath={"contract", "nsz", "reassoc"})  # type: ignore[untyped-decorator]
 def add_product(out: Matrix, left: Matrix, right: Matrix, beta: np.floating, alpha: np.floating, rows: int, columns: int) -> None:
     """``out = beta * out + alpha * left @ right``, ``rows`` × ``columns`` of the result at a time."""
     n, k = left.shape

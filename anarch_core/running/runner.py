@@ -78,17 +78,24 @@ def run(
         return _Run(config, store, registry, shown, in_process=own_registry).run()
 
 
-def resume(out: Path | str, *, progress: ProgressStyle | AbstractProgress = "auto") -> Results:
+def resume(out: Path | str, *, model: str | None = None, progress: ProgressStyle | AbstractProgress = "auto") -> Results:
     """Go on with the run in a directory; see :func:`run`.
 
+    Args:
+        out: the run directory.
+        model: that it was started with; needed where it is a factory, ``package.module:name``, which no file's word is taken for.
+        progress: what to show.
+
     Raises:
-        RunError: there is no run in it.
+        RunError: there is no run in it, or one of another model.
+        ConfigError: its model is a factory, and ``model`` does not name it.
     """
     store = RunStore(Path(out))
     if not store.config_file.exists():
         msg = f"{out} holds no run: there is no {store.config_file.name} in it"
         raise RunError(msg)
-    return run(resolve({}, [store.config_file]), out=out, progress=progress)
+    named = {} if model is None else {"model": model}
+    return run(resolve(named, [store.config_file]), out=out, progress=progress)
 
 
 @contextlib.contextmanager
@@ -155,7 +162,8 @@ class _Run:
             workers.close()
         if self.stopped.is_set():
             self.write("stopped")
-            msg = f"stopped, nothing is lost; go on with: anarch resume {self.store.path}"
+            named = f" --model {self.config.model}" if self.context.spec.is_import else ""
+            msg = f"stopped, nothing is lost; go on with: anarch resume {self.store.path}{named}"
             raise InterruptedRunError(msg)
         return self.write("failed" if self.failed else "finished")
 
@@ -181,7 +189,7 @@ class _Run:
         """Who does it."""
         if self.in_process:
             return InProcess(self.context, self.config.threads or 1, self.heard, self.stopped.is_set)
-        return Processes(self.config.jobs or 1, self.config.threads or 1, self.store.path, self.heard)
+        return Processes(self.config.jobs or 1, self.config.threads or 1, self.store.path, self.config.model or "", self.heard)
 
     def stop(self) -> None:
         """Stop at the next step."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.config.resolution import resolve
+from anarch_core.config.resolution import recorded
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import RunError
 from anarch_core.experiment.store import RunStore
@@ -21,7 +21,7 @@ def same_experiment(config: RunConfig, store: RunStore) -> RunConfig:
             msg = f"{store.path} is neither empty nor a run directory; choose another --out"
             raise RunError(msg)
         return config
-    before = resolve({}, [store.config_file])
+    before = recorded(store.config_file)
     differing = [
         f"{name} ({getattr(before, name)!r} there, {getattr(config, name)!r} here)"
         for name in RunConfig.identity_fields

@@ -1,7 +1,7 @@
 """A worker process: reads the run's configuration from the run directory, loads the data once, trains one segment after the other.
 
 It ends when its parent ends, however that happens. :mod:`anarch_core.running.workers` starts it as
-``python -m anarch_core.running.worker HANDLE DIR``.
+``python -m anarch_core.running.worker HANDLE DIR MODEL``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from anarch_core.experiment.events import Job
 
 
-def main(handle: int, out: Path) -> None:
+def main(handle: int, out: Path, model: str) -> None:
     """A worker process: train what comes down the line until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides and says "stop"
     connection = Connection(handle)
@@ -47,7 +47,7 @@ def main(handle: int, out: Path) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     store, registry = RunStore(out), get_registry()
-    config = resolve({}, [store.config_file], registry=registry)
+    config = resolve({"model": model}, [store.config_file], registry=registry)
     torch.set_num_threads(config.threads or 1)
     context = RunContext.open(config, store, registry)
     while True:
@@ -55,4 +55,4 @@ def main(handle: int, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -120,18 +120,19 @@ class Processes(AbstractWorkers):
         capacity: how many.
         threads: processor threads of each.
         out: the run directory.
+        model: of the run, which may be a factory that the user named in this call; its word in the run directory does not count.
         on_event: told what happens.
     """
 
-    def __init__(self, capacity: int, threads: int, out: Path, on_event: Callable[[Event], None]) -> None:
+    def __init__(self, capacity: int, threads: int, out: Path, model: str, on_event: Callable[[Event], None]) -> None:
         self.capacity = capacity
-        self._threads, self._out, self._on_event = threads, out, on_event
+        self._threads, self._out, self._model, self._on_event = threads, out, model, on_event
         self._idle: list[_Process] = []
         self._busy: dict[Connection, tuple[_Process, str]] = {}
 
     def submit(self, job: Job) -> None:
         """Send the job to an idle process, starting one if there is none."""
-        process = self._idle.pop() if self._idle else _Process(self._threads, self._out)
+        process = self._idle.pop() if self._idle else _Process(self._threads, self._out, self._model)
         self._busy[process.connection] = process, job.segment.id
         process.connection.send(job)
 
@@ -170,10 +171,10 @@ class Processes(AbstractWorkers):
 class _Process:
     """A worker process and the line to it."""
 
-    def __init__(self, threads: int, out: Path) -> None:
+    def __init__(self, threads: int, out: Path, model: str) -> None:
         self.connection, theirs = Pipe()
         # -P: the working directory must not decide which anarch_core is imported.
-        command = [sys.executable, "-P", "-m", "anarch_core.running.worker", str(theirs.fileno()), str(out)]
+        command = [sys.executable, "-P", "-m", "anarch_core.running.worker", str(theirs.fileno()), str(out), model]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         # A worker ignores Ctrl-C, which reaches the whole group, but only once it runs: it inherits the blocked signal until then.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

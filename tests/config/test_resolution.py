@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from anarch_core.config.resolution import complete, resolve
+from anarch_core.config.resolution import complete, recorded, resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError, OptionError, UnknownComponentError
 
@@ -113,6 +113,15 @@ def test_an_option_flag_for_something_not_chosen_is_refused():
 def test_a_factory_of_the_users_is_taken_as_it_is():
     config = resolve({"model": "my_package:build", "options": {"my_package:build": {"width": 2}}})
     assert config.options["my_package:build"] == {"width": 2}
+
+
+def test_a_factory_counts_where_the_caller_names_it_and_not_where_a_file_does(write):
+    file = write('[run]\nmodel = "os:system"\n[model."os:system"]\ncommand = "true"')
+    with pytest.raises(ConfigError, match=r"settings\.toml: the model 'os:system' is a function .* not a file; add --model os:system"):
+        resolve({}, [file])
+    assert resolve({"model": "os:system"}, [file]).options["os:system"] == {"command": "true"}
+    assert resolve({}, [file, write('[run]\nmodel = "cnn1d"', "later.toml")]).model == "cnn1d"
+    assert recorded(file).model == "os:system"  # to compare with, not to build
 
 
 def test_data_without_a_usual_model_ask_for_one():

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import settings
 
 from anarch_core.config.files import to_toml
+from anarch_core.errors import ConfigError, RunError
 from anarch_core.experiment.results import Results
 from anarch_core.running.progress import Silent
-from anarch_core.running.runner import run
+from anarch_core.running.runner import resume, run
 
 PROGRAM = """
 import pathlib
@@ -94,3 +95,19 @@ def test_a_worker_that_dies_is_reported_and_the_others_go_on(small, tmp_path):
     assert "was killed" in failure.error
     assert {record.error for record in results.skipped.values()} == {"trunk, seed 0 did not get there"}
     assert run(attrs.evolve(config, jobs=1), out=tmp_path / "run", progress="silent").status == "finished"
+
+
+def test_a_run_of_the_users_own_factory_goes_on_where_the_user_names_it_again(small, tmp_path, module_of):
+    module = module_of(
+        "from torch import nn\n"
+        "def make(input_shape, classes, width=3):\n"
+        "    return nn.Sequential(nn.Conv1d(1, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(width * 14, classes))\n"
+    )
+    factory, out = f"{module}:make", tmp_path / "out"
+    config = small(epochs=1, relax=(), control="none")
+    results = run(attrs.evolve(config, model=factory, options={**config.options, factory: {"width": 2}}), out=out, progress="silent")
+    with pytest.raises(ConfigError, match=f"the model '{factory}' is a function to import, .* add --model {factory}"):
+        resume(out, progress="silent")
+    with pytest.raises(RunError, match="differs in model"):
+        resume(out, model="os:system", progress="silent")
+    assert resume(out, model=factory, progress="silent").segments == results.segments

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -63,12 +64,21 @@ RC: Any = {
 P = ParamSpec("P")
 
 
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """This style alone: neither the caller's settings count nor a ``matplotlibrc`` in the working directory, which could start LaTeX."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
+
+
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Make a function that draws a figure draw it in this style, whatever the caller's settings of matplotlib."""
+    """Make a function that draws a figure draw it in this style, whatever the settings of matplotlib are."""
 
     @functools.wraps(draw)
     def call(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context(RC):
+        with _style():
             return draw(*args, **kwargs)
 
     return call
@@ -216,7 +226,7 @@ def level(axes: Axes, spread: Spread | None, *, label: str, colour: str, dashes:
 def svg(figure: Figure) -> str:
     """The figure as SVG on a transparent ground, the same text each time."""
     buffer = io.StringIO()
-    with mpl.rc_context(RC):
+    with _style():
         # Not savefig(), which draws everything once more to no purpose.
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
     figure.set_layout_engine("none")  # the places are found
@@ -230,6 +240,6 @@ def write(figure: Figure, stem: Path) -> str:
         file.write(drawn.encode())
     figure.patch.set(facecolor="white", alpha=1.0)
     figure.set_dpi(PNG_DPI)
-    with mpl.rc_context(RC), replacing(stem.with_suffix(".png")) as file:
+    with _style(), replacing(stem.with_suffix(".png")) as file:
         FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return drawn
