@@ -151,6 +151,11 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else first_line(error)
 
 
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """Text of others as a terminal may show it: what would move the cursor, colour, or turn the direction of writing, as escapes."""
+    return "".join(each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text)
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn of the line that called anarch, however many calls of its own, and decorators of PyTorch, lie between."""
     frame, level = sys._getframe(1), 2

@@ -17,7 +17,7 @@ import attrs
 import click
 
 import anarch_core
-from anarch_core.errors import AnarchError, close_matches, did_you_mean
+from anarch_core.errors import AnarchError, close_matches, did_you_mean, printable
 
 # Short help stands here, so that `anarch --help` imports none of them.
 COMMANDS = {
@@ -143,7 +143,7 @@ def _run(args: Sequence[str] | None, session: Session) -> int:
         if session.debug:
             raise
         code = error.exit_code if isinstance(error, AnarchError) else 1
-        click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {_one_line(error)}", err=True)
+        click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {printable(_one_line(error))}", err=True)
         return code
     return code if isinstance(code, int) else 0
 
@@ -155,4 +155,4 @@ def _one_line(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    click.echo(f"Warning: {printable(str(message))}", err=True)

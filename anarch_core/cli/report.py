@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from anarch_core.errors import printable
+
 
 @click.command("report")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
@@ -23,6 +25,6 @@ def command(runs: tuple[Path, ...], out: Path | None) -> None:
 
     report = write_report(runs, out)
     for title, reason in report.missing.items():
-        click.echo(f"left out: {title}: {reason}")
+        click.echo(printable(f"left out: {title}: {reason}"))
     click.echo(f"figures: {report.folder}")
     click.echo(f"report:  {report.path}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from anarch_core.errors import printable
 from anarch_core.experiment.segment_result import SegmentResult
 
 if TYPE_CHECKING:
@@ -173,13 +174,16 @@ class SummaryTable:
         """The table of some columns."""
         from rich import box
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0))
         for index in columns:
             heading = self.content.headings[index]
-            table.add_column(heading, justify="left" if heading in ("network", "") else "right", no_wrap=True)
+            table.add_column(Text(printable(heading, keep="")), justify="left" if heading in ("network", "") else "right", no_wrap=True)
         for index, cells in enumerate(self.content.lines):
-            table.add_row(*(cells[column] for column in columns), style="bold" if index in self.content.best else None)
+            table.add_row(
+                *(Text(printable(cells[column], keep="")) for column in columns), style="bold" if index in self.content.best else None
+            )
         return table
 
 
