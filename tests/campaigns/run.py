@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 from campaign import Campaign
 
-CAMPAIGNS: Sequence[str] = ()
+CAMPAIGNS: Sequence[str] = ("code_in_files",)
 """Modules beside this one; each defines ``CAMPAIGN``."""
 
 
