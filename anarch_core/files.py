@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
+import reprlib
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from anarch_core.errors import RunError
 
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a link",
+}
 
 LONGEST_TEXT = 256 * 2**20
 """Bytes of text that are read of one file: no run writes as much."""
@@ -49,7 +59,32 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed processes left of unfinished writes in a folder and below; for a folder that no other process writes to."""
     for path in folder.rglob(".*.tmp"):
+        if kind(path) is None:
+            path.unlink(missing_ok=True)
+
+
+def kind(path: Path) -> str | None:
+    """What stands at a path where a file is expected: ``"a folder"``, ``"a link"`` (not followed), ...; None for a file, or nothing.
+
+    Raises:
+        OSError: a folder on the way cannot be looked into.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
+
+
+def make_room(path: Path) -> None:
+    """Remove what stands at a path; a folder that holds something is renamed to ``<name>.aside.<random>`` instead."""
+    if kind(path) != "a folder":
         path.unlink(missing_ok=True)
+        return
+    try:
+        path.rmdir()
+    except OSError:
+        path.rename(path.with_name(f"{path.name}.aside.{secrets.token_hex(4)}"))
 
 
 def canonical_json(obj: Any) -> str:
@@ -62,8 +97,16 @@ def canonical_json(obj: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file's text: whoever reads it, even after a crash, finds the old text or the new one, whole."""
+    """Replace a file's text: whoever reads it, even after a crash, finds the old text or the new one, whole.
+
+    Raises:
+        RunError: a folder stands there.
+        OSError: as for :func:`replacing`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if kind(path) == "a folder":
+        msg = f"{path} is a folder; expected a file: move it elsewhere"
+        raise RunError(msg)
     with replacing(path) as file:
         file.write(text.encode())
 
@@ -75,6 +118,35 @@ def write_json(path: Path, content: Any) -> None:
         ValueError: a number is not finite.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def sealed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON table with a digest of itself under ``"digest"``, by which :func:`require_seal` sees what was altered.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return {**table, "digest": _digest(json.loads(json.dumps(table)))}  # as it is read back: keys are texts then
+
+
+def require_seal(table: Mapping[str, Any], path: Path) -> None:
+    """Refuse a table that was read from a file and is not the one that :func:`sealed` gave.
+
+    Raises:
+        RunError: it was altered.
+    """
+    content = {key: value for key, value in table.items() if key != "digest"}
+    try:
+        whole = table.get("digest") == _digest(content)
+    except (ValueError, RecursionError):  # it holds what is never written
+        whole = False
+    if not whole:
+        msg = f"{path} was altered: its content does not match its digest"
+        raise RunError(msg)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -130,14 +202,63 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        RunError: it cannot be read.
+        RunError: it cannot be read, or holds numbers that are not finite.
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         msg = f"cannot read {path}: {error}"
         raise RunError(msg) from error
+
+
+def _refuse_constant(name: str) -> None:
+    msg = f"{name} is no number of JSON"
+    raise ValueError(msg)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds a table.
+
+    Raises:
+        RunError: it cannot be read, or holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        msg = f"{path} is not what anarch wrote: expected a table, got {in_short(content)}"
+        raise RunError(msg)
+    return content
+
+
+def in_short(content: Any) -> str:
+    """What a file holds, for a message: however deep or long it is, 80 characters at most."""
+    return f"{reprlib.repr(content):.80}"
+
+
+def open_own(path: Path, mode: Literal["r+b", "a+b"]) -> BinaryIO:
+    """Open a file to write to that is made if there is none; what is in it stays.
+
+    Args:
+        path: the file.
+        mode: ``"r+b"`` or ``"a+b"``, as of :func:`open`.
+
+    Raises:
+        RunError: a link stands there, which might lead anywhere, or no file.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | (os.O_APPEND if "a" in mode else 0)
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        handle = None
+    if handle is None or not stat.S_ISREG(os.fstat(handle).st_mode):
+        if handle is not None:
+            os.close(handle)
+        msg = f"{path} is {kind(path)}; expected a file that anarch made: remove it, or choose another directory with --out"
+        raise RunError(msg)
+    return open(handle, mode)  # noqa: PTH123  # of an open file, for the caller to close
 
 
 @contextlib.contextmanager
@@ -145,12 +266,12 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold a file's lock. The operating system frees it when the process ends, however it ends.
 
     Raises:
-        RunError: another process holds it, and ``wait`` is False.
+        RunError: another process holds it, and ``wait`` is False; or it is a link or no file.
     """
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with open_own(path, "r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,17 +8,20 @@ from pathlib import Path
 import attrs
 
 from anarch_core.errors import RunError
+from anarch_core.experiment.record import Record
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.summary import SummaryTable, summary
-from anarch_core.files import read_json, write_json
+from anarch_core.files import in_short, read_table, require_seal, sealed, write_json
 from anarch_core.version import __version__
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
+UNSEALED = "1.0"
+"""Earlier files have no digest."""
 
 
 @attrs.frozen(kw_only=True)
-class Unfinished:
+class Unfinished(Record):
     """A segment without a result.
 
     Attributes:
@@ -55,39 +58,43 @@ class Results:
     headlines: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> Results:
+    def read(cls, path: Path | str) -> Results:
         """Read the results in a run directory.
 
         Raises:
-            RunError: there are none, or a newer version of anarch wrote them.
+            RunError: there are none, they were altered, or a newer version of anarch wrote them.
         """
-        file = RunStore(path).results_file
-        content = read_json(file)
-        schema = content.get("schema") if isinstance(content, dict) else None
+        file = RunStore(Path(path)).results_file
+        table = read_table(file)
+        schema = table.get("schema")
         if not isinstance(schema, str) or schema.partition(".")[0] != SCHEMA.partition(".")[0]:
-            msg = f"{file} has schema {schema!r}, expected {SCHEMA!r}; use the version of anarch that wrote it"
+            msg = f"{file} has schema {in_short(schema)}, expected {SCHEMA!r}; use the version of anarch that wrote it"
             raise RunError(msg)
-        try:
-            return cls(
-                path=path,
-                data=content["data"],
-                model=content["model"],
-                status=content["status"],
-                segments=tuple(SegmentResult.from_json(table, file) for table in content["segments"]),
-                failed={key: Unfinished(**table) for key, table in content["failed"].items()},
-                skipped={key: Unfinished(**table) for key, table in content["skipped"].items()},
-                headlines=content["headlines"],
-            )
-        except (AttributeError, KeyError, TypeError) as error:
-            msg = f"{file} is not what anarch wrote ({type(error).__name__}: {error}); delete it and resume the run, which writes it again"
-            raise RunError(msg) from error
+        if schema != UNSEALED or "digest" in table:
+            require_seal(table, file)
+        content = _Content.from_json(table, file)
+        return cls(path=Path(path), **{**attrs.asdict(content, recurse=False), "segments": tuple(content.segments)})
 
     def write(self) -> None:
         """Replace ``results.json``."""
         record = attrs.asdict(self, filter=lambda field, _: field.name not in ("path", "segments"))
         segments = [segment.to_json() for segment in self.segments]
-        write_json(RunStore(self.path).results_file, {"schema": SCHEMA, "anarch": __version__, **record, "segments": segments})
+        table = {"schema": SCHEMA, "anarch": __version__, **record, "segments": segments}
+        write_json(RunStore(self.path).results_file, sealed(table))
 
     def table(self) -> SummaryTable:
         """The summary, for ``rich.print``."""
         return SummaryTable(summary(self.segments, self.headlines))
+
+
+@attrs.frozen(kw_only=True)
+class _Content(Record):
+    """What ``results.json`` holds of :class:`Results`."""
+
+    data: str
+    model: str
+    status: str
+    failed: Mapping[str, Unfinished]
+    skipped: Mapping[str, Unfinished]
+    headlines: Mapping[str, Sequence[str]]
+    segments: Sequence[SegmentResult]

@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import attrs
 
-from anarch_core.errors import RunError
+from anarch_core.experiment.record import Record
 
 Scalars = Mapping[str, float | None]
 
 
-@attrs.frozen
-class _Record:
-    """Reads and writes a class of ``results.json``: its fields are the keys of the JSON table, in their order.
-
-    Attributes:
-        records: fields that are such records themselves, or None.
-        later: fields that earlier versions did not write.
-    """
-
-    records: ClassVar[Mapping[str, type[_Record]]] = {}
-    later: ClassVar[Sequence[str]] = ()
-
-    @classmethod
-    def from_json(cls, table: Any, where: Path) -> Self:
-        """The record that a JSON table holds. Keys that this version does not know are left out.
-
-        Raises:
-            RunError: it is no table, or keys are missing; the message names them and the file.
-        """
-        names = [field.name for field in attrs.fields(cls)]
-        missing = names if not isinstance(table, Mapping) else [name for name in names if name not in table and name not in cls.later]
-        if missing:
-            msg = (
-                f"{where} is not what anarch wrote: expected a table with {', '.join(map(repr, missing))}, got {table!s:.80}; "
-                "use an intact copy, or delete the folder of its segment and resume the run"
-            )
-            raise RunError(msg)
-        values = {name: table[name] for name in names if name in table}
-        for name, record in cls.records.items():
-            if values[name] is not None:
-                values[name] = record.from_json(values[name], where)
-        return cls(**values)
-
-    def to_json(self) -> dict[str, Any]:
-        """The table; :meth:`from_json` is its inverse."""
-        return attrs.asdict(self)
-
-
 @attrs.frozen(kw_only=True)
-class Scores(_Record):
+class Scores(Record):
     """Loss and accuracy of a network on the whole data, in evaluation mode.
 
     Attributes:
@@ -69,7 +30,7 @@ class Scores(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class Exactness(_Record):
+class Exactness(Record):
     """How exactly a relaxed network began as the one it left.
 
     Attributes:
@@ -91,10 +52,9 @@ class Exactness(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class Notes(_Record):
+class Notes(Record):
     """What is noted while a segment is trained, kept in its resume file; see :class:`SegmentResult` for the attributes."""
 
-    records: ClassVar[Mapping[str, type[_Record]]] = {"start": Scores, "exactness": Exactness}
     start: Scores | None = None
     exactness: Exactness | None = None
     optimizer_state: dict[str, str] | None = None
@@ -105,7 +65,7 @@ class Notes(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class SegmentResult(_Record):
+class SegmentResult(Record):
     """An entry of ``results.json``; ``docs/results.md`` is the schema.
 
     Attributes:
@@ -132,8 +92,6 @@ class SegmentResult(_Record):
         seconds: wall time.
         history: one row per epoch, epoch 0 first.
     """
-
-    records: ClassVar[Mapping[str, type[_Record]]] = {"final": Scores, "start": Scores, "exactness": Exactness}
 
     id: str
     kind: str

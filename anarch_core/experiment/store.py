@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import attrs
 
 from anarch_core.errors import RunError
+from anarch_core.experiment.inventory import Inventory
 from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.files import locked, read_json, remove_leftovers
+from anarch_core.experiment.segments import Segment
+from anarch_core.files import kind, locked, make_room, open_own, read_table, remove_leftovers, require_seal, sealed, write_json
 
 
 @attrs.frozen
@@ -35,6 +37,11 @@ class SegmentStore:
     def result_file(self) -> Path:
         """What came out; written last, so a segment is done when it exists."""
         return self.path / "result.json"
+
+    @property
+    def history_file(self) -> Path:
+        """A row per epoch."""
+        return self.path / "history.jsonl"
 
     @property
     def resume_file(self) -> Path:
@@ -68,13 +75,55 @@ class SegmentStore:
         """Whether the segment is finished."""
         return self.result_file.exists()
 
-    def result(self) -> SegmentResult:
-        """What came out.
+    def finished(self) -> tuple[SegmentResult, Inventory | None]:
+        """What came out, and what the segment left, which earlier versions did not note.
 
         Raises:
-            RunError: it cannot be read.
+            RunError: it cannot be read, or was altered.
         """
-        return SegmentResult.from_json(read_json(self.result_file), self.result_file)
+        table = read_table(self.result_file)
+        if "left" in table or "digest" in table:
+            require_seal(table, self.result_file)
+        left = None if "left" not in table else Inventory.from_json(table["left"], self.result_file)
+        return SegmentResult.from_json(table, self.result_file), left
+
+    def finish(self, result: SegmentResult, left: Inventory) -> None:
+        """Write down what came out and what is left, after which the segment is done."""
+        write_json(self.result_file, sealed({**result.to_json(), "left": left.to_json()}))
+
+    def require_own_folders(self) -> None:
+        """Refuse folders that are links: what is written there would be written elsewhere.
+
+        Raises:
+            RunError: the message names the link.
+        """
+        if self.path.parent.exists() and not self.path.parent.is_dir():
+            msg = f"{self.path.parent} is {kind(self.path.parent) or 'a file'}; expected a folder: move it out of the run directory"
+            raise RunError(msg)
+        for folder in (self.path.parent, self.path, *self._folders):
+            if kind(folder) == "a link":
+                msg = f"{folder} is a link, and nothing is written outside the run directory; put the folder itself in its place"
+                raise RunError(msg)
+
+    def clear(self) -> None:
+        """Let the segment begin anew: without result, saved state and snapshots, so that whoever starts from those waits for new ones."""
+        for path in (self.result_file, self.resume_file, *self.path.glob("snapshots/*")):
+            make_room(path)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Put aside what stands where files or folders of the segment belong and is none."""
+        for folder in (self.path, *self._folders):
+            if folder.exists() and not folder.is_dir():
+                make_room(folder)
+        inside = [path for folder in (self.path, *self._folders) for path in folder.glob("*") if path not in self._folders]
+        for path in inside:
+            if path.name != ".lock" and kind(path) is not None and ".aside." not in path.name:
+                make_room(path)
+
+    @property
+    def _folders(self) -> tuple[Path, Path]:
+        return self.path / "snapshots", self.path / "probes"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -92,20 +141,20 @@ class History:
         size: bytes that count; what a killed process wrote beyond them is cut off.
 
     Raises:
-        RunError: the file is shorter than ``size``.
+        RunError: the file is shorter than ``size``, holds something else than rows, or is no file.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.rows: list[dict[str, Any]] = []
-        self._file: IO[bytes] = path.open("a+b")
+        self._file: IO[bytes] = open_own(path, "a+b")
         if self._file.seek(0, os.SEEK_END) < size:
             self._file.close()
             msg = f"{path} has lost rows that the saved state counts on; remove the folder {path.parent} to start the segment anew"
             raise RunError(msg)
         self._file.truncate(size)
         self._file.seek(0)
-        self.rows.extend(json.loads(line) for line in self._file)
+        self.rows.extend(_rows(self._file, path))
 
     def append(self, row: Mapping[str, float | None]) -> None:
         """Add a row."""
@@ -121,6 +170,15 @@ class History:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _rows(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, float | None]]:
+    for line in lines:
+        try:
+            yield dict(json.loads(line))
+        except (TypeError, ValueError, RecursionError) as error:
+            msg = f"{path} holds no rows of a history: {error}; remove the folder {path.parent} to start the segment anew"
+            raise RunError(msg) from error
 
 
 @attrs.frozen
@@ -151,6 +209,12 @@ class RunStore:
     def segment(self, identity: str) -> SegmentStore:
         """Where the segment of that identity is kept."""
         return SegmentStore(self.path / "segments" / identity)
+
+    def snapshot_left(self, segment: Segment) -> Path | None:
+        """The snapshot of its parent that a segment starts from; None for a fresh network."""
+        if segment.parent is None or segment.leaves is None:
+            return None
+        return self.segment(segment.parent.id).snapshot(segment.leaves.iteration)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs out of this directory."""

@@ -6,15 +6,16 @@ import statistics
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
-from anarch_core.errors import AnarchError, RunError
+from anarch_core.errors import AnarchError, CheckpointError, RunError
+from anarch_core.experiment.record import Record
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
-from anarch_core.files import read_json
+from anarch_core.files import kind, read_table, read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,22 @@ class Spread:
         if not known:
             return None
         return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0, len(known))
+
+
+@attrs.frozen(kw_only=True)
+class _Configured(Record):
+    """What a report relies on of ``config.toml``."""
+
+    run: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class _Environment(Record):
+    """What a report relies on of ``run.json``, where it is there at all."""
+
+    later: ClassVar[Sequence[str]] = ("command", "versions")
+    command: Sequence[str] = ()
+    versions: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -81,14 +98,15 @@ class FinishedRun:
             msg = f"{path} has no finished segment yet (the run is {results.status!r}); there is nothing to report"
             raise RunError(msg)
         try:
-            toml = store.config_file.read_text(encoding="utf-8")
+            toml = read_text(store.config_file)
             settings = tomllib.loads(toml)
-        except (OSError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             msg = f"cannot read {store.config_file}: {error}"
             raise RunError(msg) from error
-        return cls(
-            results=results, label=label or path.resolve().name, toml=toml, settings=settings, environment=read_json(store.environment_file)
-        )
+        environment = read_table(store.environment_file)
+        _Configured.from_json(settings, store.config_file)
+        _Environment.from_json(environment, store.environment_file)
+        return cls(results=results, label=label or path.resolve().name, toml=toml, settings=settings, environment=environment)
 
     @property
     def trunk(self) -> tuple[SegmentResult, ...]:
@@ -116,6 +134,10 @@ class FinishedRun:
             CheckpointError: the file is damaged.
         """
         path = RunStore(self.results.path).segment(segment.id).probe_tensors(probe, moment)
+        other = kind(path)
+        if other is not None:
+            msg = f"{path} is {other}; expected a file: resume the run, which makes it again"
+            raise CheckpointError(msg)
         if not path.exists():
             return {}
         from safetensors.numpy import load_file

@@ -53,7 +53,7 @@ class _Settings:
 def _limits(said: _Settings) -> str:
     limit, validation = said.values.get("train_limit"), said.values.get("validation")
     text = f", {limit} training samples" if limit else ""
-    return text + (f", {validation:g} held out for validation" if validation else "")
+    return text + (f", {said['validation']} held out for validation" if validation else "")
 
 
 def _parameters(run: FinishedRun) -> str:
@@ -73,8 +73,12 @@ def _controls(names: Any) -> str:
         "continued": "continued (the CNN goes on with the settings after the switch)",
         "scratch": "scratch (the relaxed network from its initialisation)",
     }
-    return "; ".join(words.get(name, name) for name in names or ()) or "none"
+    return "; ".join(words.get(str(name), str(name)) for name in _each(names)) or "none"
 
 
 def _list(values: Any) -> str:
-    return ", ".join(map(str, values or ()))
+    return ", ".join(map(str, _each(values)))
+
+
+def _each(values: Any) -> list[Any]:
+    return values if isinstance(values, list) else [values] if values else []

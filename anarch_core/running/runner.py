@@ -18,11 +18,12 @@ from anarch_core.experiment.results import Results, Unfinished
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment, snapshots, tree
 from anarch_core.experiment.store import RunStore
-from anarch_core.files import read_json, write_json, write_text
+from anarch_core.files import read_table, write_json, write_text
 from anarch_core.machine import resolve_device
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.progress import AbstractProgress, ProgressStyle, make_progress
 from anarch_core.running.same_experiment import same_experiment
+from anarch_core.running.taking import Taking
 from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes, stopping_on_signals
 from anarch_core.schedule import Clock, Moment
 
@@ -130,6 +131,8 @@ class _Run:
         self.in_process = in_process or self.config.jobs == 1
         self.stopped = threading.Event()
         self.running: dict[str, Segment] = {}
+        self.taking = Taking(store, progress.say)
+        self.seen: set[str] = set()
         self.finished: dict[str, SegmentResult] = {}
         self.failed: dict[str, Unfinished] = {}
         self.skipped: dict[str, Unfinished] = {}
@@ -146,8 +149,7 @@ class _Run:
         workers = self.workers()
         try:
             with stopping_on_signals(self.stop):
-                for segment in list(self.segments.values()):
-                    self.take(segment)
+                self.take()
                 self.write("running")
                 while not self.stopped.is_set() or self.running:
                     self.submit(workers)
@@ -171,13 +173,14 @@ class _Run:
         """Write down what is run, and where.
 
         Raises:
-            RunError: the data are not those that the run began with.
+            RunError: the data or the configuration are not those that the run began with.
         """
         from anarch_core.machine import machine_record
 
+        self.taking.require_known(self.segments)
         digest = self.context.data.digest()
         if self.store.environment_file.exists():
-            before = read_json(self.store.environment_file).get("data_sha256")
+            before = read_table(self.store.environment_file).get("data_sha256")
             if before != digest:
                 msg = f"the data set {self.config.data!r} is not the one that {self.store.path} began with; choose another --out"
                 raise RunError(msg)
@@ -197,15 +200,16 @@ class _Run:
             self.progress.say("stopping: saving the state of what is under way")
         self.stopped.set()
 
-    def take(self, segment: Segment) -> None:
-        """Note a segment that an earlier process finished."""
-        files = self.store.segment(segment.id)
-        if segment.id in self.finished or not files.done:
-            return
-        self.finished[segment.id] = files.result()
-        self.progress.ended(segment, "", before=True)
-        for iteration in self.finished[segment.id].switches:
-            self.switched(segment, iteration)
+    def take(self) -> None:
+        """Note what earlier processes finished of the segments that have become known."""
+        new = [segment for segment in self.segments.values() if segment.id not in self.seen]
+        self.seen.update(segment.id for segment in new)
+        self.taking.take(new, self.finished, self.running)
+        for segment in new:
+            if segment.id in self.finished:
+                self.progress.ended(segment, "", before=True)
+                for iteration in self.finished[segment.id].switches:
+                    self.switched(segment, iteration)
 
     def switched(self, segment: Segment, iteration: int) -> None:
         """The schedule found a moment while the trunk was trained."""
@@ -213,8 +217,7 @@ class _Run:
         if moment not in self.switches[segment.seed]:
             self.switches[segment.seed].add(moment)
             self.grow()
-            for grown in list(self.segments.values()):
-                self.take(grown)
+            self.take()
 
     def submit(self, workers: AbstractWorkers) -> None:
         """Hand over segments that are ready, as many as fit."""

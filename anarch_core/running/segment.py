@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import attrs
 import torch
@@ -18,10 +19,12 @@ from anarch_core.checkpoint.state import load_state, save_state
 from anarch_core.errors import SurgeryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
+from anarch_core.experiment.inventory import Inventory, tensors_digest
 from anarch_core.experiment.segment_result import Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
-from anarch_core.files import write_json
+from anarch_core.files import make_room, write_json
 from anarch_core.relaxation.report import RelaxationReport
+from anarch_core.running.condition import condition
 from anarch_core.running.probing import Probing
 from anarch_core.running.scoring import Scoring
 from anarch_core.running.start import Start, fresh_optimizer, start
@@ -46,8 +49,11 @@ def train_segment(context: RunContext, job: Job, emit: Emit, stop: Callable[[], 
     """
     store = context.store.segment(job.segment.id)
     with store.lock(), matmul_precision(context.config.precision), _own_randomness(context.device):
-        if store.done:
-            return store.result()
+        found = condition(context.store, job.segment)
+        if found.finished is not None:
+            return found.finished
+        if not found.from_its_parent:
+            store.clear()
         return Execution(context, job, store, emit).run(stop)
 
 
@@ -62,6 +68,8 @@ class Execution:
         self.probing = Probing(context, job.segment, store, emit)
         self.seconds = 0.0
         self.notes = Notes()
+        snapshot = context.store.snapshot_left(job.segment)
+        self.parent = None if snapshot is None else tensors_digest(snapshot)
 
     def run(self, stop: Callable[[], bool]) -> SegmentResult | None:
         """Train from where it was left; see :func:`train_segment`."""
@@ -85,7 +93,8 @@ class Execution:
         else:
             write_json(self.store.description, segment.describe())
             self._compare(begun.report)
-            history = History(self.store.path / "history.jsonl", 0)
+            make_room(self.store.history_file)
+            history = History(self.store.history_file, 0)
             self._begin(begun, history)
         del begun
         while True:
@@ -163,8 +172,22 @@ class Execution:
     def _save(self, training: Training, history: History, seconds: float) -> None:
         """Save all that is needed to go on to the same bits."""
         tensors, state = training.state()
-        metadata = {"training": state, "history": history.size(), "seconds": seconds, "notes": self.notes.to_json()}
+        metadata = {
+            "segment": self.segment.id,
+            "training": state,
+            "history": history.size(),
+            "seconds": seconds,
+            "notes": self.notes.to_json(),
+            "left": self._left(training.iteration).to_json(),
+        }
         save_state(self.store.resume_file, tensors, {SEGMENT_STATE: json.dumps(metadata)})
+
+    def _left(self, until: int, *more: Path) -> Inventory:
+        """What there is so far: the snapshots before step ``until`` and all else, the final network only if it is given."""
+        tensors = [self.store.probe_tensors(probe, moment) for probe, moments in self.notes.probes.items() for moment in moments]
+        taken = [iteration for iteration in self.keep if iteration < until]
+        networks = [snapshot(iteration) for iteration in taken for snapshot in (self.store.snapshot, self.store.optimizer_snapshot)]
+        return Inventory.of(self.store.path, [self.store.description, self.store.history_file, *networks, *tensors, *more], self.parent)
 
     def _resume(self, training: Training) -> History:
         """Go back to where the state was saved."""
@@ -175,7 +198,7 @@ class Execution:
         self.keep.update(self.notes.switches)
         for iteration in self.notes.switches:
             self.emit(Event("switch", self.segment.id, iteration))
-        return History(self.store.path / "history.jsonl", metadata["history"])
+        return History(self.store.history_file, metadata["history"])
 
     def _finish(self, training: Training, history: History, diverged: float | None, seconds: float) -> SegmentResult:
         """Measure the trained network and write it and the result, the result last."""
@@ -200,7 +223,7 @@ class Execution:
             seconds=round(seconds, 3),
             history=history.rows,
         )
-        write_json(self.store.result_file, result.to_json())
+        self.store.finish(result, self._left(training.iteration + 1, self.store.final_file))
         self.store.resume_file.unlink(missing_ok=True)
         return result
 

@@ -14,6 +14,7 @@ from anarch_core.experiment.results import Results, Unfinished
 from anarch_core.experiment.segment_result import Scores, SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.summary import rows, spread
+from anarch_core.files import read_table, sealed, write_json
 
 
 def entry(kind, test, *, relaxation=None, switch=None, seed=0, delta=None, diverged=None):
@@ -121,15 +122,17 @@ def test_columns_that_do_not_fit_go_into_further_tables(tmp_path):
 def test_results_of_another_schema_are_refused(tmp_path):
     results(tmp_path).write()
     file = tmp_path / "results.json"
-    file.write_text(file.read_text().replace('"schema": "1.0"', '"schema": "2.0"'))
-    with pytest.raises(RunError, match=r"has schema '2\.0', expected '1\.0'"):
+    file.write_text(file.read_text().replace('"schema": "1.1"', '"schema": "2.0"'))
+    with pytest.raises(RunError, match=r"has schema '2\.0', expected '1\.1'"):
         Results.read(tmp_path)
 
 
 def test_unknown_keys_of_a_newer_minor_version_are_ignored(tmp_path):
     results(tmp_path).write()
     file = tmp_path / "results.json"
-    file.write_text(file.read_text().replace('"schema": "1.0"', '"schema": "1.7", "mood": "fine"'))
+    table = {**read_table(file), "schema": "1.7", "mood": "fine"}
+    del table["digest"]
+    write_json(file, sealed(table))
     assert Results.read(tmp_path).segments == results(tmp_path).segments
 
 
@@ -141,25 +144,55 @@ def test_what_is_read_back_is_what_was_written(tmp_path):
     assert Results.read(tmp_path).segments[1].scalars("hessian", "end") == {}
 
 
-@pytest.mark.parametrize("broken", [None, {"id": "x"}, {**entry("trunk", 88.8).to_json(), "final": []}], ids=["null", "keys", "scores"])
-def test_a_segment_that_anarch_did_not_write_is_refused_by_file_and_key(tmp_path, broken):
+def unsealed(path, **changed):
+    """Rewrite a file as a version would that wrote no digests."""
+    table = {**read_table(path), **changed}
+    table.pop("digest", None)
+    table.pop("left", None)
+    write_json(path, table)
+
+
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        (None, "expected a table with .*'seed'"),
+        ({"id": "x"}, "expected a table with .*'seed'"),
+        ({**entry("trunk", 88.8).to_json(), "final": []}, "expected a table with .*'train_loss'"),
+        ({**entry("trunk", 88.8).to_json(), "seed": "0"}, "expected a whole number as .*seed', got '0'"),
+        (
+            {**entry("trunk", 88.8).to_json(), "probes": {"delta": {"end": {"off_local": True}}}},
+            "expected a finite number as .*probes.delta.end",
+        ),
+        ({**entry("trunk", 88.8).to_json(), "history": {}}, "expected a list as .*history'"),
+    ],
+)
+def test_a_segment_that_anarch_did_not_write_is_refused_by_file_and_key(tmp_path, broken, what):
     results(tmp_path).write()
     whole, single = RunStore(tmp_path).results_file, RunStore(tmp_path).segment("x").result_file
-    whole.write_text(json.dumps({**json.loads(whole.read_text()), "segments": [broken]}))
+    unsealed(whole, schema="1.0", segments=[broken])
     single.parent.mkdir(parents=True)
     single.write_text(json.dumps(broken))
-    missing = "train_loss" if broken and "final" in broken else "seed"
-    for file, read in ((whole, lambda: Results.read(tmp_path)), (single, RunStore(tmp_path).segment("x").result)):
-        with pytest.raises(RunError, match=f"{file} is not what anarch wrote: expected a table with .*'{missing}'"):
-            read()
+    with pytest.raises(RunError, match=f"{whole} is not what anarch wrote: {what}"):
+        Results.read(tmp_path)
+    with pytest.raises(RunError, match=f"{single} is not what anarch wrote: expected a table" if broken is None else f"{single} .*{what}"):
+        RunStore(tmp_path).segment("x").finished()
 
 
 @pytest.mark.parametrize("key", ["data", "segments", "failed"])
 def test_results_without_a_key_are_refused_by_name(tmp_path, key):
     results(tmp_path).write()
     file = tmp_path / "results.json"
-    content = json.loads(file.read_text())
-    del content[key]
+    content = {**json.loads(file.read_text()), "schema": "1.0"}
+    del content[key], content["digest"]
     file.write_text(json.dumps(content))
-    with pytest.raises(RunError, match=f"results.json is not what anarch wrote .*'{key}'"):
+    with pytest.raises(RunError, match=f"results.json is not what anarch wrote: .*'{key}'"):
+        Results.read(tmp_path)
+
+
+@pytest.mark.parametrize(("written", "instead"), [("0.43", "0.42"), ('"schema": "1.1"', '"schema": "1.0"'), ("digest", "digust")])
+def test_results_that_were_altered_are_refused(tmp_path, written, instead):
+    results(tmp_path).write()
+    file = tmp_path / "results.json"
+    file.write_text(file.read_text().replace(written, instead))
+    with pytest.raises(RunError, match=r"results\.json was altered"):
         Results.read(tmp_path)

@@ -38,7 +38,7 @@ def entry(kind: str, test: float, relaxation: str | None = None, switch: float |
         "parent": None,
         "parent_iteration": None,
         "switch_epoch": switch,
-        "switch_iteration": switch and int(4 * switch),
+        "switch_iteration": None if switch is None else int(4 * switch),
         "epochs": epochs,
         "iterations_per_epoch": 4,
         "parameters": 5210,

@@ -1,0 +1,103 @@
+"""In which condition a segment's files are: finished or not, whole or damaged, and started from which snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import attrs
+
+from anarch_core.checkpoint.file import read_header
+from anarch_core.checkpoint.schema import SEGMENT_STATE
+from anarch_core.errors import AnarchError, CheckpointError
+from anarch_core.experiment.inventory import Inventory, damage, tensors_digest
+from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.experiment.segments import Segment
+from anarch_core.experiment.store import RunStore, SegmentStore
+from anarch_core.files import in_short
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """What is found of a segment.
+
+    Attributes:
+        result: of a finished one whose result file is whole.
+        left: what it noted of its files; None where an earlier version noted nothing, and for one that has not begun.
+        wrong: what is wrong with its files, in a few words by name.
+        from_its_parent: whether it started from the snapshot that its parent has now, as far as that was noted.
+    """
+
+    result: SegmentResult | None = None
+    left: Inventory | None = None
+    wrong: Mapping[str, str] = attrs.field(factory=dict)
+    from_its_parent: bool = True
+
+    @property
+    def finished(self) -> SegmentResult | None:
+        """The result, if everything is in order."""
+        return self.result if self.from_its_parent and not self.wrong else None
+
+
+def condition(store: RunStore, segment: Segment) -> Condition:
+    """Look at the files of a segment: at all of them where it is finished, at what a saved state counts on where it is not."""
+    files = store.segment(segment.id)
+    try:
+        if _there(files.result_file):
+            found = _finished(files)
+        elif _there(files.resume_file):
+            found = _under_way(files)
+        else:
+            return Condition()
+    except AnarchError as error:
+        name = files.result_file if _there(files.result_file) else files.resume_file
+        return Condition(wrong={name.name: str(error).removeprefix(f"{name} ")})
+    snapshot = store.snapshot_left(segment)
+    if found.left is None or snapshot is None:
+        return found
+    return attrs.evolve(found, from_its_parent=_digest(snapshot) == found.left.parent)
+
+
+def _finished(files: SegmentStore) -> Condition:
+    wrong = _damaged(files, [files.result_file])
+    if wrong:
+        return Condition(wrong=wrong)
+    result, left = files.finished()
+    if left is not None:
+        return Condition(result=result, left=left, wrong=left.damage(files.path))
+    networks = [files.final_file, *files.path.glob("snapshots/*.safetensors"), *files.path.glob("probes/*.safetensors")]
+    return Condition(result=result, wrong=_damaged(files, networks))
+
+
+def _under_way(files: SegmentStore) -> Condition:
+    wrong = _damaged(files, [files.resume_file])
+    if wrong:
+        return Condition(wrong=wrong)
+    state = read_header(files.resume_file).table(SEGMENT_STATE)
+    if not isinstance(state, dict) or not {"training", "history", "seconds", "notes"} <= state.keys():
+        return Condition(wrong={files.resume_file.name: f"holds no saved state: {in_short(state)}"})
+    if state.get("segment", files.path.name) != files.path.name:
+        return Condition(wrong={files.resume_file.name: "is the saved state of another segment"})
+    if "left" in state:
+        left = Inventory.from_json(state["left"], files.resume_file)
+        return Condition(left=left, wrong=left.damage(files.path, growing=files.history_file.name))
+    wrong = _damaged(files, [files.history_file])
+    if not wrong and files.history_file.stat().st_size < state["history"]:
+        wrong = {files.history_file.name: "has lost rows that the saved state counts on"}
+    return Condition(wrong=wrong)
+
+
+def _damaged(files: SegmentStore, paths: Iterable[Path]) -> dict[str, str]:
+    found = {path.relative_to(files.path).as_posix(): damage(path) for path in paths}
+    return {name: what for name, what in found.items() if what is not None}
+
+
+def _digest(snapshot: Path) -> str | None:
+    try:
+        return tensors_digest(snapshot)
+    except CheckpointError:
+        return None
+
+
+def _there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()

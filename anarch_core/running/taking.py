@@ -1,0 +1,118 @@
+"""What earlier processes left of the segments of a run: what is whole is taken, what is damaged is made again, and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+
+import attrs
+
+from anarch_core.errors import RunError
+from anarch_core.experiment.inventory import Inventory, damage
+from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.experiment.segments import Segment
+from anarch_core.experiment.store import RunStore, SegmentStore
+from anarch_core.files import write_json, write_text
+from anarch_core.running.condition import Condition, condition
+
+REWRITTEN = {"segment.json", "history.jsonl"}
+"""Files that can be written again from what is whole."""
+
+
+@attrs.frozen
+class Taking:
+    """Looks at what is there before anything is trained.
+
+    Args:
+        store: the run directory, which no other run writes to.
+        say: told in a line what is damaged, and what is done about it.
+    """
+
+    store: RunStore
+    say: Callable[[str], None]
+
+    def require_known(self, segments: Collection[str]) -> None:
+        """Refuse a directory that has finished segments, but none of the run.
+
+        Args:
+            segments: identities of those of the run that are known so far.
+
+        Raises:
+            RunError: its configuration was altered.
+        """
+        done = [path.parent.name for path in self.store.path.glob("segments/*/result.json")]
+        if done and not set(done) & set(segments):
+            msg = f"none of the {len(done)} finished segments in {self.store.path} belongs to what {self.store.config_file.name} describes"
+            msg += ": it was altered since, or by another version of anarch; use an intact copy, or choose another --out"
+            raise RunError(msg)
+
+    def take(self, segments: Sequence[Segment], finished: dict[str, SegmentResult], running: Collection[str]) -> None:
+        """Take the results of segments, parents first, that are whole; prepare the others to be trained.
+
+        A finished segment whose parent is made again stays on disk, and counts again when the parent has come to the same snapshot.
+
+        Args:
+            segments: those that were not looked at before.
+            finished: results by identity; completed, and what has to be made again is removed.
+            running: identities of those that are being trained, which are left alone.
+
+        Raises:
+            RunError: a folder is a link to elsewhere.
+        """
+        for segment in segments:
+            result = self._look(segment)
+            if result is not None:
+                finished[segment.id] = result
+        known: set[str] | None = None
+        while known != set(finished):
+            known = set(finished)
+            for segment in reversed(segments):
+                if segment.id in finished and not condition(self.store, segment).from_its_parent:
+                    del finished[segment.id]
+                if segment.id not in finished and segment.parent is not None and segment.parent.id not in running:
+                    self._look_at_start(segment, segment.parent, finished)
+
+    def _look(self, segment: Segment) -> SegmentResult | None:
+        """The result of a segment; None if it has to be trained, or trained further."""
+        files = self.store.segment(segment.id)
+        files.require_own_folders()
+        found = condition(self.store, segment)
+        if found.result is not None and set(found.wrong) <= REWRITTEN:
+            if found.wrong:
+                self._write_again(segment, files, found, found.result)
+            return found.result
+        if found.wrong:
+            self._anew(segment, [f"{files.path / name} {what}" for name, what in found.wrong.items()])
+        elif not files.resume_file.exists() and files.history_file.exists():
+            self._anew(segment, [f"there is no saved state of it in {files.path}"])
+        files.make_room()
+        return None
+
+    def _look_at_start(self, segment: Segment, parent: Segment, finished: dict[str, SegmentResult]) -> None:
+        """Let the parent be made again if the segment could not start from what it left."""
+        files, iteration = self.store.segment(parent.id), 0 if segment.leaves is None else segment.leaves.iteration
+        paths = [files.snapshot(iteration)]
+        left = finished.get(parent.id)
+        if not paths[0].exists() and (left is None or left.diverged):
+            return  # it will come, or never
+        if segment.transition.optimizer_state == "carry":
+            paths.append(files.optimizer_snapshot(iteration))
+        wrong = {path: damage(path, whole=True) for path in paths}
+        reasons = [f"{path} {what}" for path, what in wrong.items() if what is not None]
+        if reasons:
+            finished.pop(parent.id, None)
+            self._anew(parent, reasons)
+
+    def _anew(self, segment: Segment, reasons: Sequence[str]) -> None:
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        self.say(f"{segment.title} is made again: {reasons[0]}{more}")
+        self.store.segment(segment.id).clear()
+
+    def _write_again(self, segment: Segment, files: SegmentStore, found: Condition, result: SegmentResult) -> None:
+        files.make_room()
+        write_json(files.description, segment.describe())
+        write_text(files.history_file, "".join(f"{json.dumps(dict(row))}\n" for row in result.history))
+        if found.left is not None:
+            files.finish(result, Inventory.of(files.path, [files.path / name for name in found.left.files], found.left.parent))
+        for name, what in found.wrong.items():
+            self.say(f"{segment.title}: {files.path / name} {what}; it is written again")
