@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
 from anarch_core.errors import ProbeError, SurgeryError
@@ -27,21 +25,20 @@ def common_architecture(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Modul
         b: the other; never changed.
 
     Returns:
-        copies of both, with the same parameters by name and shape.
+        both, with the same parameters by name and shape; a network that need not be lifted as it is, no copy.
 
     Raises:
         ProbeError: they are different networks, whatever is lifted.
     """
     if _layout(a) == _layout(b):
-        return copy.deepcopy(a), copy.deepcopy(b)
+        return a, b
     for first, second in ((a, b), (b, a)):
         try:
             lifted = reapply(first, applied_relaxations(second))
         except SurgeryError:
             continue
         if _layout(lifted) == _layout(second):
-            other = copy.deepcopy(second)
-            return (lifted, other) if first is a else (other, lifted)
+            return (lifted, second) if first is a else (second, lifted)
     both = tuple(_fully_connected(network) for network in (a, b))
     if _layout(both[0]) == _layout(both[1]):
         return both[0], both[1]

@@ -15,33 +15,56 @@ Gradient = Callable[[torch.Tensor, float], tuple[float, torch.Tensor]]
 
 Progress = Callable[[int, int], None]
 
-
-def linear(a: torch.Tensor, b: torch.Tensor, points: int) -> torch.Tensor:
-    """Evenly spaced points on the straight line, [points, P]; the ends are ``a`` and ``b`` to the bit."""
-    chain = torch.empty(points, len(a), dtype=a.dtype, device=a.device)
-    for row, fraction in zip(chain, fractions(points), strict=True):
-        torch.lerp(a, b, fraction, out=row)
-    chain[0], chain[-1] = a, b
-    return chain
+BLOCK = 2**16
+"""Numbers of each point that springs are solved for at once."""
 
 
-def curvilinear(a: torch.Tensor, b: torch.Tensor, points: int, sizes: Sequence[int]) -> torch.Tensor:
-    """The straight line with every tensor rescaled to the interpolated norm ``(1 - t) |a| + t |b|``, [points, P].
+def straight(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor], fraction: float, out: Sequence[torch.Tensor]) -> None:
+    """Write a point of the straight line, tensor by tensor; at 0 and 1 it is ``a`` and ``b`` to the bit.
 
     Args:
-        a: one end, [P].
+        a: one end.
         b: the other.
-        points: how many.
-        sizes: numbers in each tensor, in the order of the vector.
+        fraction: where, from 0 to 1.
+        out: written to; nothing else of this size is made.
     """
-    chain = linear(a, b, points)
-    lengths = [[float(part.norm()) for part in torch.split(end, list(sizes))] for end in (a, b)]
-    for row, fraction in zip(chain[1:-1], fractions(points)[1:-1], strict=True):
-        for part, start, end in zip(torch.split(row, list(sizes)), *lengths, strict=True):
-            norm = float(part.norm())
-            if norm > 0:
-                part.mul_(((1 - fraction) * start + fraction * end) / norm)
+    ends = {0.0: a, 1.0: b}
+    for start, end, point in zip(a, b, out, strict=True):
+        torch.lerp(start, end, fraction, out=point)
+    if fraction in ends:
+        for point, given in zip(out, ends[fraction], strict=True):
+            point.copy_(given)
+
+
+def linear(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor], points: int) -> torch.Tensor:
+    """Evenly spaced points on the straight line, each as one vector, [points, P]."""
+    sizes = [part.numel() for part in a]
+    chain = torch.empty(points, sum(sizes), dtype=a[0].dtype, device=a[0].device)
+    for row, fraction in zip(chain, fractions(points), strict=True):
+        straight(a, b, fraction, [part.view_as(like) for part, like in zip(torch.split(row, sizes), a, strict=True)])
     return chain
+
+
+class Curvilinear:
+    """The straight line with every tensor rescaled to the interpolated norm ``(1 - t) |a| + t |b|``.
+
+    Args:
+        a: one end.
+        b: the other.
+    """
+
+    def __init__(self, a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> None:
+        self._ends = a, b
+        self._lengths = [[float(part.norm()) for part in end] for end in (a, b)]
+
+    def __call__(self, fraction: float, out: Sequence[torch.Tensor]) -> None:
+        """Write the point at a fraction from 0 to 1; nothing else of its size is made."""
+        straight(*self._ends, fraction, out)
+        if 0 < fraction < 1:
+            for part, start, end in zip(out, *self._lengths, strict=True):
+                norm = float(part.norm())
+                if norm > 0:
+                    part.mul_(((1 - fraction) * start + fraction * end) / norm)
 
 
 def string(
@@ -72,7 +95,8 @@ def string(
             point.sub_(gradient(point, place)[1], alpha=lr)
         inner[0].add_(chain[0], alpha=lr * stiffness)
         inner[-1].add_(chain[-1], alpha=lr * stiffness)
-        inner.copy_(solve @ inner)
+        for columns in torch.split(inner, BLOCK, dim=1):
+            columns.copy_(solve @ columns)
         progress(step + 1, steps)
     return chain
 
@@ -99,14 +123,15 @@ def nudged_elastic_band(
     if lr * stiffness > 0.5:
         msg = f"lr * stiffness = {lr * stiffness:g} is above 0.5, where the springs of the band are unstable; lower one of them"
         raise ProbeError(msg)
-    slopes = torch.empty_like(chain)
+    moves = torch.empty_like(chain[1:-1])
     for step, gradient in zip(range(steps), gradients, strict=False):
         losses = []
-        for point, slope, place in zip(chain, slopes, fractions(len(chain)), strict=True):
+        for index, (point, place) in enumerate(zip(chain, fractions(len(chain)), strict=True)):
             loss, found = gradient(point, place)
             losses.append(loss)
-            slope.copy_(found)
-        moves = slopes[1:-1]
+            if 0 < index < len(chain) - 1:
+                moves[index - 1].copy_(found)
+            del found
         for index in range(1, len(chain) - 1):
             ahead, behind = chain[index + 1] - chain[index], chain[index] - chain[index - 1]
             tangent = band_tangent(ahead, behind, losses[index - 1 : index + 2])

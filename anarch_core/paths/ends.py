@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -23,8 +24,8 @@ class Ends:
     """Two networks with the same tensors, by name, shape, dtype and device, on which nothing but floating-point numbers differs.
 
     Attributes:
-        first: the network at position 0, a copy.
-        second: the network at position 1, a copy.
+        first: the network at position 0; as it was given, where it need not be lifted or converted.
+        second: the network at position 1; likewise.
         buffers: floating-point buffers that differ, of both; statistics of batch norm, which are estimated afresh, are not among them.
         trained: names of the parameters that require a gradient in either network.
     """
@@ -43,7 +44,7 @@ class Ends:
 
 
 def ends(a: nn.Module, b: nn.Module) -> Ends:
-    """Copies of two networks, lifted to a common architecture and brought to the wider of their dtypes.
+    """Two networks, lifted to a common architecture and brought to the wider of their dtypes.
 
     Args:
         a: one network; never changed.
@@ -64,7 +65,7 @@ def ends(a: nn.Module, b: nn.Module) -> Ends:
         raise ProbeError(msg)
     if weights[0] != weights[1]:
         wider = functools.reduce(torch.promote_types, (dtype for each in weights for dtype in each.values()))
-        first, second = first.to(wider), second.to(wider)
+        first, second = (copy.deepcopy(network).to(wider) for network in (first, second))
         tensors = [dict(network.named_parameters()) for network in (first, second)]
     _require_equal((name, parameter, tensors[1][name]) for name, parameter in tensors[0].items() if not parameter.is_floating_point())
     return Ends(

@@ -15,9 +15,9 @@ from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.models import input_dtype, logits_of
 from anarch_core.network import undisturbed
-from anarch_core.paths.curves import Gradient, arc_length, curvilinear, fractions, linear, nudged_elastic_band, string
+from anarch_core.paths.curves import Curvilinear, Gradient, arc_length, fractions, linear, nudged_elastic_band, straight, string
 from anarch_core.paths.ends import Ends, ends
-from anarch_core.paths.landscape import Landscape
+from anarch_core.paths.landscape import Landscape, copying
 from anarch_core.training import Score, evaluate, right
 
 Method = Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"]
@@ -143,27 +143,33 @@ def interpolate(
     part = part.to(dtype=input_dtype(first, part.x_train))
     landscape = Landscape(first, part.x_train, trained=pair.trained)
     landscape.require_function_of(second, part.x_train[:COMPARED])
-    chain = linear(landscape.point(first), landscape.point(second), points)
+    weights = landscape.weights(first), landscape.weights(second)
     positions = fractions(points)
-    if method == "curvilinear":
-        sizes = [parameter.numel() for parameter in landscape.parameters]
-        chain = curvilinear(chain[0], chain[-1], points, sizes)
-    elif method != "linear":
+    if method in ("string", "band"):
         descend = string if method == "string" else nudged_elastic_band
         batches = _batches(landscape, pair, part, batch_size, seed)
-        chain = descend(chain, batches, lr=lr, stiffness=stiffness, steps=steps, progress=progress)
+        chain = descend(linear(*weights, points), batches, lr=lr, stiffness=stiffness, steps=steps, progress=progress)
         positions = arc_length(chain)
+        path = [copying(landscape.views(point)) for point in chain]
+    else:
+        curve = Curvilinear(*weights) if method == "curvilinear" else functools.partial(straight, *weights)
+        path = [functools.partial(curve, place) for place in positions]
     train, test = [], []
-    for index, (point, place) in enumerate(zip(chain, fractions(points), strict=True)):
+    for index, (point, place) in enumerate(zip(path, fractions(points), strict=True)):
         network = landscape.go(point, pair.between(place))
         train.append(evaluate(network, part.x_train, part.y_train))
         test.append(evaluate(network, part.x_test, part.y_test))
         progress(index + 1, points)
     shift: float | None = 0.0
     if landscape.normalised:
-        shifts = [abs(evaluate(end, part.x_train, part.y_train).loss - train[at].loss) for end, at in ((first, 0), (second, -1))]
+        shifts = [abs(_undisturbed_loss(end, part) - train[at].loss) for end, at in ((first, 0), (second, -1))]
         shift = max(shifts) if all(map(math.isfinite, shifts)) else None
     return Profile(method=method, positions=positions, train=train, test=test, statistics_shift=shift)
+
+
+def _undisturbed_loss(network: nn.Module, data: TensorData) -> float:
+    with undisturbed(network), torch.no_grad():
+        return evaluate(network, data.x_train, data.y_train).loss
 
 
 def _require_place(data: TensorData, *networks: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -13,6 +13,9 @@ from anarch_core.curvature.differentiable import differentiable, require_visible
 from anarch_core.errors import ProbeError
 from anarch_core.models import logits_of
 from anarch_core.network import undisturbed
+
+Point = Callable[[Sequence[torch.Tensor]], None]
+"""Writes weights into tensors that are shaped as they are."""
 
 ALIKE = 1e4
 """Outputs that differ by less, in units of rounding of the largest, are those of one function; at most by a twentieth."""
@@ -59,10 +62,10 @@ class Landscape:
         """Whether there is batch norm with running statistics."""
         return bool(self._norms)
 
-    def point(self, model: nn.Module) -> torch.Tensor:
-        """The weights of a network of this architecture, flat, [P]; by name, whatever order it has them in."""
+    def weights(self, model: nn.Module) -> Sequence[torch.Tensor]:
+        """The weights of a network of this architecture, no copies; by name, whatever order it has them in."""
         parameters = dict(model.named_parameters())
-        return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
+        return [parameters[name].detach() for name in self.names]
 
     def views(self, point: torch.Tensor) -> Sequence[torch.Tensor]:
         """The parts of a flat vector [P] that belong to each parameter, as views of its shape."""
@@ -70,11 +73,11 @@ class Landscape:
         return [part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True)]
 
     @torch.no_grad()
-    def go(self, point: torch.Tensor, buffers: Mapping[str, torch.Tensor] | None = None) -> nn.Module:
+    def go(self, point: Point, buffers: Mapping[str, torch.Tensor] | None = None) -> nn.Module:
         """The network at a point, in evaluation mode, with batch-norm statistics of that point.
 
         Args:
-            point: [P].
+            point: writes it into the tensors that it is called with, one for each parameter.
             buffers: to put in place of the network's own, by name.
         """
         self._write(point, buffers or {})
@@ -91,7 +94,7 @@ class Landscape:
             ProbeError: autograd does not see all parameters.
         """
         with torch.no_grad():
-            self._write(point, buffers or {})
+            self._write(copying(self.views(point)), buffers or {})
         for norm in self._norms:
             norm.train()
         trained = [parameter for parameter in self.parameters if parameter.requires_grad]
@@ -118,7 +121,7 @@ class Landscape:
             ProbeError: with its weights and buffers in place, this one computes something else.
         """
         buffers = dict(self.network.named_buffers())
-        self._write(self.point(model), {name: buffer for name, buffer in model.named_buffers() if name in buffers})
+        self._write(copying(self.weights(model)), {name: buffer for name, buffer in model.named_buffers() if name in buffers})
         results = []
         for network in (self.network, model):
             with undisturbed(network), torch.no_grad():  # from the same random state, if it draws numbers
@@ -136,12 +139,21 @@ class Landscape:
         )
         raise ProbeError(msg)
 
-    def _write(self, point: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> None:
-        for parameter, part in zip(self.parameters, self.views(point), strict=True):
-            parameter.copy_(part)
+    def _write(self, point: Point, buffers: Mapping[str, torch.Tensor]) -> None:
+        point([parameter.detach() for parameter in self.parameters])
         own = dict(self.network.named_buffers())
         for name, buffer in buffers.items():
             own[name].copy_(buffer)
+
+
+def copying(weights: Sequence[torch.Tensor]) -> Point:
+    """The point of these weights."""
+
+    def point(out: Sequence[torch.Tensor]) -> None:
+        for target, weight in zip(out, weights, strict=True):
+            target.copy_(weight)
+
+    return point
 
 
 def normalisations(model: nn.Module) -> list[_BatchNorm]:

@@ -7,11 +7,23 @@ import pytest
 import torch
 
 from anarch_core.errors import ProbeError
-from anarch_core.paths.curves import arc_length, band_tangent, curvilinear, linear, nudged_elastic_band, string
+from anarch_core.paths.curves import Curvilinear, arc_length, band_tangent, nudged_elastic_band, string
+from anarch_core.paths.curves import linear as line_of_parts
 
 
 def quiet(done: int, total: int) -> None:
     return None
+
+
+def linear(a: torch.Tensor, b: torch.Tensor, points: int) -> torch.Tensor:
+    return line_of_parts([a], [b], points)
+
+
+def curvilinear(a: torch.Tensor, b: torch.Tensor, points: int, sizes: list[int]) -> torch.Tensor:
+    curve, chain = Curvilinear(torch.split(a, sizes), torch.split(b, sizes)), torch.empty(points, len(a))
+    for index, row in enumerate(chain):
+        curve(index / (points - 1), torch.split(row, sizes))
+    return chain
 
 
 def mueller_brown(point: torch.Tensor, place: float = 0.0) -> tuple[float, torch.Tensor]:
