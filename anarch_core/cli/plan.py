@@ -89,17 +89,17 @@ def _print_memory(console: Console, plan: RunPlan) -> None:
     """What each network needs beside what is at hand, and how far the batch could grow."""
     from rich.table import Table
 
-    works = list(plan.networks[0].needed_bytes)
+    works = list(dict.fromkeys(work for network in plan.networks for work in network.needed_bytes))
     table = Table("memory", box=None, pad_edge=False, header_style="bold")
     for column in (*works, "at hand", "fits", "largest batch"):
         table.add_column(column, justify="right")
     for network in plan.networks:
-        sizes = [network.needed_bytes[work] for work in works]
+        sizes, over = network.needed_bytes, "" if network.footprint.complete else "over "
         table.add_row(
             network.footprint.name,
-            *(("" if network.footprint.complete else "over ") + human_bytes(size) for size in sizes),
+            *(over + human_bytes(sizes[work]) if work in sizes else "–" for work in works),
             human_bytes(plan.free_bytes),
-            "yes" if max(sizes) <= plan.free_bytes else "no",
+            "yes" if max(sizes.values()) <= plan.free_bytes else "no",
             _batch(network.largest_batch, plan.samples["train"]),
         )
     console.print()

@@ -169,7 +169,7 @@ def expected_at_initialisation(family: AbstractFamily, geometry: ConvGeometry, b
         return float((value**2 / share[overlap.row] * variance.cpu()[overlap.column]).sum()) * channels
 
     shared, local = expected(CONV), expected(LCN)
-    return shared, local - shared, total - local
+    return shared, max(local - shared, 0.0), max(total - local, 0.0)  # rounding may leave less than nothing
 
 
 def matrix_norm2(family: AbstractFamily, geometry: ConvGeometry, labels: torch.Tensor) -> float:

@@ -11,9 +11,14 @@ from torch import nn
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment, Transition
 from anarch_core.network import network_bytes
-from anarch_core.planning.rehearsal import Peak, Rehearsal
+from anarch_core.planning.ledger import Peak
+from anarch_core.planning.probe_memory import peak_of_probe
+from anarch_core.planning.rehearsal import Rehearsal
+from anarch_core.probe.base import ProbeContext
+from anarch_core.probe.measuring import missing_needs
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.relaxation.selection import Selection
+from anarch_core.relaxation.verbs import applied_relaxations
 from anarch_core.training import EVALUATED
 
 
@@ -30,6 +35,8 @@ class Footprint:
         batch: samples of a training step.
         training: memory of a training step: network, optimizer state, gradients where there are any, activations, temporaries.
         evaluation: memory of evaluating a batch.
+        probes: memory of each probe's measurement by its name, with the networks that are held then: the one that is measured, the one that
+            the segment started with, and the parent.
         complete: whether activations are counted; they are not where the way a network takes depends on the numbers in it.
     """
 
@@ -41,7 +48,14 @@ class Footprint:
     batch: int
     training: Peak
     evaluation: Peak
+    probes: Mapping[str, Peak]
     complete: bool = True
+
+    @property
+    def works(self) -> Mapping[str, Peak]:
+        """Memory by what a process does with the network."""
+        probes = {f"probe {name}": peak for name, peak in self.probes.items()}
+        return {"training": self.training, "evaluation": self.evaluation, **probes}
 
 
 def network_name(transition: Transition) -> str:
@@ -92,7 +106,8 @@ def _footprint(context: RunContext, model: nn.Module, transition: Transition | N
         complete = True
     except Exception:  # a network may do anything, and some of it only with numbers
         weights = round(size * (2 + _remembered(context)))
-        training, evaluation, complete = Peak(used=weights, held=weights), Peak(used=size, held=size), False
+        training, evaluation = (Peak(used=used, small=0, large=used) for used in (weights, size))
+        complete = False
     return Footprint(
         name=network_name(transition) if transition else "constrained",
         transition=transition,
@@ -102,6 +117,7 @@ def _footprint(context: RunContext, model: nn.Module, transition: Transition | N
         batch=batch,
         training=training,
         evaluation=evaluation,
+        probes=_of_probes(context, model, found, training.used - size),
         complete=complete,
     )
 
@@ -117,6 +133,34 @@ def _rehearsed(context: RunContext, model: nn.Module, found: Selection | None, b
         rehearsal.training(lambda network: context.optimizer(network, config.lr), data.x_train, data.y_train, batch, config.precision),
         evaluation,
     )
+
+
+def _of_probes(context: RunContext, parent: nn.Module, found: Selection | None, activations: int) -> dict[str, Peak]:
+    """Memory at the end of a segment, when the network it started with is there again; the optimizer's state is gone by then."""
+    if not context.probes:
+        return {}
+    model, reference = ((parent if found is None else _relaxed(context, parent, found)) for _ in range(2))
+    measured = ProbeContext(
+        model=model,
+        data=context.data,
+        reference=reference,
+        parent=None if found is None else parent,
+        seed=context.config.seeds[0],
+        moment="end",
+    )
+    return {
+        name: peak_of_probe(probe, measured, otherwise=activations)
+        for name, probe in context.probes.items()
+        if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
+    }
+
+
+def _relaxed(context: RunContext, model: nn.Module, found: Selection) -> nn.Module:
+    """What a relaxation makes of a network, without numbers."""
+    rehearsal = Rehearsal(model)
+    rehearsal.relax(found)
+    rehearsal.model.anarch_relaxations = (*applied_relaxations(model), found.applied(context.registry))  # type: ignore[assignment]
+    return rehearsal.model
 
 
 def _remembered(context: RunContext) -> float:

@@ -20,7 +20,9 @@ MAKERS = {
     aten.ones.default,
     aten.full.default,
     aten.rand.default,
+    aten.rand.generator,
     aten.randn.default,
+    aten.randn.generator,
 }
 """Operators that take no tensor and make one in which there is nothing to be known."""
 
@@ -49,6 +51,13 @@ class Hollow(torch.Tensor):
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Hollow(shape={list(self.shape)}, dtype={self.dtype}, device={self.device})"
 
+    def tolist(self) -> Any:
+        """Ones, nested as the shape says."""
+        ones: Any = 1
+        for size in reversed(self.shape):
+            ones = [ones] * size
+        return ones
+
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -63,7 +72,7 @@ def hollowed(model: nn.Module) -> nn.Module:
     for module in model.modules():
         for tensors in module._parameters, module._buffers:
             for name, tensor in tensors.items():
-                if tensor is not None:
+                if tensor is not None and not isinstance(tensor, Hollow):
                     if tensor not in done:
                         hollow = Hollow(tensor.detach().to("meta"), tensor.device)
                         done[tensor] = nn.Parameter(hollow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else hollow
@@ -72,7 +81,7 @@ def hollowed(model: nn.Module) -> nn.Module:
 
 
 def call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Do to hollow tensors what an operator does to tensors.
+    """Do to hollow tensors what an operator does to tensors; a number that is asked for is 1, and a comparison of whole tensors true.
 
     Raises:
         RuntimeError: the result depends on numbers.
@@ -83,6 +92,12 @@ def call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     device = kwargs.get("device") or next(leaf.device for leaf in leaves if isinstance(leaf, Hollow))
     if func is aten._local_scalar_dense.default:
         return 1  # a number like any other
+    if func in (aten.equal.default, aten.allclose.default):
+        return True
+    if func is aten.nonzero.default:
+        return Hollow(torch.empty(leaves[0].numel(), leaves[0].ndim, dtype=torch.int64, device="meta"), torch.device(device))
+    if func is aten.index.Tensor:
+        args = (args[0], [place for index in args[1] for place in _places(index)])
     given = {id(leaf.meta): leaf for leaf in leaves if isinstance(leaf, Hollow)}  # an operator may return what it was given
     inner, options = tree_map(_meta, (args, kwargs))
     result = func(*inner, **_on_meta(options))
@@ -93,6 +108,13 @@ def call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return given[id(leaf)] if id(leaf) in given else Hollow(leaf, torch.device(device))
 
     return tree_map(wrap, result)
+
+
+def _places(index: torch.Tensor | None) -> list[torch.Tensor | None]:
+    """An index without a mask: every place of a mask counts as chosen, which is the most there can be."""
+    if index is None or index.dtype not in (torch.bool, torch.uint8):
+        return [index]
+    return [torch.empty(index.numel(), dtype=torch.int64, device="meta")] * index.ndim
 
 
 def made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hollow:

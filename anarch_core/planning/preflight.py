@@ -36,27 +36,28 @@ def settle(context: RunContext, segments: Sequence[Segment], networks: Sequence[
     for network in networks:
         _require_layers(network, context)
     _try_step(context, context.build(config.seeds[0]))
-    needs = {f"{work} ({network.name})": size for network in networks for work, size in bytes_needed(context, network).items()}
-    work = max(needs, key=lambda name: needs[name])
+    needs = {(work, name): size for name, works in bytes_needed(networks).items() for work, size in works.items()}
+    used = {(work, network.name): peak.used for network in networks for work, peak in network.works.items()}
+    work, name = most = max(needs, key=lambda which: (needs[which], used[which]))
     return share_machine(
         device=config.device,
         jobs=config.jobs,
         threads=config.threads,
         parallel=len(segments),
         model_bytes=max(network.bytes for network in networks),
-        peak_bytes=needs[work],
+        peak_bytes=needs[most],
         data_bytes=context.data.nbytes,
-        work=work,
+        work=f"{work} ({name})",
     )
 
 
-def bytes_needed(context: RunContext, network: Footprint) -> dict[str, int]:
-    """Bytes that a process takes for a network, the data set left out, by what it is for."""
-    return {
-        "training": network.training.held,
-        "evaluation": network.evaluation.held,
-        **{f"probe {name}": round(probe.vectors() * network.bytes) for name, probe in context.probes.items()},
-    }
+def bytes_needed(networks: Sequence[Footprint]) -> dict[str, dict[str, int]]:
+    """Bytes that a process takes, the data set left out, by network and by what it does with it.
+
+    One process does all of it in turn, and keeps the small blocks that any of it left.
+    """
+    small = max(peak.small for network in networks for peak in network.works.values())
+    return {network.name: {work: peak.beside(small) for work, peak in network.works.items()} for network in networks}
 
 
 def _require_layers(network: Footprint, context: RunContext) -> None:

@@ -8,45 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import attrs
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from anarch_core.config.values import Precision
-from anarch_core.planning.hollow import MAKERS, Hollow, call, hollowed, made
+from anarch_core.planning.hollow import Hollow, hollowed
+from anarch_core.planning.ledger import Ledger, Peak
 from anarch_core.relaxation.copying import replace
 from anarch_core.relaxation.selection import Selection
 from anarch_core.training import Training, evaluate
-
-aten = torch.ops.aten
-
-CONSTANT = 2**20
-"""Bytes below which a tensor made of nothing is made for real: layers keep index tables for later, which must hold their numbers."""
-
-RETURNED = 32 * 2**20
-"""Bytes from which on the C library (glibc) returns a freed block to the system. What is smaller it keeps, for blocks as small."""
-
-KEPT = 64 * 2**20
-"""Bytes of freed small blocks that it may hold beyond their largest sum: as much as it leaves at the end of its heap."""
-
-
-@attrs.frozen(kw_only=True)
-class Peak:
-    """Memory at the fullest moment of a step, in bytes.
-
-    Attributes:
-        used: by tensors, and by the copies that kernels make of them.
-        held: by the process. On a CPU that is more, since the C library keeps freed blocks that are small; on a GPU the same.
-    """
-
-    used: int
-    held: int
 
 
 class Rehearsal:
@@ -113,103 +86,12 @@ class Rehearsal:
         return ledger.peak()
 
     @contextlib.contextmanager
-    def _counted(self, x: torch.Tensor, y: torch.Tensor, batch: int) -> Iterator[tuple[_Ledger, torch.Tensor, torch.Tensor]]:
+    def _counted(self, x: torch.Tensor, y: torch.Tensor, batch: int) -> Iterator[tuple[Ledger, torch.Tensor, torch.Tensor]]:
         inputs, labels = (Hollow(torch.empty(batch, *each.shape[1:], dtype=each.dtype, device="meta"), each.device) for each in (x, y))
-        ledger = _Ledger(x.device)
+        ledger = Ledger(x.device)
         for tensor in [*self.model.parameters(), *self.model.buffers()]:
             ledger.note(tensor)
         ledger.ignore(inputs, labels)
         with ledger, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they come when it matters
             yield ledger, inputs, labels
-
-
-class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that are alive."""
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._device = device
-        self._known: set[int] = set()
-        # Small and large blocks: now, and at the most.
-        self._now, self._most, self._total = [0, 0], [0, 0], 0
-
-    def peak(self) -> Peak:
-        """What was counted so far."""
-        small, large = self._most
-        return Peak(used=self._total, held=small + large + min(small, KEPT) if self._device.type == "cpu" else self._total)
-
-    def ignore(self, *tensors: torch.Tensor) -> None:
-        """Leave out the storages of some tensors."""
-        self._known.update(_storage(tensor)._cdata for tensor in tensors)
-
-    def note(self, tensor: torch.Tensor) -> None:
-        """Count the storage of a tensor until it is freed."""
-        storage = _storage(tensor)
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._known and tensor.device.type == self._device.type:
-            self._known.add(key)
-            self._add(size)
-            weakref.finalize(storage, self._freed, key, size).atexit = False
-
-    def _freed(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self._add(-size)
-
-    def _add(self, size: int) -> None:
-        large = abs(size) >= RETURNED
-        self._now[large] += size
-        self._most[large] = max(self._most[large], self._now[large])
-        self._total = max(self._total, sum(self._now))
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        hidden = _hidden(func, given) if self._device.type == "cpu" else []
-        for size in hidden:
-            self._add(size)
-        result = self._result(func, given, args, kwargs)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self.note(leaf)
-        for size in hidden:
-            self._add(-size)
-        return result
-
-    def _result(self, func: Any, given: list[torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if any(isinstance(tensor, Hollow) for tensor in given):
-            return call(func, args, kwargs)
-        if func in MAKERS and _storage(hollow := made(func, args, kwargs)).nbytes() >= CONSTANT:
-            return hollow
-        return func(*args, **kwargs)
-
-
-def _storage(tensor: torch.Tensor) -> torch.UntypedStorage:
-    return (tensor.meta if isinstance(tensor, Hollow) else tensor).untyped_storage()
-
-
-def _hidden(func: Any, given: list[torch.Tensor]) -> list[int]:
-    """Bytes that the kernel of a call takes on a CPU and frees again: copies of operands in a layout that it can use."""
-    if func is aten._fft_c2r.default:  # overwrites what it transforms, so it transforms a copy
-        return [_bytes(given[0])]
-    if func in (aten.convolution.default, aten.convolution_backward.default):
-        operands = given[:1] if func is aten.convolution.default else given[:2]
-        strided = [operand for operand in operands if not operand.is_contiguous() and not _channels_last(operand)]
-        # What is strided is made dense first; where nothing has its channels last, all is brought to oneDNN's own layout.
-        own = [] if any(_channels_last(operand) for operand in operands) else operands
-        return [_bytes(operand) for operand in (*strided, *own)]
-    if func in (aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default):
-        return [
-            _bytes(operand)
-            for operand in given
-            if (operand.meta if isinstance(operand, Hollow) else operand).is_conj() or (operand.ndim > 1 and 1 not in operand.stride()[-2:])
-        ]
-    return []
-
-
-def _channels_last(x: torch.Tensor) -> bool:
-    return x.ndim > 2 and x.movedim(1, -1).is_contiguous()
-
-
-def _bytes(x: torch.Tensor) -> int:
-    return x.numel() * x.element_size()

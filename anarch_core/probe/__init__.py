@@ -8,13 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anarch_core.lazy import lazy_names
-from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
+from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal
 
 if TYPE_CHECKING:
     from anarch_core.probe.coordinates import ParameterParts
-    from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
+    from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, in_receptive_field, spatial_layers
 
-__all__ = ["AbstractProbe", "Measurement", "ParameterParts", "ProbeContext", "SpatialLayer", "chosen_layer", "spatial_layers"]
+__all__ = [
+    "AbstractProbe",
+    "Measurement",
+    "ParameterParts",
+    "ProbeContext",
+    "ProbeRehearsal",
+    "SpatialLayer",
+    "chosen_layer",
+    "in_receptive_field",
+    "spatial_layers",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -22,6 +32,7 @@ __getattr__, __dir__ = lazy_names(
         "ParameterParts": "anarch_core.probe.coordinates",
         "SpatialLayer": "anarch_core.probe.receptive_field",
         "chosen_layer": "anarch_core.probe.receptive_field",
+        "in_receptive_field": "anarch_core.probe.receptive_field",
         "spatial_layers": "anarch_core.probe.receptive_field",
     },
 )

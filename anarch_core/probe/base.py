@@ -52,6 +52,22 @@ class ProbeContext:
 
 
 @attrs.frozen(kw_only=True)
+class ProbeRehearsal:
+    """A measurement that is to come, on networks whose tensors have shapes, layouts and dtypes but hold no numbers.
+
+    What is computed of them holds none either; a number that is asked for is 1 and a comparison true.
+
+    Attributes:
+        context: what would be measured. The data are real.
+        peak: calls a function without arguments and gives the bytes that it held at its fullest moment, beyond the networks and the data.
+            Raises what the function raises, and RuntimeError where what it does depends on numbers, or takes too many steps.
+    """
+
+    context: ProbeContext
+    peak: Callable[[Callable[[], object]], int]
+
+
+@attrs.frozen(kw_only=True)
 class Measurement:
     """What a probe found.
 
@@ -87,12 +103,20 @@ class AbstractProbe(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
-    def vectors(self) -> float:
-        """How many vectors as large as the network are held at once while measuring, the network itself among them.
+    def memory(self, rehearsal: ProbeRehearsal) -> int:
+        """Bytes that measuring takes at its fullest moment, beyond the networks and the data of the context.
 
-        ``anarch plan`` states the memory by it, and a run that would not fit is refused before it starts. Activations come on top.
+        ``anarch plan`` states them, and a run that would not fit is refused before it starts. As it stands, :meth:`measure` is rehearsed as
+        a whole. Override it where that depends on the numbers that are found, or takes thousands of steps: rehearse the part of it that
+        takes most, or count.
+
+        Args:
+            rehearsal: the context that would be measured, with networks that hold no numbers.
+
+        Raises:
+            Exception: whatever the rehearsal raises; then a bound is assumed that is far above what most measurements take.
         """
-        return 3.0
+        return rehearsal.peak(lambda: self.measure(rehearsal.context))
 
     @abstractmethod
     def measure(self, context: ProbeContext) -> Measurement:

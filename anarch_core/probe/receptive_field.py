@@ -14,13 +14,17 @@ import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError
+from anarch_core.lattice.drift import Part
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import Axis, ConvGeometry, Convolution
-from anarch_core.layers.base import whole_modules
+from anarch_core.layers.base import RelaxedLayer, whole_modules
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.trace import inputs_of
+
+LOCAL: Sequence[Part] = ("shared", "unshared")
+"""The parts that lie in the receptive fields."""
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +88,8 @@ class SpatialLayer:
         Raises:
             ProbeError: weights add up in one entry (padding that is not zeros), so that powers of them say nothing.
         """
-        sums = self.weights().abs().pow(power).sum(-1).flatten(-2)
+        # Label by label of the first axis, so that nothing of the weight's size is made.
+        sums = torch.cat([rows.abs().pow_(power).sum(-1).flatten(-2) for rows in torch.split(self.weights(), 1)])
         if self.family.dense:
             return sums
         for dim, axis in enumerate(self.geometry.axes):
@@ -123,6 +128,17 @@ class SpatialLayer:
         distance = (moment[alive] / total[alive]).sqrt().mean()
         participation = (total[alive] ** 2 / self.spread(4).sum(pixels)[alive]).mean()
         return float(distance), float(participation)
+
+
+def in_receptive_field(layer: RelaxedLayer, name: str = "weight") -> torch.Tensor:
+    """Which numbers of a parameter lie in the receptive fields of the convolution that the layer was, bool, shaped as the parameter."""
+    parameter = layer.get_parameter(name).detach()
+    if isinstance(layer, LatticeLayer) and name == "weight":
+        if layer.family.local:
+            return torch.ones((), dtype=torch.bool, device=parameter.device).expand(parameter.shape)
+        if layer.family.dense:  # a quarter of what a mask of numbers would take
+            return layer.keep(torch.ones_like(parameter, dtype=torch.bool), LOCAL)
+    return layer.keep(torch.ones_like(parameter), LOCAL, name).abs() > 0.5
 
 
 def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, SpatialLayer]:

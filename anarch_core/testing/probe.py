@@ -16,13 +16,21 @@ import torch
 from torch import nn
 
 from anarch_core.data import TensorData
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, first_line
 from anarch_core.files import canonical_json
+from anarch_core.machine import human_bytes
+from anarch_core.planning.probe_memory import rehearsal_of, taken
 from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
 from anarch_core.relaxation.verbs import relax
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.convolutions import CONVOLUTIONS
 from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, same_bits
+
+NUMBERS = 2**19
+"""Weights of the largest layer of a network on which memory is measured."""
+
+UNCERTAIN, SLACK = 0.02, 2**19
+"""What memory may be above its statement, of it and in bytes: small tensors differ between a measurement and its rehearsal."""
 
 NEEDS = frozenset({"data", "reference", "parent", "relaxed"})
 
@@ -41,15 +49,25 @@ class ProbeConformance(ComponentConformance):
 
     def network(self) -> nn.Module:
         """A constrained network with batch norm and dropout, in training mode, on which traces of a measurement would show."""
+        return self._network(3, 4)
+
+    def large_network(self) -> nn.Module:
+        """Likewise, of which the eFCN takes some megabytes, so that what is as large as a network tells in the memory."""
+        halves = [-(-size // 2) for size in self.input_shape[1:]]
+        joined = math.prod(halves) * math.prod(-(-size // 2) for size in halves)
+        width = math.ceil(math.sqrt(NUMBERS / joined))
+        return self._network(width, width)
+
+    def _network(self, first: int, second: int) -> nn.Module:
         torch.manual_seed(0)
         d = len(self.input_shape) - 1
         conv, norm = CONVOLUTIONS[d - 1], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[d - 1]
         layers: OrderedDict[str, nn.Module] = OrderedDict(
-            first=conv(self.input_shape[0], 3, 5, stride=2, padding=2),
-            norm=norm(3),
+            first=conv(self.input_shape[0], first, 5, stride=2, padding=2),
+            norm=norm(first),
             relu=nn.ReLU(),
             dropout=nn.Dropout(0.2),
-            second=conv(3, 4, 3, stride=2, padding=1),
+            second=conv(first, second, 3, stride=2, padding=1),
             flatten=nn.Flatten(),
         )
         features = nn.Sequential(layers)
@@ -67,7 +85,10 @@ class ProbeConformance(ComponentConformance):
 
     def context(self, without: Collection[str] = ()) -> ProbeContext:
         """A trained relaxed network with all that a probe may need, except for what is to be missing."""
-        parent, data = self.network(), self.data()
+        return self._context(self.network(), without)
+
+    def _context(self, parent: nn.Module, without: Collection[str] = ()) -> ProbeContext:
+        data = self.data()
         with torch.no_grad():
             parent(data.x_train)
         reference = parent
@@ -167,6 +188,22 @@ class ProbeConformance(ComponentConformance):
         assert first.tensors.keys() == second.tensors.keys(), f"there are other tensors each time; {advice}"
         differing = [name for name in first.tensors if not same_bits(first.tensors[name], second.tensors[name])]
         assert not differing, f"tensors {', '.join(differing)} differ between two measurements; {advice}"
+
+    def test_memory_is_foreseen(self) -> None:
+        """Measuring takes what `memory` said of networks without numbers: never more, and more than half of it."""
+        context = self._context(self.large_network())
+        probe = self.probe()
+        advice = "override memory(): rehearse the part that takes most by rehearsal.peak(...), or count bytes by rehearsal.context.model"
+        try:
+            stated = probe.memory(rehearsal_of(context))
+        except Exception as error:
+            msg = f"memory() raised {type(error).__name__}: {first_line(error)}; {advice}"
+            raise AssertionError(msg) from error
+        peak, networks = taken(context, lambda: probe.measure(context), real=True)
+        needed = peak.used - networks
+        told = f"memory() states {human_bytes(stated)}, and measuring takes {human_bytes(needed)} beyond networks and data"
+        assert needed <= stated * (1 + UNCERTAIN) + SLACK, f"{told}; a run that does not fit would be started: {advice}"
+        assert stated <= 2 * needed + SLACK, f"{told}; a run that fits would be refused: {advice}, or take less"
 
     def test_what_it_needs_is_enough(self) -> None:
         """A context with nothing but what `needs` names can be measured."""

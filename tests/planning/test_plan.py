@@ -51,12 +51,18 @@ def test_time_is_that_of_all_steps(plan):
 
 
 def test_memory_is_told_by_what_it_is_for():
-    """Probes take vectors as large as the network, five and a half for a Hessian's largest eigenvalue."""
-    plan = plan_run(attrs.evolve(CONFIG, probe=("hessian",), options={}), timed=False)
+    """One process does it all in turn, and keeps the small blocks that the largest of it left. A probe is stated where it is measured."""
+    plan = plan_run(attrs.evolve(CONFIG, probe=("hessian", "delta"), options={}), timed=False)
+    constrained, *relaxed = (network.needed_bytes for network in plan.networks)
+    assert list(constrained) == ["training", "evaluation", "probe hessian"]
+    footprints = [network.footprint for network in plan.networks]
+    small = max(peak.small for footprint in footprints for peak in footprint.works.values())
     for network in plan.networks:
-        assert network.needed_bytes["training"] == network.footprint.training.held
-        assert network.needed_bytes["evaluation"] == network.footprint.evaluation.held
-        assert network.needed_bytes["probe hessian"] == 5.5 * network.footprint.bytes
+        assert network.needed_bytes["training"] == network.footprint.training.beside(small)
+        assert network.needed_bytes["evaluation"] == network.footprint.evaluation.beside(small)
+    for needed, footprint in zip(relaxed, footprints[1:], strict=True):
+        assert needed["probe delta"] == footprint.probes["delta"].beside(small)
+        assert footprint.probes["hessian"].used > 7 * footprint.bytes  # two networks, the gradient, its graph, two vectors, a product
 
 
 def test_largest_batch_is_what_fits(monkeypatch):

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from anarch_core.planning.hollow import Hollow
-from anarch_core.planning.rehearsal import KEPT, RETURNED, Rehearsal
+from anarch_core.planning.ledger import KEPT, RETURNED
+from anarch_core.planning.rehearsal import Rehearsal
 from anarch_core.plugin.registry import get_registry
 from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.verbs import plan, relax
@@ -103,10 +104,19 @@ def test_small_blocks_are_held_and_large_ones_returned():
     assert large.used < large.held <= large.used + 2 * KEPT
 
 
+def test_of_what_is_chosen_by_values_all_is_taken_to_be_chosen():
+    class Choosy(nn.Module):
+        def forward(self, x):
+            chosen = x[x > 0].repeat(8)
+            return chosen[:10].expand(len(x), 10)
+
+    assert rehearsed(Choosy(), X).evaluation(X, Y, batch=4).used > 8 * 4 * 4 * 512
+
+
 def test_ways_that_depend_on_values_are_refused():
     class Choosy(nn.Module):
         def forward(self, x):
-            return x[x[:, 0] > 0]
+            return torch.from_numpy(x.numpy())
 
     with pytest.raises(RuntimeError):
         rehearsed(Choosy(), X).evaluation(X, Y, batch=4)

@@ -68,9 +68,31 @@ class DemandingInSilence(Demanding):
     needs = frozenset({"data"})
 
 
+class Modest(Norm):
+    def memory(self, rehearsal: Any) -> int:
+        return 0
+
+    def measure(self, context: Any) -> Measurement:
+        copies = [p.detach().clone() for p in context.model.parameters()]
+        return Measurement(scalars={"norm": float(sum(copy.norm() for copy in copies))})
+
+
+class Greedy(Norm):
+    def memory(self, rehearsal: Any) -> int:
+        return 10**7
+
+
+class Clueless(Norm):
+    def measure(self, context: Any) -> Measurement:
+        return Measurement(scalars={"norm": float(sum(float(p.detach().numpy().sum()) for p in context.model.parameters()))})
+
+
 @pytest.mark.parametrize(
     ("target", "check", "message"),
     [
+        (Modest, "test_memory_is_foreseen", "states 0 B, and measuring takes .* MB .*; a run that does not fit would be started: override"),
+        (Greedy, "test_memory_is_foreseen", r"states 10\.0 MB, and measuring takes .*; a run that fits would be refused: override"),
+        (Clueless, "test_memory_is_foreseen", r"memory\(\) raised RuntimeError: .*; override memory\(\): rehearse the part"),
         (Disturbing, "test_leaves_everything_as_it_was", "changed the model: training mode of .*; measure inside 'with undisturbed"),
         (
             Drawing,

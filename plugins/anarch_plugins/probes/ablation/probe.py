@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -15,7 +16,7 @@ from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
 from anarch_core.layers import RelaxedLayer, relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal, in_receptive_field
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.ablation.options import AblationOptions
 
@@ -44,6 +45,21 @@ class AblationProbe(AbstractProbe):
     headline = ("accuracy_local", "accuracy_off_local")
 
     options: AblationOptions
+
+    def memory(self, rehearsal: ProbeRehearsal) -> int:
+        """Of an ablation, or of a random mask; rows are masked in place, one after another, which takes nothing."""
+        context = rehearsal.context
+        kept = AblationProbe(attrs.evolve(self.options, random_masks=0))
+        needed = rehearsal.peak(lambda: kept.measure(context))
+        if self.options.random_masks:
+            x, y = _data(context.required_data, self.options.part)
+
+            def masked() -> None:
+                weights = {name: weight for name, weight, _ in _rows(context.model)}
+                evaluate(with_parameters(context.model, weights), x, y)
+
+            needed = max(needed, rehearsal.peak(masked))
+        return needed
 
     def measure(self, context: ProbeContext) -> Measurement:
         """Evaluate every ablation.
@@ -102,15 +118,20 @@ def _kept(model: nn.Module, kept: Collection[Part]) -> Iterator[tuple[str, torch
 
 
 def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, weight, fan_in in _rows(model):
+        rows = weight.view(len(weight), -1)
+        for row, count in enumerate(fan_in.tolist()):
+            dropped = torch.randperm(rows.shape[1], device=rows.device, generator=generator)[count:]
+            rows[row, dropped] = 0
+        yield name, weight
+
+
+def _rows(model: nn.Module) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Names and copies of the relaxed weights, and how many of each of their rows are local."""
     for full_name, layer, name, parameter in _relaxed_parameters(model):
         if not _is_bias(name):
-            local = layer.keep(torch.ones_like(parameter), ("shared", "unshared"), name)
-            fan_in = (local.abs() > 0.5).reshape(len(parameter), -1).sum(1)
-            rows = parameter.detach().reshape(len(parameter), -1).clone()
-            for row, count in enumerate(fan_in.tolist()):
-                dropped = torch.randperm(rows.shape[1], device=rows.device, generator=generator)[count:]
-                rows[row, dropped] = 0
-            yield full_name, rows.view_as(parameter)
+            fan_in = in_receptive_field(layer, name).reshape(len(parameter), -1).sum(1)
+            yield full_name, parameter.detach().clone(memory_format=torch.contiguous_format), fan_in
 
 
 def _record(scalars: dict[str, float | None], name: str, score: Score) -> None:

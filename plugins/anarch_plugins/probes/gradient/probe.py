@@ -14,6 +14,9 @@ from anarch_core.lattice import PARTS
 from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext
 from anarch_plugins.probes.gradient.options import GradientOptions
 
+BLOCK = 2**20
+"""Numbers that are squared in float64 at once."""
+
 
 class GradientProbe(AbstractProbe):
     """Norm of the full gradient of the training loss, in evaluation mode.
@@ -46,18 +49,23 @@ class GradientProbe(AbstractProbe):
             scalars |= {f"norm_{part.replace('-', '_')}": None for part in PARTS}
             details["parts_not_measured"] = str(error)
             return Measurement(scalars=scalars, units={"loss": "nats"}, details=details)
-        orthonormal = parts.covariant(gradient)
         for part in PARTS:
             key = f"norm_{part.replace('-', '_')}"
-            projected = parts.project(orthonormal, part)
-            scalars[key] = _finite(_norm(projected.values()))
+            squares = {name: _square(parts.project(parts.covariant({name: tensor}), part)[name]) for name, tensor in gradient.items()}
+            scalars[key] = _finite(math.sqrt(math.fsum(squares.values())))
             for path, layer in layers.items():
-                layer[key] = _finite(_norm(tensor for name, tensor in projected.items() if name.rpartition(".")[0] == path))
+                own = [square for name, square in squares.items() if name.rpartition(".")[0] == path]
+                layer[key] = _finite(math.sqrt(math.fsum(own)))
         return Measurement(scalars=scalars, units={"loss": "nats"}, details=details)
 
 
 def _norm(tensors: Iterable[torch.Tensor]) -> float:
-    return math.sqrt(math.fsum(float(tensor.double().square().sum()) for tensor in tensors))
+    return math.sqrt(math.fsum(map(_square, tensors)))
+
+
+def _square(tensor: torch.Tensor) -> float:
+    """Squared norm, in float64 and without a copy of the whole."""
+    return math.fsum(float(block.double().square().sum()) for block in torch.split(tensor.reshape(-1), BLOCK))
 
 
 def _finite(value: float) -> float | None:

@@ -29,7 +29,7 @@ from anarch_core.curvature import (
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
-from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext
+from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext, ProbeRehearsal
 from anarch_plugins.probes.hessian.options import HessianOptions
 
 
@@ -45,9 +45,10 @@ class HessianProbe(AbstractProbe):
 
     options: HessianOptions
 
-    def vectors(self) -> float:
-        """Five for the network, its gradient, two Lanczos vectors and a product (5.1 measured on 74 million parameters), more for parts."""
-        return 5.5 + (4.5 if self.options.subspaces else 0) + (2 * self.options.top_k + 20 if self.options.top_k else 0)
+    def memory(self, rehearsal: ProbeRehearsal) -> int:
+        """Of a measurement that gives up early: later products take what the first ones do."""
+        few = attrs.evolve(self.options, max_products=2, trace=min(self.options.trace, 1), density=min(self.options.density, 1))
+        return rehearsal.peak(lambda: HessianProbe(few).measure(rehearsal.context))
 
     def measure(self, context: ProbeContext) -> Measurement:
         """Measure what the options ask for.

@@ -10,7 +10,7 @@ from torch import nn
 
 from anarch_core.errors import ProbeError
 from anarch_core.paths import Profile, interpolate
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal
 from anarch_core.relaxation import applied_relaxations, project
 from anarch_plugins.probes.interpolation.options import InterpolationOptions
 
@@ -26,6 +26,11 @@ class InterpolationProbe(AbstractProbe):
     needs = frozenset({"data", "relaxed"})
 
     options: InterpolationOptions
+
+    def memory(self, rehearsal: ProbeRehearsal) -> int:
+        """Of two steps along each path; the points of a string or band are held all at once, those of other paths are not."""
+        few = attrs.evolve(self.options, steps=2, points=self.options.points if {"string", "band"} & {*self.options.methods} else 3)
+        return rehearsal.peak(lambda: InterpolationProbe(few).measure(rehearsal.context))
 
     def measure(self, context: ProbeContext) -> Measurement:
         """Evaluate every path.

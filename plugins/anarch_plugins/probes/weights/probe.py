@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 
 from anarch_core.layers import RelaxedLayer, ReparametrisedLayer, relaxed_layers
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, chosen_layer, spatial_layers
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, chosen_layer, in_receptive_field, spatial_layers
 from anarch_plugins.probes.weights.options import WeightsOptions
 
 LOWEST, HIGHEST = -30.0, 5.0
 """Range of the histograms of log |w|; exact zeros and what is not finite are counted apart."""
+
+BLOCK = 2**20
+"""Weights that are counted at once."""
 
 
 class WeightsProbe(AbstractProbe):
@@ -41,29 +45,47 @@ class WeightsProbe(AbstractProbe):
         details: dict[str, Any] = {"layer": layer.path, "layers": {}}
         squares, numbers = {"local": 0.0, "off_local": 0.0}, {"local": 0, "off_local": 0}
         for path, module in relaxed_layers(context.model).items():
-            counts = {}
-            for part, weights in _parts(module).items():
-                tensors[f"{path}.{part}"] = _histogram(weights, self.options.bins)
-                not_finite = int((~weights.isfinite()).sum())
-                counts[part] = {"weights": weights.numel(), "zeros": int((weights == 0).sum()), "not_finite": not_finite}
-                squares[part] += float(weights.double().square().sum())
-                numbers[part] += weights.numel()
-            details["layers"][path] = counts
+            parts = _counted(module, self.options.bins)
+            for part, count in parts.items():
+                tensors[f"{path}.{part}"] = count.histogram
+                squares[part] += count.square
+                numbers[part] += count.weights
+            details["layers"][path] = {
+                part: {"weights": count.weights, "zeros": count.zeros, "not_finite": count.not_finite} for part, count in parts.items()
+            }
         scalars = {f"rms_{part}": _root_mean(squares[part], numbers[part]) for part in squares}
         return Measurement(scalars=scalars, details=details, tensors=tensors)
 
 
-def _parts(layer: RelaxedLayer) -> dict[str, torch.Tensor]:
+@attrs.define
+class _Count:
+    """What is counted of some weights."""
+
+    histogram: torch.Tensor
+    weights: int = 0
+    zeros: int = 0
+    not_finite: int = 0
+    square: float = 0.0
+
+    def add(self, weights: torch.Tensor) -> None:
+        self.weights += weights.numel()
+        self.zeros += int((weights == 0).sum())
+        self.not_finite += int((~weights.isfinite()).sum())
+        self.square += float(weights.double().square().sum())
+        logarithms = weights[(weights != 0) & weights.isfinite()].abs().double().log().clamp(LOWEST, HIGHEST).cpu()
+        self.histogram += torch.histc(logarithms, len(self.histogram), LOWEST, HIGHEST).long()
+
+
+def _counted(layer: RelaxedLayer, bins: int) -> dict[str, _Count]:
+    """Of the weights in the receptive fields, and of those outside; block by block, so that nothing of the layer's size is made."""
     layer = layer.lattice() if isinstance(layer, ReparametrisedLayer) else layer
     weight = layer.get_parameter("weight").detach()
-    local = layer.keep(torch.ones_like(weight), ("shared", "unshared")).abs() > 0.5
-    return {"local": weight[local], "off_local": weight[~local]}
-
-
-def _histogram(weights: torch.Tensor, bins: int) -> torch.Tensor:
-    logarithms = weights[(weights != 0) & weights.isfinite()].abs().double().log().clamp(LOWEST, HIGHEST).cpu()
-    counts, _ = np.histogram(logarithms.numpy(), bins=bins, range=(LOWEST, HIGHEST))
-    return torch.from_numpy(counts)
+    counts = {part: _Count(torch.zeros(bins, dtype=torch.int64)) for part in ("local", "off_local")}
+    blocks = (torch.split(tensor.reshape(-1), BLOCK) for tensor in (weight, in_receptive_field(layer)))
+    for weights, local in zip(*blocks, strict=True):
+        counts["local"].add(weights[local])
+        counts["off_local"].add(weights[~local])
+    return counts
 
 
 def _block(layer: SpatialLayer, size: int) -> torch.Tensor:
