@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 import torch
 
-from anarch_core.errors import DataError, PluginError
+from anarch_core.errors import DataError
+from anarch_core.plugin.blame import expected, on_behalf_of
 from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import Registry, get_registry
 
@@ -51,11 +52,11 @@ class TensorData:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        return sum(tensor.nbytes for tensor in self._tensors().values())
+        return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TensorData:
         """The same data on another device, the inputs in another floating-point type. Labels stay int64."""
-        moved: dict[str, Any] = {name: t.to(device, dtype if name.startswith("x") else None) for name, t in self._tensors().items()}
+        moved: dict[str, Any] = {name: t.to(device, dtype if name.startswith("x") else None) for name, t in self.tensors().items()}
         return attrs.evolve(self, **moved)
 
     def limited(self, n: int) -> TensorData:
@@ -107,7 +108,7 @@ class TensorData:
     def digest(self) -> str:
         """SHA-256 over names, types, shapes and bytes of all tensors: equal data, equal digest. About a second per gigabyte."""
         state = hashlib.sha256()
-        for name, tensor in self._tensors().items():
+        for name, tensor in self.tensors().items():
             state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
             state.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return state.hexdigest()
@@ -147,7 +148,8 @@ class TensorData:
             return
         raise DataError(msg)
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors by the names of their attributes; those of a part that was not split off are missing."""
         names = ("x_train", "y_train", "x_test", "y_test", "x_validation", "y_validation")
         return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
 
@@ -257,11 +259,9 @@ def load_data(
     if value is not None:
         given |= spec_options(info.options, value, name=info.name)
     parsed = registry.parse_options(info, given)
-    data = registry.target(info)(root, parsed)
-    if not isinstance(data, TensorData):
-        msg = f"data set {info.name!r} gave a {type(data).__name__}, expected an anarch_core.data.TensorData"
-        raise PluginError(msg)
-    data.check()
+    data = expected(registry.origin(info), "it", registry.call(info, root, parsed), TensorData)
+    with on_behalf_of(registry.origin(info), "its data cannot be checked"):
+        data.check()
     if validation is not None:
         data = data.with_validation(validation, seed)
     return data if limit is None else data.limited(limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -138,6 +139,29 @@ class InexactRelaxationWarning(UserWarning):
 
 class OptimizerStateWarning(UserWarning):
     """State of an optimizer that was to be carried over a switch starts anew."""
+
+
+def plain(text: object, longest: int = 500) -> str:
+    r"""What somebody else wrote, as one line that a terminal shows as it is.
+
+    Line breaks and other space become one space each run; control characters, also those that turn the direction of writing, and halves of
+    surrogate pairs become escapes such as ``\x1b``; what is longer than ``longest`` is cut. What has no text is its class in brackets.
+    """
+    try:
+        whole = str(text)[: 4 * longest]
+    except Exception:
+        whole = f"<{type(text).__name__}>"
+    shown = "".join(map(_visible, " ".join(whole.split())))
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def _visible(character: str) -> str:
+    if unicodedata.category(character) not in _UNSEEN:
+        return character
+    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else f"\\x{ord(character):02x}"
 
 
 def first_line(error: BaseException) -> str:

@@ -98,7 +98,7 @@ class ModelSpec:
                 options = registry.parse_options(info, self.options)
                 if options is not None and not trusted:
                     options = _without_files(options)
-                model = registry.target(info)(self.input_shape, self.classes, options)
+                model = registry.call(info, self.input_shape, self.classes, options)
             return _checked(model, self)
 
 

@@ -19,6 +19,7 @@ from anarch_core.models import logits_of
 from anarch_core.network import in_evaluation_mode
 from anarch_core.ops.fused import fused_sgd
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
+from anarch_core.plugin.blame import on_behalf_of, origin
 
 __all__ = ["Score", "evaluate"]
 
@@ -159,7 +160,8 @@ class Training:
                 loss = cross_entropy(logits, labels)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
+            with on_behalf_of(origin(self.optimizer)):
+                self.optimizer.step()
         self._loss.add_(loss.detach(), alpha=len(labels))
         self._correct.add_((logits.detach().argmax(1) == labels).sum())
 

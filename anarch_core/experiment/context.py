@@ -11,14 +11,16 @@ from torch import nn
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data import TensorData, batches_per_epoch, load_data
+from anarch_core.errors import PluginError
 from anarch_core.experiment.segments import changed_options
 from anarch_core.experiment.store import RunStore
 from anarch_core.models import ModelSpec, model_spec
+from anarch_core.plugin.blame import answering, expected, origin
 from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.records import OptimizerInfo
 from anarch_core.plugin.registry import Registry
 from anarch_core.probe.base import AbstractProbe
-from anarch_core.schedule import AbstractSchedule
+from anarch_core.schedule import AbstractSchedule, Clock, Moment
 from anarch_core.training import dtype_of
 
 
@@ -58,20 +60,12 @@ class RunContext:
         Raises:
             AnarchError: the data cannot be loaded, or a component does not take its options.
         """
-        device, model = torch.device(config.device), config.model or ""
-        data = load_data(
-            config.data,
-            root=config.data_root,
-            options=changed_options(config, registry, "dataset", config.data),
-            limit=config.train_limit,
-            validation=config.validation or None,
-            registry=registry,
-        ).to(device, dtype_of(config.precision))
+        model, data = config.model or "", _data(config, registry)
         return cls(
             config=config,
             store=store,
             registry=registry,
-            device=device,
+            device=torch.device(config.device),
             data=data,
             spec=model_spec(
                 model,
@@ -89,6 +83,24 @@ class RunContext:
         """Optimizer steps per epoch."""
         return batches_per_epoch(len(self.data.y_train), self.config.batch_size)
 
+    def reread(self) -> TensorData:
+        """The data set once more, as :meth:`open` loaded it."""
+        return _data(self.config, self.registry)
+
+    def moments(self, clock: Clock) -> tuple[Moment, ...]:
+        """The moments of switching that the schedule knows before the trunk is trained.
+
+        Raises:
+            AnarchError: the schedule has none for such a trunk, or gives what are no moments of it.
+        """
+        found = answering(self.schedule.moments, tuple, list)(clock)
+        for moment in found:
+            expected(origin(self.schedule), "moments() with", moment, Moment)
+            if moment.iterations_per_epoch != clock.iterations_per_epoch or not 0 <= moment.iteration <= clock.iterations:
+                msg = f"{origin(self.schedule)}: {moment} is no moment of a trunk of {clock.epochs} epochs"
+                raise PluginError(msg)
+        return tuple(found)
+
     def build(self, seed: int) -> nn.Module:
         """The constrained network at its initialisation."""
         model = self.spec.build(seed=seed, registry=self.registry, trusted=True)
@@ -100,8 +112,20 @@ class RunContext:
         options = self.registry.parse_options(info, changed_options(self.config, self.registry, "optimizer", self.config.optimizer))
         parameters = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         network = (model,) if cast(OptimizerInfo, info).takes_model else ()
-        optimizer: torch.optim.Optimizer = self.registry.target(info)(parameters, lr, options, *network)
-        return optimizer
+        made = self.registry.call(info, parameters, lr, options, *network)
+        return expected(self.registry.origin(info), "it", made, torch.optim.Optimizer)
+
+
+def _data(config: RunConfig, registry: Registry) -> TensorData:
+    data = load_data(
+        config.data,
+        root=config.data_root,
+        options=changed_options(config, registry, "dataset", config.data),
+        limit=config.train_limit,
+        validation=config.validation or None,
+        registry=registry,
+    )
+    return data.to(torch.device(config.device), dtype_of(config.precision))
 
 
 def create(registry: Registry, kind: str, spec: str, config: RunConfig) -> Any:

@@ -14,6 +14,7 @@ from anarch_core.network import network_bytes
 from anarch_core.planning.ledger import Peak
 from anarch_core.planning.probe_memory import peak_of_probe
 from anarch_core.planning.rehearsal import Rehearsal
+from anarch_core.plugin.blame import answering
 from anarch_core.probe.base import ProbeContext
 from anarch_core.probe.measuring import missing_needs
 from anarch_core.relaxation.report import RelaxationReport
@@ -168,6 +169,6 @@ def _remembered(context: RunContext) -> float:
     tried = nn.Linear(64, 64, device=context.device)
     optimizer = context.optimizer(tried, context.config.lr)
     tried(torch.zeros(1, 64, device=context.device)).sum().backward()
-    optimizer.step()
+    answering(optimizer.step)()
     state = [value.numel() for values in optimizer.state.values() for value in values.values() if isinstance(value, torch.Tensor)]
     return sum(state) / sum(parameter.numel() for parameter in tried.parameters())

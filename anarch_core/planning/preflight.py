@@ -16,6 +16,7 @@ from anarch_core.models import require_logits
 from anarch_core.network import copied, in_evaluation_mode
 from anarch_core.planning.footprint import Footprint
 from anarch_core.planning.sharing import share_machine
+from anarch_core.plugin.blame import answering
 from anarch_core.training import EVALUATED
 
 
@@ -104,7 +105,7 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
             raise ConfigError(msg)
         with _told(context, size):
             cross_entropy(logits, data.y_train[:size]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            answering(optimizer.step)()
 
 
 def _logits(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor:

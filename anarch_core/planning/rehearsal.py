@@ -15,8 +15,10 @@ import torch
 from torch import nn
 
 from anarch_core.config.values import Precision
+from anarch_core.layers.base import RelaxedLayer
 from anarch_core.planning.hollow import Hollow, hollowed
 from anarch_core.planning.ledger import Ledger, Peak
+from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.copying import replace
 from anarch_core.relaxation.selection import Selection
 from anarch_core.training import Training, evaluate
@@ -36,7 +38,7 @@ class Rehearsal:
         """Put relaxed layers in the place of those that were found in the original network."""
         for site in found.sites:
             hollow = attrs.evolve(site, module=self.model.get_submodule(site.path))
-            self.model = replace(self.model, found.paths[site.path], found.relaxation.lift(hollow))
+            self.model = replace(self.model, found.paths[site.path], answering(found.relaxation.lift, RelaxedLayer)(hollow))
 
     def training(
         self,

@@ -45,6 +45,8 @@ RECORDS: dict[str, type[ComponentInfo]] = {
     "anarch_commands": CommandInfo,
 }
 
+KINDS = tuple(record.kind for record in RECORDS.values())
+
 
 class Status(enum.StrEnum):
     """What became of a plugin."""
@@ -92,6 +94,11 @@ class PluginRecord:
     def builtin(self) -> bool:
         """Whether it comes with anarch."""
         return normalised(self.distribution) == BUILTIN_DISTRIBUTION
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be used, and not because the user said so."""
+        return self.status in {Status.BROKEN, Status.SHADOWED, Status.INCOMPATIBLE}
 
     @property
     def owner(self) -> str:

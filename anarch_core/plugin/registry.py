@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import itertools
 import os
 import warnings
@@ -14,37 +13,18 @@ from typing import Any
 
 import attrs
 
-from anarch_core.errors import (
-    AnarchError,
-    ComponentConflictError,
-    OptionError,
-    PluginError,
-    UnknownComponentError,
-    close_matches,
-    did_you_mean,
-)
-from anarch_core.plugin.discovery import RECORDS, PluginRecord, Status, discover, normalised
+from anarch_core.errors import AnarchError, ComponentConflictError, OptionError, UnknownComponentError, plain
+from anarch_core.plugin.blame import on_behalf_of, sign
+from anarch_core.plugin.discovery import KINDS, PluginRecord, discover, normalised
 from anarch_core.plugin.options import build, parse_spec
 from anarch_core.plugin.records import ComponentInfo, ModelInfo
+from anarch_core.plugin.target import require_kind, resolved
+from anarch_core.plugin.unknown import failure_note, unknown
 
-KINDS = tuple(record.kind for record in RECORDS.values())
+__all__ = ["KINDS", "Registry", "get_registry"]
 
-FLAGS = {
-    "relaxation": "--relax",
-    "probe": "--probe",
-    "schedule": "--switch",
-    "model": "--model",
-    "dataset": "--data",
-    "optimizer": "--optimizer",
-}
-
-# What the target of a component must be a subclass of; the other kinds are called.
-_INTERFACES = {
-    "relaxation": "anarch_core.relaxation.base:AbstractRelaxation",
-    "probe": "anarch_core.probe.base:AbstractProbe",
-    "schedule": "anarch_core.schedule:AbstractSchedule",
-    "figure": "anarch_core.report.figure:AbstractFigure",
-}
+MOST_MODELS = 100_000
+"""Names that a zoo may have; more are taken for a mistake."""
 
 
 @attrs.frozen
@@ -92,6 +72,11 @@ class Registry:
         """The plugin that registered a component."""
         return next(plugin for plugin in self.plugins if any(info is component for component in plugin.components))
 
+    def origin(self, info: ComponentInfo) -> str:
+        """Which component it is, and whose, as a message begins."""
+        plugin = self.plugin_of(info)
+        return f"{info.kind} {info.name!r} of plugin {plugin.name!r} ({plugin.owner})"
+
     def owner(self, info: ComponentInfo) -> tuple[str, str]:
         """The distribution that a component comes from, and its version."""
         plugin = self.plugin_of(info)
@@ -114,7 +99,7 @@ class Registry:
             if len(matches) == 1:
                 warnings.warn(f"{kind} {plain!r} is now called {matches[0].name!r}", FutureWarning, stacklevel=2)
         if not matches:
-            raise self._unknown(kind, name)
+            raise unknown(self.plugins, kind, name)
         if len(matches) > 1:
             owners = [self.owner(info)[0] for info in matches]
             msg = f"{kind} {plain!r} is provided by {' and '.join(owners)}; write {' or '.join(f'{plain}@{owner}' for owner in owners)}"
@@ -129,15 +114,15 @@ class Registry:
             ComponentConflictError: at least one is provided twice.
         """
         found: list[ComponentInfo] = []
-        unknown: list[UnknownComponentError] = []
+        missing: list[UnknownComponentError] = []
         for kind, name in wanted:
             try:
                 found.append(self.find(kind, parse_spec(self.spelt_out(kind, name))[0]))
             except UnknownComponentError as error:
-                unknown.append(error)
-        if unknown:
-            first, note = unknown[0], self._failure_note()
-            message = "; ".join(str(error).removesuffix(note) for error in unknown)
+                missing.append(error)
+        if missing:
+            first, note = missing[0], failure_note(self.plugins)
+            message = "; ".join(str(error).removesuffix(note) for error in missing)
             raise UnknownComponentError(message + note, kind=first.kind, name=first.name, suggestions=first.suggestions)
         return found
 
@@ -167,7 +152,7 @@ class Registry:
                 failed += f"; the models of {owner} were not searched: {error}"
         owners = [owner for owner, names in zoos.items() if name in names]
         if not owners:
-            raise self._unknown(kind, name, further=itertools.chain.from_iterable(zoos.values()), note=failed)
+            raise unknown(self.plugins, kind, name, further=itertools.chain.from_iterable(zoos.values()), note=failed)
         if len(owners) > 1:
             msg = f"{kind} {name!r} is one of {' and of '.join(owners)}; write {' or '.join(f'{owner}:{name}' for owner in owners)}"
             raise ComponentConflictError(msg)
@@ -182,12 +167,15 @@ class Registry:
         """
         if not isinstance(info, ModelInfo) or info.zoo is None:
             return ()
-        try:
-            return tuple(_import(info.zoo)())
-        except AnarchError:
-            raise
-        except Exception as error:
-            raise self._fault(info, f"cannot list {info.zoo!r}", error) from error
+        with on_behalf_of(self.origin(info), f"cannot list {info.zoo!r}"):
+            names = tuple(itertools.islice(resolved(info.zoo)(), MOST_MODELS + 1))
+            if len(names) > MOST_MODELS:
+                msg = f"more than {MOST_MODELS} names"
+                raise ValueError(msg)
+            if strange := [name for name in names if not isinstance(name, str)]:
+                msg = f"{plain(strange[0], 50)} is a {type(strange[0]).__name__}, expected a name"
+                raise TypeError(msg)
+        return names
 
     def target(self, info: ComponentInfo) -> Any:
         """Import what a component names.
@@ -195,24 +183,22 @@ class Registry:
         Raises:
             PluginError: it cannot be imported, or is not what its kind promises.
         """
-        try:
-            target = _import(info.target)
-        except AnarchError:
-            raise
-        except Exception as error:
-            raise self._fault(info, f"cannot import {info.target!r}", error) from error
-        interface = _INTERFACES.get(info.kind)
-        if interface is not None:
-            if not (isinstance(target, type) and issubclass(target, _import(interface))):
-                raise self._fault(info, f"{info.target!r} must be a subclass of {interface.replace(':', '.')}")
-        elif info.kind == "command":
-            import click
-
-            if not isinstance(target, click.Command):
-                raise self._fault(info, f"{info.target!r} must be a click.Command")
-        elif not callable(target):
-            raise self._fault(info, f"{info.target!r} must be callable")
+        with on_behalf_of(self.origin(info), f"cannot import {info.target!r}"):
+            target = resolved(info.target)
+        require_kind(info, target, self.origin(info))
         return target
+
+    def call(self, info: ComponentInfo, *arguments: Any) -> Any:
+        """What the target of a component makes of some arguments; it knows where it comes from, see :mod:`anarch_core.plugin.blame`.
+
+        Raises:
+            PluginError: it cannot be imported, is not what its kind promises, or raises.
+        """
+        target = self.target(info)
+        with on_behalf_of(self.origin(info)):
+            made = target(*arguments)
+        sign(made, self.origin(info))
+        return made
 
     def parse_options(self, info: ComponentInfo, options: Any = None) -> Any:
         """The options of a component as an instance of its option class; None for a component without options.
@@ -234,7 +220,8 @@ class Registry:
         if options is not None and not isinstance(options, Mapping):
             msg = f"[{info.name}] takes {info.options.__name__} or a mapping: {options!r}"
             raise OptionError(msg)
-        return build(info.options, options or {}, name=info.name)
+        with on_behalf_of(self.origin(info)):
+            return build(info.options, options or {}, name=info.name)
 
     def create(self, kind: str, name: str, options: Any = None) -> Any:
         """An instance of a relaxation, probe or schedule: its target, called with its options.
@@ -247,12 +234,11 @@ class Registry:
             options: as for :meth:`parse_options`.
         """
         info = self.find(kind, name)
-        parsed = self.parse_options(info, options)
-        return self.target(info)(parsed)
+        return self.call(info, self.parse_options(info, options))
 
     def failures(self) -> list[PluginRecord]:
         """The plugins that could not be used."""
-        return [plugin for plugin in self.plugins if plugin.status in {Status.BROKEN, Status.SHADOWED, Status.INCOMPATIBLE}]
+        return [plugin for plugin in self.plugins if plugin.failed]
 
     def clashes(self, namespace: str = "component") -> dict[str, list[PluginRecord]]:
         """Names of a namespace (see :class:`ComponentInfo`) that more than one plugin provides, with their plugins."""
@@ -263,41 +249,8 @@ class Registry:
                     owners[info.name].append(plugin)
         return {name: plugins for name, plugins in sorted(owners.items()) if len(plugins) > 1}
 
-    def _fault(self, info: ComponentInfo, what: str, error: Exception | None = None) -> PluginError:
-        plugin = self.plugin_of(info)
-        cause = "" if error is None else f": {type(error).__name__}: {' '.join(str(error).split())}"
-        return PluginError(f"{info.kind} {info.name!r} of plugin {plugin.name!r} ({plugin.owner}): {what}{cause}")
-
-    def _unknown(self, kind: str, name: str, *, further: Iterable[str] = (), note: str = "") -> UnknownComponentError:
-        """What to tell of a name: ``further`` ones that it may have been meant for, and a ``note`` on where was not looked."""
-        plain, _, distribution = name.partition("@")
-        message = f"unknown {kind} {name!r}"
-        if distribution and plain in self.names(kind):
-            message += f": distribution {distribution!r} provides none of that name"
-            return UnknownComponentError(message, kind=kind, name=name, suggestions=[plain])
-        for plugin in self.plugins:
-            if plugin.status is not Status.LOADED and plugin.name.replace("_", "-") == plain:
-                message += f": plugin {plugin.name!r} ({plugin.owner}) is {plugin.status} ({plugin.error}); see 'anarch plugins doctor'"
-                return UnknownComponentError(message, kind=kind, name=name)
-        others = [other for other in KINDS if other != kind and plain in self.names(other)]
-        close = close_matches(plain, [*self.names(kind), *further])
-        if others:
-            message += f": {plain!r} is a {others[0]}" + (f", use {FLAGS[others[0]]} {plain}" if others[0] in FLAGS else "")
-        else:
-            message += did_you_mean(close) or f" (known: {', '.join(self.names(kind)) or 'none'})"
-        return UnknownComponentError(message + note + self._failure_note(), kind=kind, name=name, suggestions=close)
-
-    def _failure_note(self) -> str:
-        count = len(self.failures())
-        return f" ({count} plugin{'s' if count > 1 else ''} could not be loaded: see 'anarch plugins doctor')" if count else ""
-
 
 @functools.cache
 def get_registry() -> Registry:
     """The registry of the command line and of the public functions: loaded once, as the environment variables say."""
     return Registry.load()
-
-
-def _import(target: str) -> Any:
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)

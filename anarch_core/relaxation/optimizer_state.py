@@ -8,6 +8,7 @@ from typing import cast
 import torch
 
 from anarch_core.layers.base import RelaxedLayer
+from anarch_core.plugin.blame import answering
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.report import Relaxed
 from anarch_core.relaxation.surgery import owner
@@ -101,7 +102,8 @@ def transported(
             counters[key] = value
             continue
         known = key in roles and value.shape == shape
-        carried = relaxed.relaxation.transport(relaxed.sites[path], layer, name, value, roles[key]) if known else None
+        transport = answering(relaxed.relaxation.transport, dict, type(None))
+        carried = transport(relaxed.sites[path], layer, name, value, roles[key]) if known else None
         if carried is None:
             return None
         for heir, tensor in carried.items():

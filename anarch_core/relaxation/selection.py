@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from anarch_core.errors import one_line
+from anarch_core.layers.base import Cost
+from anarch_core.plugin.blame import answering
 from anarch_core.plugin.hookspecs import API_VERSION
 from anarch_core.plugin.options import to_dict
 from anarch_core.plugin.records import RelaxationInfo
@@ -103,7 +105,7 @@ class Selection:
                 path=site.path,
                 before=type(site.module).__name__,
                 parameters_before=sum(p.numel() for p in site.module.parameters()),
-                cost=self.relaxation.cost(site),
+                cost=answering(self.relaxation.cost, Cost)(site),
             )
             for site in self.sites
         ]

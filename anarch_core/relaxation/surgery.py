@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from anarch_core.errors import SurgeryError, close_matches, did_you_mean
 from anarch_core.layers.base import whole_modules
+from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 from anarch_core.relaxation.lattice import CONVOLUTIONS, is_convolution
 from anarch_core.relaxation.materialise import convolution_of
@@ -107,7 +108,8 @@ def site_or_reason(
     if isinstance(shapes, str):
         return shapes
     site = Site(path=path, module=module, input_shape=shapes[0], output_shape=shapes[1])
-    refusal = computed or relaxation.refusal(site)
+    refused = answering(relaxation.refusal, str, type(None))
+    refusal = computed or refused(site)
     if refusal is None or not isinstance(module, CONVOLUTIONS) or (is_convolution(module) and computed is None):
         return refusal or site
     if not materialise:
@@ -116,7 +118,7 @@ def site_or_reason(
     if isinstance(plain, str):
         return plain
     site = attrs.evolve(site, module=plain)
-    return relaxation.refusal(site) or site
+    return refused(site) or site
 
 
 def _shapes_or_reason(module: nn.Module, path: str, traces: Sequence[Trace]) -> tuple[tuple[int, ...], tuple[int, ...]] | str:

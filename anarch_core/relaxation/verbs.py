@@ -11,9 +11,10 @@ from torch import nn
 
 from anarch_core.errors import NoEffectWarning, SurgeryError, warn
 from anarch_core.lattice.drift import Drift
-from anarch_core.layers.base import RelaxedLayer
+from anarch_core.layers.base import Cost, RelaxedLayer
 from anarch_core.machine import require_memory
 from anarch_core.network import copied
+from anarch_core.plugin.blame import answering
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.base import Site
 from anarch_core.relaxation.copying import copy_with
@@ -106,7 +107,7 @@ def relax(
         device = next(found.sites[0].module.parameters()).device
         require_memory(report.bytes, device, f"{relaxation} of {len(report.layers)} layer(s)")
 
-    lifted = {site.path: found.relaxation.lift(site) for site in found.sites}
+    lifted = {site.path: answering(found.relaxation.lift, RelaxedLayer)(site) for site in found.sites}
     new = copy_with(model, {path: (found.paths[path], layer) for path, layer in lifted.items()})
     new.anarch_relaxations = (*applied_relaxations(model), found.applied(registry))  # type: ignore[assignment]
     if check:
@@ -196,15 +197,16 @@ def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: 
                 msg = f"the network has no layer {path!r} that {record.name} could relax; is it the same architecture?"
                 raise SurgeryError(msg, paths=(path,))
             site = Site(path=path, module=model.get_submodule(path), input_shape=tuple(shape), output_shape=())
-            reason = relaxation.refusal(site)
+            reason = answering(relaxation.refusal, str, type(None))(site)
             if reason is not None:
                 raise SurgeryError(refusal_of({path: reason}), paths=(path,))
             sites.append(site)
         if sites:
             device = next(sites[0].module.parameters()).device
-            require_memory(sum(relaxation.cost(site).bytes for site in sites), device, f"{record.name} of {len(sites)} layer(s)")
+            cost = answering(relaxation.cost, Cost)
+            require_memory(sum(cost(site).bytes for site in sites), device, f"{record.name} of {len(sites)} layer(s)")
         for site in sites:
-            new[site.path] = (paths[site.path], relaxation.lift(site))
+            new[site.path] = (paths[site.path], answering(relaxation.lift, RelaxedLayer)(site))
         model = copy_with(model, new)
     model = model if model is not base else copied(base)
     model.anarch_relaxations = (*applied_relaxations(base), *applied)  # type: ignore[assignment]

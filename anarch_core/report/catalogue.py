@@ -66,7 +66,7 @@ class ListedFigure:
             module, _, name = self.info.target.partition(":")
             made: AbstractFigure = getattr(importlib.import_module(module), name)()
         else:
-            made = self.registry.target(self.info)()
+            made = self.registry.call(self.info)
         return made
 
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:

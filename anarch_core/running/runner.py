@@ -120,7 +120,7 @@ class _Run:
         self.store, self.registry, self.progress = store, registry, progress
         context = RunContext.open(config, store, registry)
         self.clock = Clock(config.epochs, context.iterations_per_epoch)
-        known = context.schedule.moments(self.clock)
+        known = context.moments(self.clock)
         self.switches: dict[int, set[Moment]] = {seed: set(known) for seed in config.seeds}
         self.config = config
         self.grow()

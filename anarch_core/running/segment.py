@@ -23,6 +23,7 @@ from anarch_core.experiment.inventory import Inventory, tensors_digest
 from anarch_core.experiment.segment_result import Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
 from anarch_core.files import make_room, write_json
+from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.running.condition import condition
 from anarch_core.running.probing import Probing
@@ -148,7 +149,7 @@ class Execution:
     def _switch(self, iteration: int, history: History) -> None:
         """Ask the schedule whether branches leave here."""
         rows = [{key: math.nan if value is None else value for key, value in row.items()} for row in history.rows[1:]]
-        if self.segment.kind == "trunk" and self.context.schedule.switches_now(rows):
+        if self.segment.kind == "trunk" and answering(self.context.schedule.switches_now)(rows):
             self.keep.add(iteration)
             self.notes.switches.append(iteration)
             self.emit(Event("switch", self.segment.id, iteration))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, PluginError
 from anarch_core.experiment.segment_result import SegmentResult
 
 if TYPE_CHECKING:
@@ -213,7 +213,8 @@ def run_job(context: RunContext, job: Job, emit: Callable[[Event], None], stoppe
     try:
         return Outcome(segment=identity, result=train_segment(context, job, emit, stopped))
     except AnarchError as error:
-        return Outcome(segment=identity, error=str(error))
+        trace = traceback.format_exc() if isinstance(error, PluginError) else None
+        return Outcome(segment=identity, error=str(error), trace=trace)
     except Exception as error:  # a plugin may raise anything, and the other segments must go on
         return Outcome(segment=identity, error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
 

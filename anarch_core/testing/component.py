@@ -130,8 +130,6 @@ class ComponentConformance:
                 msg = f"the target is called as {called}, but its signature is {signature}: {error}"
                 raise AssertionError(msg) from error
             return
-        missing = sorted(getattr(target, "__abstractmethods__", ()))
-        assert not missing, f"{target.__name__} does not implement {', '.join(missing)}"
         interface = next(base for base in reversed(target.__mro__) if inspect.isabstract(base))
         concrete = [
             base.__name__

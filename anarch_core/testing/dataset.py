@@ -12,7 +12,7 @@ from anarch_core.data import TensorData
 from anarch_core.errors import AnarchError
 from anarch_core.models import build_model
 from anarch_core.plugin.options import parse_spec
-from anarch_core.plugin.registry import FLAGS
+from anarch_core.plugin.unknown import FLAGS
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.snapshot import changed_states, random_states
 

@@ -19,7 +19,11 @@ from pathlib import Path
 import attrs
 from campaign import Campaign
 
-CAMPAIGNS: Sequence[str] = ("code_in_files", "damage", "odd_files",)
+CAMPAIGNS: Sequence[str] = (
+    "code_in_files",
+    "damage",
+    "odd_files",
+)
 """Modules beside this one; each defines ``CAMPAIGN``."""
 
 

@@ -112,7 +112,7 @@ class Size:
     ("names", "options", "message"),
     [
         (["a", "a"], Choice, "the zoo gives a more than once"),
-        ([1, 2], Size, "the zoo gives 1, which the option 'model' reads as None"),
+        ([1, 2], Size, "TypeError: 1 is a int, expected a name"),
         (["1", "2"], Size, "the zoo gives '1', which the option 'model' reads as 1; name what it chooses from"),
         (["b", "c"], Choice, "the zoo does not give 'a', the model that `options` of TestWrong names"),
         (None, Choice, "cannot list 'wrong_plugin:names': TypeError"),
