@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
-import attrs
 import numpy as np
 import torch
 from torch import fx, nn
 
+from anarch_core.condition import Condition
 from anarch_core.errors import ProbeError, SurgeryError
 
 __all__ = ["undisturbed", "with_parameters"]
@@ -52,17 +52,15 @@ def in_evaluation_mode(model: nn.Module) -> AbstractContextManager[None]:
 def unchanged(model: nn.Module) -> Iterator[None]:
     """Run ``model`` as it is, in full precision, and undo every trace of what happens inside.
 
-    On leaving, the ``grad`` of every parameter, the buffers, what the modules hold as attributes and the random state of Python, NumPy, the
-    CPU and the model's device are what they were; what is inside an attribute, a list that grows, is not looked at. Inside, autocast and
-    TF32 are off, and gradients can be taken even where the caller switched them off.
+    On leaving, ``grad``, ``requires_grad`` and hooks of every parameter, the buffers, what the modules hold as attributes (and inside of
+    dictionaries and lists among them) and the random state of Python, NumPy, the CPU and the model's device are what they were. Inside,
+    autocast and TF32 are off, and gradients can be taken even where the caller switched them off.
 
     Args:
         model: the network; may be in any mode, also a mixed one.
     """
     parameters = list(model.parameters())
-    gradients = [(parameter, parameter.grad) for parameter in parameters]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    attributes = [_Attributes.of(module) for module in model.modules()]
+    before = Condition.of(model)
     accelerators = sorted({parameter.device.index or 0 for parameter in parameters if parameter.device.type == "cuda"})
     matmul = torch.get_float32_matmul_precision()
     python, numpy = random.getstate(), np.random.get_state()
@@ -86,15 +84,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             torch.set_float32_matmul_precision(matmul)
             random.setstate(python)
             np.random.set_state(numpy)
-            for held in attributes:
-                held.restore()
-            for parameter, gradient in gradients:
-                parameter.grad = gradient
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    # Writing what is there already would invalidate graphs that are kept.
-                    if not buffer.is_meta and not torch.equal(buffer, value):
-                        buffer.copy_(value)
+            before.restore()
 
 
 @contextmanager
@@ -110,33 +100,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """
     with unchanged(model), in_evaluation_mode(model):
         yield
-
-
-@attrs.frozen(eq=False)
-class _Attributes:
-    """What a module holds: its attributes, and the tensors and modules that are registered with it."""
-
-    module: nn.Module
-    values: Mapping[str, Any]
-    registered: Mapping[str, Mapping[str, Any]]
-
-    @classmethod
-    def of(cls, module: nn.Module) -> _Attributes:
-        held = vars(module)
-        registered = {key: dict(held[key]) for key in ("_parameters", "_buffers", "_modules") if isinstance(held.get(key), dict)}
-        return cls(module, dict(held), registered)
-
-    def restore(self) -> None:
-        _restore(vars(self.module), self.values)
-        for key, values in self.registered.items():
-            _restore(vars(self.module)[key], values)
-
-
-def _restore(held: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Make a dictionary hold these very objects, in this order."""
-    if [(key, id(value)) for key, value in held.items()] != [(key, id(value)) for key, value in values.items()]:
-        held.clear()
-        held.update(values)
 
 
 def with_parameters(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> nn.Module:

@@ -19,7 +19,7 @@ from anarch_core.report.measurements import certified
 if TYPE_CHECKING:
     from torch import nn
 
-    from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
+    from anarch_core.probe.base import AbstractProbe, Measurement
 
 MISSING = {
     "data": "data to measure on; add --data NAME",
@@ -62,7 +62,7 @@ def command(
     """Measure the network of FILE, which is read and never written."""
     from anarch_core.machine import resolve_device
     from anarch_core.probe.base import ProbeContext
-    from anarch_core.probe.measuring import missing_needs
+    from anarch_core.probe.measuring import measured, missing_needs
 
     probes = {name: _create(ctx, name) for name in split_names(probe)}
     opened = open_network(ctx, file, model, input_shape, classes)
@@ -82,7 +82,7 @@ def command(
         parent=network(parent),
         seed=seed,
     )
-    found = {name: _measure(name, made, context) for name, made in probes.items()}
+    found = {name: measured(made, context) for name, made in probes.items()}
     for name, measurement in found.items():
         _print(name, measurement)
     if out is not None:
@@ -98,16 +98,6 @@ def _create(ctx: click.Context, spec: str) -> AbstractProbe:
         options |= spec_options(info.options, value, name=info.name)
     probe: AbstractProbe = registry.create("probe", info.name, options)
     return probe
-
-
-def _measure(name: str, probe: AbstractProbe, context: ProbeContext) -> Measurement:
-    from anarch_core.probe.measuring import measured
-
-    try:
-        return measured(probe, context)
-    except NotImplementedError as error:
-        msg = f"the probe {name} cannot measure this network: {error}"
-        raise ProbeError(msg) from error
 
 
 def _print(name: str, measurement: Measurement) -> None:

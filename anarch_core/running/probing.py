@@ -9,14 +9,14 @@ from torch import nn
 
 from anarch_core.checkpoint.schema import KIND, PROBE_RESULT
 from anarch_core.checkpoint.state import save_state
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, PluginError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event
 from anarch_core.experiment.segment_result import Notes
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import SegmentStore
 from anarch_core.probe.base import ProbeContext
-from anarch_core.probe.measuring import measured, missing_needs
+from anarch_core.probe.measuring import DisturbedError, measured, missing_needs
 
 TOLD_EVERY = 0.2
 """Seconds between two reports of a probe's progress."""
@@ -36,7 +36,7 @@ class Probing:
         self._context, self._segment, self._store, self._emit = context, segment, store, emit
 
     def measure(self, moment: str, notes: Notes, model: nn.Module, reference: nn.Module | None, parent: nn.Module | None) -> None:
-        """Run all probes; one that does not apply or fails is noted, and the segment goes on.
+        """Run all probes; one that does not apply, fails or left something changed is noted, and the segment goes on.
 
         Args:
             moment: ``"start"`` or ``"end"``.
@@ -44,9 +44,16 @@ class Probing:
             model: the network.
             reference: the network at the start of the segment.
             parent: the network it was lifted from.
+
+        Raises:
+            DisturbedError: a probe changed the network or the data, and they cannot be put back.
         """
         for name, probe in self._context.probes.items():
-            missing = missing_needs(probe, model, data=self._context.data, reference=reference, parent=parent)
+            try:
+                missing = missing_needs(probe, model, data=self._context.data, reference=reference, parent=parent)
+            except PluginError as error:
+                self._note(name, moment, notes, f"failed: {error}")
+                continue
             if missing:
                 notes.probe_notes.setdefault(name, {})[moment] = f"skipped: no {', '.join(missing)} here"
                 continue
@@ -60,13 +67,16 @@ class Probing:
                 moment=moment,
                 progress=self._telling(name),
             )
+            disturbances: list[str] = []
             try:
-                found = measured(probe, context)
-            except Exception as error:  # a plugin may raise anything; hours of training must not be lost to it
-                text = str(error) if isinstance(error, AnarchError) else f"{type(error).__name__}: {error}"
-                notes.probe_notes.setdefault(name, {})[moment] = f"failed: {text}"
-                self._emit(Event("warning", self._segment.id, f"probe {name} failed at the {moment} of {self._segment.title}: {text}"))
+                found = measured(probe, context, tell=disturbances.append, reread=self._context.reread)
+            except DisturbedError:
+                raise  # training on would give something else
+            except AnarchError as error:  # hours of training must not be lost to a probe
+                self._note(name, moment, notes, f"failed: {error}")
                 continue
+            if disturbances:
+                self._note(name, moment, notes, disturbances[0])
             notes.probes.setdefault(name, {})[moment] = dict(found.scalars)
             if found.details:
                 notes.probe_details.setdefault(name, {})[moment] = dict(found.details)
@@ -74,6 +84,10 @@ class Probing:
                 path = self._store.probe_tensors(name, moment)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_state(path, found.tensors, {KIND: PROBE_RESULT})
+
+    def _note(self, probe: str, moment: str, notes: Notes, text: str) -> None:
+        notes.probe_notes.setdefault(probe, {})[moment] = text
+        self._emit(Event("warning", self._segment.id, f"probe {probe} at the {moment} of {self._segment.title}: {text}"))
 
     def _telling(self, probe: str) -> Callable[[int, int, str], None]:
         """What a probe calls while it measures: passes on at most five calls a second."""

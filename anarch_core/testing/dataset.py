@@ -13,8 +13,8 @@ from anarch_core.errors import AnarchError
 from anarch_core.models import build_model
 from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.unknown import FLAGS
+from anarch_core.surroundings import Surroundings
 from anarch_core.testing.component import ComponentConformance
-from anarch_core.testing.snapshot import changed_states, random_states
 
 _COMPONENT_SETTINGS = {"model": "model", "optimizer": "optimizer", "switch": "schedule", "relax": "relaxation", "probe": "probe"}
 
@@ -80,9 +80,9 @@ class DatasetConformance(ComponentConformance):
 
     def test_is_the_same_every_time(self) -> None:
         """Loading twice gives the same tensors, whatever the random state, and leaves that alone."""
-        states = random_states()
+        states = Surroundings.now()
         first = self.load().digest()
-        changed = changed_states(states)
+        changed = states.changed()
         assert not changed, f"loading changes the {', '.join(changed)}; draw from a generator of your own, with a fixed seed"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(12345)

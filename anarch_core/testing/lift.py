@@ -17,8 +17,9 @@ from anarch_core.layers.base import Cost, RelaxedLayer
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import Site
 from anarch_core.relaxation.verbs import applied_relaxations, relax
+from anarch_core.surroundings import Surroundings
 from anarch_core.testing.convolutions import CONVOLUTIONS, Case
-from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, relative, same_bits
+from anarch_core.testing.snapshot import Snapshot, relative, same_bits
 from anarch_core.testing.subject import RelaxationSubject, disturb, site_of
 
 
@@ -177,17 +178,17 @@ class LiftChecks(RelaxationSubject):
 
     def test_lift_draws_no_random_numbers(self) -> None:
         """The lift is a function of the layer and the options: the same bits whatever the global random state, which it leaves alone."""
-        state = random_states()
+        state = torch.get_rng_state()
         try:
             case = self.parent()
             torch.manual_seed(1)
-            before = random_states()
+            before = Surroundings.now()
             first = self.relaxation().lift(site_of(case)).state_dict()
-            changed = changed_states(before)
+            changed = before.changed()
             torch.manual_seed(2)
             second = self.relaxation().lift(site_of(case)).state_dict()
         finally:
-            torch.set_rng_state(torch.tensor(state["random state of torch"], dtype=torch.uint8))
+            torch.set_rng_state(state)
         advice = "draw from a torch.Generator of your own, seeded by an option: a checkpoint repeats the lift to the same bits"
         assert not changed, f"lift() changes the {', '.join(changed)}; {advice}"
         differing = [name for name in first if not same_bits(first[name], second[name])]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from anarch_core.surroundings import Surroundings
 from anarch_core.testing.component import ComponentConformance
-from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, same_bits
+from anarch_core.testing.snapshot import Snapshot, same_bits
 from anarch_core.training import load_optimizer_state, optimizer_state
 
 
@@ -48,7 +49,7 @@ class OptimizerConformance(ComponentConformance):
     def test_holds_every_parameter_once(self) -> None:
         """All parameters that were given are in its groups, each once, at the learning rate that was asked for."""
         network = self.network()
-        before, states = Snapshot.of(network), random_states()
+        before, states = Snapshot.of(network), Surroundings.now()
         optimizer = self.build(network)
         held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
         assert sorted(held) == sorted(id(parameter) for parameter in network.parameters()), (
@@ -57,7 +58,7 @@ class OptimizerConformance(ComponentConformance):
         rates = {group["lr"] for group in optimizer.param_groups}
         assert self.lr in rates, f"its groups have learning rates {rates}, none the one that was asked for, {self.lr}"
         assert not before.changes(network), f"building it changes the network: {', '.join(before.changes(network))}"
-        assert not changed_states(states), f"building it changes the {', '.join(changed_states(states))}"
+        assert not states.changed(), f"building it changes the {', '.join(states.changed())}"
 
     def test_lowers_a_loss(self) -> None:
         """It lowers the loss of a small regression by a fifth at least."""

@@ -22,9 +22,10 @@ from anarch_core.machine import human_bytes
 from anarch_core.planning.probe_memory import rehearsal_of, taken
 from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
 from anarch_core.relaxation.verbs import relax
+from anarch_core.surroundings import Surroundings
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.convolutions import CONVOLUTIONS
-from anarch_core.testing.snapshot import Snapshot, changed_states, random_states, same_bits
+from anarch_core.testing.snapshot import Snapshot, same_bits
 
 NUMBERS = 2**19
 """Weights of the largest layer of a network on which memory is measured."""
@@ -151,7 +152,7 @@ class ProbeConformance(ComponentConformance):
         assert context.data is not None
         networks = {"model": context.model, "reference": context.reference, "parent": context.parent}
         before = {role: Snapshot.of(network) for role, network in networks.items() if network is not None}
-        digest, states = context.data.digest(), random_states()
+        digest, states = context.data.digest(), Surroundings.now()
         self.probe().measure(context)
         for role, snapshot in before.items():
             network = networks[role]
@@ -162,7 +163,7 @@ class ProbeConformance(ComponentConformance):
                 "and substitute weights with torch.func.functional_call instead of writing to them"
             )
         assert context.data.digest() == digest, "measure() changed the data; do not write to them in place"
-        changed = changed_states(states)
+        changed = states.changed()
         assert not changed, f"measure() changed the {', '.join(changed)}; draw from a torch.Generator seeded with context.seed"
 
     def test_is_a_function_of_the_seed(self) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
-import numpy as np
 import torch
 from torch import nn
 
@@ -59,26 +57,6 @@ class Snapshot:
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors of one shape and dtype are equal, with nan equal to nan."""
     return bool(torch.equal(a, b) or (torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) and torch.equal(a.isnan(), b.isnan())))
-
-
-def random_states() -> dict[str, Any]:
-    """State of the global generators on the CPU, and of what else is global in PyTorch."""
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "random state of torch": torch.get_rng_state().tolist(),
-        "random state of Python": random.getstate(),
-        "random state of numpy": (kind, tuple(np.asarray(keys).tolist()), *rest),
-        "default dtype": torch.get_default_dtype(),
-        "gradient mode": torch.is_grad_enabled(),
-        "number of threads": torch.get_num_threads(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-    }
-
-
-def changed_states(before: Mapping[str, Any]) -> list[str]:
-    """Which of :func:`random_states` are not as they were."""
-    now = random_states()
-    return [name for name, value in before.items() if now[name] != value]
 
 
 def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:

@@ -22,6 +22,7 @@ from campaign import Campaign
 CAMPAIGNS: Sequence[str] = (
     "code_in_files",
     "damage",
+    "disturbing_probes",
     "odd_files",
 )
 """Modules beside this one; each defines ``CAMPAIGN``."""

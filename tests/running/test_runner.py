@@ -252,7 +252,7 @@ def test_probes_that_fail_or_misbehave_change_nothing(small, tmp_path, with_prob
     probed = run(config, out=tmp_path / "probed", registry=with_probes, progress="silent")
     assert finals(tmp_path / "plain") == finals(tmp_path / "probed")
     branch = segment(probed, "branch", 1.0)
-    assert branch.probe_notes["grumpy"]["end"] == "failed: ZeroDivisionError: no luck"
+    assert branch.probe_notes["grumpy"]["end"] == "failed: probe 'grumpy' of plugin 'odd' (odd 1): ZeroDivisionError: no luck"
     assert branch.probes["rude"]["start"] == {"answer": 42.0, "nothing": None}
     assert branch.probe_details["rude"]["end"] == {"n": 1, "worst": None}
     assert list(load_file(tmp_path / "probed" / "segments" / branch.id / "probes" / "rude-end.safetensors")) == ["t"]
