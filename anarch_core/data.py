@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import attrs
 import torch
@@ -114,44 +115,89 @@ class TensorData:
         return state.hexdigest()
 
     def check(self) -> None:
-        """Refuse what cannot be trained on.
+        """Refuse what cannot be trained on, see :func:`check_classification`.
 
         Raises:
             DataError: shapes, types or sizes disagree, a label is out of range, or a number is not finite.
         """
-        if self.classes < 2:
-            msg = f"data {self.name!r}: {self.classes} class, expected at least 2"
-            raise DataError(msg)
-        if (self.x_validation is None) != (self.y_validation is None):
-            msg = f"data {self.name!r}: validation inputs and labels come together or not at all"
-            raise DataError(msg)
-        self._check_part("train", self.x_train, self.y_train)
-        self._check_part("test", self.x_test, self.y_test)
-        if self.x_validation is not None and self.y_validation is not None:
-            self._check_part("validation", self.x_validation, self.y_validation)
-
-    def _check_part(self, part: str, x: torch.Tensor, y: torch.Tensor) -> None:
-        where = f"data {self.name!r}, {part} part"
-        if x.ndim < 2 or not x.is_floating_point():
-            msg = f"{where}: inputs are {x.dtype} {tuple(x.shape)}, expected floating point [n, channels, ...]"
-        elif y.ndim != 1 or y.dtype != torch.int64:
-            msg = f"{where}: labels are {y.dtype} {tuple(y.shape)}, expected int64 [n]"
-        elif len(x) != len(y) or len(y) == 0:
-            msg = f"{where}: {len(x)} inputs and {len(y)} labels, expected equally many and at least one"
-        elif tuple(x.shape[1:]) != self.input_shape:
-            msg = f"{where}: inputs of shape {tuple(x.shape[1:])}, but the training inputs are {self.input_shape}"
-        elif y.min() < 0 or y.max() >= self.classes:
-            msg = f"{where}: labels go from {int(y.min())} to {int(y.max())}, expected 0 to {self.classes - 1}"
-        elif not all(bool(chunk.isfinite().all()) for chunk in _chunks(x)):
-            msg = f"{where}: some inputs are not finite (nan or infinity)"
-        else:
-            return
-        raise DataError(msg)
+        check_classification(self)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors by the names of their attributes; those of a part that was not split off are missing."""
         names = ("x_train", "y_train", "x_test", "y_test", "x_validation", "y_validation")
         return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
+
+
+def check_classification(data: TensorData) -> None:
+    """Refuse what is no data set of classes: everything that is trained or measured takes a cross-entropy, and counts right answers.
+
+    Raises:
+        DataError: inputs are not finite floating-point numbers [n, channels, ...], labels are not class numbers, int64 [n], or the parts
+            disagree.
+    """
+    if data.classes < 2:
+        msg = f"data {data.name!r}: {data.classes} class, expected at least 2"
+        raise DataError(msg)
+    if (data.x_validation is None) != (data.y_validation is None):
+        msg = f"data {data.name!r}: validation inputs and labels come together or not at all"
+        raise DataError(msg)
+    parts = [("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)]
+    if data.x_validation is not None and data.y_validation is not None:
+        parts.append(("validation", data.x_validation, data.y_validation))
+    for part, x, y in parts:
+        problem = _problem(x, y, data)
+        if problem is not None:
+            msg = f"data {data.name!r}, {part} part: {problem}"
+            raise DataError(msg)
+    if data not in _FINITE:
+        for part, x, _ in parts:
+            if not all(bool(chunk.isfinite().all()) for chunk in _chunks(x)):
+                msg = f"data {data.name!r}, {part} part: some inputs are not finite (nan or infinity)"
+                raise DataError(msg)
+        _FINITE.add(data)
+
+
+_FINITE: WeakSet[TensorData] = WeakSet()
+"""Data whose inputs were seen to be finite, which takes a second per some gigabytes."""
+
+
+def _problem(x: torch.Tensor, y: torch.Tensor, data: TensorData) -> str | None:
+    """What is wrong with one part, but for numbers that are not finite."""
+    if not (isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)):
+        return f"inputs are a {type(x).__name__} and labels a {type(y).__name__}, expected tensors"
+    if x.ndim < 2 or not x.is_floating_point():
+        return f"inputs are {described(x)}, expected floating point [n, channels, ...]"
+    if y.ndim != 1 or y.dtype != torch.int64:
+        return f"labels are {described(y)}{meaning_of_labels(y)}, expected int64 [n], the number of its class for each sample"
+    if len(x) != len(y) or len(y) == 0:
+        return f"{len(x)} inputs and {len(y)} labels, expected equally many and at least one"
+    if tuple(x.shape[1:]) != data.input_shape:
+        return f"inputs of shape {tuple(x.shape[1:])}, but the training inputs are {data.input_shape}"
+    if 0 in x.shape:
+        return f"inputs are {described(x)}, which holds nothing"
+    if y.min() < 0 or y.max() >= data.classes:
+        counted = "; they seem to be counted from 1, so subtract 1" if int(y.min()) == 1 and int(y.max()) == data.classes else ""
+        return f"labels go from {int(y.min())} to {int(y.max())}, expected 0 to {data.classes - 1}{counted}"
+    return None
+
+
+def described(tensor: torch.Tensor) -> str:
+    """Type and shape, for messages."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def meaning_of_labels(y: torch.Tensor) -> str:
+    """What labels that are no class numbers probably are, to follow their description in a message; empty where nothing is known."""
+    if y.ndim == 2 and y.shape[1] > 1 and not y.is_complex():
+        one_hot = len(y) and bool(((y != 0).sum(1) == 1).all() and (y.sum(1) == 1).all())
+        return ", one-hot, of which y.argmax(1) makes class numbers" if one_hot else ", a row of targets for each sample"
+    if y.ndim == 2 and y.shape[1] == 1:
+        return ", with an axis too many, which y.squeeze(1) takes away"
+    if y.ndim > 2:
+        return ", a class for every position, as for segmentation"
+    if y.ndim == 1 and y.is_floating_point():
+        return ", targets of a regression, or class numbers that y.long() would make whole"
+    return ""
 
 
 def batches_per_epoch(samples: int, batch_size: int) -> int:

@@ -15,8 +15,9 @@ from typing import Any
 import attrs
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError, one_line
+from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError, one_line, warn
 from anarch_core.network import in_evaluation_mode
 from anarch_core.plugin.options import parse_spec, spec_options, to_dict
 from anarch_core.plugin.records import TARGET_PATTERN, read_only
@@ -270,6 +271,18 @@ def logits_of(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """
     mode = "training" if model.training else "evaluation"
     return require_logits(model(inputs), len(inputs), None, f"the network {type(model).__name__}", mode)
+
+
+def warn_of_batch_dependence(model: nn.Module) -> None:
+    """Warn of a network whose outputs in evaluation depend on which samples are in the batch: measurements of it change with its size."""
+    names = [name for name, module in model.named_modules() if isinstance(module, _BatchNorm) and module.running_mean is None]
+    if names:
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        msg = (
+            f"outputs depend on the batch: {names[0] or type(model).__name__}{others}, without running statistics, normalises by the "
+            "samples that are evaluated together, so another batch size gives other numbers"
+        )
+        warn(msg, UserWarning)
 
 
 def input_dtype(model: nn.Module, x: torch.Tensor) -> torch.dtype:

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from anarch_core.bounds import shown
 from anarch_core.errors import ConfigError
 
 __all__ = ["AbstractSchedule", "Clock", "Moment"]
@@ -47,7 +48,7 @@ class AbstractSchedule(ABC):
         """
 
 
-_MOMENT = re.compile(r"(\d+)\s*(ep|it)?")
+_MOMENT = re.compile(r"([0-9]{1,15})\s*(ep|it)?")
 
 
 @attrs.frozen
@@ -90,7 +91,7 @@ class Moment:
         """
         match = _MOMENT.fullmatch(text.strip())
         if match is None:
-            msg = f"{text!r} is not a moment; write epochs as '20' or '20ep', optimizer steps as '500it'"
+            msg = f"{shown(text)} is not a moment; write epochs as '20' or '20ep', optimizer steps as '500it'"
             raise ConfigError(msg)
         count = int(match[1])
         return cls(count if match[2] == "it" else count * iterations_per_epoch, iterations_per_epoch)

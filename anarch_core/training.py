@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from anarch_core.config.values import Precision
 from anarch_core.data import batches_per_epoch, epoch_order
-from anarch_core.errors import CheckpointError
+from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.models import logits_of
 from anarch_core.network import in_evaluation_mode
 from anarch_core.ops.fused import fused_sgd
@@ -72,8 +72,9 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = EV
         precision: as in training.
 
     Raises:
-        ConfigError: the network gives something else than one row of logits for each sample.
+        ConfigError: the network gives something else than one row of logits for each sample, or tells fewer classes apart than there are.
     """
+    largest = int(y.max())
     loss = torch.zeros((), dtype=torch.float64, device=x.device)
     correct = torch.zeros((), dtype=torch.int64, device=x.device)
     with in_evaluation_mode(model):
@@ -81,6 +82,9 @@ def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = EV
         for inputs, labels in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
             with _autocast(precision, x.device):
                 logits = logits_of(model, channels_last(inputs) if laid_out else inputs)
+            if largest >= logits.shape[1]:
+                msg = f"labels go up to {largest}, but the network {type(model).__name__} tells only {logits.shape[1]} classes apart"
+                raise ConfigError(msg)
             loss += cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
             correct += right(logits, labels).sum()
     return Score(loss.item() / len(y), 100.0 * correct.item() / len(y))

@@ -7,6 +7,7 @@ early with ``ctx.exit(code)``; errors that the user can mend are raised as :clas
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -17,6 +18,7 @@ import attrs
 import click
 
 import anarch_core
+from anarch_core.bounds import in_few_words
 from anarch_core.errors import AnarchError, close_matches, did_you_mean, printable
 
 # Short help stands here, so that `anarch --help` imports none of them.
@@ -123,6 +125,10 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the arguments; None for those of the process.
     """
     session = Session()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that is no text, or a sign that the terminal does not have, is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         sys.exit(_run(args, session))
@@ -133,7 +139,9 @@ def _run(args: Sequence[str] | None, session: Session) -> int:
         # Where a command leaves with `ctx.exit(code)`, click returns the code here.
         code = group.main(args=None if args is None else list(args), prog_name="anarch", standalone_mode=False, obj=session)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(in_few_words(said.getvalue().rstrip()), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         # click turns an interrupt into Abort.
@@ -143,7 +151,7 @@ def _run(args: Sequence[str] | None, session: Session) -> int:
         if session.debug:
             raise
         code = error.exit_code if isinstance(error, AnarchError) else 1
-        click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {printable(_one_line(error))}", err=True)
+        click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {in_few_words(printable(_one_line(error)))}", err=True)
         return code
     return code if isinstance(code, int) else 0
 
@@ -155,4 +163,4 @@ def _one_line(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {printable(str(message))}", err=True)
+    click.echo(f"Warning: {in_few_words(printable(str(message)))}", err=True)

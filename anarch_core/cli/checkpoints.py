@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from anarch_core.bounds import between, shown
 from anarch_core.checkpoint.description import Description, read_description
 from anarch_core.checkpoint.file import read_header
 from anarch_core.checkpoint.schema import BASE
 from anarch_core.cli.components import component_options
+from anarch_core.cli.numbers import number_option
 from anarch_core.errors import CheckpointError, ConfigError, printable
+from anarch_core.plugin.option_types import IntType, TupleType
 from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.registry import get_registry
 
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from anarch_core.models import ModelSpec
+
+
+SIZE = between(1, 10**6)
+DIMENSIONS = 8
+"""Sizes of an input, the channels among them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +51,7 @@ class Opened:
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say what model a file holds where the file does not."""
     for option in (
-        click.option("--classes", type=click.IntRange(1), help="Number of outputs; by default what FILE says."),
+        number_option("--classes", default=None, range=between(1, 10**6), help="Number of outputs; by default what FILE says."),
         click.option("--input-shape", callback=_shape, metavar="C,H,W", help="Shape of one input; by default what FILE says."),
         click.option("--model", metavar="NAME", help="Model or package.module:factory, where FILE does not say or you brought your own."),
     ):
@@ -117,10 +125,10 @@ def _shape(_: click.Context, __: click.Parameter, value: str | None) -> tuple[in
     if value is None:
         return None
     try:
-        shape = tuple(int(size) for size in value.split(","))
+        shape = TupleType(IntType()).parse(value)
     except ValueError:
         shape = ()
-    if not shape or min(shape) < 1:
-        msg = f"{value!r} is not a shape like 3,32,32"
+    if not shape or len(shape) > DIMENSIONS or not all(size in SIZE for size in shape):
+        msg = f"{shown(value)} is not a shape like 3,32,32, of at most {DIMENSIONS} sizes {SIZE}"
         raise click.BadParameter(msg)
     return shape

@@ -55,7 +55,7 @@ class ComponentOption(click.Option):
             default=None,
             expose_value=False,
             callback=self._record,
-            help=f"{field.help}  [{default}]",
+            help=f"{field.help}  [{default}]" if field.range is None else f"{field.help}  [{default}; {field.range}]",
         )
 
     def _record(self, ctx: click.Context, _: click.Parameter, value: Any) -> None:

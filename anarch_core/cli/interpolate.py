@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from anarch_core.bounds import MANY, SEED, between, shown
 from anarch_core.cli.checkpoints import model_options, open_network, print_table
 from anarch_core.cli.components import ComponentCommand, split_names
 from anarch_core.cli.measured_data import data_options, load_fitting
+from anarch_core.cli.numbers import number_option
 from anarch_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,12 +27,12 @@ METHODS = ("linear", "curvilinear", "string", "band", "logits", "probabilities")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option("--method", multiple=True, default=("linear",), metavar="NAME,...", help=f"{', '.join(METHODS)}.  [default: linear]")
-@click.option("--points", type=click.IntRange(3), default=11, show_default=True, help="Points on the path, both ends included.")
-@click.option("--samples", type=click.IntRange(1), default=1000, show_default=True, help="Training samples, class-balanced.")
-@click.option("--steps", type=click.IntRange(1), default=200, show_default=True, help="Steps of descent, for string and band.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.05, show_default=True, help="Step size of descent.")
-@click.option("--stiffness", type=click.FloatRange(0), default=1.0, show_default=True, help="Stiffness of the springs.")
-@click.option("--seed", default=0, show_default=True, help="Order of the batches of descent.")
+@number_option("--points", default=11, range=between(3, 10_000), help="Points on the path, both ends included.")
+@number_option("--samples", default=1000, range=MANY, help="Training samples, class-balanced.")
+@number_option("--steps", default=200, range=between(1, 10**6), help="Steps of descent, for string and band.")
+@number_option("--lr", default=0.05, range=between(0, 10**6, above=True), whole=False, help="Step size of descent.")
+@number_option("--stiffness", default=1.0, range=between(0, 10**6), whole=False, help="Stiffness of the springs.")
+@number_option("--seed", default=0, range=SEED, help="Order of the batches of descent.")
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the profiles as JSON.")
 @data_options
 @model_options
@@ -54,7 +56,7 @@ def command(
     methods = list(dict.fromkeys(split_names(method)))
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
-        msg = f"{unknown[0]!r} is no method of interpolation; expected some of {', '.join(METHODS)}"
+        msg = f"{shown(unknown[0])} is no method of interpolation; expected some of {', '.join(METHODS)}"
         raise click.BadParameter(msg, param_hint="--method")
     if data is None:
         msg = "the loss on the way has to be measured on data; add --data NAME"

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from anarch_core.bounds import SEED
 from anarch_core.cli.checkpoints import model_options, open_network, print_table
 from anarch_core.cli.components import ComponentCommand, component_options, split_names
 from anarch_core.cli.measured_data import data_options, load_fitting
+from anarch_core.cli.numbers import number_option
 from anarch_core.errors import ProbeError
 from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import get_registry
@@ -40,7 +42,7 @@ MISSING = {
     "--reference", type=click.Path(path_type=Path), metavar="FILE", help="Checkpoint of the network at the start of its training."
 )
 @click.option("--parent", type=click.Path(path_type=Path), metavar="FILE", help="Checkpoint of the network that it was lifted from.")
-@click.option("--seed", default=0, show_default=True, help="For any randomness of the probes.")
+@number_option("--seed", default=0, range=SEED, help="For any randomness of the probes.")
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write everything that was measured as JSON.")
 @model_options
 @click.pass_context

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import attrs
 import click
 
+from anarch_core.bounds import ordinary_digits
 from anarch_core.cli.components import ComponentCommand, component_options
 from anarch_core.config.files import KINDS, SETTINGS, chosen, recipe_names
 from anarch_core.config.resolution import merged, resolve, sources
@@ -82,12 +83,22 @@ def _setting_options() -> list[click.Option]:
         help = field.metadata["help"]
         if name == "recipe":
             help += f" [{', '.join(recipe_names())}]"
-        elif isinstance(field.default, (str, int, float)):
-            help += f"  [default: {field.default:g}]" if isinstance(field.default, float) else f"  [default: {field.default}]"
+        else:
+            help += _bracketed(field)
         multiple = get_origin(annotations[name]) is tuple
         flag = f"--{name.replace('_', '-')}"
         options.append(click.Option([name, flag], type=type_, metavar=type_.name, multiple=multiple, default=None, help=help))
     return options
+
+
+def _bracketed(field: attrs.Attribute[Any]) -> str:
+    """The default of a setting and its range, as help shows them."""
+    notes = []
+    if isinstance(field.default, (str, int, float)):
+        notes.append(f"default: {field.default:g}" if isinstance(field.default, float) else f"default: {field.default}")
+    if field.metadata["range"] is not None:
+        notes.append(str(field.metadata["range"]))
+    return f"  [{'; '.join(notes)}]" if notes else ""
 
 
 def _config_option() -> click.Option:
@@ -101,7 +112,7 @@ def _config_option() -> click.Option:
 
 
 def _number(text: Any) -> Any:
-    for number in (int, float):
+    for number in (int, float) if isinstance(text, str) and ordinary_digits(text) else ():
         try:
             return number(text)
         except ValueError:

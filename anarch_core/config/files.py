@@ -153,6 +153,10 @@ def _source(name: str, text: str) -> Source:
     except tomllib.TOMLDecodeError as error:
         msg = f"{name} is not valid TOML: {error}"
         raise ConfigError(msg) from None
+    except (ValueError, RecursionError) as error:
+        found = "lists or tables that are nested too deeply" if isinstance(error, RecursionError) else "a number of too many digits"
+        msg = f"{name} cannot be read: it holds {found}"
+        raise ConfigError(msg) from None
     tables: dict[str, Mapping[str, Any]] = {}
     kinds: dict[str, str] = {}
     for table, content in document.items():

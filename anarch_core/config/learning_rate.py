@@ -8,9 +8,13 @@ from typing import Literal
 
 import attrs
 
+from anarch_core.bounds import shown
 from anarch_core.errors import ConfigError
 
-_STEP = re.compile(r"step:(\d+(?:,\d+)*)(?:@(\d*\.?\d+(?:[eE][+-]?\d+)?))?")
+_STEP = re.compile(r"step:([0-9]{1,7}(?:,[0-9]{1,7})*)(?:@([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]{1,3})?))?")
+
+HIGHEST = 10**6
+"""A learning rate above which nothing is trained."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +43,7 @@ class LearningRate:
         """Read ``"constant"``, ``"cosine"``, ``"step:30,60"`` or, with another factor than 0.1, ``"step:30,60@0.2"``.
 
         Raises:
-            ConfigError: the text is none of these.
+            ConfigError: the text is none of these, or the learning rate would rise above :data:`HIGHEST`.
         """
         if text == "constant":
             return cls(base=base, epochs=epochs)
@@ -47,13 +51,18 @@ class LearningRate:
             return cls(base=base, epochs=epochs, kind="cosine")
         match = _STEP.fullmatch(text.replace(" ", ""))
         if match is None:
-            msg = f"{text!r} is not a learning-rate schedule; write 'constant', 'cosine', 'step:30,60' or, with a factor, 'step:30,60@0.2'"
+            written = "'constant', 'cosine', 'step:30,60' or, with a factor, 'step:30,60@0.2'"
+            msg = f"{shown(text)} is not a learning-rate schedule; write {written}"
             raise ConfigError(msg)
         milestones = tuple(int(epoch) for epoch in match[1].split(","))
         if list(milestones) != sorted(set(milestones)):
-            msg = f"the epochs of {text!r} must ascend"
+            msg = f"the epochs of {shown(text)} must ascend"
             raise ConfigError(msg)
-        return cls(base=base, epochs=epochs, kind="step", milestones=milestones, gamma=float(match[2] or 0.1))
+        gamma = float(match[2] or 0.1)
+        if gamma > 1 and math.log10(base) + len(milestones) * math.log10(gamma) > math.log10(HIGHEST):
+            msg = f"{shown(text)} makes the learning rate larger than {HIGHEST:,}; take a smaller factor, below 1 to lower it"
+            raise ConfigError(msg)
+        return cls(base=base, epochs=epochs, kind="step", milestones=milestones, gamma=gamma)
 
     def at(self, iteration: int, iterations_per_epoch: int) -> float:
         """Learning rate of optimizer step ``iteration`` (the first is 0)."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast, get_args
 
 import attrs
 
+from anarch_core.bounds import MANY, Between, shown
 from anarch_core.config import values
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.errors import ConfigError
@@ -48,34 +49,39 @@ class Stage:
         for part in text.split(","):
             family, at, moment = part.strip().rpartition("@")
             if not (family and at):
-                msg = f"stage {part!r} of path {text!r} is not of the form relaxation@moment, as in 'NAME@10' or '{CONSTRAINED}@80'"
+                msg = (
+                    f"stage {shown(part)} of path {shown(text)} is not of the form relaxation@moment, as in 'NAME@10' or '{CONSTRAINED}@80'"
+                )
                 raise ConfigError(msg)
             Moment.parse(moment, 1)
             stages.append(cls(family, moment))
         if stages[0].constrained:
-            msg = f"path {text!r} starts with {CONSTRAINED!r}, which the trunk already is; start with a relaxation"
+            msg = f"path {shown(text)} starts with {CONSTRAINED!r}, which the trunk already is; start with a relaxation"
             raise ConfigError(msg)
         for before, after in itertools.pairwise(stages):
             if before.family == after.family:
-                msg = f"path {text!r} names {after.family!r} twice in a row"
+                msg = f"path {shown(text)} names {shown(after.family)} twice in a row"
                 raise ConfigError(msg)
             same_unit = before.moment.endswith("it") == after.moment.endswith("it")
             if same_unit and Moment.parse(before.moment, 1) >= Moment.parse(after.moment, 1):
-                msg = f"the moments of path {text!r} must ascend: {after.moment} does not come after {before.moment}"
+                msg = f"the moments of path {shown(text)} must ascend: {after.moment} does not come after {before.moment}"
                 raise ConfigError(msg)
         return tuple(stages)
 
 
-def _setting(help: str, *, metavar: str | None = None, kind: str | None = None, identity: bool = True) -> dict[str, Any]:
+def _setting(
+    help: str, *, metavar: str | None = None, kind: str | None = None, range: Between | None = None, identity: bool = True
+) -> dict[str, Any]:
     """Metadata of a setting.
 
     Args:
         help: one sentence for ``--help`` and the documentation.
         metavar: how its value is called there.
         kind: kind of component it names.
+        range: the numbers it takes, for the help.
         identity: whether two runs that differ in it alone are different experiments.
     """
-    return {"help": help, "metavar": metavar, "kind": kind, "identity": identity}
+    return {"help": help, "metavar": metavar, "kind": kind, "range": range, "identity": identity}
 
 
 def _named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -143,8 +149,12 @@ class RunConfig:
             "A staged relaxation, as in lcn@10,efcn@40,conv@80; moments count from the start of the trunk.", metavar="STAGES"
         ),
     )
-    epochs: int = attrs.field(default=150, converter=values.count, metadata=_setting("Epochs of the trunk.", metavar="N"))
-    branch_epochs: int = attrs.field(default=100, converter=values.count, metadata=_setting("Epochs after the switch.", metavar="N"))
+    epochs: int = attrs.field(
+        default=150, converter=values.epochs, metadata=_setting("Epochs of the trunk.", metavar="N", range=values.EPOCHS)
+    )
+    branch_epochs: int = attrs.field(
+        default=100, converter=values.epochs, metadata=_setting("Epochs after the switch.", metavar="N", range=values.EPOCHS)
+    )
     seeds: tuple[int, ...] = attrs.field(
         default=(0,), converter=values.seeds, metadata=_setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS")
     )
@@ -161,9 +171,15 @@ class RunConfig:
     optimizer_state: values.OptimizerState = attrs.field(
         default="reset", converter=values.optimizer_state, metadata=_setting("What a switch does to the optimizer's state.")
     )
-    lr: float = attrs.field(default=0.1, converter=values.positive, metadata=_setting("Learning rate of the trunk.", metavar="X"))
+    lr: float = attrs.field(
+        default=0.1,
+        converter=values.learning_rate,
+        metadata=_setting("Learning rate of the trunk.", metavar="X", range=values.LEARNING_RATE),
+    )
     branch_lr: float = attrs.field(
-        default=0.01, converter=values.positive, metadata=_setting("Learning rate after the switch.", metavar="X")
+        default=0.01,
+        converter=values.learning_rate,
+        metadata=_setting("Learning rate after the switch.", metavar="X", range=values.LEARNING_RATE),
     )
     lr_schedule: str = attrs.field(
         default="constant",
@@ -177,13 +193,13 @@ class RunConfig:
         converter=values.learning_rate_schedule,
         metadata=_setting("Learning rate after the switch, likewise; epochs count from the switch.", metavar="SCHEDULE"),
     )
-    batch_size: int = attrs.field(default=250, converter=values.count, metadata=_setting("Samples per step.", metavar="N"))
+    batch_size: int = attrs.field(default=250, converter=values.count, metadata=_setting("Samples per step.", metavar="N", range=MANY))
     precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=_setting("Arithmetic of training."))
     data_root: Path | None = attrs.field(
         default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR")
     )
     train_limit: int | None = attrs.field(
-        default=None, converter=values.count_or_none, metadata=_setting("Use only that many training samples.", metavar="N")
+        default=None, converter=values.count_or_none, metadata=_setting("Use only that many training samples.", metavar="N", range=MANY)
     )
     validation: float = attrs.field(
         default=0.0,
@@ -195,13 +211,15 @@ class RunConfig:
     )
     jobs: int | None = attrs.field(
         default=None,
-        converter=values.count_or_auto,
-        metadata=_setting("Segments to train at once, each in its own process; auto if not given.", metavar="N", identity=False),
+        converter=values.processes,
+        metadata=_setting(
+            "Segments to train at once, each in its own process; auto if not given.", metavar="N", range=values.PROCESSES, identity=False
+        ),
     )
     threads: int | None = attrs.field(
         default=None,
-        converter=values.count_or_auto,
-        metadata=_setting("Processor threads per process; auto if not given.", metavar="N", identity=False),
+        converter=values.processes,
+        metadata=_setting("Processor threads per process; auto if not given.", metavar="N", range=values.PROCESSES, identity=False),
     )
     out: Path | None = attrs.field(
         default=None,
@@ -248,6 +266,6 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
     for text, stages in zip(config.path, config.stages, strict=True):
         first = stages[0].moment
         if not first.endswith("it") and Moment.parse(first, 1).iteration > config.epochs:
-            yield f"path {text!r} leaves the trunk at epoch {first.removesuffix('ep')}, but the trunk has only {config.epochs} epochs"
+            yield f"path {shown(text)} leaves the trunk at epoch {first.removesuffix('ep')}, but the trunk has only {config.epochs} epochs"
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"

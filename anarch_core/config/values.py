@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from anarch_core.bounds import MANY, SEED, Between, normal_path, normal_text, shown
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.errors import ConfigError
 
@@ -14,13 +15,27 @@ Control = Literal["continued", "scratch"]
 Precision = Literal["float32", "float64", "tf32", "bfloat16"]
 OptimizerState = Literal["reset", "carry"]
 
+EPOCHS = Between(1, 10**6)
+PROCESSES = Between(1, 1024)
+LEARNING_RATE = Between(0, 10**6, above=True)
+
+MOST_NAMES = 1000
+"""Entries of a list of names."""
+
+MOST_SEEDS = 10_000
+"""Seeds of a run; each trains a tree of its own."""
+
 
 def text(value: object) -> str:
-    """Text that is not empty."""
+    """Text that is not empty, and that files and terminals can hold."""
     if not isinstance(value, str) or not value.strip():
-        msg = f"expected a text, got {value!r}"
+        msg = f"expected a text, got {shown(value)}"
         raise ConfigError(msg)
-    return value.strip()
+    try:
+        return normal_text(value.strip())
+    except ValueError as error:
+        msg = f"this text {error}"
+        raise ConfigError(msg) from None
 
 
 def text_or_none(value: object) -> str | None:
@@ -30,38 +45,58 @@ def text_or_none(value: object) -> str | None:
 
 def folder_or_none(value: object) -> Path | None:
     """A path, or None."""
-    return value if value is None or isinstance(value, Path) else Path(text(value))
+    if value is None:
+        return None
+    try:
+        return normal_path(value if isinstance(value, Path) else text(value))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        msg = f"this path {error}"
+        raise ConfigError(msg) from None
 
 
-def count(value: object) -> int:
-    """A whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"expected a whole number of at least 1, got {value!r}"
+def _whole(range: Between, value: object, *, otherwise: str = "") -> int:
+    """A whole number of a range; ``otherwise`` is what else a message should offer."""
+    if isinstance(value, bool) or not isinstance(value, int) or value not in range:
+        msg = f"expected a whole number {range}{otherwise}, got {shown(value)}"
         raise ConfigError(msg)
     return value
 
 
+def count(value: object) -> int:
+    """A whole number of at least 1, of samples."""
+    return _whole(MANY, value)
+
+
 def count_or_none(value: object) -> int | None:
-    """A whole number of at least 1, or None."""
+    """A whole number of at least 1, of samples, or None."""
     return None if value is None else count(value)
 
 
-def count_or_auto(value: object) -> int | None:
-    """A whole number of at least 1; None for ``"auto"``."""
-    return None if value is None or value == "auto" else count(value)
+def epochs(value: object) -> int:
+    """A whole number of at least 1, of epochs."""
+    return _whole(EPOCHS, value)
 
 
-def positive(value: object) -> float:
-    """A finite number above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        msg = f"expected a number above 0, got {value!r}"
+def processes(value: object) -> int | None:
+    """A whole number of at least 1, of processes or threads; None for ``"auto"``."""
+    if value is None or (isinstance(value, str) and value == "auto"):
+        return None
+    return _whole(PROCESSES, value, otherwise=", or auto")
+
+
+def learning_rate(value: object) -> float:
+    """A number above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in LEARNING_RATE:
+        msg = f"expected a number {LEARNING_RATE}, got {shown(value)}"
         raise ConfigError(msg)
     return float(value)
 
 
 def _one_of(allowed: Sequence[str], value: object) -> None:
-    if value not in allowed:
-        msg = f"expected one of {', '.join(allowed)}, got {value!r}"
+    if not isinstance(value, str) or value not in allowed:
+        msg = f"expected one of {', '.join(allowed)}, got {shown(value)}"
         raise ConfigError(msg)
 
 
@@ -83,11 +118,21 @@ def _list(value: object) -> list[object]:
 
 def names(value: object) -> tuple[str, ...]:
     """A list, or text with commas, or a list of such texts; each name once."""
-    found = [name.strip() for item in _list(value) for name in text(item).split(",")]
-    if "" in found:
-        msg = f"empty entry in {value!r}"
+    found = []
+    for item in _list(value):
+        parts = item.split(",") if isinstance(item, str) and item.strip() else [text(item)]
+        if not all(part.strip() for part in parts):
+            msg = f"empty entry in {shown(value)}"
+            raise ConfigError(msg)
+        found += parts
+    _bounded(found, MOST_NAMES, "names")
+    return tuple(dict.fromkeys(map(text, found)))
+
+
+def _bounded(found: Sequence[object], most: int, what: str) -> None:
+    if len(found) > most:
+        msg = f"expected at most {most:,} {what}, got {len(found):,}"
         raise ConfigError(msg)
-    return tuple(dict.fromkeys(found))
 
 
 def controls(value: object) -> tuple[Control, ...]:
@@ -97,30 +142,41 @@ def controls(value: object) -> tuple[Control, ...]:
         return ()
     for name in chosen:
         if name not in get_args(Control):
-            msg = f"expected 'none' or some of {', '.join(get_args(Control))}, got {name!r}"
+            msg = f"expected 'none' or some of {', '.join(get_args(Control))}, got {shown(name)}"
             raise ConfigError(msg)
     return tuple(name for name in get_args(Control) if name in chosen)
 
 
 def seeds(value: object) -> tuple[int, ...]:
     """``[0, 1, 2]``, ``"0,1,2"``, ``"0-4"`` or a mixture."""
-    found: list[int] = []
-    for item in _list(value):
-        if isinstance(item, int) and not isinstance(item, bool) and item >= 0:
-            found.append(item)
-            continue
-        for part in str(item).split(","):
-            match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-            if isinstance(item, bool) or match is None or int(match[2] or match[1]) < int(match[1]):
-                msg = f"expected seeds such as 0,1,2 or 0-4, got {value!r}"
-                raise ConfigError(msg)
-            found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(dict.fromkeys(found))
+    spans = [span for item in _list(value) for span in _spans(item, value)]
+    total = sum(last - first + 1 for first, last in spans)
+    if total > MOST_SEEDS:
+        msg = f"expected at most {MOST_SEEDS:,} seeds, got {shown(total)}; each trains a tree of its own"
+        raise ConfigError(msg)
+    return tuple(dict.fromkeys(seed for first, last in spans for seed in range(first, last + 1)))
+
+
+def _spans(item: object, value: object) -> Iterator[tuple[int, int]]:
+    """First and last of the seeds that an item of a list stands for."""
+    if isinstance(item, int) and not isinstance(item, bool):
+        yield _whole(SEED, item), item
+        return
+    for part in item.split(",") if isinstance(item, str) else [""]:
+        # Nineteen digits hold every seed; Python would not read some thousands of them.
+        match = re.fullmatch(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if last < first or last not in SEED:
+            msg = f"expected seeds such as 0,1,2 or 0-4, each {SEED}, got {shown(value)}"
+            raise ConfigError(msg)
+        yield first, last
 
 
 def paths(value: object) -> tuple[str, ...]:
     """A list of staged paths, or one of them."""
-    return tuple(text(item).replace(" ", "") for item in _list(value))
+    found = [text(item).replace(" ", "") for item in _list(value)]
+    _bounded(found, MOST_NAMES, "staged paths")
+    return tuple(found)
 
 
 def learning_rate_schedule(value: object) -> str:
@@ -133,8 +189,8 @@ def learning_rate_schedule(value: object) -> str:
 def device(value: object) -> str:
     """A device of PyTorch, or ``"auto"``."""
     written = text(value)
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", written):
-        msg = f"expected auto, cpu, cuda or cuda:N, got {value!r}"
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", written):
+        msg = f"expected auto, cpu, cuda or cuda:N, got {shown(value)}"
         raise ConfigError(msg)
     return written
 
@@ -143,13 +199,16 @@ def validation(value: object) -> float:
     """A fraction below 1, or a whole number of samples above 1."""
     if not isinstance(value, bool) and isinstance(value, (int, float)):
         if 0 <= value < 1:
-            return float(value)
-        if value > 1 and value == int(value):
+            return float(value) + 0.0  # without the sign of a zero
+        if 1 < value <= MANY.most and value == int(value):
             return int(value)
-    msg = f"expected a fraction from 0 to below 1, or a number of samples above 1, got {value!r}"
+    msg = f"expected a fraction from 0 to below 1, or a whole number of samples from 2 to {MANY.most:,}, got {shown(value)}"
     raise ConfigError(msg)
 
 
-def options(value: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+def options(value: Any) -> Mapping[str, Mapping[str, Any]]:
     """Options by component; plain dictionaries, because worker processes receive them pickled."""
+    if not isinstance(value, Mapping) or not all(isinstance(table, Mapping) for table in value.values()):
+        msg = f"expected a mapping from components to their options, got {shown(value)}"
+        raise ConfigError(msg)
     return {name: dict(table) for name, table in value.items() if table}

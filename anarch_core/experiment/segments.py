@@ -22,6 +22,9 @@ from anarch_core.schedule import Clock, Moment
 
 Kind = Literal["trunk", "branch", "continued", "scratch"]
 
+MOST_SEGMENTS = 100_000
+"""Segments of a run; more of them are a mistake in the settings, and would fill the memory before anything is trained."""
+
 
 @attrs.frozen(kw_only=True)
 class Task:
@@ -173,13 +176,19 @@ def tree(config: RunConfig, clock: Clock, switches: Mapping[int, Iterable[Moment
         registry: to tell which options differ from their defaults.
 
     Raises:
-        ConfigError: a staged path leaves the trunk's clock or does not ascend.
+        ConfigError: a staged path leaves the trunk's clock or does not ascend, or there are more segments than :data:`MOST_SEGMENTS`.
     """
     grow = _Grower(config, clock, registry)
     segments: dict[str, Segment] = {}
     for seed in config.seeds:
         for segment in grow.seed(seed, sorted(set(switches.get(seed, ())))):
             segments.setdefault(segment.id, segment)
+        if len(segments) > MOST_SEGMENTS:
+            msg = (
+                f"seeds: {len(config.seeds):,} of them, at each switch of {config.switch!r} and for each relaxation, make more than "
+                f"{MOST_SEGMENTS:,} segments; take fewer seeds or switch times"
+            )
+            raise ConfigError(msg)
     return tuple(segments.values())
 
 

@@ -11,9 +11,10 @@ import attrs
 import torch
 from torch import nn
 
+from anarch_core.bounds import between, shown
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
-from anarch_core.models import input_dtype, logits_of
+from anarch_core.models import input_dtype, logits_of, warn_of_batch_dependence
 from anarch_core.network import undisturbed
 from anarch_core.paths.curves import Curvilinear, Gradient, arc_length, fractions, linear, nudged_elastic_band, straight, string
 from anarch_core.paths.ends import Ends, ends
@@ -22,6 +23,8 @@ from anarch_core.training import Score, evaluate, right
 
 Method = Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"]
 METHODS: tuple[Method, ...] = get_args(Method)
+
+POINTS = between(3, 10_000)
 
 COMPARED = 64
 """Samples on which the networks are seen to be of one architecture."""
@@ -115,7 +118,7 @@ def interpolate(
         b: the network at position 1; never changed.
         data: on the networks' device.
         method: see :data:`METHODS`.
-        points: on the path, both ends included, at least 3.
+        points: on the path, both ends included, from 3 to 10,000.
         samples: training samples, class-balanced; all if None.
         steps: of descent, for ``string`` and ``band``.
         lr: step size of descent.
@@ -125,15 +128,19 @@ def interpolate(
         progress: called with (done, total) points or steps.
 
     Raises:
-        ProbeError: the networks have no common architecture or differ in what cannot be mixed, there are too few points, or the springs
-            are unstable.
+        DataError: the data are no data of classes.
+        ProbeError: the networks have no common architecture or differ in what cannot be mixed, the number of points is out of range, or
+            the springs are unstable.
     """
-    if points < 3 or method not in METHODS:
-        msg = f"a path needs a method of {', '.join(METHODS)} and at least 3 points, got {method!r} and {points}"
+    if not isinstance(points, int) or points not in POINTS or method not in METHODS:
+        msg = f"a path needs a method of {', '.join(METHODS)} and {POINTS} points, got {shown(method)} and {shown(points)}"
         raise ProbeError(msg)
     if not (math.isfinite(lr) and math.isfinite(stiffness)):
         msg = f"descent needs a finite step size and stiffness, got lr {lr:g} and stiffness {stiffness:g}"
         raise ProbeError(msg)
+    data.check()
+    for network in (a, b):
+        warn_of_batch_dependence(network)
     part = data if samples is None else data.limited(samples)
     _require_place(part, a, b)
     if method in ("logits", "probabilities"):

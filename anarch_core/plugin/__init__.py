@@ -5,6 +5,7 @@ The door of every plugin: nothing here imports torch.
 
 from __future__ import annotations
 
+from anarch_core.bounds import between
 from anarch_core.plugin.hookspecs import API_VERSION, hookimpl
 from anarch_core.plugin.options import opt
 from anarch_core.plugin.records import (
@@ -32,6 +33,7 @@ __all__ = [
     "Registry",
     "RelaxationInfo",
     "ScheduleInfo",
+    "between",
     "get_registry",
     "hookimpl",
     "opt",

@@ -6,13 +6,34 @@ import enum
 import math
 import types
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
+from anarch_core.bounds import normal_path, normal_text, ordinary_digits, shown
+
 ALLOWED = "bool, int, float, str, Path, Literal, Enum, 'X | None' and 'tuple[X, ...]'"
 NONE_TEXT = "none"
+
+LARGEST = 2**63 - 1
+"""The largest whole number of an option, and less its sign the smallest: what TOML and tensors have."""
+
+LONGEST_LIST = 1000
+"""Items of a list."""
+
+
+class WrongValueError(ValueError):
+    """A value that is not of the type.
+
+    Attributes:
+        why: what is wrong with it, where that is not plain.
+    """
+
+    def __init__(self, expected: str, value: object, why: str = "") -> None:
+        super().__init__(f"must be {expected}: {why or shown(value)}")
+        self.why = why
 
 
 class OptionType(ABC):
@@ -48,9 +69,9 @@ class OptionType(ABC):
         """The value as JSON has it; :meth:`check` reads it back."""
         return value
 
-    def wrong(self, value: Any) -> ValueError:
-        """The error for a value of another type."""
-        return ValueError(f"must be {self.expected}: {value!r}")
+    def wrong(self, value: Any, reason: ValueError | None = None) -> ValueError:
+        """The error for a value of another type; ``reason`` is that for a part of it, where there is one."""
+        return WrongValueError(self.expected, value, getattr(reason, "why", ""))
 
 
 class BoolType(OptionType):
@@ -71,21 +92,23 @@ class BoolType(OptionType):
 
 
 class IntType(OptionType):
-    """``int``; a bool is none."""
+    """``int`` of 64 bits; a bool is none."""
 
     expected = "a whole number"
     metavar = "INTEGER"
 
     def check(self, value: Any) -> int:
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST:
             return value
         raise self.wrong(value)
 
     def parse(self, text: str) -> int:
         try:
-            return int(text)
+            if ordinary_digits(text):
+                return self.check(int(text))
         except ValueError:
-            raise self.wrong(text) from None
+            pass
+        raise self.wrong(text)
 
 
 class FloatType(OptionType):
@@ -95,17 +118,19 @@ class FloatType(OptionType):
     metavar = "FLOAT"
 
     def check(self, value: Any) -> float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            return float(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf:
+            try:
+                return float(value) + 0.0  # without the sign of a zero, which would make another experiment of it
+            except OverflowError:
+                pass  # an integer beyond all floats
         raise self.wrong(value)
 
     def parse(self, text: str) -> float:
         try:
-            value = float(text)
+            if ordinary_digits(text):
+                return self.check(float(text))
         except ValueError:
-            raise self.wrong(text) from None
-        if math.isfinite(value):
-            return value
+            pass
         raise self.wrong(text)
 
 
@@ -116,12 +141,15 @@ class StrType(OptionType):
     metavar = "TEXT"
 
     def check(self, value: Any) -> str:
-        if isinstance(value, str):
-            return value
-        raise self.wrong(value)
+        if not isinstance(value, str):
+            raise self.wrong(value)
+        try:
+            return normal_text(value)
+        except ValueError as error:
+            raise WrongValueError(self.expected, value, f"this one {error}") from None
 
     def parse(self, text: str) -> str:
-        return text
+        return self.check(text)
 
 
 class PathType(OptionType):
@@ -131,12 +159,15 @@ class PathType(OptionType):
     metavar = "PATH"
 
     def check(self, value: Any) -> Path:
-        if isinstance(value, (str, Path)):
-            return Path(value)
-        raise self.wrong(value)
+        if not isinstance(value, (str, Path)):
+            raise self.wrong(value)
+        try:
+            return normal_path(value)
+        except ValueError as error:
+            raise WrongValueError(self.expected, value, f"this one {error}") from None
 
     def parse(self, text: str) -> Path:
-        return Path(text)
+        return self.check(text)
 
     def dump(self, value: Path) -> str:
         return value.as_posix()
@@ -191,20 +222,20 @@ class OptionalType(OptionType):
         return f"{self.inner.metavar}|{NONE_TEXT}"
 
     def check(self, value: Any) -> Any:
-        if value is None or value == NONE_TEXT:
+        if value is None or (isinstance(value, str) and value == NONE_TEXT):
             return None
         try:
             return self.inner.check(value)
-        except ValueError:
-            raise self.wrong(value) from None
+        except ValueError as error:
+            raise self.wrong(value, error) from None
 
     def parse(self, text: str) -> Any:
         if text == NONE_TEXT:
             return None
         try:
             return self.inner.parse(text)
-        except ValueError:
-            raise self.wrong(text) from None
+        except ValueError as error:
+            raise self.wrong(text, error) from None
 
     def dump(self, value: Any) -> Any:
         return None if value is None else self.inner.dump(value)
@@ -227,16 +258,18 @@ class TupleType(OptionType):
     def check(self, value: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple)):
             raise self.wrong(value)
-        try:
-            return tuple(self.item.check(item) for item in value)
-        except ValueError:
-            raise self.wrong(value) from None
+        return self._all(self.item.check, value, value)
 
     def parse(self, text: str) -> tuple[Any, ...]:
+        return self._all(self.item.parse, [item.strip() for item in text.split(",")] if text.strip() else [], text)
+
+    def _all(self, read: Callable[[Any], Any], items: Sequence[Any], given: Any) -> tuple[Any, ...]:
+        if len(items) > LONGEST_LIST:
+            raise WrongValueError(self.expected, given, f"this one has {len(items):,} items, and at most {LONGEST_LIST:,} are allowed")
         try:
-            return tuple(self.item.parse(item.strip()) for item in text.split(",")) if text.strip() else ()
-        except ValueError:
-            raise self.wrong(text) from None
+            return tuple(map(read, items))
+        except ValueError as error:
+            raise self.wrong(given, error) from None
 
     def dump(self, value: tuple[Any, ...]) -> list[Any]:
         return [self.item.dump(item) for item in value]

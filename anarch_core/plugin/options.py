@@ -4,8 +4,8 @@ An option class is written once, by the component::
 
     @attrs.frozen(kw_only=True)
     class HessianOptions:
-        top_k: int = attrs.field(default=1, validator=attrs.validators.ge(1), metadata=opt("How many of the largest eigenvalues."))
-        tolerance: float = attrs.field(default=1e-3, converter=float, validator=attrs.validators.gt(0), metadata=opt("Relative error."))
+        top_k: int = attrs.field(default=1, validator=between(1, 100), metadata=opt("How many of the largest eigenvalues."))
+        tolerance: float = attrs.field(default=1e-3, converter=float, validator=between(0, 1, above=True), metadata=opt("Relative error."))
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import attrs
 
+from anarch_core.bounds import Between
 from anarch_core.errors import OptionError, PluginError, close_matches, did_you_mean
 from anarch_core.plugin.option_types import OptionType, option_type
 
@@ -37,12 +38,14 @@ class OptionField:
         type: what values it takes.
         help: one sentence.
         default: the default, or ``attrs.NOTHING`` where a value is required.
+        range: what numbers it takes, None where the class does not say so by :func:`~anarch_core.bounds.between`.
     """
 
     name: str
     type: OptionType
     help: str
     default: Any
+    range: Between | None = None
 
     @property
     def required(self) -> bool:
@@ -90,7 +93,9 @@ def _option_field(cls: type, attribute: attrs.Attribute[Any], annotation: Any) -
         except ValueError as error:
             msg = f"{where}: the default {error}"
             raise PluginError(msg) from None
-    return OptionField(attribute.name, kind, attribute.metadata[_HELP], default)
+    validators = getattr(attribute.validator, "_validators", (attribute.validator,))  # attrs makes one of several
+    range = next((validator for validator in validators if isinstance(validator, Between)), None)
+    return OptionField(attribute.name, kind, attribute.metadata[_HELP], default, range)
 
 
 def build(cls: type[T], mapping: Mapping[str, Any], *, name: str) -> T:

@@ -13,6 +13,7 @@ from torch import nn
 from anarch_core.curvature.differentiable import differentiable
 from anarch_core.data import TensorData
 from anarch_core.errors import PluginError, ProbeError, plain, warn
+from anarch_core.models import warn_of_batch_dependence
 from anarch_core.network import undisturbed
 from anarch_core.plugin.blame import expected, on_behalf_of, origin
 from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
@@ -63,8 +64,12 @@ def measured(
         DisturbedError: the probe changed what nothing can put back.
         ProbeError: the network does not allow the measurement.
         PluginError: the probe raises, or what it gives is no measurement.
+        DataError: the data are no data of classes.
     """
     who = origin(probe)
+    if context.data is not None:
+        context.data.check()
+        warn_of_batch_dependence(context.model)
     with undisturbed(context.model), differentiable(context.model):
         watch = Watch.of(context, reread)
         found: Measurement | Exception

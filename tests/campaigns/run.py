@@ -23,6 +23,7 @@ CAMPAIGNS: Sequence[str] = (
     "code_in_files",
     "damage",
     "disturbing_probes",
+    "edge_values",
     "odd_files",
 )
 """Modules beside this one; each defines ``CAMPAIGN``."""

@@ -52,8 +52,8 @@ def anarch(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--lr", "fast"], "Invalid value for '--lr': expected a number above 0, got 'fast'"),
-        (["--epochs", "1.5"], "Invalid value for '--epochs': expected a whole number of at least 1, got 1.5"),
+        (["--lr", "fast"], "Invalid value for '--lr': expected a number above 0 and up to 1,000,000, got 'fast'"),
+        (["--epochs", "1.5"], "Invalid value for '--epochs': expected a whole number from 1 to 1,000,000, got 1.5"),
         (["--jobs", "many"], "Invalid value for '--jobs'"),
         (["--seeds", "3-1"], "Invalid value for '--seeds'"),
         (["--control", "both"], "Invalid value for '--control': expected 'none' or some of continued, scratch"),

@@ -27,7 +27,7 @@ def test_a_file_has_a_table_of_settings_and_tables_of_options(tmp_path):
     [
         ("[run]\nlr =", "is not valid TOML: Invalid value (at "),
         ("[run]\nlr = 'a", "is not valid TOML"),
-        ("[run]\nlr = 'x'", "lr: expected a number above 0, got 'x'"),
+        ("[run]\nlr = 'x'", "lr: expected a number above 0 and up to 1,000,000, got 'x'"),
         ("[run]\nbranch-lr = 1", "unknown setting 'branch-lr'; did you mean 'branch_lr'"),
         ("[run]\noptions = {}", "unknown setting 'options'"),
         ("epochs = 3", "'epochs' belongs into the table [run]"),

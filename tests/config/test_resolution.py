@@ -85,7 +85,7 @@ def test_all_unknown_names_are_reported_together(write):
         ("[optimizer.sgd]\nmomentun = 1", r"settings\.toml: \[sgd\] has no option 'momentun'; did you mean 'momentum'"),
         ("[optimizer.sgd]\nmomentum = '1'", r"settings\.toml: \[sgd\] 'momentum' must be a finite number"),
         ("[optimizer.adam]\nmomentum = 1", r"settings\.toml: \[adam\] has no option 'momentum'"),
-        ("[optimizer.sgd]\nmomentum = 1", r"\[sgd\] 'momentum' must be < 1"),
+        ("[optimizer.sgd]\nmomentum = 1", r"\[sgd\] 'momentum' must be from 0 to below 1: 1.0"),
     ],
 )
 def test_a_wrong_option_in_a_file_is_refused_even_if_its_component_is_not_chosen(write, text, message):

@@ -126,5 +126,5 @@ def test_networks_stay_as_they_were(data) -> None:
 
 def test_what_is_no_path_is_refused(data) -> None:
     a = trained(data, 0)
-    with pytest.raises(ProbeError, match="at least 3 points, got 'linear' and 2"):
+    with pytest.raises(ProbeError, match="from 3 to 10,000 points, got 'linear' and 2"):
         interpolate(a, a, data, points=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import json
 import tomllib
@@ -15,8 +16,10 @@ from attrs import validators
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anarch_core.bounds import between
 from anarch_core.errors import OptionError, PluginError
 from anarch_core.files import canonical_json
+from anarch_core.plugin.option_types import LARGEST
 from anarch_core.plugin.options import build, opt, option_fields, parse_spec, spec_options, to_dict
 
 
@@ -98,19 +101,19 @@ class TestBuild:
         assert str(caught.value) == "[x] 'low' must not be above 'high': 3 > 2"
 
 
-def options_of(largest: int | None = None) -> st.SearchStrategy[Options]:
-    """Options of every kind, with integers of any size, or of at most this one."""
+def options_of() -> st.SearchStrategy[Options]:
+    """Options of every kind."""
     return st.builds(
         Options,
-        steps=st.integers(1, largest),
+        steps=st.integers(1, LARGEST),
         lr=st.floats(min_value=1e-9, max_value=1e9),
         freeze_head=st.booleans(),
-        label=st.text(st.characters(codec="utf-8")),
+        label=st.text(st.characters(codec="utf-8", exclude_characters="\0")),
         init=st.sampled_from(["exact", "noisy"]),
         order=st.sampled_from([1, 2]),
         padding=st.sampled_from(Padding),
         file=st.none() | st.from_regex(r"[a-m/]{1,8}", fullmatch=True).map(Path),
-        period=st.lists(st.integers(None if largest is None else -largest, largest)).map(tuple),
+        period=st.lists(st.integers(-LARGEST, LARGEST)).map(tuple),
     )
 
 
@@ -123,7 +126,7 @@ class TestRoundTrip:
     def test_what_changed_is_enough(self, options: Options) -> None:
         assert build(Options, to_dict(options, only_changed=True), name="x") == options
 
-    @given(options_of(largest=2**63 - 1))
+    @given(options_of())
     def test_toml_with_none_as_text(self, options: Options) -> None:
         table = {key: "none" if value is None else value for key, value in to_dict(options).items()}
         assert build(Options, tomllib.loads(tomli_w.dumps(table)), name="x") == options
@@ -166,6 +169,56 @@ class TestText:
         with pytest.raises(ValueError, match="must be") as caught:
             kind.parse(text)
         assert repr(text) in str(caught.value)
+
+
+class TestEdges:
+    """Values that no component should ever meet."""
+
+    @pytest.mark.parametrize(
+        ("given_value", "message"),
+        [
+            ({"steps": 10**400}, "'steps' must be a whole number: an integer of 401 digits"),
+            ({"steps": 10**5000}, "'steps' must be a whole number: an integer of 5001 digits"),
+            ({"lr": 10**400}, "'lr' must be a finite number: an integer of 401 digits"),
+            ({"lr": float("inf")}, "'lr' must be a finite number: inf"),
+            ({"label": "a\0b"}, "'label' must be a text: this one holds the character NUL: 'a\\x00b'"),
+            ({"label": "\udcff"}, "'label' must be a text: this one is not UTF-8: '\\udcff'"),
+            ({"label": "x" * 100_000}, "'label' must be a text: this one has 100,000 characters, expected at most 4,096"),
+            ({"file": "~nobody-here/x"}, "'file' must be a path or 'none': this one starts with the home of a user who is not known here"),
+            ({"file": "x" * 300}, "'file' must be a path or 'none': this one has a name of more than 255 bytes"),
+            ({"period": [0] * 2000}, "'period' must be a list, each item a whole number: this one has 2,000 items, and at most 1,000"),
+            ({"label": {"a": datetime.date(2026, 1, 1)}}, "'label' must be a text: {'a': datetime.date(2026, 1, 1)}"),
+        ],
+    )
+    def test_are_refused_in_few_words(self, given_value: dict[str, Any], message: str) -> None:
+        with pytest.raises(OptionError) as caught:
+            build(Options, given_value, name="efcn")
+        assert str(caught.value).startswith(f"[efcn] {message}")
+        assert len(str(caught.value)) < 300
+
+    @pytest.mark.parametrize(
+        ("field", "text"), [pytest.param("steps", "9" * 5000, id="long"), ("steps", "٣"), ("lr", "1e400"), ("lr", "٣.٥"), ("lr", "-nan")]
+    )
+    def test_as_text_are_refused_in_few_words(self, field: str, text: str) -> None:
+        kind = {field.name: field.type for field in option_fields(Options)}[field]
+        with pytest.raises(ValueError, match="must be") as caught:
+            kind.parse(text)
+        assert len(str(caught.value)) < 200
+
+    def test_a_zero_has_no_sign(self) -> None:
+        assert str({field.name: field.type for field in option_fields(Options)}["lr"].check(-0.0)) == "0.0"
+
+    def test_a_range_is_known_for_help(self) -> None:
+        @attrs.frozen(kw_only=True)
+        class Ranged:
+            share: float = attrs.field(
+                default=0.5, converter=float, validator=[between(0, 1, above=True), attrs.validators.ge(0)], metadata=opt("A share.")
+            )
+
+        (field,) = option_fields(Ranged)
+        assert str(field.range) == "above 0 and up to 1"
+        with pytest.raises(OptionError, match=r"\[x\] 'share' must be above 0 and up to 1: 0.0"):
+            build(Ranged, {"share": 0}, name="x")
 
 
 class TestSpec:

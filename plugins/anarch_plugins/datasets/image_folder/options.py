@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
@@ -13,6 +13,6 @@ class ImageFolderOptions:
 
     size: int = attrs.field(
         default=32,
-        validator=attrs.validators.ge(1),
+        validator=between(1, 10_000),
         metadata=opt("Height and width in pixels that every image is resized to, whatever its proportions."),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
@@ -17,6 +17,6 @@ class TensorsOptions:
     test_fraction: float = attrs.field(
         default=0.2,
         converter=float,
-        validator=(attrs.validators.gt(0), attrs.validators.lt(1)),
+        validator=between(0, 1, above=True, below=True),
         metadata=opt("Share of the samples to test on where the file has no x_test and y_test; always the same ones."),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
 class Cnn1dOptions:
     """Width of the network."""
 
-    channels: int = attrs.field(default=25, validator=attrs.validators.ge(1), metadata=opt("Channels of each convolution."))
+    channels: int = attrs.field(default=25, validator=between(1, 10_000), metadata=opt("Channels of each convolution."))

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 def _two_averages(_: object, attribute: attrs.Attribute[Any], value: tuple[float, ...]) -> None:
@@ -23,12 +23,12 @@ class AdamOptions:
         default=(0.9, 0.999), validator=_two_averages, metadata=opt("Decay of the running means of the gradient and of its square.")
     )
     eps: float = attrs.field(
-        default=1e-8, converter=float, validator=attrs.validators.gt(0.0), metadata=opt("Added to the root of the mean square.")
+        default=1e-8, converter=float, validator=between(0, 1, above=True), metadata=opt("Added to the root of the mean square.")
     )
     weight_decay: float = attrs.field(
         default=0.0,
         converter=float,
-        validator=attrs.validators.ge(0.0),
+        validator=between(0, 1000),
         metadata=opt("L2 penalty: this times the weight is added to its gradient."),
     )
 
@@ -40,6 +40,6 @@ class AdamWOptions(AdamOptions):
     weight_decay: float = attrs.field(
         default=0.01,
         converter=float,
-        validator=attrs.validators.ge(0.0),
+        validator=between(0, 1000),
         metadata=opt("Every step shrinks the weights by this times the learning rate."),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 def _with_momentum(options: SgdOptions, attribute: attrs.Attribute[Any], value: bool) -> None:
@@ -22,13 +22,13 @@ class SgdOptions:
     momentum: float = attrs.field(
         default=0.0,
         converter=float,
-        validator=[attrs.validators.ge(0.0), attrs.validators.lt(1.0)],
+        validator=between(0, 1, below=True),
         metadata=opt("Part of the last step's velocity that is kept."),
     )
     weight_decay: float = attrs.field(
         default=0.0,
         converter=float,
-        validator=attrs.validators.ge(0.0),
+        validator=between(0, 1000),
         metadata=opt("L2 penalty: this times the weight is added to its gradient."),
     )
     nesterov: bool = attrs.field(default=False, validator=_with_momentum, metadata=opt("Nesterov's form of momentum."))

@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
@@ -16,6 +16,6 @@ class AblationOptions:
     part: Literal["test", "train", "validation"] = attrs.field(default="test", metadata=opt("Data to evaluate on."))
     random_masks: int = attrs.field(
         default=3,
-        validator=attrs.validators.ge(0),
+        validator=between(0, 1000),
         metadata=opt("Random masks of the local part's size in every row, averaged over; the control."),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
@@ -13,7 +13,7 @@ class EquivarianceOptions:
 
     shift: int = attrs.field(
         default=1,
-        validator=attrs.validators.ge(1),
+        validator=between(1, 10_000),
         metadata=opt("Pixels the network's input is shifted by; for a layer, output positions its input is shifted by."),
     )
-    samples: int = attrs.field(default=500, validator=attrs.validators.ge(1), metadata=opt("Test samples, the first ones."))
+    samples: int = attrs.field(default=500, validator=between(1, 10**9), metadata=opt("Test samples, the first ones."))

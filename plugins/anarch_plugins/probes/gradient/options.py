@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
@@ -13,9 +13,9 @@ class GradientOptions:
 
     samples: int | None = attrs.field(
         default=None,
-        validator=attrs.validators.optional(attrs.validators.ge(1)),
+        validator=between(1, 10**9),
         metadata=opt("Training samples, class-balanced and the same every time; 'none' for all of them."),
     )
     batch_size: int = attrs.field(
-        default=500, validator=attrs.validators.ge(1), metadata=opt("Samples at once; bounds memory, changes no result.")
+        default=500, validator=between(1, 10**9), metadata=opt("Samples at once; bounds memory, changes no result.")
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
@@ -14,7 +14,5 @@ class WeightsOptions:
     layer: str | None = attrs.field(
         default=None, metadata=opt("Path of the layer of the block; the first relaxed one (or convolution) if not given.")
     )
-    size: int = attrs.field(
-        default=200, validator=attrs.validators.ge(1), metadata=opt("Rows and columns of the block, from the first on.")
-    )
-    bins: int = attrs.field(default=100, validator=attrs.validators.ge(2), metadata=opt("Bins of the histograms."))
+    size: int = attrs.field(default=200, validator=between(1, 10_000), metadata=opt("Rows and columns of the block, from the first on."))
+    bins: int = attrs.field(default=100, validator=between(2, 10_000), metadata=opt("Bins of the histograms."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
@@ -13,6 +13,6 @@ class LogOptions:
 
     saves: int = attrs.field(
         default=20,
-        validator=attrs.validators.ge(2),
+        validator=between(2, 1000),
         metadata=opt("Points from epoch 1 to the last; those that fall into the same epoch count once, and epoch 0 is added."),
     )

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import attrs
 
-from anarch_core.plugin import opt
+from anarch_core.plugin import between, opt
 
 
 @attrs.frozen(kw_only=True)
 class PlateauOptions:
     """What counts as a plateau."""
 
-    patience: int = attrs.field(
-        default=5, validator=attrs.validators.ge(1), metadata=opt("Epochs without improvement after which to switch.")
-    )
+    patience: int = attrs.field(default=5, validator=between(1, 10**6), metadata=opt("Epochs without improvement after which to switch."))
     min_delta: float = attrs.field(
         default=0.0,
         converter=float,
-        validator=attrs.validators.ge(0.0),
+        validator=between(0, 10**6),
         metadata=opt("The loss (nats) must fall below its best by more than this to count as improved."),
     )
