@@ -67,10 +67,11 @@ class ModelSpec:
             name, options = record["name"], record["options"]
             shape, classes = tuple(record["input_shape"]), record["classes"]
         except (KeyError, TypeError) as error:
-            msg = f"not a model record: {record!r}; expected the keys name, options, input_shape and classes"
+            msg = f"not a model record: {record!r:.200}; expected the keys name, options, input_shape and classes"
             raise ConfigError(msg) from error
-        if not (isinstance(name, str) and isinstance(options, Mapping) and all(isinstance(size, int) for size in (*shape, classes))):
-            msg = f"not a model record: {record!r}; expected a name, a table of options, a list of integers and an integer"
+        sizes = all(isinstance(size, int) and size > 0 for size in (*shape, classes))
+        if not (isinstance(name, str) and isinstance(options, Mapping) and sizes):
+            msg = f"not a model record: {record!r:.200}; expected a name, a table of options, a list of positive integers and another"
             raise ConfigError(msg)
         return cls(name=name, options=options, input_shape=shape, classes=classes)
 

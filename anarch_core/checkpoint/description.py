@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from anarch_core.checkpoint.schema import BASE, DELTA, KIND, LIFTED, MODEL, RELA
 from anarch_core.errors import CheckpointError
 from anarch_core.files import canonical_json
 from anarch_core.schedule import Moment
+
+_LARGEST_INPUT = 2**24  # numbers in one input of a network: sixteen million, as in a volume of 256 × 256 × 256
+_LARGEST_LAYER_INPUT = 2**28
+_MOST_STEPS = 2**53
 
 
 @attrs.frozen(kw_only=True)
@@ -69,17 +74,79 @@ def read_description(header: Header, path: str | Path) -> Description:
         raise CheckpointError(msg)
     model, relaxations, step, lifted = (header.table(key) for key in (MODEL, RELAXATIONS, STEP, LIFTED))
     try:
+        _require_model(model)
+        _require_relaxations(relaxations)
         description = Description(
             kind=kind,
             model=None if model is None else dict(model),
             relaxations=tuple(dict(record) for record in relaxations or ()),
             lifted=int(lifted or 0),
-            step=None if step is None else Moment(int(step["iteration"]), int(step["iterations_per_epoch"])),
+            step=None if step is None else Moment(_whole(step["iteration"], 0), _whole(step["iterations_per_epoch"], 1)),
         )
-    except (TypeError, ValueError, KeyError) as error:
-        msg = f"{path} has metadata that does not follow the checkpoint schema: {error!r}"
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        msg = f"{path} has metadata that does not follow the checkpoint schema: {error!r:.200}"
         raise CheckpointError(msg) from error
     if not 0 <= description.lifted <= len(description.relaxations):
         msg = f"{path} has metadata that does not follow the checkpoint schema: {LIFTED} is {description.lifted}"
         raise CheckpointError(msg)
     return description
+
+
+def _require_model(record: Any) -> None:
+    """Refuse a record of a model that nobody wrote: building it might take any time and memory.
+
+    Raises:
+        KeyError: something is missing.
+        TypeError: it has the wrong type.
+        ValueError: it is out of range.
+    """
+    if record is None:
+        return
+    _text(record["name"])
+    _table(record["options"])
+    _whole(record["classes"], 1)
+    _shape(record["input_shape"], _LARGEST_INPUT)
+
+
+def _require_relaxations(records: Any) -> None:
+    """Likewise for a list of records of relaxations."""
+    if not isinstance(records, list | None):
+        msg = f"relaxations are a {type(records).__name__}, expected a list"
+        raise TypeError(msg)
+    for record in records or ():
+        for key in ("name", "distribution", "version", "api"):
+            _text(record[key])
+        _table(record["options"])
+        for layers in (record["layers"], record.get("materialised", {})):
+            for shape in _table(layers).values():
+                _shape(shape, _LARGEST_LAYER_INPUT)
+
+
+def _text(value: Any) -> None:
+    if not isinstance(value, str):
+        msg = f"{value!r:.80} is a {type(value).__name__}, expected a text"
+        raise TypeError(msg)
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        msg = f"{value!r:.80} is a {type(value).__name__}, expected a table"
+        raise TypeError(msg)
+    return value
+
+
+def _whole(value: Any, least: int) -> int:
+    if type(value) is not int or not least <= value <= _MOST_STEPS:
+        msg = f"{value!r:.80}, expected a whole number from {least}"
+        raise ValueError(msg)
+    return value
+
+
+def _shape(value: Any, most: int) -> None:
+    """A list of sizes, of a product of at most ``most``."""
+    if not isinstance(value, list) or not all(type(size) is int and 0 < size <= most for size in value):
+        msg = f"{value!r:.80} is no shape; expected a list of whole numbers from 1"
+        raise ValueError(msg)
+    if len(value) > 8 or math.prod(value) > most:
+        msg = f"{value!r:.80} is the shape of an input of more than {most:,} numbers; build such a model yourself and pass it"
+        raise ValueError(msg)

@@ -8,14 +8,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
-from anarch_core.checkpoint.header import PREFIX, RESTORE, Header, TensorEntry, decode, encode, metadata_digest, tensors_digest
+from anarch_core.checkpoint.header import (
+    MOST_TENSORS,
+    PREFIX,
+    RESTORE,
+    Header,
+    TensorEntry,
+    UnsupportedError,
+    decode,
+    encode,
+    metadata_digest,
+    tensors_digest,
+)
 from anarch_core.checkpoint.schema import METADATA_DIGEST, SCHEMA, SCHEMA_KEY, TENSORS_DIGEST
-from anarch_core.errors import CheckpointError
-from anarch_core.files import replacing
+from anarch_core.errors import CheckpointError, RunError
+from anarch_core.files import reading, replacing
 
 _CHUNK = 4 << 20
-_MAX_HEADER = 100_000_000  # the safetensors package refuses longer ones
+_MAX_HEADER = 32 * 2**20  # bytes; a tensor takes about 150, and what a network is takes some thousands
 
 
 def write_file(path: Path, entries: Mapping[str, TensorEntry], metadata: Mapping[str, str], buffer: Callable[[str], memoryview]) -> None:
@@ -28,13 +40,20 @@ def write_file(path: Path, entries: Mapping[str, TensorEntry], metadata: Mapping
         buffer: gives the bytes of a tensor by name; asked for one at a time.
 
     Raises:
-        CheckpointError: the file cannot be written; what was there is untouched.
+        CheckpointError: there are more tensors or metadata than are read again, or the file cannot be written; what was there is untouched.
     """
     digests: dict[str, str] = {}
     unsigned = {**metadata, TENSORS_DIGEST: "0" * 64, METADATA_DIGEST: "0" * 64}
+    start = encode(entries, unsigned)
+    if len(entries) > MOST_TENSORS or len(start) - PREFIX > _MAX_HEADER:
+        msg = (
+            f"cannot write {path}: {len(entries):,} tensors and {len(start):,} bytes of names and metadata; "
+            f"a file has at most {MOST_TENSORS:,} and {_MAX_HEADER:,}"
+        )
+        raise CheckpointError(msg)
     try:
         with replacing(path) as file:
-            file.write(encode(entries, unsigned))  # holds the place: the digests are known when the data is written
+            file.write(start)  # holds the place: the digests are known when the data is written
             with ThreadPoolExecutor(1) as hasher:
                 for name in entries:
                     data = buffer(name)
@@ -129,11 +148,13 @@ def _read_exactly(file: BufferedReader, path: Path, data: memoryview) -> None:
 @contextmanager
 def _reading(path: Path) -> Iterator[BufferedReader]:
     try:
-        with path.open("rb") as file:
-            yield file
+        with reading(path) as file:
+            yield cast(BufferedReader, file)
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}"
         raise CheckpointError(msg) from error
+    except RunError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _read_header(file: BufferedReader, path: Path) -> Header:
@@ -147,15 +168,18 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
         msg = f"{path} {what}"
         raise CheckpointError(msg)
     length = int.from_bytes(start[:PREFIX], "little")
+    if length > _MAX_HEADER:
+        msg = f"{path} is no safetensors file, or has a header of {length:,} bytes; more than {_MAX_HEADER:,} no network needs"
+        raise CheckpointError(msg)
     if size < PREFIX + length:
         msg = f"{path} is cut short: {size:,} bytes, and its header alone should take {PREFIX + length:,}; {RESTORE}"
-        raise CheckpointError(msg)
-    if length > _MAX_HEADER:
-        msg = f"{path} has a header of {length:,} bytes; at most {_MAX_HEADER:,} are allowed"
         raise CheckpointError(msg)
     file.seek(PREFIX)
     try:
         header = decode(file.read(length))
+    except UnsupportedError as error:
+        msg = f"{path} {error}"
+        raise CheckpointError(msg) from error
     except ValueError as error:
         msg = f"{path} has a damaged header: {error}; {RESTORE}"
         raise CheckpointError(msg) from error
@@ -171,9 +195,12 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
 def _require_schema(header: Header, path: Path) -> None:
     if not header.ours:
         return
-    schema = header.metadata.get(SCHEMA_KEY, "")
-    if schema and schema.partition(".")[0] != str(SCHEMA[0]):
-        msg = f"{path} follows checkpoint schema {schema}; this version of anarch reads {SCHEMA[0]}.x: install a newer anarch"
+    schema = header.metadata.get(SCHEMA_KEY)
+    if schema is None:
+        msg = f"{path} was altered: it has keys of anarch and no {SCHEMA_KEY}; {RESTORE}"
+        raise CheckpointError(msg)
+    if schema.partition(".")[0] != str(SCHEMA[0]):
+        msg = f"{path} follows checkpoint schema {schema:.20}; this version of anarch reads {SCHEMA[0]}.x: install a newer anarch"
         raise CheckpointError(msg)
     if header.metadata.get(METADATA_DIGEST) != metadata_digest(header.metadata):
         msg = f"{path} was altered: its metadata does not match {METADATA_DIGEST}; {RESTORE}"

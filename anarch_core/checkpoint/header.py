@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,15 +20,29 @@ from anarch_core.checkpoint.schema import METADATA_DIGEST, NAMESPACE
 from anarch_core.errors import CheckpointError
 from anarch_core.files import canonical_json
 
-ITEMSIZE = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
-    "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4,
-    "U64": 8, "I64": 8, "F64": 8, "C64": 8,
+BITS = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32,
+    "U64": 64, "I64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-RESTORE = "use an intact copy, or delete the file and make it again"
+"""Bits of an element, by dtype; all that safetensors 0.8 knows, of which a few can only be shown (see ``state.py``)."""
+RESTORE = "use an intact copy, or make it again"
 PREFIX = 8
 """Bytes of the header's length."""
+
+MOST_TENSORS = 2**16
+"""Tensors in a file. Of the largest networks of vision, the optimizer's state included, there are a few thousand."""
+
+_MOST_MARKS = 16 * MOST_TENSORS  # an entry has about ten
+_MOST_DIMENSIONS = 64  # of a tensor of PyTorch
+_LARGEST = 2**63
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+
+
+class UnsupportedError(ValueError):
+    """A header that need not be damaged, but that this version does not read."""
 
 
 @attrs.frozen
@@ -47,7 +62,7 @@ class TensorEntry:
     @property
     def bytes(self) -> int:
         """Size of the data."""
-        return math.prod(self.shape) * ITEMSIZE[self.dtype]
+        return math.prod(self.shape) * BITS[self.dtype] // 8
 
 
 @attrs.frozen(kw_only=True)
@@ -78,12 +93,16 @@ class Header:
         """The JSON value under a metadata key, None where the key is absent.
 
         Raises:
-            CheckpointError: the text is not JSON.
+            CheckpointError: the text is not JSON, or too much of it.
         """
         if key not in self.metadata:
             return None
         try:
+            _require_bounded(self.metadata[key].encode())
             return json.loads(self.metadata[key])
+        except UnsupportedError as error:
+            msg = f"metadata {key!r} {error}"
+            raise CheckpointError(msg) from error
         except (ValueError, RecursionError) as error:
             msg = f"metadata {key!r} is not JSON: {self.metadata[key]!r:.80}; {RESTORE}"
             raise CheckpointError(msg) from error
@@ -93,7 +112,7 @@ def layout(shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, Tenso
     """Place tensors, given as (dtype, shape) by name: wide elements first, so that each is aligned; then by name."""
     entries: dict[str, TensorEntry] = {}
     start = 0
-    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: (-ITEMSIZE[item[1][0]], item[0])):
+    for name, (dtype, shape) in sorted(shapes.items(), key=lambda item: (-BITS[item[1][0]], item[0])):
         entries[name] = TensorEntry(dtype, shape, start)
         start += entries[name].bytes
     return entries
@@ -113,10 +132,12 @@ def decode(text: bytes) -> Header:
     """Read what :func:`encode` wrote, without the length.
 
     Raises:
+        UnsupportedError: it has more tensors than a file of networks can have, or types of numbers that are not known.
         ValueError: it makes no sense; the message says why.
     """
+    _require_bounded(text)
     try:
-        metadata, tensors = _parse(json.loads(text.decode(), object_pairs_hook=_unique))
+        metadata, tensors = _parse(json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant))
     except (RecursionError, TypeError, KeyError, AttributeError) as error:
         msg = f"{type(error).__name__}: {error}"
         raise ValueError(msg) from error
@@ -142,11 +163,25 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()  # a damaged name may be no valid text
 
 
+def _require_bounded(text: bytes) -> None:
+    """Refuse what would take long and much memory to parse, by counting what is not inside of a string."""
+    marks = _STRING.sub(b"", text)
+    count = sum(marks.count(mark) for mark in (b"[", b"{", b","))
+    if count > _MOST_MARKS:
+        msg = f"has {count:,} brackets and commas; more than {_MOST_MARKS:,} no network needs, so it is not read"
+        raise UnsupportedError(msg)
+
+
+def _refuse_constant(name: str) -> Any:
+    msg = f"{name} is no JSON"
+    raise ValueError(msg)
+
+
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, value in pairs:
         if key in table:
-            msg = f"{key!r} appears twice"
+            msg = f"{key!r:.80} appears twice"
             raise ValueError(msg)
         table[key] = value
     return table
@@ -156,30 +191,36 @@ def _parse(table: Any) -> tuple[dict[str, str], dict[str, TensorEntry]]:
     if not isinstance(table, dict):
         msg = "not a JSON object"
         raise ValueError(msg)
-    metadata = table.pop("__metadata__", {})
+    metadata = table.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
         msg = "the metadata is not a table of strings"
         raise ValueError(msg)
+    "".join([*table, *metadata, *metadata.values()]).encode()  # raises for halves of characters, which no UTF-8 has
+    if len(table) > MOST_TENSORS:
+        msg = f"has {len(table):,} tensors; more than {MOST_TENSORS:,} are not read"
+        raise UnsupportedError(msg)
     entries: list[tuple[str, TensorEntry]] = []
     for name, row in table.items():
         dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
-        if dtype not in ITEMSIZE:
-            msg = f"tensor {name!r} has the unknown dtype {dtype!r}"
-            raise ValueError(msg)
-        lists = isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2
-        if not lists or not all(type(number) is int and number >= 0 for number in [*shape, *offsets]):
-            msg = f"tensor {name!r} has shape {shape!r} and offsets {offsets!r}"
+        if dtype not in BITS:
+            msg = f"has a tensor {name!r:.80} of type {dtype!r:.80}, which is not known here; a newer version may know it"
+            raise UnsupportedError(msg)
+        lists = isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2 and len(shape) <= _MOST_DIMENSIONS
+        if not lists or not all(type(number) is int and 0 <= number < _LARGEST for number in [*shape, *offsets]):
+            msg = f"tensor {name!r:.80} has shape {shape!r:.80} and offsets {offsets!r:.80}"
             raise ValueError(msg)
         entry = TensorEntry(dtype, tuple(shape), offsets[0])
-        if offsets[1] - offsets[0] != entry.bytes:
-            msg = f"tensor {name!r} of shape {shape} takes {entry.bytes:,} bytes, not {offsets[1] - offsets[0]:,}"
+        numbers = math.prod(size for size in shape if size)
+        if numbers >= _LARGEST or (numbers * BITS[dtype] % 8 and 0 not in shape) or offsets[1] - offsets[0] != entry.bytes:
+            msg = f"tensor {name!r:.80} of shape {shape!r:.80} does not take {offsets[1] - offsets[0]:,} bytes of {dtype}"
             raise ValueError(msg)
         entries.append((name, entry))
     entries.sort(key=lambda item: (item[1].start, item[1].bytes))
     end = 0
     for name, entry in entries:
         if entry.start != end:
-            msg = f"tensor {name!r} starts at byte {entry.start:,}, expected {end:,}"
+            msg = f"tensor {name!r:.80} starts at byte {entry.start:,}, expected {end:,}"
             raise ValueError(msg)
         end += entry.bytes
     return metadata, dict(entries)

@@ -91,6 +91,9 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
     tensors: dict[str, torch.Tensor] = {}
 
     def allocate(name: str, entry: TensorEntry) -> memoryview:
+        if entry.dtype not in _DTYPES:
+            msg = f"{path} has a tensor {name!r:.80} of type {entry.dtype}, which is not supported; expected one of {', '.join(_DTYPES)}"
+            raise CheckpointError(msg)
         tensors[name] = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype], device="cpu")
         return _bytes_of(tensors[name])
 

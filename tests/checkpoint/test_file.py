@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from anarch_core.checkpoint.file import read_header, verify, write_file
-from anarch_core.checkpoint.header import ITEMSIZE, layout
+from anarch_core.checkpoint.header import BITS, layout
 from anarch_core.checkpoint.state import _NAMES, load_state, read_tensors, save_state
 from anarch_core.errors import CheckpointError
 
@@ -68,7 +68,7 @@ def test_every_dtype_and_shape_comes_back(dtype: torch.dtype, shape: tuple[int, 
     tensor = random_tensor(dtype, shape)
     save_state(tmp_path / "x", {"x": tensor})
     assert same(load_state(tmp_path / "x")[0]["x"], tensor)
-    assert tensor.element_size() == ITEMSIZE[_NAMES[dtype]]
+    assert 8 * tensor.element_size() == BITS[_NAMES[dtype]]
 
 
 @relaxed
@@ -134,7 +134,7 @@ def test_data_is_aligned_to_its_elements(tmp_path: Path) -> None:
     save_state(tmp_path / "x", {"a": torch.ones(3, dtype=torch.bool), "b": torch.ones(1), "c": torch.tensor(1), "d": torch.ones(1).half()})
     header = read_header(tmp_path / "x")
     assert header.data_start % 8 == 0
-    assert all(entry.start % ITEMSIZE[entry.dtype] == 0 for entry in header.tensors.values())
+    assert all(8 * entry.start % BITS[entry.dtype] == 0 for entry in header.tensors.values())
 
 
 def test_the_digest_is_of_content_not_of_order_or_metadata(tmp_path: Path) -> None:
@@ -245,11 +245,11 @@ def header_file(path: Path, header: object, data: bytes = b"") -> Path:
         (b'{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}', "'a' appears twice"),
         ({"__metadata__": {"a": 1}}, "not a table of strings"),
         ({"a": 3}, "damaged header"),
-        ({"a": {"dtype": "F99", "shape": [], "data_offsets": [0, 4]}}, "unknown dtype 'F99'"),
+        ({"a": {"dtype": "F99", "shape": [], "data_offsets": [0, 4]}}, "has a tensor 'a' of type 'F99', which is not known here"),
         ({"a": {"dtype": ["F32"], "shape": [], "data_offsets": [0, 4]}}, "damaged header"),
         ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, "has shape"),
         ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, "has shape"),
-        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, "takes 8 bytes, not 4"),
+        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, r"of shape \[2\] does not take 4 bytes of F32"),
         ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, "starts at byte 4, expected 0"),
         ({f"a{i}": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for i in (0, 1)}, "starts at byte 0, expected 4"),
     ],
@@ -266,7 +266,7 @@ def test_deep_nesting_is_refused(tmp_path: Path) -> None:
 
 def test_a_huge_header_length_allocates_nothing(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
-    with pytest.raises(CheckpointError, match="is cut short"):
+    with pytest.raises(CheckpointError, match="or has a header of 4,611,686,018,427,387,904 bytes"):
         read_header(tmp_path / "x")
 
 
@@ -279,7 +279,7 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
         load_state(tmp_path / "x.txt")
     with pytest.raises(CheckpointError, match=r"cannot read .*: No such file"):
         load_state(tmp_path / "none")
-    with pytest.raises(CheckpointError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(CheckpointError, match=r"is a folder; expected a file"):
         load_state(tmp_path)
 
 
