@@ -121,8 +121,8 @@ def to_toml(config: RunConfig) -> str:
         for spec in chosen(config, setting):
             key = options_key(config, spec)
             options = list(config.options.get(key, {}).items())
-            if ":" in spec and not (setting == "model" and key == spec):
-                del options[:1]  # the first option is what the short form says; a factory of the user's has no short form
+            if ":" in spec and key != spec:
+                del options[:1]  # the first option is what the short form says; `tiled:4` beside `tiled` has a table of its own, whole
             if options:
                 document.setdefault(setting, {})[key] = {name: NONE_TEXT if value is None else _plain(value) for name, value in options}
     return tomli_w.dumps(document)

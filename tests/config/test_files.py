@@ -60,6 +60,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         {},
         {"relax": "efcn,lcn", "seeds": "0-2", "validation": 500, "train_limit": 1000, "control": "none"},
         {"relax": "tiled:2,tiled:4", "switch": "at:0,10it", "options": {"sgd": {"momentum": 0.9}}},
+        {"relax": "tiled,tiled:4"},
+        {"relax": "tiled", "path": "lcn@1,tiled:4@2"},
         {"path": "lcn@1,efcn@2,conv@3", "optimizer": "adamw", "optimizer_state": "carry"},
         {"model": "my_package.models:build", "data_root": "some/where", "options": {"my_package.models:build": {"width": 3, "deep": True}}},
         {"recipe": "paper-cifar10"},
