@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
-from anarch_core.machine import human_duration
+from anarch_core.running.pace import Pace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +27,8 @@ class AbstractProgress(AbstractContextManager["AbstractProgress"], ABC):
     """Told what a run does. A context manager."""
 
     @abstractmethod
-    def planned(self, segments: int, iterations: int) -> None:
-        """There are so many segments with so many optimizer steps in all; again when a schedule finds more."""
+    def planned(self, segments: Sequence[Segment]) -> None:
+        """These segments are to be trained; again when a schedule finds more."""
 
     @abstractmethod
     def started(self, segment: Segment) -> None:
@@ -56,7 +57,7 @@ class Silent(AbstractProgress):
     def __exit__(self, *exc_info: object) -> None:
         """Do nothing."""
 
-    def planned(self, segments: int, iterations: int) -> None:
+    def planned(self, segments: Sequence[Segment]) -> None:
         """Do nothing."""
 
     def started(self, segment: Segment) -> None:
@@ -73,74 +74,52 @@ class Silent(AbstractProgress):
 
     def say(self, text: str) -> None:
         """Do nothing."""
-
-
-class _Count:
-    """How much is done, in optimizer steps."""
-
-    def __init__(self) -> None:
-        self.segments = self.iterations = self.ended = 0
-        self.done: dict[str, int] = {}
-        self._begun: tuple[float, int] | None = None
-
-    @property
-    def steps(self) -> int:
-        return sum(self.done.values())
-
-    def remaining(self) -> str:
-        """The time left at the pace since the first step of this process."""
-        if self._begun is None:
-            self._begun = time.monotonic(), self.steps
-        since, before = self._begun
-        if self.steps <= before:
-            return ""
-        seconds = (time.monotonic() - since) * (self.iterations - self.steps) / (self.steps - before)
-        return f", about {human_duration(seconds)} left"
 
 
 class Lines(AbstractProgress):
     """A line per segment, and one every ten seconds."""
 
     def __init__(self) -> None:
-        self._count = _Count()
+        self._pace = Pace()
         self._last = time.monotonic()
 
     def __exit__(self, *exc_info: object) -> None:
         """Nothing is left open."""
 
-    def planned(self, segments: int, iterations: int) -> None:
+    def planned(self, segments: Sequence[Segment]) -> None:
         """Remember the totals."""
-        self._count.segments, self._count.iterations = segments, iterations
+        self._pace.planned(segments)
 
     def started(self, segment: Segment) -> None:
         """Say nothing: a line follows soon enough."""
+        self._pace.elsewhere(segment)
 
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """Print a line if it is time for one."""
-        self._count.done[segment.id] = iteration
+        self._pace.trained(segment, iteration)
         self._line(segment, f"{100 * iteration // segment.settings.iterations} %")
 
     def measuring(self, segment: Segment, what: str) -> None:
         """Print a line if it is time for one."""
+        self._pace.elsewhere(segment)
         self._line(segment, what)
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Print how it ended."""
-        self._count.done[segment.id] = segment.settings.iterations
-        self._count.ended += 1
+        self._pace.end(segment, before=before)
         if not before:
-            self.say(f"[{self._count.ended}/{self._count.segments}] {segment.title}: {outcome}")
+            self.say(f"[{self._pace.ended}/{len(self._pace.segments)}] {segment.title}: {outcome}")
 
     def _line(self, segment: Segment, state: str) -> None:
-        remaining = self._count.remaining()
         if time.monotonic() - self._last >= LINE_EVERY:
-            percent = 100 * self._count.steps // max(self._count.iterations, 1)
-            self.say(f"{percent:3d} % done{remaining}; {segment.title}: {state}")
+            percent = 100 * self._pace.steps // max(self._pace.iterations, 1)
+            self.say(f"{percent:3d} % done{self._pace.remaining()}; {segment.title}: {state}")
 
     def say(self, text: str) -> None:
         """Print to standard error."""
         self._last = time.monotonic()
-        print(text, file=sys.stderr, flush=True)
+        with _nobody_may_listen():
+            print(text, file=sys.stderr, flush=True)
 
 
 class Bars(AbstractProgress):
@@ -149,7 +128,7 @@ class Bars(AbstractProgress):
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self._count = _Count()
+        self._pace = Pace()
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"), console=console, transient=True,
@@ -159,27 +138,33 @@ class Bars(AbstractProgress):
 
     def __enter__(self) -> Bars:
         """Start drawing."""
-        self._progress.start()
+        with _nobody_may_listen():
+            self._progress.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         """Stop drawing."""
-        self._progress.stop()
+        with _nobody_may_listen():
+            self._progress.stop()
 
-    def planned(self, segments: int, iterations: int) -> None:
+    def planned(self, segments: Sequence[Segment]) -> None:
         """Set the totals."""
-        self._count.segments, self._count.iterations = segments, iterations
+        self._pace.planned(segments)
         self._draw()
 
     def started(self, segment: Segment) -> None:
         """Add a bar."""
+        self._pace.elsewhere(segment)
+        self._bar(segment)
+
+    def _bar(self, segment: Segment) -> None:
         if segment.id not in self._tasks:
             self._tasks[segment.id] = self._progress.add_task(segment.title, total=segment.settings.iterations, note="")
 
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """Move its bar."""
-        self._count.done[segment.id] = iteration
-        self.started(segment)
+        self._pace.trained(segment, iteration)
+        self._bar(segment)
         accuracy = None if row is None else row.get("train_accuracy")
         self._progress.update(self._tasks[segment.id], completed=iteration)
         if accuracy is not None:
@@ -188,13 +173,13 @@ class Bars(AbstractProgress):
 
     def measuring(self, segment: Segment, what: str) -> None:
         """Write it beside its bar."""
-        self.started(segment)
+        self._pace.elsewhere(segment)
+        self._bar(segment)
         self._progress.update(self._tasks[segment.id], note=what)
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Remove its bar and print how it ended."""
-        self._count.done[segment.id] = segment.settings.iterations
-        self._count.ended += 1
+        self._pace.end(segment, before=before)
         if segment.id in self._tasks:
             self._progress.remove_task(self._tasks.pop(segment.id))
         if not before:
@@ -203,13 +188,19 @@ class Bars(AbstractProgress):
 
     def say(self, text: str) -> None:
         """Print above the bars."""
-        self._progress.console.print(text, markup=False, highlight=False)
+        with _nobody_may_listen():
+            self._progress.console.print(text, markup=False, highlight=False)
 
     def _draw(self) -> None:
-        count = self._count
-        description = f"{count.ended} of {count.segments} segments"
-        note = count.remaining().removeprefix(", ")
-        self._progress.update(self._total, description=description, completed=count.steps, total=count.iterations, note=note)
+        pace = self._pace
+        description = f"{pace.ended} of {len(pace.segments)} segments"
+        note = pace.remaining().removeprefix(", ")
+        self._progress.update(self._total, description=description, completed=pace.steps, total=pace.iterations, note=note)
+
+
+def _nobody_may_listen() -> AbstractContextManager[None]:
+    """A terminal that was closed, or the end of a pipe, is no reason to end a run."""
+    return contextlib.suppress(OSError, ValueError)
 
 
 def make_progress(style: ProgressStyle = "auto") -> AbstractProgress:

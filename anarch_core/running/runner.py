@@ -141,7 +141,7 @@ class _Run:
         """Make the tree of the switch moments known by now."""
         self.segments = {segment.id: segment for segment in tree(self.config, self.clock, self.switches, self.registry)}
         self.kept = snapshots(self.segments.values())
-        self.progress.planned(len(self.segments), sum(segment.settings.iterations for segment in self.segments.values()))
+        self.progress.planned(tuple(self.segments.values()))
 
     def run(self) -> Results:
         """Train everything."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
+import attrs
 import pytest
 from rich.console import Console
 
 from anarch_core.config.learning_rate import LearningRate
-from anarch_core.experiment.segments import Segment, Settings, Task
+from anarch_core.experiment.segments import Segment, Settings, Task, Transition
+from anarch_core.running.pace import Pace
 from anarch_core.running.progress import LINE_EVERY, Bars, Lines, Silent, make_progress
 
 
@@ -16,6 +19,10 @@ def segment(seed: int = 0) -> Segment:
     rate = LearningRate(base=0.1, epochs=10)
     settings = Settings(iterations=400, batch_size=100, optimizer="sgd", learning_rate=rate)
     return Segment(kind="trunk", task=Task(data="mnist1d", model="cnn1d"), seed=seed, settings=settings)
+
+
+def branch(seed: int = 0) -> Segment:
+    return attrs.evolve(segment(seed), kind="scratch", relaxation="efcn", transition=Transition(action="scratch", relaxation="efcn"))
 
 
 @pytest.fixture
@@ -27,13 +34,13 @@ def clock(monkeypatch):
 
 def test_lines_are_rare(capsys, clock):
     lines = Lines()
-    lines.planned(2, 800)
+    lines.planned([segment(0), segment(1)])
     for step in range(1, 301):
         clock[0] = step * LINE_EVERY / 100
         lines.trained(segment(), step, None)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3
-    assert said[0] == " 12 % done, about 70 s left; trunk, seed 0: 25 %"
+    assert said[0] == " 12 % done, over 70 s left; trunk, seed 0: 25 %"
     clock[0] += LINE_EVERY
     lines.measuring(segment(), "hessian: products 3/8")
     assert capsys.readouterr().err.endswith("trunk, seed 0: hessian: products 3/8\n")
@@ -41,7 +48,7 @@ def test_lines_are_rare(capsys, clock):
 
 def test_every_segment_that_ends_has_a_line(capsys):
     lines = Lines()
-    lines.planned(3, 1200)
+    lines.planned([segment(0), segment(1), segment(2)])
     lines.ended(segment(0), "", before=True)
     lines.ended(segment(1), "train 99.0 %, test 88.8 % (7 s)")
     lines.ended(segment(2), "failed: no luck")
@@ -54,7 +61,7 @@ def test_every_segment_that_ends_has_a_line(capsys):
 def test_bars_draw_the_run_and_what_is_under_way(clock):
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     with Bars(console) as bars:
-        bars.planned(2, 800)
+        bars.planned([segment(0), segment(1)])
         bars.started(segment())
         bars.trained(segment(), 0, None)
         clock[0] += 5
@@ -65,6 +72,69 @@ def test_bars_draw_the_run_and_what_is_under_way(clock):
     assert "0 of 2 segments" in text
     assert "trunk, seed 0" in text
     assert "train 99.0 % [bold]" in text
+
+
+def test_nobody_need_listen(monkeypatch):
+    """A terminal that was closed does not end a run."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    Lines().say("still here")
+    with Bars(Console(file=Gone(), force_terminal=True)) as bars:
+        bars.say("still here")
+
+
+class TestPace:
+    """What is said of the time left is right from the first word on."""
+
+    @staticmethod
+    def train(pace, clock, trained, *, steps=400, seconds=0.01, measured=0.0):
+        """A segment from its start to its end, a step in so many seconds."""
+        pace.elsewhere(trained)
+        clock[0] += measured
+        for step in range(20, steps + 1, 20):
+            clock[0] += 20 * seconds
+            pace.trained(trained, step)
+            yield pace.remaining()
+        pace.elsewhere(trained)
+        pace.end(trained, before=False)
+
+    def test_nothing_is_said_until_enough_is_known(self, clock):
+        """Loading, measuring and the first steps, which are slow, say nothing about the others."""
+        pace = Pace()
+        pace.planned([segment(0), segment(1)])
+        said = list(self.train(pace, clock, segment(0), measured=1000.0))
+        assert said[:15] == [""] * 15
+        assert said[-1] == ", over 4 s left"
+
+    def test_relaxed_networks_have_a_pace_of_their_own(self, clock):
+        pace = Pace()
+        pace.planned([segment(0), branch(0), branch(1)])
+        list(self.train(pace, clock, segment(0)))
+        said = list(self.train(pace, clock, branch(0), seconds=1.0))
+        assert said[0] == ", over 8 s left"
+        assert said[1] == ", about 13 min left"
+        list(self.train(pace, clock, branch(1), seconds=1.0))
+        assert pace.remaining() == ""
+
+    def test_measuring_counts(self, clock):
+        pace = Pace()
+        pace.planned([segment(0), segment(1)])
+        list(self.train(pace, clock, segment(0), measured=100.0))
+        assert pace.remaining() == ", about 104 s left"
+
+    def test_what_was_done_before_is_not_the_pace(self, clock):
+        pace = Pace()
+        pace.planned([segment(0), segment(1), segment(2)])
+        pace.end(segment(0), before=True)
+        pace.trained(segment(1), 300)
+        for step in range(320, 401, 20):
+            clock[0] += 20.0
+            pace.trained(segment(1), step)
+        assert pace.remaining() == ", over 7 min left"
 
 
 def test_bars_only_on_a_terminal():

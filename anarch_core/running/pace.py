@@ -1,0 +1,135 @@
+"""How far a run is, and how long the rest takes at the pace seen so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from anarch_core.machine import human_duration
+
+if TYPE_CHECKING:
+    from anarch_core.experiment.segments import Segment
+
+ENOUGH = 3.0
+"""Seconds of training that have to be seen before a pace is believed."""
+
+
+@attrs.define
+class _Underway:
+    """A segment that this process has trained.
+
+    Attributes:
+        at: when it was heard of last.
+        iteration: how far it was then; None while it starts or is measured, when time passes without steps.
+        other: seconds that passed so.
+    """
+
+    at: float
+    iteration: int | None = None
+    other: float = 0.0
+
+
+@attrs.define
+class _Spent:
+    """What networks of one kind took.
+
+    Attributes:
+        seconds: of training.
+        steps: taken in them.
+        other: seconds of starting and measuring, by segment that ended.
+    """
+
+    seconds: float = 0.0
+    steps: int = 0
+    other: list[float] = attrs.Factory(list)
+
+
+class Pace:
+    """Counts optimizer steps and the time they take, the first ones of each segment left out, which are slow.
+
+    Relaxed networks are slower, so that each relaxation has a pace of its own.
+
+    Attributes:
+        segments: of the run.
+        iterations: optimizer steps of all of them.
+        ended: how many have ended.
+    """
+
+    def __init__(self) -> None:
+        self.segments: Sequence[Segment] = ()
+        self.iterations = self.ended = 0
+        self._done: dict[str, int] = {}
+        self._underway: dict[str, _Underway] = {}
+        self._spent: dict[str | None, _Spent] = {}
+        self._over: set[str] = set()
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done."""
+        return sum(self._done.values())
+
+    def planned(self, segments: Sequence[Segment]) -> None:
+        """These are to be trained."""
+        self.segments = segments
+        self.iterations = sum(segment.settings.iterations for segment in segments)
+
+    def trained(self, segment: Segment, iteration: int) -> None:
+        """A segment has taken so many steps."""
+        self._done[segment.id] = iteration
+        seen = self._seen(segment)
+        if seen.iteration is None:
+            self._pass(seen)
+        else:
+            now, spent = time.monotonic(), self._spent_on(segment)
+            spent.seconds += now - seen.at
+            spent.steps += iteration - seen.iteration
+            seen.at = now
+        seen.iteration = iteration
+
+    def elsewhere(self, segment: Segment) -> None:
+        """A segment starts, or is measured."""
+        self._pass(self._seen(segment))
+
+    def end(self, segment: Segment, *, before: bool) -> None:
+        """A segment ended, or had when the run began."""
+        self._done[segment.id] = segment.settings.iterations
+        self.ended += 1
+        self._over.add(segment.id)
+        seen = self._underway.pop(segment.id, None)
+        if seen is not None and not before:
+            self._pass(seen)
+            self._spent_on(segment).other.append(seen.other)
+
+    def remaining(self) -> str:
+        """The time left, as it goes on in a line; empty while too little is known."""
+        seconds = sum(spent.seconds for spent in self._spent.values())
+        paces = {kind: spent.seconds / spent.steps for kind, spent in self._spent.items() if spent.steps}
+        left = [segment for segment in self.segments if segment.id not in self._over]
+        if seconds < ENOUGH or not left:
+            return ""
+        fastest = min(paces.values())
+        others = [other for spent in self._spent.values() for other in spent.other]
+        total, certain = 0.0, bool(others)
+        for segment in left:
+            certain = certain and segment.relaxation in paces
+            total += paces.get(segment.relaxation, fastest) * (segment.settings.iterations - self._done.get(segment.id, 0))
+            own = self._spent[segment.relaxation].other if segment.relaxation in self._spent else []
+            seen = self._underway.get(segment.id)
+            if typical := own or others:
+                total += max(0.0, sum(typical) / len(typical) - (seen.other if seen else 0.0))
+        word = "about" if certain else "over"
+        return f", {word} {human_duration(total / max(len(self._underway), 1))} left"
+
+    def _seen(self, segment: Segment) -> _Underway:
+        return self._underway.setdefault(segment.id, _Underway(time.monotonic()))
+
+    def _spent_on(self, segment: Segment) -> _Spent:
+        return self._spent.setdefault(segment.relaxation, _Spent())
+
+    def _pass(self, seen: _Underway) -> None:
+        now = time.monotonic()
+        seen.other += now - seen.at
+        seen.at, seen.iteration = now, None
