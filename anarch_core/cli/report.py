@@ -26,5 +26,7 @@ def command(runs: tuple[Path, ...], out: Path | None) -> None:
     report = write_report(runs, out)
     for title, reason in report.missing.items():
         click.echo(printable(f"left out: {title}: {reason}"))
+    for text in report.damaged:
+        click.echo(printable(f"damaged: {text}"), err=True)
     click.echo(f"figures: {report.folder}")
     click.echo(f"report:  {report.path}")

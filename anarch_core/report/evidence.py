@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from anarch_core.errors import AnarchError, CheckpointError, RunError
+from anarch_core.experiment.condition import condition
 from anarch_core.experiment.record import Record
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.experiment.store import RunStore
+from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files import kind, read_table, read_text
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class FinishedRun:
         toml: text of the resolved configuration.
         settings: the same, parsed.
         environment: of ``run.json``.
+        damaged: sentences on files of its segments that are not what was written.
     """
 
     results: Results
@@ -81,6 +83,7 @@ class FinishedRun:
     toml: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
+    damaged: Sequence[str] = ()
 
     @classmethod
     def read(cls, path: Path, label: str = "") -> FinishedRun:
@@ -106,7 +109,14 @@ class FinishedRun:
         environment = read_table(store.environment_file)
         _Configured.from_json(settings, store.config_file)
         _Environment.from_json(environment, store.environment_file)
-        return cls(results=results, label=label or path.resolve().name, toml=toml, settings=settings, environment=environment)
+        return cls(
+            results=results,
+            label=label or path.resolve().name,
+            toml=toml,
+            settings=settings,
+            environment=environment,
+            damaged=[text for segment in results.segments for text in _damaged(store.segment(segment.id))],
+        )
 
     @property
     def trunk(self) -> tuple[SegmentResult, ...]:
@@ -147,6 +157,12 @@ class FinishedRun:
         verify(path)
         arrays: dict[str, np.ndarray[Any, Any]] = load_file(path)
         return arrays
+
+
+def _damaged(files: SegmentStore) -> Iterator[str]:
+    if files.result_file.exists():  # results.json may have been passed on alone
+        for name, what in condition(files).wrong.items():
+            yield f"{files.path / name} {what}; anarch resume {files.path.parents[1]} makes it again"
 
 
 @attrs.frozen(kw_only=True)

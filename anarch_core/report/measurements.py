@@ -147,11 +147,12 @@ def exactness(run: FinishedRun) -> Html:
 
 
 def problems(run: FinishedRun) -> list[str]:
-    """What went wrong, and probes that did not measure."""
+    """What went wrong, files that are damaged, and probes that did not measure."""
     results = run.results
     said = []
     if results.status not in ("finished", "failed"):
         said.append(f"The run is {results.status}, not finished: figures and tables show the {len(results.segments)} segments done so far.")
+    said += [f"Damaged: {text}" for text in run.damaged]
     said += [f"{segment.title} failed: {segment.error}" for segment in results.failed.values()]
     said += [f"{segment.title} was skipped: {segment.error}" for segment in results.skipped.values()]
     diverged = [segment for segment in results.segments if segment.diverged_epoch is not None]

@@ -31,12 +31,14 @@ class Report:
         folder: where the figures lie.
         figures: names of those that were drawn, as ``<name>.png`` and ``<name>.svg``.
         missing: by title, why a figure was not drawn.
+        damaged: sentences on files of the runs that are not what was written.
     """
 
     path: Path
     folder: Path
     figures: Sequence[str]
     missing: Mapping[str, str]
+    damaged: Sequence[str] = ()
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
@@ -73,7 +75,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
         except Exception as error:
             missing.setdefault(title, f"what it says beside failed: {_in_words(error)}")
     write_text(page_path, page(read, drawn, said, missing, folder))
-    return Report(path=page_path, folder=folder, figures=[figure.name for figure in drawn], missing=missing)
+    damaged = [text for run in read for text in run.damaged]
+    return Report(path=page_path, folder=folder, figures=[figure.name for figure in drawn], missing=missing, damaged=damaged)
 
 
 def _drawn(listed: ListedFigure, runs: Sequence[FinishedRun], folder: Path) -> Drawn:

@@ -17,6 +17,7 @@ from anarch_core.checkpoint import network as checkpoint
 from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.checkpoint.state import load_state, save_state
 from anarch_core.errors import SurgeryError
+from anarch_core.experiment.condition import condition
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
@@ -25,7 +26,6 @@ from anarch_core.experiment.store import History, SegmentStore
 from anarch_core.files import make_room, write_json
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
-from anarch_core.running.condition import condition
 from anarch_core.running.probing import Probing
 from anarch_core.running.scoring import Scoring
 from anarch_core.running.start import Start, fresh_optimizer, start
@@ -50,7 +50,7 @@ def train_segment(context: RunContext, job: Job, emit: Emit, stop: Callable[[], 
     """
     store = context.store.segment(job.segment.id)
     with store.lock(), matmul_precision(context.config.precision), _own_randomness(context.device):
-        found = condition(context.store, job.segment)
+        found = condition(store, context.store.snapshot_left(job.segment))
         if found.finished is not None:
             return found.finished
         if not found.from_its_parent:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 import attrs
 
 from anarch_core.errors import RunError
+from anarch_core.experiment.condition import Condition, condition
 from anarch_core.experiment.inventory import Inventory, damage
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files import write_json, write_text
-from anarch_core.running.condition import Condition, condition
 
 REWRITTEN = {"segment.json", "history.jsonl"}
 """Files that can be written again from what is whole."""
@@ -67,16 +67,19 @@ class Taking:
         while known != set(finished):
             known = set(finished)
             for segment in reversed(segments):
-                if segment.id in finished and not condition(self.store, segment).from_its_parent:
+                if segment.id in finished and not self._condition(segment).from_its_parent:
                     del finished[segment.id]
                 if segment.id not in finished and segment.parent is not None and segment.parent.id not in running:
                     self._look_at_start(segment, segment.parent, finished)
+
+    def _condition(self, segment: Segment) -> Condition:
+        return condition(self.store.segment(segment.id), self.store.snapshot_left(segment))
 
     def _look(self, segment: Segment) -> SegmentResult | None:
         """The result of a segment; None if it has to be trained, or trained further."""
         files = self.store.segment(segment.id)
         files.require_own_folders()
-        found = condition(self.store, segment)
+        found = self._condition(segment)
         if found.result is not None and set(found.wrong) <= REWRITTEN:
             if found.wrong:
                 self._write_again(segment, files, found, found.result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import shutil
 import socket
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -168,15 +170,12 @@ def odd(file: str, change: Change, seed: int) -> Callable[[Path], None]:
         run = small_run.copied(kept, place)
         found = sorted(run.glob(f"**/{file}"))
         change(random.Random(seed).choice(found), random.Random(seed))
-        with mock.patch("anarch_core.report.writer.figures", lambda: catalogue.figures()[:1]):
+        with one_figure():
             here("report", run, folder=place).told()
-            try:
+            with contextlib.suppress(AnarchError):
                 told = anarch_core.Results.read(run)
-            except AnarchError as error:
-                assert len(str(error)) < 1000, f"{len(str(error))} characters"
-            else:
-                if file == "result.json":
-                    assert [segment.final for segment in told.segments] == [s.final for s in anarch_core.Results.read(kept).segments]
+                if file != "results.json":
+                    assert told.segments == anarch_core.Results.read(kept).segments
             door = ("resume", run) if seed % 2 else ("run", "--config", kept / "config.toml", "--out", run)
             ended = here(*door, folder=place).told()
         if file in ("result.json", "results.json"):
@@ -185,6 +184,11 @@ def odd(file: str, change: Change, seed: int) -> Callable[[Path], None]:
             assert small_run.left(run) == small_run.left(kept)
 
     return held
+
+
+def one_figure() -> AbstractContextManager[object]:
+    """Drawing all of them takes longer than the run."""
+    return mock.patch("anarch_core.report.writer.figures", return_value=catalogue.figures()[:1])
 
 
 def linked(place: str, stop: int) -> Callable[[Path], None]:
@@ -199,7 +203,7 @@ def linked(place: str, stop: int) -> Callable[[Path], None]:
         path.rename(elsewhere)
         path.symlink_to(elsewhere)
         before = tree(elsewhere)
-        with mock.patch("anarch_core.report.writer.figures", lambda: catalogue.figures()[:1]):
+        with one_figure():
             ended = here("resume", run, folder=folder).told()
         assert tree(elsewhere) == before, "something was written there"
         if ended.code == 0:

@@ -12,8 +12,7 @@ from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.errors import AnarchError, CheckpointError
 from anarch_core.experiment.inventory import Inventory, damage, tensors_digest
 from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.experiment.segments import Segment
-from anarch_core.experiment.store import RunStore, SegmentStore
+from anarch_core.experiment.store import SegmentStore
 from anarch_core.files import in_short
 
 
@@ -39,9 +38,13 @@ class Condition:
         return self.result if self.from_its_parent and not self.wrong else None
 
 
-def condition(store: RunStore, segment: Segment) -> Condition:
-    """Look at the files of a segment: at all of them where it is finished, at what a saved state counts on where it is not."""
-    files = store.segment(segment.id)
+def condition(files: SegmentStore, snapshot: Path | None = None) -> Condition:
+    """Look at the files of a segment: at all of them where it is finished, at what a saved state counts on where it is not.
+
+    Args:
+        files: of the segment.
+        snapshot: of its parent, that it starts from; None for a fresh network, or where that is not asked.
+    """
     try:
         if _there(files.result_file):
             found = _finished(files)
@@ -52,7 +55,6 @@ def condition(store: RunStore, segment: Segment) -> Condition:
     except AnarchError as error:
         name = files.result_file if _there(files.result_file) else files.resume_file
         return Condition(wrong={name.name: str(error).removeprefix(f"{name} ")})
-    snapshot = store.snapshot_left(segment)
     if found.left is None or snapshot is None:
         return found
     return attrs.evolve(found, from_its_parent=_digest(snapshot) == found.left.parent)
