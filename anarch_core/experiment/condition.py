@@ -1,4 +1,4 @@
-"""In which condition a segment's files are: finished or not, whole or damaged, and started from which snapshot."""
+"""In which condition the files of a segment are: of a finished one or not, whole or damaged, from its parent's snapshot or another."""
 
 from __future__ import annotations
 
@@ -24,40 +24,37 @@ class Condition:
         result: of a finished one whose result file is whole.
         left: what it noted of its files; None where an earlier version noted nothing, and for one that has not begun.
         wrong: what is wrong with its files, in a few words by name.
-        from_its_parent: whether it started from the snapshot that its parent has now, as far as that was noted.
     """
 
     result: SegmentResult | None = None
     left: Inventory | None = None
     wrong: Mapping[str, str] = attrs.field(factory=dict)
-    from_its_parent: bool = True
-
-    @property
-    def finished(self) -> SegmentResult | None:
-        """The result, if everything is in order."""
-        return self.result if self.from_its_parent and not self.wrong else None
 
 
-def condition(files: SegmentStore, snapshot: Path | None = None) -> Condition:
-    """Look at the files of a segment: at all of them where it is finished, at what a saved state counts on where it is not.
+def condition(files: SegmentStore) -> Condition:
+    """Look at the files of a segment: at all of them where it is finished, at what a saved state counts on where it is not."""
+    for path, look in ((files.result_file, _finished), (files.resume_file, _under_way)):
+        if path.exists() or path.is_symlink():
+            try:
+                return look(files)
+            except AnarchError as error:
+                return Condition(wrong={path.name: str(error).removeprefix(f"{path} ")})
+    return Condition()
+
+
+def started_from(left: Inventory | None, snapshot: Path | None) -> bool:
+    """Whether a segment started from the snapshot that its parent has now, as far as that was noted.
 
     Args:
-        files: of the segment.
-        snapshot: of its parent, that it starts from; None for a fresh network, or where that is not asked.
+        left: by the segment.
+        snapshot: of its parent; None for a fresh network.
     """
+    if left is None or snapshot is None:
+        return True
     try:
-        if _there(files.result_file):
-            found = _finished(files)
-        elif _there(files.resume_file):
-            found = _under_way(files)
-        else:
-            return Condition()
-    except AnarchError as error:
-        name = files.result_file if _there(files.result_file) else files.resume_file
-        return Condition(wrong={name.name: str(error).removeprefix(f"{name} ")})
-    if found.left is None or snapshot is None:
-        return found
-    return attrs.evolve(found, from_its_parent=_digest(snapshot) == found.left.parent)
+        return tensors_digest(snapshot) == left.parent
+    except CheckpointError:
+        return False
 
 
 def _finished(files: SegmentStore) -> Condition:
@@ -92,14 +89,3 @@ def _under_way(files: SegmentStore) -> Condition:
 def _damaged(files: SegmentStore, paths: Iterable[Path]) -> dict[str, str]:
     found = {path.relative_to(files.path).as_posix(): damage(path) for path in paths}
     return {name: what for name, what in found.items() if what is not None}
-
-
-def _digest(snapshot: Path) -> str | None:
-    try:
-        return tensors_digest(snapshot)
-    except CheckpointError:
-        return None
-
-
-def _there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()

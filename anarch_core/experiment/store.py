@@ -70,11 +70,6 @@ class SegmentStore:
         """Arrays a probe measured at ``"start"`` or ``"end"``."""
         return self.path / "probes" / f"{probe}-{moment}.safetensors"
 
-    @property
-    def done(self) -> bool:
-        """Whether the segment is finished."""
-        return self.result_file.exists()
-
     def finished(self) -> tuple[SegmentResult, Inventory | None]:
         """What came out, and what the segment left, which earlier versions did not note.
 
@@ -107,7 +102,7 @@ class SegmentStore:
 
     def clear(self) -> None:
         """Let the segment begin anew: without result, saved state and snapshots, so that whoever starts from those waits for new ones."""
-        for path in (self.result_file, self.resume_file, *self.path.glob("snapshots/*")):
+        for path in (self.result_file, self.resume_file, *self.path.glob("snapshots/*.safetensors")):
             make_room(path)
         self.make_room()
 
@@ -116,9 +111,9 @@ class SegmentStore:
         for folder in (self.path, *self._folders):
             if folder.exists() and not folder.is_dir():
                 make_room(folder)
-        inside = [path for folder in (self.path, *self._folders) for path in folder.glob("*") if path not in self._folders]
-        for path in inside:
-            if path.name != ".lock" and kind(path) is not None and ".aside." not in path.name:
+        own = [self.description, self.result_file, self.history_file, self.resume_file, self.final_file, self.error_file]
+        for path in (*own, *(path for folder in self._folders for path in folder.glob("*.safetensors"))):
+            if kind(path) is not None:
                 make_room(path)
 
     @property

@@ -17,7 +17,7 @@ from anarch_core.checkpoint import network as checkpoint
 from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.checkpoint.state import load_state, save_state
 from anarch_core.errors import SurgeryError
-from anarch_core.experiment.condition import condition
+from anarch_core.experiment.condition import condition, started_from
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
@@ -50,11 +50,11 @@ def train_segment(context: RunContext, job: Job, emit: Emit, stop: Callable[[], 
     """
     store = context.store.segment(job.segment.id)
     with store.lock(), matmul_precision(context.config.precision), _own_randomness(context.device):
-        found = condition(store, context.store.snapshot_left(job.segment))
-        if found.finished is not None:
-            return found.finished
-        if not found.from_its_parent:
+        found = condition(store)
+        if not started_from(found.left, context.store.snapshot_left(job.segment)):
             store.clear()
+        elif found.result is not None and not found.wrong:
+            return found.result
         return Execution(context, job, store, emit).run(stop)
 
 

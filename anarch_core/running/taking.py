@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import attrs
 
 from anarch_core.errors import RunError
-from anarch_core.experiment.condition import Condition, condition
+from anarch_core.experiment.condition import Condition, condition, started_from
 from anarch_core.experiment.inventory import Inventory, damage
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
@@ -59,37 +59,38 @@ class Taking:
         Raises:
             RunError: a folder is a link to elsewhere.
         """
+        lefts: dict[str, Inventory | None] = {}
         for segment in segments:
-            result = self._look(segment)
-            if result is not None:
-                finished[segment.id] = result
+            found = self._look(segment)
+            if found.result is not None:
+                finished[segment.id], lefts[segment.id] = found.result, found.left
         known: set[str] | None = None
         while known != set(finished):
             known = set(finished)
             for segment in reversed(segments):
-                if segment.id in finished and not self._condition(segment).from_its_parent:
+                if segment.id in finished and not started_from(lefts[segment.id], self.store.snapshot_left(segment)):
                     del finished[segment.id]
                 if segment.id not in finished and segment.parent is not None and segment.parent.id not in running:
                     self._look_at_start(segment, segment.parent, finished)
 
-    def _condition(self, segment: Segment) -> Condition:
-        return condition(self.store.segment(segment.id), self.store.snapshot_left(segment))
-
-    def _look(self, segment: Segment) -> SegmentResult | None:
-        """The result of a segment; None if it has to be trained, or trained further."""
+    def _look(self, segment: Segment) -> Condition:
+        """What there is of a segment, after everything damaged is gone."""
         files = self.store.segment(segment.id)
         files.require_own_folders()
-        found = self._condition(segment)
-        if found.result is not None and set(found.wrong) <= REWRITTEN:
-            if found.wrong:
-                self._write_again(segment, files, found, found.result)
-            return found.result
-        if found.wrong:
-            self._anew(segment, [f"{files.path / name} {what}" for name, what in found.wrong.items()])
-        elif not files.resume_file.exists() and files.history_file.exists():
-            self._anew(segment, [f"there is no saved state of it in {files.path}"])
-        files.make_room()
-        return None
+        found = condition(files)
+        if _reasons(files, found):
+            with files.lock():  # a process that is just ending may have written meanwhile
+                found = condition(files)
+                reasons = _reasons(files, found)
+                if reasons and found.result is not None and set(found.wrong) <= REWRITTEN:
+                    self._write_again(segment, found, found.result)
+                    return found
+                if reasons:
+                    self._anew(segment, reasons)
+                    found = Condition()
+        if found.result is None:
+            files.make_room()
+        return found
 
     def _look_at_start(self, segment: Segment, parent: Segment, finished: dict[str, SegmentResult]) -> None:
         """Let the parent be made again if the segment could not start from what it left."""
@@ -104,18 +105,29 @@ class Taking:
         reasons = [f"{path} {what}" for path, what in wrong.items() if what is not None]
         if reasons:
             finished.pop(parent.id, None)
-            self._anew(parent, reasons)
+            with files.lock():
+                self._anew(parent, reasons)
 
     def _anew(self, segment: Segment, reasons: Sequence[str]) -> None:
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         self.say(f"{segment.title} is made again: {reasons[0]}{more}")
         self.store.segment(segment.id).clear()
 
-    def _write_again(self, segment: Segment, files: SegmentStore, found: Condition, result: SegmentResult) -> None:
+    def _write_again(self, segment: Segment, found: Condition, result: SegmentResult) -> None:
+        files = self.store.segment(segment.id)
         files.make_room()
         write_json(files.description, segment.describe())
         write_text(files.history_file, "".join(f"{json.dumps(dict(row))}\n" for row in result.history))
         if found.left is not None:
             files.finish(result, Inventory.of(files.path, [files.path / name for name in found.left.files], found.left.parent))
-        for name, what in found.wrong.items():
-            self.say(f"{segment.title}: {files.path / name} {what}; it is written again")
+        for text in _reasons(files, found):
+            self.say(f"{segment.title}: {text}; it is written again")
+
+
+def _reasons(files: SegmentStore, found: Condition) -> list[str]:
+    """Why a segment cannot stay as it is, in sentences."""
+    if found.wrong:
+        return [f"{files.path / name} {what}" for name, what in found.wrong.items()]
+    if found.result is None and not files.resume_file.exists() and files.history_file.exists():
+        return [f"there is no saved state of it in {files.path}"]
+    return []
