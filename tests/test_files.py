@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,19 @@ from pathlib import Path
 import pytest
 
 from anarch_core.errors import RunError
-from anarch_core.files import read_json, read_text, remove_leftovers, replacing
+from anarch_core.files import (
+    make_room,
+    open_own,
+    read_json,
+    read_table,
+    read_text,
+    remove_leftovers,
+    replacing,
+    require_seal,
+    sealed,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -88,3 +101,58 @@ def test_a_text_that_is_too_long_is_not_read(tmp_path: Path) -> None:
     assert read_text(path, at_most=5) == "12345"
     with pytest.raises(RunError, match="more than"):
         read_text(path, at_most=4)
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "3", '"text"', "[" * 900 + "]" * 900])
+def test_json_that_is_no_table_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x").write_text(content)
+    with pytest.raises(RunError, match="x is not what anarch wrote: expected a table, got") as caught:
+        read_table(tmp_path / "x")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_sealed_table_that_was_altered_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    write_json(path, sealed({"loss": 0.1, "steps": {10: None, 9: [1, 2.0]}, "name": "δ"}))
+    require_seal(read_table(path), path)
+    for written, instead in (("0.1", "0.3"), ("2.0", "2"), ("digest", "digesu"), ("loss", "lossy")):
+        altered = json.loads(path.read_text().replace(written, instead))
+        with pytest.raises(RunError, match="x was altered"):
+            require_seal(altered, path)
+
+
+@pytest.mark.parametrize("mode", ["r+b", "a+b"])
+def test_a_file_of_ones_own_is_opened_to_be_written_and_nothing_else_is(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    with open_own(tmp_path / "file", mode) as file:
+        assert file.read() in (b"kept", b"")
+    with open_own(tmp_path / "new", mode) as file:
+        file.write(b"row")
+    assert ((tmp_path / "file").read_bytes(), (tmp_path / "new").read_bytes()) == (b"kept", b"row")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "nowhere").symlink_to("missing")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, what in (("link", "a link"), ("nowhere", "a link"), ("folder", "a folder"), ("pipe", "a pipe")):
+        with pytest.raises(RunError, match=f"{name} is {what}; expected a file"):
+            open_own(tmp_path / name, mode)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_room_is_made_without_losing_a_folder_that_holds_something(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("elsewhere")
+    (tmp_path / "elsewhere").write_text("stays")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full" / "deep").mkdir(parents=True)
+    for name in ("link", "empty", "full", "missing"):
+        make_room(tmp_path / name)
+    aside, left = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("full")), tmp_path / "elsewhere"
+    assert len(aside) == 1
+    assert (tmp_path / aside[0] / "deep").is_dir()
+    assert left.read_text() == "stays"
+    assert not any((tmp_path / name).is_symlink() or (tmp_path / name).exists() for name in ("link", "empty", "full"))
+
+
+def test_a_folder_is_not_replaced_by_a_text(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is a folder; expected a file"):
+        write_text(tmp_path, "text")

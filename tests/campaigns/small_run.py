@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -42,17 +43,24 @@ class Hearing(Silent):
 
 
 @functools.cache
-def kept(stop: int | None = None) -> Path:
-    """A run that is finished, or was stopped when so many of its epochs were trained; nobody writes to it."""
+def signals() -> Path:
+    """Data, in a folder that is there as long as this process."""
     folder = Path(tempfile.mkdtemp(prefix="campaign-run-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(60) % 3
     x = torch.sin(torch.arange(16) * (y[:, None] + 1) * 0.7) + 0.5 * torch.randn(60, 16, generator=generator)
-    data = Path(tempfile.gettempdir()) / "campaign-signals.safetensors"
-    save_file({"x": x[:40, None].clone(), "y": y[:40].clone(), "x_test": x[40:, None].clone(), "y_test": y[40:].clone()}, data)
+    path = folder / "signals.safetensors"
+    save_file({"x": x[:40, None].clone(), "y": y[:40].clone(), "x_test": x[40:, None].clone(), "y_test": y[40:].clone()}, path)
+    return path
+
+
+@functools.cache
+def kept(stop: int | None = None) -> Path:
+    """A run that is finished, or was stopped when so many of its epochs were trained; nobody writes to it."""
     config = resolve(
         {
-            "data": f"tensors:{data}",
+            "data": f"tensors:{signals()}",
             "model": "cnn1d",
             "batch_size": 10,
             "relax": "efcn",
@@ -68,8 +76,8 @@ def kept(stop: int | None = None) -> Path:
         }
     )
     with contextlib.suppress(InterruptedRunError):
-        run(config, out=folder / "run", progress=Hearing(stop))
-    return folder / "run"
+        run(config, out=signals().with_name(f"stopped-{stop}"), progress=Hearing(stop))
+    return signals().with_name(f"stopped-{stop}")
 
 
 def copied(kept: Path, folder: Path) -> Path:

@@ -285,3 +285,29 @@ class TestPieces:
         run = made()
         write_json(run / "run.json", {**read_json(run / "run.json"), "command": ["script.py"]})
         assert command(FinishedRun.read(run)) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", "null"),
+        ("run.json", '{"versions": ["torch"]}'),
+        ("run.json", '{"command": "anarch"}'),
+        ("config.toml", "run = 3"),
+        ("config.toml", "[training]"),
+        ("config.toml", "a = " + "[" * 5000),
+        ("results.json", "[]"),
+    ],
+)
+def test_a_file_that_is_no_record_of_a_run_is_refused_in_one_line(made, file, content):
+    run = made()
+    (run / file).write_text(content)
+    with pytest.raises(RunError, match=rf"{file}\b") as caught:
+        FinishedRun.read(run)
+    assert len(str(caught.value)) < 300
+
+
+def test_settings_of_any_type_are_shown_as_they_are(made, one_figure):
+    run = made()
+    (run / "config.toml").write_text('[run]\nseeds = 3\ncontrol = [["continued"]]\nvalidation = "some"\nlr = [1]\n')
+    assert "some held out for validation" in write_report([run]).path.read_text()
