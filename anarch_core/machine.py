@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import datetime
 import os
 import platform
@@ -10,13 +12,17 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from anarch_core.errors import ConfigError, OutOfMemoryError
+from anarch_core.limits import allowed_bytes, allowed_cores
 
 if TYPE_CHECKING:
     import torch
 
 
 def available_bytes(device: torch.device | str) -> int:
-    """Bytes that can be allocated on a device now; more than there can be on the meta device, where nothing is."""
+    """Bytes that can be allocated on a device now; more than there can be on the meta device, where nothing is.
+
+    In the host's memory, what the system has to give, or less where a container or a limit of the process allows less.
+    """
     import psutil
     import torch
 
@@ -27,7 +33,18 @@ def available_bytes(device: torch.device | str) -> int:
         return free + cached
     if device.type == "meta":
         return sys.maxsize
-    return int(psutil.virtual_memory().available)
+    allowed = allowed_bytes()
+    available = int(psutil.virtual_memory().available)
+    return available if allowed is None else min(available, allowed)
+
+
+def resident_bytes() -> int:
+    """Bytes of the host's memory that this process holds; what the C library only keeps for later is given back first."""
+    import psutil
+
+    with contextlib.suppress(OSError, AttributeError):  # malloc_trim is glibc's
+        ctypes.CDLL(None).malloc_trim(0)
+    return int(psutil.Process().memory_info().rss)
 
 
 def require_memory(needed: int, device: torch.device | str, what: str) -> None:
@@ -107,5 +124,6 @@ def resolve_device(name: str) -> str:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores this process may use; no more than a container allows it the time of."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(found, allowed_cores() or found)

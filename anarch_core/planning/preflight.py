@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from anarch_core.errors import AnarchError, ConfigError, SurgeryError, first_line
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
+from anarch_core.machine import resident_bytes
 from anarch_core.models import require_logits
 from anarch_core.network import copied, in_evaluation_mode
 from anarch_core.planning.footprint import Footprint
@@ -47,7 +48,8 @@ def settle(context: RunContext, segments: Sequence[Segment], networks: Sequence[
         parallel=len(segments),
         model_bytes=max(network.bytes for network in networks),
         peak_bytes=needs[most],
-        data_bytes=context.data.nbytes,
+        # What this process holds by now every other would: it has the data, and has built the network and taken a step.
+        process_bytes=resident_bytes() if context.device.type == "cpu" else 0,
         work=f"{work} ({name})",
     )
 

@@ -8,9 +8,6 @@ from anarch_core.machine import available_bytes, cores, human_bytes
 SMALL_MODEL = 32 * 2**20
 """Bytes of parameters below which one thread does as well as many, and several segments are better trained side by side."""
 
-PROCESS = 500 * 2**20
-"""Bytes that an interpreter with PyTorch takes."""
-
 
 def share_machine(
     *,
@@ -20,7 +17,7 @@ def share_machine(
     parallel: int,
     model_bytes: int,
     peak_bytes: int,
-    data_bytes: int,
+    process_bytes: int,
     work: str,
 ) -> tuple[int, int]:
     """How many segments to train at once, and with how many threads each, where the user left it open.
@@ -31,15 +28,15 @@ def share_machine(
         threads: likewise.
         parallel: segments that could be trained at the same time.
         model_bytes: parameters of the largest network.
-        peak_bytes: the most that a process takes, the data set left out.
-        data_bytes: the data set.
+        peak_bytes: the most that a process takes for networks.
+        process_bytes: what it takes besides in the memory of the device: interpreter, PyTorch and data in the host's.
         work: what it takes that for, e.g. ``"training efcn"``.
 
     Raises:
         OutOfMemoryError: not even that many (one, if the user left it open) fit.
     """
     small = model_bytes < SMALL_MODEL
-    free, each = available_bytes(device), peak_bytes + (PROCESS + data_bytes if device == "cpu" else 0)
+    free, each = available_bytes(device), peak_bytes + process_bytes
     wanted = jobs or (min(cores(), parallel) if device == "cpu" and small else 1)
     fitting = int(0.9 * free) // max(each, 1)
     if jobs is None:
