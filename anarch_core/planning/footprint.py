@@ -137,7 +137,7 @@ def _rehearsed(context: RunContext, model: nn.Module, found: Selection | None, b
 
 
 def _of_probes(context: RunContext, parent: nn.Module, found: Selection | None, activations: int) -> dict[str, Peak]:
-    """Memory at the end of a segment, when the network it started with is there again; the optimizer's state is gone by then."""
+    """Memory at the end of a segment, when the network that it started with is there again and what the optimizer remembered is not."""
     if not context.probes:
         return {}
     model, reference = ((parent if found is None else _relaxed(context, parent, found)) for _ in range(2))
@@ -149,8 +149,11 @@ def _of_probes(context: RunContext, parent: nn.Module, found: Selection | None, 
         seed=context.config.seeds[0],
         moment="end",
     )
+    # At the start of a segment there is no other network yet, but the state that was carried over to its optimizer.
+    size, state = network_bytes(model), _remembered(context) if context.config.optimizer_state == "carry" else 0
+    carried = max(0, round(state * size) - size)
     return {
-        name: peak_of_probe(probe, measured, otherwise=activations)
+        name: peak_of_probe(probe, measured, otherwise=activations, beside=carried)
         for name, probe in context.probes.items()
         if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
     }

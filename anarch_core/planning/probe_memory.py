@@ -45,13 +45,14 @@ def rehearsal_of(context: ProbeContext, noted: list[Peak] | None = None) -> Prob
     return ProbeRehearsal(context=hollow, peak=peak)
 
 
-def peak_of_probe(probe: AbstractProbe, context: ProbeContext, *, otherwise: int) -> Peak:
+def peak_of_probe(probe: AbstractProbe, context: ProbeContext, *, otherwise: int, beside: int = 0) -> Peak:
     """Memory of a measurement, the networks included, the data not.
 
     Args:
         probe: any.
         context: as for :func:`rehearsal_of`.
         otherwise: activations of the network in a training step, in bytes; they come on top where the probe cannot say.
+        beside: bytes that are held besides.
     """
     noted: list[Peak] = []
     networks = sum(map(network_bytes, _networks(context)))
@@ -61,8 +62,8 @@ def peak_of_probe(probe: AbstractProbe, context: ProbeContext, *, otherwise: int
         except Exception:  # anybody's probe, and some need numbers
             said, noted = GUESSED * network_bytes(context.model) + otherwise, []
     found = max(noted, key=lambda peak: peak.used, default=Peak(used=networks, small=0, large=networks))
-    more = networks + said - found.used
-    return Peak(used=networks + said, small=found.small, large=max(0, found.large + more))
+    used = networks + said + beside
+    return Peak(used=used, small=found.small, large=max(0, found.large + used - found.used))
 
 
 def taken(context: ProbeContext, do: Callable[[], object], *, real: bool = False) -> tuple[Peak, int]:

@@ -205,6 +205,7 @@ class Execution:
         """Measure the trained network and write it and the result, the result last."""
         model, segment = training.model, self.segment
         training.optimizer.zero_grad()
+        training.optimizer.state.clear()  # room for what measurements take
         checkpoint.save(model, self.store.final_file, model_spec=self.context.spec, moment=self._moment(training.iteration))
         final = self._scores(model)
         if diverged is None and final.train_loss is None:
