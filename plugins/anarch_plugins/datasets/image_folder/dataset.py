@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from PIL.Image import Resampling
 
 from anarch_core.data import TensorData, channel_statistics, normalised
 from anarch_core.errors import DataError, OutOfMemoryError
+from anarch_plugins.datasets.image_folder.index import Index
 from anarch_plugins.datasets.image_folder.options import ImageFolderOptions
-from anarch_plugins.vision import torchvision
+from anarch_plugins.datasets.image_folder.picture import read_picture
 
 
 def load(root: Path | None, options: ImageFolderOptions) -> TensorData:
@@ -28,21 +27,21 @@ def load(root: Path | None, options: ImageFolderOptions) -> TensorData:
 
     Raises:
         DataError: a folder is missing or empty, train and test differ in their classes, or an image cannot be read.
-        OutOfMemoryError: the images would not fit into memory; raised before any is read.
-        MissingDependencyError: torchvision cannot be imported.
+        OutOfMemoryError: the images would not fit into memory; raised before all but the first are read.
     """
     if root is None:
         msg = "image-folder needs the folder that holds train/ and test/: --data-root FOLDER"
         raise DataError(msg)
     root = root.expanduser()
-    train = _index(root / "train")
-    test = _index(root / "test" if (root / "test").is_dir() or not (root / "val").is_dir() else root / "val")
+    train = Index.of(root / "train")
+    test = Index.of(root / "test" if (root / "test").is_dir() or not (root / "val").is_dir() else root / "val")
     if train.classes != test.classes:
         differ = sorted(set(train.classes) ^ set(test.classes))
-        msg = f"{train.root} and {test.root} must have the same class folders; only one has {', '.join(differ[:5])}"
+        msg = f"{train.folder} and {test.folder} must have the same class folders; only one has {', '.join(differ[:5])}"
         raise DataError(msg)
-    _foresee_memory(len(train.samples) + len(test.samples), options.size)
-    (x_train, y_train), (x_test, y_test) = _read(train, options.size), _read(test, options.size)
+    dtype = read_picture(train.samples[0][0], options.size).dtype
+    _foresee_memory(len(train.samples) + len(test.samples), options.size, dtype.itemsize)
+    (x_train, y_train), (x_test, y_test) = _read(train, options.size, dtype), _read(test, options.size, dtype)
     statistics = channel_statistics(x_train)
     return TensorData(
         name="image-folder",
@@ -51,26 +50,13 @@ def load(root: Path | None, options: ImageFolderOptions) -> TensorData:
         x_test=normalised(x_test, *statistics),
         y_test=y_test,
         classes=len(train.classes),
-        class_names=tuple(train.classes),
+        class_names=train.classes,
     )
 
 
-def _index(folder: Path) -> Any:
-    """What torchvision finds in the folder: ``samples`` (path and label) and ``classes``. Reads no image."""
-    datasets = torchvision("datasets")
-    if not folder.is_dir():
-        msg = f"there is no folder {str(folder)!r}; image-folder needs train/ and test/ (or val/), each with one folder per class"
-        raise DataError(msg)
-    try:
-        return datasets.ImageFolder(folder)
-    except OSError as error:
-        msg = f"no classes in {str(folder)!r}: {str(error).partition(chr(10))[0]}"
-        raise DataError(msg) from error
-
-
-def _foresee_memory(images: int, size: int) -> None:
-    # One byte per value as read and four as normalised, both held while normalising.
-    needed = images * 3 * size**2 * 5
+def _foresee_memory(images: int, size: int, itemsize: int) -> None:
+    # The values as read and four bytes for each as normalised, both held while normalising.
+    needed = images * 3 * size**2 * (itemsize + 4)
     available = psutil.virtual_memory().available
     if needed > available:
         msg = (
@@ -80,18 +66,18 @@ def _foresee_memory(images: int, size: int) -> None:
         raise OutOfMemoryError(msg, needed=needed, available=available)
 
 
-def _read(index: Any, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images as uint8 [n, 3, size, size] and labels as int64 [n]."""
-    images = np.empty((len(index.samples), 3, size, size), dtype=np.uint8)
+def _read(index: Index, size: int, dtype: np.dtype[np.uint8] | np.dtype[np.float32]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images as [n, 3, size, size] from 0 to 255 and labels as int64 [n]."""
+    images = np.empty((len(index.samples), 3, size, size), dtype=dtype)
 
     def read(number: int) -> None:
         path = index.samples[number][0]
-        try:
-            picture = index.loader(path).resize((size, size), Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError) as error:
-            msg = f"cannot read the image {path!r}: {error}"
-            raise DataError(msg) from error
-        images[number] = np.asarray(picture).transpose(2, 0, 1)
+        picture = read_picture(path, size)
+        if picture.dtype != dtype:
+            bits = {np.dtype(np.uint8): 8, np.dtype(np.float32): 16}
+            msg = f"the image {str(path)!r} has {bits[picture.dtype]} bits, and the first one {bits[dtype]}; save all with the same number"
+            raise DataError(msg)
+        images[number] = picture
 
     # Decoding and resizing run outside the interpreter lock.
     with ThreadPoolExecutor() as pool:

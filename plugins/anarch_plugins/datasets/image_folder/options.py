@@ -13,6 +13,6 @@ class ImageFolderOptions:
 
     size: int = attrs.field(
         default=32,
-        validator=between(1, 10_000),
+        validator=between(1, 65_536),
         metadata=opt("Height and width in pixels that every image is resized to, whatever its proportions."),
     )

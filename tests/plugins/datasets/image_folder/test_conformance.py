@@ -8,8 +8,6 @@ from PIL import Image
 
 from anarch_core.testing import DatasetConformance
 
-pytest.importorskip("torchvision", exc_type=Exception)
-
 
 class TestConformance(DatasetConformance):
     name = "image-folder"
