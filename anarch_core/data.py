@@ -11,12 +11,13 @@ from weakref import WeakSet
 import attrs
 import torch
 
+from anarch_core.bounds import shown
 from anarch_core.errors import DataError
 from anarch_core.plugin.blame import expected, on_behalf_of
 from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import Registry, get_registry
 
-__all__ = ["TensorData", "channel_statistics", "load_data", "normalised", "permutation"]
+__all__ = ["TensorData", "channel_statistics", "labels_problem", "load_data", "normalised", "permutation"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -135,11 +136,15 @@ def check_classification(data: TensorData) -> None:
         DataError: inputs are not finite floating-point numbers [n, channels, ...], labels are not class numbers, int64 [n], or the parts
             disagree.
     """
-    if data.classes < 2:
-        msg = f"data {data.name!r}: {data.classes} class, expected at least 2"
+    if not isinstance(data.classes, int) or data.classes < 2:
+        msg = f"data {data.name!r}: {data.classes!r} class, expected at least 2"
         raise DataError(msg)
     if (data.x_validation is None) != (data.y_validation is None):
         msg = f"data {data.name!r}: validation inputs and labels come together or not at all"
+        raise DataError(msg)
+    names = len(data.class_names) if isinstance(data.class_names, Sequence) else -1
+    if names not in (0, data.classes):
+        msg = f"data {data.name!r}: class_names {shown(data.class_names)} for {data.classes} classes, expected a name for each, or none"
         raise DataError(msg)
     parts = [("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)]
     if data.x_validation is not None and data.y_validation is not None:
@@ -163,33 +168,39 @@ _FINITE: WeakSet[TensorData] = WeakSet()
 
 def _problem(x: torch.Tensor, y: torch.Tensor, data: TensorData) -> str | None:
     """What is wrong with one part, but for numbers that are not finite."""
-    if not (isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)):
-        return f"inputs are a {type(x).__name__} and labels a {type(y).__name__}, expected tensors"
+    for tensor in (x, y):
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
+            return f"inputs are a {type(x).__name__} and labels a {type(y).__name__}, expected ordinary tensors, neither sparse nor meta"
     if x.ndim < 2 or not x.is_floating_point():
-        return f"inputs are {described(x)}, expected floating point [n, channels, ...]"
-    if y.ndim != 1 or y.dtype != torch.int64:
-        return f"labels are {described(y)}{meaning_of_labels(y)}, expected int64 [n], the number of its class for each sample"
+        return f"inputs are {_described(x)}, expected floating point [n, channels, ...]"
+    if (wrong := labels_problem(y)) is not None:
+        return wrong
     if len(x) != len(y) or len(y) == 0:
         return f"{len(x)} inputs and {len(y)} labels, expected equally many and at least one"
     if tuple(x.shape[1:]) != data.input_shape:
         return f"inputs of shape {tuple(x.shape[1:])}, but the training inputs are {data.input_shape}"
     if 0 in x.shape:
-        return f"inputs are {described(x)}, which holds nothing"
+        return f"inputs are {_described(x)}, which holds nothing"
     if y.min() < 0 or y.max() >= data.classes:
         counted = "; they seem to be counted from 1, so subtract 1" if int(y.min()) == 1 and int(y.max()) == data.classes else ""
         return f"labels go from {int(y.min())} to {int(y.max())}, expected 0 to {data.classes - 1}{counted}"
     return None
 
 
-def described(tensor: torch.Tensor) -> str:
-    """Type and shape, for messages."""
+def labels_problem(y: torch.Tensor) -> str | None:
+    """What is wrong with labels that are no class numbers, int64 [n], and what they probably are, to complete a message; else None."""
+    if y.ndim == 1 and y.dtype == torch.int64:
+        return None
+    return f"labels are {_described(y)}{_meaning(y)}, expected int64 [n], the number of its class for each sample"
+
+
+def _described(tensor: torch.Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def meaning_of_labels(y: torch.Tensor) -> str:
-    """What labels that are no class numbers probably are, to follow their description in a message; empty where nothing is known."""
+def _meaning(y: torch.Tensor) -> str:
     if y.ndim == 2 and y.shape[1] > 1 and not y.is_complex():
-        one_hot = len(y) and bool(((y != 0).sum(1) == 1).all() and (y.sum(1) == 1).all())
+        one_hot = len(y) > 0 and bool(((y != 0).sum(1) == 1).all() and (y.sum(1) == 1).all())
         return ", one-hot, of which y.argmax(1) makes class numbers" if one_hot else ", a row of targets for each sample"
     if y.ndim == 2 and y.shape[1] == 1:
         return ", with an axis too many, which y.squeeze(1) takes away"

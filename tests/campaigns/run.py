@@ -24,6 +24,7 @@ CAMPAIGNS: Sequence[str] = (
     "damage",
     "disturbing_probes",
     "edge_values",
+    "odd_data",
     "odd_files",
 )
 """Modules beside this one; each defines ``CAMPAIGN``."""

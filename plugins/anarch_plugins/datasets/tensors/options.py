@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
@@ -19,4 +20,11 @@ class TensorsOptions:
         converter=float,
         validator=between(0, 1, above=True, below=True),
         metadata=opt("Share of the samples to test on where the file has no x_test and y_test; always the same ones."),
+    )
+    layout: Literal["channels-first", "channels-last", "no-channels"] | None = attrs.field(
+        default=None,
+        metadata=opt("What the axes of x behind the first one are; if not given, channels first, and refused where it looks otherwise."),
+    )
+    first_label: Literal[0, 1] | None = attrs.field(
+        default=None, metadata=opt("Number of the first class; if not given 0, and refused where no label is 0.")
     )

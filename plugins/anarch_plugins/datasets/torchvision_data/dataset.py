@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,11 @@ def load(source: _Source, root: Path | None, options: None) -> TensorData:
     cls = getattr(torchvision("datasets"), source.cls)
     folder = _folder(source, root)
     train, test = (_part(source, cls, folder, part) for part in source.parts)
-    x_train, y_train = _tensors(train)
-    x_test, y_test = _tensors(test)
+    try:
+        (x_train, y_train), (x_test, y_test) = _tensors(train), _tensors(test)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        msg = f"data {source.name!r}: {str(folder / source.entry)!r} does not hold images and their labels: {_one_line(error)}"
+        raise DataError(msg) from error
     statistics = channel_statistics(x_train)
     return TensorData(
         name=source.name,
@@ -90,13 +92,13 @@ def _part(source: _Source, cls: Any, folder: Path, part: dict[str, Any]) -> Any:
         return cls(folder, download=False, **part)
     except RuntimeError:
         pass  # torchvision's word for "not found or corrupted"
-    except (OSError, EOFError, ValueError, ImportError) as error:
+    except Exception as error:  # of damaged files, readers of pickles and archives raise what they like
         msg = f"data {source.name!r}: cannot read {str(folder / source.entry)!r}: {_one_line(error)}"
         raise DataError(msg) from error
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return cls(folder, download=True, **part)
-    except (OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:
         msg = (
             f"data {source.name!r}: looked for {str(folder / source.entry)!r}, which is missing or damaged, and could not download it "
             f"({_one_line(error)}); put the official files there, or say where they are with --data-root FOLDER"
@@ -116,4 +118,4 @@ def _tensors(part: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:300] or type(error).__name__
