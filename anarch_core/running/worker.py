@@ -11,6 +11,7 @@ import queue
 import signal
 import sys
 import threading
+import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,9 @@ def main(handle: int, out: Path, model: str) -> None:
     store, registry = RunStore(out), get_registry()
     config = resolve({"model": model}, [store.config_file], registry=registry)
     torch.set_num_threads(config.threads or 1)
-    context = RunContext.open(config, store, registry)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the parent opens the same data and tells
+        context = RunContext.open(config, store, registry)
     while True:
         connection.send(run_job(context, jobs.get(), connection.send, stopped.is_set))
 
