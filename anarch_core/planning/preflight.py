@@ -96,10 +96,10 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
         if last:
             with torch.no_grad():
                 _logits(context, tried, last)
-        with _told(context, size):
-            optimizer = context.optimizer(tried, context.config.lr)
+        trained = any(parameter.requires_grad for parameter in tried.parameters())
+        optimizer = context.optimizer(tried, context.config.lr) if trained else None
         logits = _logits(context, tried, size)
-        if not logits.requires_grad:
+        if optimizer is None or not logits.requires_grad:
             msg = (
                 f"model {context.spec} cannot be trained: its outputs depend on no parameter that requires a gradient; set requires_grad, "
                 "and let it compute without torch.no_grad() and detach()"

@@ -128,8 +128,7 @@ def test_a_class_may_be_ruled_out(signals, networks) -> None:
 
 @pytest.mark.parametrize(("factory", "options"), [("Network", {"kind": "cut"}), ("frozen", {})])
 def test_outputs_that_no_parameter_leads_to(signals, networks, factory, options) -> None:
-    message = refusal(signals, f"{networks}:{factory}", **options)
-    assert "depend on no parameter that requires a gradient" in message or "with a batch of 10: optimizer got an empty" in message
+    assert "depend on no parameter that requires a gradient" in refusal(signals, f"{networks}:{factory}", **options)
 
 
 def test_a_last_batch_of_one_sample_is_tried(signals, networks) -> None:
@@ -141,7 +140,7 @@ def test_a_last_batch_of_one_sample_is_tried(signals, networks) -> None:
 
 
 def test_a_learning_rate_that_is_too_large_is_no_fault_of_the_network(signals, networks) -> None:
-    config = attrs.evolve(configuration(signals, f"{networks}:Network", batch_size=27), lr=1e30)
+    config = attrs.evolve(configuration(signals, f"{networks}:Network", batch_size=27), lr=1e6)
     assert planned(config, timed=False) is None
 
 
