@@ -82,7 +82,8 @@ class ModelSpec:
             seed: the weights are a function of it; the caller's random state is left as it was.
             registry: where names are looked up, the installed plugins by default.
             trusted: whether the user wrote this record. If not, as when it was read from a checkpoint, import strings are not followed and
-                options that name files (initial weights) are left at their defaults.
+                options that name files (initial weights) are left at their defaults. Nor is the model called with an input of the recorded
+                shape, which may be one of gigabytes, unless its parameters get their shapes by that.
 
         Raises:
             ConfigError: the model cannot be built, or does not take such inputs.
@@ -92,16 +93,19 @@ class ModelSpec:
             msg = f"the model was built by {self.name!r}, and nothing that a file names is imported; build it yourself and pass it along"
             raise ConfigError(msg)
         with _seeded(seed):
-            if self.is_import:
-                model = _call_factory(self)
-            else:
-                registry = registry or get_registry()
-                info = registry.find("model", self.name)
-                options = registry.parse_options(info, self.options)
-                if options is not None and not trusted:
-                    options = _without_files(options)
-                model = registry.call(info, self.input_shape, self.classes, options)
+            model = _call_factory(self) if self.is_import else self.make(registry=registry, trusted=trusted)
+            if not trusted and isinstance(model, nn.Module) and not any(map(nn.parameter.is_lazy, model.parameters())):
+                return model
             return _checked(model, self)
+
+    def make(self, *, registry: Registry | None = None, trusted: bool = False) -> Any:
+        """What the plugin of a registered model gives, whatever it is; the random state goes on. Arguments as for :meth:`build`."""
+        registry = registry or get_registry()
+        info = registry.find("model", self.name)
+        options = registry.parse_options(info, self.options)
+        if options is not None and not trusted:
+            options = _without_files(options)
+        return registry.call(info, self.input_shape, self.classes, options)
 
 
 def model_spec(

@@ -17,6 +17,7 @@ from anarch_core.schedule import Moment
 
 _LARGEST_INPUT = 2**24  # numbers in one input of a network: sixteen million, as in a volume of 256 × 256 × 256
 _LARGEST_LAYER_INPUT = 2**28
+_MOST_RELAXATIONS = 256
 _MOST_STEPS = 2**53
 
 
@@ -37,6 +38,12 @@ class Description:
     relaxations: tuple[Mapping[str, Any], ...] = ()
     lifted: int = 0
     step: Moment | None = None
+
+    @property
+    def relaxed(self) -> frozenset[str]:
+        """Paths of the layers whose tensors in the file are those of a relaxed layer."""
+        records = self.relaxations[: len(self.relaxations) - self.lifted]
+        return frozenset(layer for record in records for layer in record["layers"])
 
     def to_metadata(self) -> dict[str, str]:
         """Metadata that :func:`read_description` reads; equal descriptions give equal strings."""
@@ -72,7 +79,11 @@ def read_description(header: Header, path: str | Path) -> Description:
         what = "state without a model" if kind is None else f"a {kind!r}"
         msg = f"{path} holds {what}, expected one of {BASE}, {RELAXED}, {DELTA}"
         raise CheckpointError(msg)
-    model, relaxations, step, lifted = (header.table(key) for key in (MODEL, RELAXATIONS, STEP, LIFTED))
+    try:
+        model, relaxations, step, lifted = (header.table(key) for key in (MODEL, RELAXATIONS, STEP, LIFTED))
+    except CheckpointError as error:
+        msg = f"{path}: {error}"
+        raise CheckpointError(msg) from error
     try:
         _require_model(model)
         _require_relaxations(relaxations)
@@ -113,6 +124,9 @@ def _require_relaxations(records: Any) -> None:
     if not isinstance(records, list | None):
         msg = f"relaxations are a {type(records).__name__}, expected a list"
         raise TypeError(msg)
+    if records is not None and len(records) > _MOST_RELAXATIONS:
+        msg = f"{len(records)} relaxations, expected at most {_MOST_RELAXATIONS}"
+        raise ValueError(msg)
     for record in records or ():
         for key in ("name", "distribution", "version", "api"):
             _text(record[key])

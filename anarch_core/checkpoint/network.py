@@ -10,8 +10,10 @@ import attrs
 import torch
 from torch import nn
 
+from anarch_core.checkpoint.backing import require_layers, require_model, stored_numbers
 from anarch_core.checkpoint.description import Description, other_metadata, read_description
 from anarch_core.checkpoint.file import read_header
+from anarch_core.checkpoint.header import Header
 from anarch_core.checkpoint.schema import BASE, DELTA, RELAXED
 from anarch_core.checkpoint.state import load_state, read_tensors, save_state
 from anarch_core.checkpoint.wrappers import renamed, uncompiled
@@ -92,17 +94,20 @@ def load(
     description = read_description(header, path) if header.ours else Description(kind=BASE)
     registry = registry or get_registry()
     applied = [_relaxation(record, registry, path) for record in description.relaxations]
-    network = _base_model(description, model, registry, path, recorded=header.ours)
+    stored = len(applied) - description.lifted
+    network = _base_model(description, model, header, registry, path)
     if description.model is not None:
         network.anarch_model = dict(description.model)  # type: ignore[assignment]  # plain data beside the weights, for save
+    sizes = stored_numbers(header)
     tensors, _ = read_tensors(path)  # only now: what is missing is told before a large file is read
     _cast(network, tensors)
-    stored = len(applied) - description.lifted
-    if applied[:stored]:
-        network = reapply(network, applied[:stored], registry=registry)
+    for relaxation in applied[:stored]:
+        require_layers(network, relaxation, sizes, path, registry)
+        network = reapply(network, [relaxation], registry=registry)
     _fill(network, tensors, path)
-    if applied[stored:]:
-        network = reapply(network, applied[stored:], registry=registry)
+    for relaxation in applied[stored:]:
+        require_layers(network, relaxation, None, path, registry)
+        network = reapply(network, [relaxation], registry=registry)
     return network.to(device)
 
 
@@ -161,17 +166,20 @@ def _relaxation(record: Mapping[str, Any], registry: Registry, path: Path) -> Ap
     return applied
 
 
-def _base_model(description: Description, model: nn.Module | None, registry: Registry, path: Path, *, recorded: bool) -> nn.Module:
+def _base_model(description: Description, model: nn.Module | None, header: Header, registry: Registry, path: Path) -> nn.Module:
     if model is not None:
         model = unwrapped(model)
-        if recorded and applied_relaxations(model):
+        if header.ours and applied_relaxations(model):
             msg = f"the model given for {path} is relaxed already; expected the base model, which the file's relaxations are applied to"
             raise CheckpointError(msg)
         return copied(model)
     try:
         spec = None if description.model is None else ModelSpec.from_dict(description.model)
         if spec is not None and not spec.is_import:
+            require_model(spec, header, description.relaxed, path, registry)
             return spec.build(registry=registry)
+    except CheckpointError:
+        raise
     except AnarchError as error:
         msg = f"{path} holds a model that cannot be built here: {error}"
         raise CheckpointError(msg) from error

@@ -68,6 +68,7 @@ def open_network(ctx: click.Context, file: Path, model: str | None, input_shape:
     """
     header = read_header(file)
     description = read_description(header, file) if header.ours else Description(kind=BASE)
+    from anarch_core.checkpoint.backing import require_model
     from anarch_core.checkpoint.network import load  # after the header, so that a bad file is told at once
     from anarch_core.models import ModelSpec, model_spec
 
@@ -87,10 +88,14 @@ def open_network(ctx: click.Context, file: Path, model: str | None, input_shape:
         raise ConfigError(msg)
     model = get_registry().spelt_out("model", model)
     options = component_options(ctx).get(parse_spec(model)[0])
+    own = options is not None
     if options is None and recorded is not None and model == recorded.name:
         options = dict(recorded.options)
     spec = model_spec(model, input_shape=input_shape, classes=classes, options=options)
-    return Opened(network=load(file, model=spec.build(trusted=True)), spec=spec, description=description, metadata=dict(header.metadata))
+    if recorded is not None and not spec.is_import:
+        require_model(spec, header, description.relaxed, file, get_registry())
+    network = load(file, model=spec.build(trusted=own or spec.is_import))  # the options of a file name no files
+    return Opened(network=network, spec=spec, description=description, metadata=dict(header.metadata))
 
 
 def free_path(out: Path | None, default: Path, *, force: bool) -> Path:

@@ -127,8 +127,8 @@ def on_checkpoint(command: str, file: Path, folder: Path) -> Ended:
     """A command that reads a checkpoint."""
     data = ("--data", f"tensors:{hostile_run.finished().parent / 'signals.safetensors'}")
     more: dict[str, tuple[object, ...]] = {
-        "relax": ("--to", "efcn", "--out", "b"),
-        "project": ("--out", "b"),
+        "relax": ("--to", "efcn", "--out", "relaxed"),
+        "project": ("--out", "projected"),
         "probe": ("--probe", "delta", *data),
         "interpolate": (checkpoint(), *data),
     }

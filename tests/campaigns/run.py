@@ -20,6 +20,7 @@ import attrs
 from campaign import Campaign
 
 CAMPAIGNS: Sequence[str] = (
+    "checkpoints",
     "code_in_files",
     "damage",
     "disturbing_probes",

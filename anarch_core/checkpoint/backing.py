@@ -1,0 +1,154 @@
+"""Whether a file holds the numbers that its description speaks of, settled before anything is allocated for them.
+
+A description is a few bytes that can ask for any network. But a network that is loaded has the file's numbers, so one that needs many
+more of them than there are was never saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from anarch_core.checkpoint.header import Header
+from anarch_core.checkpoint.schema import TIED
+from anarch_core.errors import CheckpointError, one_line
+from anarch_core.models import ModelSpec
+from anarch_core.plugin.registry import Registry
+from anarch_core.relaxation.base import Site
+from anarch_core.relaxation.lattice import CONVOLUTIONS
+from anarch_core.relaxation.materialise import convolution_of
+from anarch_core.relaxation.surgery import candidates
+from anarch_core.relaxation.verbs import AppliedRelaxation
+
+aten = torch.ops.aten
+
+_MAKERS = {
+    aten.empty.memory_format,
+    aten.empty_strided.default,
+    aten.zeros.default,
+    aten.ones.default,
+    aten.full.default,
+    aten.rand.default,
+    aten.randn.default,
+}
+_BESIDE = 2**24  # numbers that a network may make and not keep in its state
+_TIMES = 4  # so many times the numbers of a file may its model have before it is relaxed, since relaxing makes no network smaller
+
+
+class Outline(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is entered, tensors that are made to be filled are shapes without numbers, and there is an end to them.
+
+    Args:
+        numbers: that may be made, all tensors together.
+        tensors: that may be made.
+
+    Attributes:
+        exceeded: whether there were more.
+    """
+
+    def __init__(self, numbers: int, tensors: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.exceeded = False
+        self._numbers, self._tensors = numbers, tensors
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in _MAKERS or str(kwargs.get("device")) == "meta":
+            return func(*args, **kwargs)
+        made = func(*args, **{**kwargs, "device": "meta", "pin_memory": None})
+        self._numbers -= made.numel()
+        self._tensors -= 1
+        if self._numbers < 0 or self._tensors < 0:
+            self.exceeded = True
+            msg = "more numbers than there may be"
+            raise MemoryError(msg)
+        return made
+
+
+def stored_numbers(header: Header) -> dict[str, int]:
+    """Numbers that a file holds for each name of a state, tied names included."""
+    sizes = {name: math.prod(entry.shape) for name, entry in header.tensors.items()}
+    tied = (header.table(TIED) if header.ours else None) or {}
+    if isinstance(tied, Mapping):
+        sizes |= {name: sizes[kept] for name, kept in tied.items() if isinstance(kept, str) and kept in sizes}
+    return sizes
+
+
+def require_model(spec: ModelSpec, header: Header, relaxed: Collection[str], path: Path, registry: Registry) -> None:
+    """Refuse to build a model that a file cannot be of.
+
+    A model that cannot be made without numbers, because of what it does with them, passes.
+
+    Args:
+        spec: of the base model.
+        header: of the file.
+        relaxed: layers whose tensors in the file are those of a relaxed layer.
+        path: of the file, for messages.
+        registry: where names are looked up.
+
+    Raises:
+        CheckpointError: it has many more numbers than the file.
+    """
+    sizes = stored_numbers(header)
+    held = sum(sizes.values())
+    outline = Outline(_TIMES * held + _BESIDE, _TIMES * len(sizes) + 10_000)
+    model = None
+    with contextlib.suppress(Exception), outline:  # whatever is wrong, building it says better
+        model = spec.make(registry=registry)
+    if outline.exceeded:
+        msg = f"{path} describes a model ({spec!s:.200}) of many more numbers than the {held:,} that it holds; it is not built"
+        raise CheckpointError(msg)
+    if model is None:
+        return
+    prefixes = tuple(f"{layer}." for layer in relaxed)
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor) or nn.parameter.is_lazy(tensor):
+            continue
+        layer = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+        found = sizes.get(name, 0) if layer is None else sum(size for other, size in sizes.items() if other.startswith(layer))
+        if tensor.numel() > _TIMES * found + _BESIDE // _TIMES:
+            needs = f"{name!r:.80} of {tensor.numel():,} numbers"
+            msg = f"{path} describes a model ({spec!s:.200}) with {needs}, and holds {found:,}; it is not built"
+            raise CheckpointError(msg)
+
+
+def require_layers(network: nn.Module, record: AppliedRelaxation, sizes: Mapping[str, int] | None, path: Path, registry: Registry) -> None:
+    """Refuse relaxed layers that cannot be, or are larger than what a file holds for them.
+
+    Args:
+        network: that is to be relaxed.
+        record: how.
+        sizes: what the file holds, see :func:`stored_numbers`; None where it holds the layers that they are lifted from.
+        path: of the file, for messages.
+        registry: where names are looked up.
+
+    Raises:
+        CheckpointError: a layer does not take the recorded input, or has more numbers than the file.
+    """
+    relaxation = registry.create("relaxation", record.name, record.options)
+    convolutions, targets = candidates(network, CONVOLUTIONS), candidates(network, relaxation.targets)
+    for layer, shape in record.layers.items():
+        module: nn.Module | str | None = network.get_submodule(layer) if layer in targets or layer in record.materialised else None
+        if layer in record.materialised:
+            module = convolution_of(network.get_submodule(layer), shape) if layer in convolutions else None
+        if not isinstance(module, nn.Module):
+            continue  # relaxing it says why not
+        site = Site(path=layer, module=module, input_shape=tuple(shape), output_shape=())
+        try:
+            if relaxation.refusal(site) is not None:
+                continue  # likewise
+            needed = relaxation.cost(site).parameters
+        except Exception as error:
+            msg = f"{path} says that {layer!r:.80} takes inputs of shape {shape}, with which {record.name} fails: {one_line(error)}"
+            raise CheckpointError(msg) from error
+        found = needed if sizes is None else sum(size for name, size in sizes.items() if name.startswith(f"{layer}."))
+        if needed > found:
+            msg = f"{path} says that {layer!r:.80} is a layer of {needed:,} parameters ({record.name}), and holds {found:,} numbers of it"
+            raise CheckpointError(msg)
