@@ -20,6 +20,7 @@ __all__ = [
     "NoEffectWarning",
     "OptimizerStateWarning",
     "OptionError",
+    "OtherVersionWarning",
     "OutOfMemoryError",
     "PluginError",
     "ProbeError",
@@ -135,6 +136,10 @@ class NoEffectWarning(UserWarning):
 
 class InexactRelaxationWarning(UserWarning):
     """A relaxed network differs from its parent by more than rounding."""
+
+
+class OtherVersionWarning(UserWarning):
+    """A file was made with another version of a plugin, and whether that one did the same cannot be seen."""
 
 
 class OptimizerStateWarning(UserWarning):

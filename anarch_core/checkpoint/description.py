@@ -130,6 +130,7 @@ def _require_relaxations(records: Any) -> None:
     for record in records or ():
         for key in ("name", "distribution", "version", "api"):
             _text(record[key])
+        _text(record.get("digest", ""))
         _table(record["options"])
         for layers in (record["layers"], record.get("materialised", {})):
             for shape in _table(layers).values():

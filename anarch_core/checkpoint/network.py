@@ -17,10 +17,11 @@ from anarch_core.checkpoint.header import Header
 from anarch_core.checkpoint.schema import BASE, DELTA, RELAXED
 from anarch_core.checkpoint.state import load_state, read_tensors, save_state
 from anarch_core.checkpoint.wrappers import renamed, uncompiled
-from anarch_core.errors import AnarchError, CheckpointError, UnknownComponentError
+from anarch_core.errors import AnarchError, CheckpointError, OtherVersionWarning, UnknownComponentError, warn
 from anarch_core.models import ModelSpec
 from anarch_core.network import copied, unwrapped
 from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.relaxation.fingerprint import fingerprint
 from anarch_core.relaxation.verbs import AppliedRelaxation, applied_relaxations, reapply
 from anarch_core.schedule import Moment
 
@@ -139,8 +140,9 @@ def _uncompiled(layers: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, .
 
 
 def _record(applied: AppliedRelaxation) -> dict[str, Any]:
-    """What a file says of a relaxation; of materialised layers only where there are some, as files of earlier versions do not."""
-    return attrs.asdict(applied, filter=lambda field, value: field.name != "materialised" or bool(value))
+    """What a file says of a relaxation; of materialised layers and a digest only where there are some: files of earlier versions do not."""
+    left_out: dict[str, object] = {"materialised": {}, "digest": None}
+    return attrs.asdict(applied, filter=lambda field, value: field.name not in left_out or value != left_out[field.name])
 
 
 def _relaxation(record: Mapping[str, Any], registry: Registry, path: Path) -> AppliedRelaxation:
@@ -156,14 +158,33 @@ def _relaxation(record: Mapping[str, Any], registry: Registry, path: Path) -> Ap
         msg = f"{path} has a record of a relaxation that makes no sense: {error}"
         raise CheckpointError(msg) from error
     try:
-        registry.find("relaxation", f"{applied.name}@{applied.distribution}")
+        info = registry.find("relaxation", f"{applied.name}@{applied.distribution}")
     except UnknownComponentError as error:
         msg = (
             f"{path} needs the relaxation {applied.name!r} of {applied.distribution} {applied.version}, "
             f"which is not there (see 'anarch plugins list'); pip install {applied.distribution}=={applied.version}"
         )
         raise CheckpointError(msg) from error
+    _require_same(applied, registry, registry.owner(info)[1], path)
     return applied
+
+
+def _require_same(applied: AppliedRelaxation, registry: Registry, version: str, path: Path) -> None:
+    """Refuse, or warn of, a relaxation that does something else than the one of its name that was applied."""
+    if applied.digest is None:
+        return  # of an earlier version, which did not say
+    relaxation = registry.create("relaxation", applied.name, applied.options)
+    dimensions = len(next(iter(applied.layers.values()), ())) - 1
+    digest = fingerprint(relaxation, dimensions)
+    which = f"{applied.name!r} of {applied.distribution} {applied.version}"
+    if applied.digest and digest and applied.digest != digest:
+        msg = (
+            f"{path} was relaxed by {which}, and what is installed, version {version}, does something else: the network would be another; "
+            f"pip install {applied.distribution}=={applied.version}"
+        )
+        raise CheckpointError(msg)
+    if applied.version != version and not (applied.digest and digest):
+        warn(f"{path} was relaxed by {which}; installed is {version}, and whether it does the same cannot be seen", OtherVersionWarning)
 
 
 def _base_model(description: Description, model: nn.Module | None, header: Header, registry: Registry, path: Path) -> nn.Module:

@@ -5,7 +5,7 @@ What each of them means is told in ``docs/checkpoint_format.md``.
 
 from __future__ import annotations
 
-SCHEMA = (1, 0)
+SCHEMA = (1, 1)
 """A file of another first number is refused, one of a later second number is read."""
 
 NAMESPACE = "anarch."

@@ -42,6 +42,8 @@ class AppliedRelaxation:
         api: version of the plugin interface it was applied with.
         materialised: layers whose weight was computed (weight norm and the like) until a plain convolution took their place first; path ->
             shape of its input without the batch dimension.
+        digest: of what it does (:mod:`anarch_core.relaxation.fingerprint`); empty where that cannot be said, None in records of earlier
+            versions.
     """
 
     name: str
@@ -51,6 +53,7 @@ class AppliedRelaxation:
     version: str
     api: str
     materialised: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
+    digest: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -18,6 +18,7 @@ from anarch_core.plugin.options import to_dict
 from anarch_core.plugin.records import RelaxationInfo
 from anarch_core.plugin.registry import Registry
 from anarch_core.relaxation.base import AbstractRelaxation, Site
+from anarch_core.relaxation.fingerprint import fingerprint
 from anarch_core.relaxation.materialise import made_of
 from anarch_core.relaxation.outputs import rounding
 from anarch_core.relaxation.report import AppliedRelaxation, LayerReport, RelaxationReport
@@ -130,6 +131,7 @@ class Selection:
             distribution=distribution,
             version=version,
             api=".".join(map(str, API_VERSION)),
+            digest=fingerprint(self.relaxation, len(self.sites[0].input_shape) - 1) if self.sites else "",
         )
 
 

@@ -19,7 +19,7 @@ import anarch_core
 from anarch_core.checkpoint.file import verify
 from anarch_core.checkpoint.network import load, read_header, save
 from anarch_core.checkpoint.state import load_state, save_state
-from anarch_core.errors import CheckpointError
+from anarch_core.errors import CheckpointError, OtherVersionWarning
 from anarch_core.models import ModelSpec, model_spec
 from anarch_core.relaxation.verbs import project, relax
 from anarch_core.schedule import Moment
@@ -353,6 +353,70 @@ def test_a_relaxation_that_is_not_installed_is_named_with_its_distribution(train
         expected = f"needs the relaxation '{name}' of {distribution} 2.1, which is not there .*; pip install {distribution}==2.1"
         with pytest.raises(CheckpointError, match=expected):
             load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({}, None),
+        ({"version": "9.9"}, None),  # the digest says that it does the same
+        ({"digest": "0" * 64}, "does something else: the network would be another; pip install anarch=="),
+        ({"digest": "", "version": "9.9"}, "whether it does the same cannot be seen"),
+        ({"digest": ""}, None),
+    ],
+    ids=str,
+)
+def test_a_relaxation_that_does_something_else_now_is_noticed(
+    changes: dict, outcome: str | None, trained: nn.Module, spec: ModelSpec, path: Path
+) -> None:
+    save(trained, path, model_spec=spec)
+    records = json.loads(read_header(path).metadata["anarch.relaxations"])
+    assert all(len(record["digest"]) == 64 for record in records)
+    rewrite(path, relaxations=[{**record, **changes} for record in records])
+    if changes.get("digest"):
+        with pytest.raises(CheckpointError, match=outcome):
+            load(path)
+    elif outcome:
+        with pytest.warns(OtherVersionWarning, match=outcome):
+            load(path)
+    else:
+        assert same_state(load(path), trained)
+
+
+def test_a_record_without_a_digest_is_read_as_before(trained: nn.Module, spec: ModelSpec, path: Path) -> None:
+    save(trained, path, model_spec=spec)
+    records = json.loads(read_header(path).metadata["anarch.relaxations"])
+    rewrite(path, relaxations=[{key: value for key, value in record.items() if key != "digest"} | {"version": "0"} for record in records])
+    again = load(path)
+    assert same_state(again, trained)
+    save(again, path)
+    assert "digest" not in json.loads(read_header(path).metadata["anarch.relaxations"])[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"options": {"channels": 3_000}},
+        {"input_shape": [1, 9_000_000]},
+        {"name": "vanilla-cnn", "options": {}, "input_shape": [3, 2000, 2000]},
+    ],
+    ids=str,
+)
+def test_a_model_that_the_file_does_not_hold_is_not_built(changes: dict, base: nn.Module, spec: ModelSpec, path: Path) -> None:
+    save(base, path, model_spec=spec)
+    rewrite(path, model={**spec.to_dict(), **changes})
+    with pytest.raises(CheckpointError, match=r"describes a model .* it is not built"):
+        load(path)
+
+
+def test_relaxed_layers_that_the_file_does_not_hold_are_not_built(trained: nn.Module, spec: ModelSpec, path: Path) -> None:
+    save(trained, path, model_spec=spec)
+    records = json.loads(read_header(path).metadata["anarch.relaxations"])
+    first = next(iter(records[0]["layers"]))
+    records[0]["layers"][first] = [records[0]["layers"][first][0], 100_000]
+    rewrite(path, relaxations=records)
+    with pytest.raises(CheckpointError, match=rf"says that '{first}' is a layer of [\d,]+ parameters .*, and holds [\d,]+ numbers of it"):
+        load(path)
 
 
 def test_a_model_that_cannot_be_built_is_named(base: nn.Module, path: Path) -> None:
