@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from anarch_core.checkpoint.file import read_header, verify, write_file
-from anarch_core.checkpoint.header import BITS, layout
+from anarch_core.checkpoint.header import BITS, MOST_TENSORS, layout
 from anarch_core.checkpoint.state import _NAMES, load_state, read_tensors, save_state
 from anarch_core.errors import CheckpointError
 
@@ -267,6 +267,23 @@ def test_deep_nesting_is_refused(tmp_path: Path) -> None:
 def test_a_huge_header_length_allocates_nothing(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
     with pytest.raises(CheckpointError, match="or has a header of 4,611,686,018,427,387,904 bytes"):
+        read_header(tmp_path / "x")
+
+
+def test_a_header_that_no_network_needs_is_not_parsed(tmp_path: Path) -> None:
+    row = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    file = header_file(tmp_path / "x", {f"t{index}": row for index in range(MOST_TENSORS + 1)})
+    with pytest.raises(CheckpointError, match="has 65,537 tensors; more than 65,536 are not read"):
+        read_header(file)
+    with pytest.raises(CheckpointError, match="has 2,000,004 brackets and commas; more than 1,048,576 no network needs"):
+        read_header(header_file(tmp_path / "x", b'{"a":{"shape":[' + b"[]," * 1_000_000 + b"0]}}"))
+    with pytest.raises(CheckpointError, match=r"cannot write .*: 65,537 tensors"):
+        save_state(tmp_path / "y", {f"t{index}": torch.empty(0) for index in range(MOST_TENSORS + 1)})
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(CheckpointError, match="is a pipe; expected a file"):
         read_header(tmp_path / "x")
 
 
