@@ -42,9 +42,14 @@ def resident_bytes() -> int:
     """Bytes of the host's memory that this process holds; what the C library only keeps for later is given back first."""
     import psutil
 
-    with contextlib.suppress(OSError, AttributeError):  # malloc_trim is glibc's
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back()
     return int(psutil.Process().memory_info().rss)
+
+
+def give_back() -> None:
+    """Return to the system what the C library keeps of freed memory, where it is glibc; some milliseconds."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def require_memory(needed: int, device: torch.device | str, what: str) -> None:

@@ -52,12 +52,6 @@ class Footprint:
     probes: Mapping[str, Peak]
     complete: bool = True
 
-    @property
-    def works(self) -> Mapping[str, Peak]:
-        """Memory by what a process does with the network."""
-        probes = {f"probe {name}": peak for name, peak in self.probes.items()}
-        return {"training": self.training, "evaluation": self.evaluation, **probes}
-
 
 def network_name(transition: Transition) -> str:
     """A relaxation with its options, in words; ``"constrained"`` without one."""

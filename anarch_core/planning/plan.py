@@ -118,10 +118,7 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
         config = attrs.evolve(config, jobs=jobs, threads=threads)
         context = attrs.evolve(context, config=config)
     larger = footprints(context, segments, 2 * config.batch_size)
-    needed = bytes_needed(found)
-    networks = tuple(
-        _network_plan(context, size, more, needed[size.name], segments, timed) for size, more in zip(found, larger, strict=True)
-    )
+    networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))
     parts = {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
     return RunPlan(
         config=config,
@@ -136,16 +133,13 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     )
 
 
-def _network_plan(
-    context: RunContext, footprint: Footprint, larger: Footprint, needed: Mapping[str, int], segments: Sequence[Segment], timed: bool
-) -> NetworkPlan:
+def _network_plan(context: RunContext, footprint: Footprint, larger: Footprint, segments: Sequence[Segment], timed: bool) -> NetworkPlan:
     """Put together what is known of a network.
 
     Args:
         context: of the run.
         footprint: of the network.
         larger: the same for twice the batch.
-        needed: bytes by what it takes them for.
         segments: of the run.
         timed: take some optimizer steps, if memory allows.
     """
@@ -171,7 +165,7 @@ def _network_plan(
     return NetworkPlan(
         footprint=footprint,
         flops=flops,
-        needed_bytes=needed,
+        needed_bytes=bytes_needed(footprint),
         largest_batch=_largest_batch(context, footprint, larger),
         step_seconds=seconds,
         segments=len(users),

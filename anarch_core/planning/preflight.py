@@ -20,6 +20,9 @@ from anarch_core.planning.sharing import share_machine
 from anarch_core.plugin.blame import answering
 from anarch_core.training import EVALUATED
 
+ON_THE_WAY = 32 * 2**20
+"""Bytes of what a run loads and notes while it goes on."""
+
 
 def settle(context: RunContext, segments: Sequence[Segment], networks: Sequence[Footprint]) -> tuple[int, int]:
     """Segments to train at once and threads of each, once it is certain that nothing foreseeable goes wrong.
@@ -38,29 +41,31 @@ def settle(context: RunContext, segments: Sequence[Segment], networks: Sequence[
     for network in networks:
         _require_layers(network, context)
     _try_step(context, context.build(config.seeds[0]))
-    needs = {(work, name): size for name, works in bytes_needed(networks).items() for work, size in works.items()}
-    used = {(work, network.name): peak.used for network in networks for work, peak in network.works.items()}
-    work, name = most = max(needs, key=lambda which: (needs[which], used[which]))
+    needs = {f"{work} ({network.name})": size for network in networks for work, size in bytes_needed(network).items()}
+    work = max(needs, key=lambda name: needs[name])
     return share_machine(
         device=config.device,
         jobs=config.jobs,
         threads=config.threads,
         parallel=len(segments),
         model_bytes=max(network.bytes for network in networks),
-        peak_bytes=needs[most],
+        peak_bytes=needs[work],
         # What this process holds by now every other would: it has the data, and has built the network and taken a step.
         process_bytes=resident_bytes() if context.device.type == "cpu" else 0,
-        work=f"{work} ({name})",
+        work=work,
     )
 
 
-def bytes_needed(networks: Sequence[Footprint]) -> dict[str, dict[str, int]]:
-    """Bytes that a process takes, the data set left out, by network and by what it does with it.
+def bytes_needed(network: Footprint) -> dict[str, int]:
+    """Bytes that a process takes for a network, the data set left out, by what it does with it.
 
-    One process does all of it in turn, and keeps the small blocks that any of it left.
+    Training and evaluation take turns, so that either keeps small blocks that the other one left; before a probe they are given back.
     """
-    small = max(peak.small for network in networks for peak in network.works.values())
-    return {network.name: {work: peak.beside(small) for work, peak in network.works.items()} for network in networks}
+    return {
+        "training": network.training.beside(network.evaluation.small) + ON_THE_WAY,
+        "evaluation": network.evaluation.beside(network.training.small) + ON_THE_WAY,
+        **{f"probe {name}": peak.held + ON_THE_WAY for name, peak in network.probes.items()},
+    }
 
 
 def _require_layers(network: Footprint, context: RunContext) -> None:

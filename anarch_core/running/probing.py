@@ -15,6 +15,7 @@ from anarch_core.experiment.events import Emit, Event
 from anarch_core.experiment.segment_result import Notes
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import SegmentStore
+from anarch_core.machine import give_back
 from anarch_core.probe.base import ProbeContext
 from anarch_core.probe.measuring import DisturbedError, measured, missing_needs
 
@@ -68,6 +69,7 @@ class Probing:
                 progress=self._telling(name),
             )
             disturbances: list[str] = []
+            give_back()  # room for what this one takes
             try:
                 found = measured(probe, context, tell=disturbances.append, reread=self._context.reread)
             except DisturbedError:

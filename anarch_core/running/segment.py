@@ -24,6 +24,7 @@ from anarch_core.experiment.inventory import Inventory, tensors_digest
 from anarch_core.experiment.segment_result import Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
 from anarch_core.files import make_room, write_json
+from anarch_core.machine import give_back
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.running.probing import Probing
@@ -98,6 +99,7 @@ class Execution:
             history = History(self.store.history_file, 0)
             self._begin(begun, history)
         del begun
+        give_back()
         while True:
             diverged = next((row["epoch"] for row in history.rows[1:] if row["train_loss"] is None), None)
             if diverged is None and training.iteration in self.keep and not _finite(training.model):

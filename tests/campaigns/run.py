@@ -25,6 +25,7 @@ CAMPAIGNS: Sequence[str] = (
     "damage",
     "disturbing_probes",
     "edge_values",
+    "memory",
     "odd_data",
     "odd_files",
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import attrs
 import pytest
 import torch
@@ -10,6 +12,7 @@ from anarch_core.data import load_data
 from anarch_core.errors import ConfigError
 from anarch_core.models import build_model
 from anarch_core.planning.plan import plan_run
+from anarch_core.planning.preflight import ON_THE_WAY
 
 CONFIG = RunConfig(relax="efcn,lcn", switch="at:0,2", epochs=2, branch_epochs=3, train_limit=250, batch_size=100, device="cpu", jobs=1)
 
@@ -51,17 +54,17 @@ def test_time_is_that_of_all_steps(plan):
 
 
 def test_memory_is_told_by_what_it_is_for():
-    """One process does it all in turn, and keeps the small blocks that the largest of it left. A probe is stated where it is measured."""
+    """Training and evaluation keep small blocks that the other one left; those are given back before a probe."""
     plan = plan_run(attrs.evolve(CONFIG, probe=("hessian", "delta"), options={}), timed=False)
     constrained, *relaxed = (network.needed_bytes for network in plan.networks)
     assert list(constrained) == ["training", "evaluation", "probe hessian"]
     footprints = [network.footprint for network in plan.networks]
-    small = max(peak.small for footprint in footprints for peak in footprint.works.values())
-    for network in plan.networks:
-        assert network.needed_bytes["training"] == network.footprint.training.beside(small)
-        assert network.needed_bytes["evaluation"] == network.footprint.evaluation.beside(small)
+    for needed, footprint in zip((constrained, *relaxed), footprints, strict=True):
+        small = max(footprint.training.small, footprint.evaluation.small)
+        assert needed["training"] == footprint.training.large + 2 * small + ON_THE_WAY
+        assert needed["evaluation"] == footprint.evaluation.large + 2 * small + ON_THE_WAY
     for needed, footprint in zip(relaxed, footprints[1:], strict=True):
-        assert needed["probe delta"] == footprint.probes["delta"].beside(small)
+        assert needed["probe delta"] == footprint.probes["delta"].held + ON_THE_WAY
         assert footprint.probes["hessian"].used > 7 * footprint.bytes  # two networks, the gradient, its graph, two vectors, a product
 
 
@@ -78,7 +81,7 @@ def test_too_little_memory_is_foretold(monkeypatch):
     monkeypatch.setattr("anarch_core.planning.sharing.available_bytes", lambda device: 10**6)
     monkeypatch.setattr("anarch_core.planning.plan.available_bytes", lambda device: 10**6)
     plan = plan_run(CONFIG)
-    assert "evaluation (" in plan.refusal
+    assert re.match(r"(training|evaluation) \((efcn|lcn)\) needs", plan.refusal)
     assert "free" in plan.refusal
     assert plan.seconds is None
     assert all(network.largest_batch < CONFIG.batch_size for network in plan.networks)

@@ -16,7 +16,7 @@ from anarch_plugins.probes.weights.options import WeightsOptions
 LOWEST, HIGHEST = -30.0, 5.0
 """Range of the histograms of log |w|; exact zeros and what is not finite are counted apart."""
 
-BLOCK = 2**20
+BLOCK = 2**18
 """Weights that are counted at once."""
 
 
