@@ -59,7 +59,7 @@ class LearningRate:
             msg = f"the epochs of {shown(text)} must ascend"
             raise ConfigError(msg)
         gamma = float(match[2] or 0.1)
-        if gamma > 1 and math.log10(base) + len(milestones) * math.log10(gamma) > math.log10(HIGHEST):
+        if base > 0 and gamma > 1 and math.log10(base) + len(milestones) * math.log10(gamma) > math.log10(HIGHEST):
             msg = f"{shown(text)} makes the learning rate larger than {HIGHEST:,}; take a smaller factor, below 1 to lower it"
             raise ConfigError(msg)
         return cls(base=base, epochs=epochs, kind="step", milestones=milestones, gamma=gamma)

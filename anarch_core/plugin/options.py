@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import attrs
 
-from anarch_core.bounds import Between
+from anarch_core.bounds import Between, shown
 from anarch_core.errors import OptionError, PluginError, close_matches, did_you_mean
 from anarch_core.plugin.option_types import OptionType, option_type
 
@@ -170,7 +170,7 @@ def parse_spec(text: str) -> tuple[str, str | None]:
     """
     name, colon, value = text.strip().partition(":")
     if not name or (colon and not value):
-        msg = f"{text!r} is not a component; write 'name' or 'name:value'"
+        msg = f"{shown(text)} is not a component; write 'name' or 'name:value'"
         raise OptionError(msg)
     return name, value if colon else None
 

@@ -19,9 +19,11 @@ from campaign import Campaign, Try
 from command import Ended, here
 from safetensors.torch import save_file
 
+import anarch_core
 from anarch_core.config.files import KINDS, SETTINGS
 from anarch_core.config.resolution import resolve
 from anarch_core.errors import AnarchError
+from anarch_core.models import model_spec
 from anarch_core.plugin.option_types import BoolType
 from anarch_core.plugin.options import OptionField, option_fields
 from anarch_core.plugin.registry import get_registry
@@ -192,7 +194,14 @@ def targets() -> tuple[Target, ...]:
     for name, field in SETTINGS.items():
         flag = name.replace("_", "-")
         kind = field.metadata["kind"]
-        words = (name, flag, "layer pattern", "there is no file", *((kind, *get_registry().names(kind)) if kind else ()))
+        words = (
+            name,
+            flag,
+            "layer pattern",
+            "there is no file",
+            "is not a component",
+            *((kind, *get_registry().names(kind)) if kind else ()),
+        )
         found.append(Target(name, flag, "run", {}, words))
     for setting, kind in KINDS.items():
         for info in get_registry().infos(kind):
@@ -214,6 +223,15 @@ def _tiny() -> Path:
     path = Path(tempfile.mkdtemp(prefix="campaign-data-")) / "tiny.safetensors"
     generator = torch.Generator().manual_seed(0)
     save_file({"x": torch.randn(16, 1, 8, generator=generator), "y": torch.arange(16) % 2}, path)
+    return path
+
+
+@cache
+def _network() -> Path:
+    """The checkpoint of a network for it."""
+    spec = model_spec("cnn1d", input_shape=(1, 8), classes=2, options={"channels": 2})
+    path = _tiny().with_name("net.safetensors")
+    anarch_core.save(spec.build(seed=0), path, model_spec=spec)
     return path
 
 
@@ -271,6 +289,60 @@ def _in_python(target: Target, value: Any) -> Callable[[Path], None]:
     return held
 
 
+COMMANDS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (
+        ("interpolate", "net.safetensors", "net.safetensors", "--data", BASE["data"], "--device", "cpu"),
+        (
+            "method",
+            "points",
+            "samples",
+            "steps",
+            "lr",
+            "stiffness",
+            "seed",
+            "data",
+            "data-root",
+            "device",
+            "model",
+            "input-shape",
+            "classes",
+        ),
+    ),
+    (
+        ("probe", "net.safetensors", "--probe", "gradient", "--data", BASE["data"], "--device", "cpu"),
+        (
+            "probe",
+            "seed",
+            "gradient-samples",
+            "gradient-batch-size",
+            "data",
+            "data-root",
+            "device",
+            "reference",
+            "parent",
+            "json",
+            "classes",
+        ),
+    ),
+    (("relax", "net.safetensors", "--to", "tiled"), ("to", "layers", "out", "model", "input-shape", "classes", "tiled-period")),
+    (("project", "net.safetensors"), ("layers", "out", "model", "input-shape", "classes")),
+    (("inspect",), ("",)),
+    (("report",), ("", "out")),
+    (("resume",), ("",)),
+    (("plugins", "new", "--kind", "probe"), ("", "dir")),
+    (("plugins", "doctor"), ("",)),
+)
+"""What checkpoints, runs and plugins are asked for, and the flags that are given values; an empty one is the command's argument."""
+
+
+def _of_a_command(command: tuple[str, ...], flag: str, text: str) -> Callable[[Path], None]:
+    def held(folder: Path) -> None:
+        shutil.copy(_network(), _laid(folder))
+        here(*command, f"--{flag}={text}" if flag else text, folder=folder).told()
+
+    return held
+
+
 def _kinds(target: Target, random: Random) -> Iterator[Try]:
     """A value for a target in each of the three ways."""
     text, toml, value = random.choice(TEXTS), random.choice(TOML), random.choice(VALUES)
@@ -304,6 +376,9 @@ def tries(random: Random) -> Iterator[Try]:
     while True:
         for target in random.sample(targets(), len(targets())):
             yield from _kinds(target, random)
+            command, flags = random.choice(COMMANDS)
+            flag, text = random.choice(flags), random.choice(TEXTS)
+            yield Try(f"{' '.join(command)} --{flag}={text[:40]!r}…", _of_a_command(command, flag, text))
 
 
 CAMPAIGN = Campaign(

@@ -340,6 +340,6 @@ CAMPAIGN = Campaign(
     promise="data that are not what they are taken for are refused, or told of, by the name of what is wrong",
     tries=tries,
     count=1500,
-    in_suite=90,
+    in_suite=70,
     limit=20,
 )

@@ -85,7 +85,7 @@ def test_wrong_usage_is_told_in_one_line_and_exits_with_2(anarch, args, message)
         (["--relax", "efcn", "--switch", "at:soon"], "'soon' is not a moment"),
         (["--config", "nowhere.toml"], "cannot read nowhere.toml: No such file or directory"),
         (["--config", "broken.toml"], "broken.toml is not valid TOML"),
-        (["--sgd-momentum", "2"], "[sgd] 'momentum' must be from 0 to below 1: 2"),
+        (["--sgd-momentum", "2"], "[sgd] 'momentum' must be from 0 to below 1: 2.0"),
     ],
 )
 def test_what_cannot_be_run_is_told_in_one_line_and_exits_with_1(anarch, args, message):

@@ -37,3 +37,14 @@ def test_anything_else_is_refused_in_one_line(text):
         LearningRate.parse(text, base=1.0, epochs=1)
     assert "\n" not in str(caught.value)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["step:1@1e7", "step:1,2,3@1e3", "step:1@" + "9" * 400, "step:99999999", "step:" + "9" * 5000, "step:٣"])
+def test_a_rate_beyond_all_use_and_numbers_beyond_all_epochs_are_refused_in_few_words(text):
+    with pytest.raises(ConfigError) as caught:
+        LearningRate.parse(text, base=1.0, epochs=3)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_rate_may_rise_as_far_as_is_of_use():
+    assert LearningRate.parse("step:1,2@1000", base=1.0, epochs=3).at(2, 1) == 1e6

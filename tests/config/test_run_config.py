@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import datetime
+import math
 import pickle
 from pathlib import Path
 
@@ -81,6 +83,45 @@ def test_a_value_of_the_wrong_type_or_range_is_refused_in_one_line_that_names_th
         RunConfig(**{"relax": "efcn", name: value})
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("epochs", [10**7, 10**400, 10**5000, "9" * 5000, math.nan]),
+        ("lr", [1e308, 1e7, 10**400, 10**5000, -0.0]),
+        ("batch_size", [10**10, -(10**5000)]),
+        ("validation", [math.nan, math.inf, 10**400]),
+        ("jobs", [1025, 10**400]),
+        ("threads", [1025, "many"]),
+        ("seeds", ["0-99999999", "0-" + "9" * 5000, 10**19, [10**5000], range(3), "٣", "5-1", list(range(10_001))]),
+        ("data_root", ["~nobody-here/x", "a\0b", "\udcff", "x" * 300, "x/" * 5000, Path("~nobody-here")]),
+        ("data", ["x" * 100_000, "\0", "\udcff", b"x", datetime.date(2026, 1, 1)]),
+        ("relax", [",".join(["efcn"] * 2000), {}, "x" * 100_000]),
+        ("path", ["lcn@" + "9" * 5000, ["lcn@1"] * 2000]),
+        ("lr_schedule", ["step:1@1e300", "step:" + "9" * 5000]),
+        ("device", ["cuda:" + "9" * 5000, "cuda:٣"]),
+        ("precision", [{"a": 1}, "x" * 100_000]),
+        ("options", [None, 7, {"sgd": 3}, ["sgd"]]),
+    ],
+)
+def test_a_value_at_the_edge_is_refused_in_few_words_that_name_the_setting(name, values):
+    for value in values:
+        with pytest.raises(ConfigError, match=f"^{name}: ") as caught:
+            RunConfig(**{"relax": "efcn", name: value})
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 10**6), ("lr", 5e-324), ("lr", 10**6), ("seeds", "0-9999"), ("seeds", 2**63 - 1), ("validation", 10**9), ("jobs", 1024)],
+)
+def test_the_ends_of_a_range_belong_to_it(name, value):
+    RunConfig(**{name: value})
+
+
+def test_a_zero_without_a_sign_makes_no_other_experiment():
+    assert RunConfig(validation=-0.0).digest == RunConfig(validation=0.0).digest
 
 
 @pytest.mark.parametrize(
