@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -89,6 +90,24 @@ def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str], args: list
 
 def test_an_unknown_command_gets_close_matches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Error: no command 'rum'; did you mean 'run'" in anarch(capsys, "rum")[2]
+
+
+@pytest.mark.parametrize(
+    "args", [["x" * 100_000], ["--" + "x" * 100_000], ["inspect", "x" * 100_000], ["relax", "x", "--to", "x" * 100_000]]
+)
+def test_a_message_is_short_whatever_was_given(capsys: pytest.CaptureFixture[str], args: list[str]) -> None:
+    code, _, err = anarch(capsys, *args)
+    assert code in (1, 2)
+    assert len(err) < 2000
+
+
+def test_a_name_that_the_terminal_cannot_show_is_told_with_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", errors)
+    with pytest.raises(SystemExit):
+        cli.main(["inspect", "x\udcff"])
+    errors.flush()
+    assert errors.buffer.getvalue().startswith(b"Error: cannot read x\\udcff: ")  # type: ignore[attr-defined]
 
 
 class TestFailing:
