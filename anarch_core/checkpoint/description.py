@@ -17,6 +17,7 @@ from anarch_core.schedule import Moment
 
 _LARGEST_INPUT = 2**24  # numbers in one input of a network: sixteen million, as in a volume of 256 × 256 × 256
 _LARGEST_LAYER_INPUT = 2**28
+_LARGEST_SIZE = 2**22  # of one axis: index maps have tables as long
 _MOST_RELAXATIONS = 256
 _MOST_STEPS = 2**53
 
@@ -159,8 +160,8 @@ def _whole(value: Any, least: int) -> int:
 
 def _shape(value: Any, most: int) -> None:
     """A list of sizes, of a product of at most ``most``."""
-    if not isinstance(value, list) or not all(type(size) is int and 0 < size <= most for size in value):
-        msg = f"{value!r:.80} is no shape; expected a list of whole numbers from 1"
+    if not isinstance(value, list) or not all(type(size) is int and 0 < size <= _LARGEST_SIZE for size in value):
+        msg = f"{value!r:.80} is no shape; expected a list of whole numbers from 1 to {_LARGEST_SIZE:,}"
         raise ValueError(msg)
     if len(value) > 8 or math.prod(value) > most:
         msg = f"{value!r:.80} is the shape of an input of more than {most:,} numbers; build such a model yourself and pass it"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
@@ -69,13 +67,25 @@ def _special_arguments(name: str, input_shape: tuple[int, ...]) -> dict[str, Any
     return {}
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
-    """Load a state dict, except for a head with another number of classes, which keeps its initialisation."""
+def _state_of(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in a file; pickles are read as far as they are data."""
+    if not path.is_file():
+        msg = f"cannot read the weights {str(path)!r}: there is no such file"
+        raise ConfigError(msg)
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        msg = f"cannot read the weights {str(path)!r}: {str(error).partition(chr(10))[0]}"
+    except Exception as error:  # of what a pickle may raise there is no list
+        msg = f"cannot read the weights {str(path)!r}: {type(error).__name__}: {str(error).partition(chr(10))[0]:.300}"
         raise ConfigError(msg) from error
+    if not isinstance(state, dict) or not all(isinstance(name, str) and isinstance(t, torch.Tensor) for name, t in state.items()):
+        msg = f"{str(path)!r} holds no state dict, expected tensors by name; write one with safetensors.torch.save_file"
+        raise ConfigError(msg)
+    return state
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    """Load a state dict, except for a head with another number of classes, which keeps its initialisation."""
+    state = _state_of(path)
     for prefix in ("module.", "_orig_mod.", "module."):  # of DataParallel and torch.compile, in any order
         consume_prefix_in_state_dict_if_present(state, prefix)
     head = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
