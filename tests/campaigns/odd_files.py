@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import socket
 import tomllib
@@ -167,6 +168,10 @@ def odd(file: str, change: Change, seed: int) -> Callable[[Path], None]:
 
     def held(place: Path) -> None:
         kept = small_run.kept()
+        with little_memory():
+            look(kept, place)
+
+    def look(kept: Path, place: Path) -> None:
         run = small_run.copied(kept, place)
         found = sorted(run.glob(f"**/{file}"))
         change(random.Random(seed).choice(found), random.Random(seed))
@@ -184,6 +189,18 @@ def odd(file: str, change: Change, seed: int) -> Callable[[Path], None]:
             assert small_run.left(run) == small_run.left(kept)
 
     return held
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """At most 2 GiB more than now, so that what reads without end breaks its promise and not the machine."""
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    found = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (now + 2 * 2**30, found[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, found)
 
 
 def one_figure() -> AbstractContextManager[object]:
