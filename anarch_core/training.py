@@ -170,7 +170,11 @@ class Training:
         self._correct.add_((logits.detach().argmax(1) == labels).sum())
 
     def end_epoch(self) -> Score:
-        """Mean loss and accuracy over the steps of the epoch that just ended, each taken before its step; starts counting afresh."""
+        """Mean loss and accuracy over the steps of the epoch that just ended, each taken before its step; starts counting afresh.
+
+        Gradients are dropped, so that whatever comes between epochs has their room.
+        """
+        self.optimizer.zero_grad()
         steps = self.iteration % self.iterations_per_epoch or self.iterations_per_epoch
         samples = min(steps * self.batch_size, len(self.y))
         score = Score(self._loss.item() / samples, 100.0 * self._correct.item() / samples)

@@ -35,7 +35,7 @@ class Footprint:
         bytes: of parameters and buffers.
         batch: samples of a training step.
         training: memory of a training step: network, optimizer state, gradients where there are any, activations, temporaries.
-        evaluation: memory of evaluating a batch.
+        evaluation: memory of evaluating a batch, the optimizer's state included: it is there whenever an epoch ends.
         probes: memory of each probe's measurement by its name, with the networks that are held then: the one that is measured, the one that
             the segment started with, and the parent.
         complete: whether activations are counted; they are not where the way a network takes depends on the numbers in it.
@@ -100,8 +100,8 @@ def _footprint(context: RunContext, model: nn.Module, transition: Transition | N
         training, evaluation = _rehearsed(context, model, found, batch)
         complete = True
     except Exception:  # a network may do anything, and some of it only with numbers
-        weights = round(size * (2 + _remembered(context)))
-        training, evaluation = (Peak(used=used, small=0, large=used) for used in (weights, size))
+        evaluation = Peak(used=size, small=0, large=size).beyond(round(size * _remembered(context)))
+        training = evaluation.beyond(size)
         complete = False
     return Footprint(
         name=network_name(transition) if transition else "constrained",
@@ -126,7 +126,7 @@ def _rehearsed(context: RunContext, model: nn.Module, found: Selection | None, b
     evaluation = rehearsal.evaluation(data.x_train, data.y_train, tested, config.precision)
     return (
         rehearsal.training(lambda network: context.optimizer(network, config.lr), data.x_train, data.y_train, batch, config.precision),
-        evaluation,
+        evaluation.beyond(round(_remembered(context) * sum(parameter.nbytes for parameter in rehearsal.model.parameters()))),
     )
 
 

@@ -44,6 +44,10 @@ class Peak:
         """By a process that does nothing else. On a CPU that is more, since freed blocks that are small are kept."""
         return self.beside(self.small)
 
+    def beyond(self, size: int) -> Peak:
+        """With large blocks of some bytes besides."""
+        return attrs.evolve(self, used=self.used + size, large=self.large + size)
+
     def beside(self, small: int) -> int:
         """By a process that at some other moment has small blocks of that size, of which all are kept by now."""
         kept = max(small, self.small)
