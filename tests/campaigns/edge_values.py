@@ -343,6 +343,49 @@ def _of_a_command(command: tuple[str, ...], flag: str, text: str) -> Callable[[P
     return held
 
 
+ENDS: tuple[tuple[str, ...], ...] = (
+    ("--lr=5e-324",),
+    ("--lr=1e6", "--branch-lr=1e6"),
+    ("--lr=1e3", "--lr-schedule=step:1@1000"),
+    ("--batch-size=1",),
+    ("--batch-size=1000000000", "--train-limit=1000000000"),
+    ("--seeds=9223372036854775807",),
+    ("--validation=0.999999999",),
+    ("--validation=0.000000001",),
+    ("--validation=15",),
+    ("--train-limit=1",),
+    ("--switch=log:1000",),
+    ("--switch=at:0,1it,1ep,2",),
+    ("--switch=plateau:1", "--plateau-min-delta=1000000"),
+    ("--switch=plateau:1000000",),
+    ("--relax=tiled:10000",),
+    ("--relax=tiled:1,tiled:2,tiled:3",),
+    ("--cnn1d-channels=1",),
+    ("--sgd-momentum=0.9999999999999999", "--sgd-nesterov"),
+    ("--sgd-weight-decay=1000",),
+    ("--optimizer=adam", "--adam-eps=5e-324", "--adam-betas=0,0"),
+    ("--optimizer=adam", "--adam-eps=1", "--adam-betas=0.9999999999999999,0.9999999999999999"),
+    ("--optimizer=adamw", "--adamw-weight-decay=1000", "--lr=1e6"),
+    ("--precision=bfloat16", "--lr=1e6"),
+    ("--precision=float64", "--lr=5e-324"),
+    ("--threads=1024",),
+    ("--path=tiled@1it,conv@2it",),
+)
+"""Flags whose values are allowed, at the ends of their ranges."""
+
+
+def _run(flags: tuple[str, ...]) -> Callable[[Path], None]:
+    def held(folder: Path) -> None:
+        named = {flag.partition("=")[0].removeprefix("--") for flag in flags}
+        settings = {name: value for name, value in {**BASE, "switch": "at:0", "out": "r"}.items() if name not in named}
+        if "path" in named:
+            del settings["relax"], settings["switch"]
+        quick = (*QUICK[:2], *QUICK[4:], *(() if "threads" in named else QUICK[2:4]))
+        here("run", *_arguments(settings), *quick, *flags, folder=_laid(folder)).told()
+
+    return held
+
+
 def _kinds(target: Target, random: Random) -> Iterator[Try]:
     """A value for a target in each of the three ways."""
     text, toml, value = random.choice(TEXTS), random.choice(TOML), random.choice(VALUES)
@@ -373,6 +416,7 @@ def tries(random: Random) -> Iterator[Try]:
         yield Try(f"{known[flag].name} = {text[:40]} in a file", _in_a_file(known[flag], text))
     for flag, value in (("lr", 10**400), ("data-root", "\0"), ("relax", range(10**9)), ("epochs", torch.ones(2))):
         yield Try(f"resolve({flag}=a {type(value).__name__})", _in_python(known[flag], value))
+    yield from (Try(f"run {' '.join(flags)}", _run(flags)) for flags in random.sample(ENDS, 8))
     while True:
         for target in random.sample(targets(), len(targets())):
             yield from _kinds(target, random)
@@ -384,7 +428,7 @@ def tries(random: Random) -> Iterator[Try]:
 CAMPAIGN = Campaign(
     promise="every value at the edge is done or refused in a few words that name the setting",
     tries=tries,
-    count=1500,
+    count=1200,
     in_suite=19,
     limit=20,
 )
