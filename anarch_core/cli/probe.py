@@ -16,7 +16,7 @@ from anarch_core.cli.numbers import number_option
 from anarch_core.errors import ProbeError
 from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import get_registry
-from anarch_core.report.measurements import certified
+from anarch_core.report.measurements import certified, error_bound
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,7 +119,7 @@ def _print(name: str, measurement: Measurement) -> None:
 
 def _certificate(named: tuple[str, Mapping[str, Any]]) -> tuple[str, ...]:
     name, found = named
-    numbers = f"{found['value']:.6g}", f"{found['residual']:.1e}", f"{found['error_bound']:.1e}", str(found["products"])
+    numbers = f"{found['value']:.6g}", f"{found['residual']:.1e}", error_bound(found), str(found["products"])
     return name, *numbers, "yes" if found["converged"] else "NO"
 
 

@@ -6,8 +6,10 @@ with what is needed to judge it (residual, bound, number of products, standard e
 
 from __future__ import annotations
 
+from anarch_core.curvature.bounds import Eigenvalue
 from anarch_core.curvature.density import SpectralDensity, spectral_density
-from anarch_core.curvature.lanczos import Eigenpairs, Eigenvalue, eigenpairs, extreme_eigenvalues
+from anarch_core.curvature.lanczos import extreme_eigenvalues
+from anarch_core.curvature.leading import Eigenpairs, eigenpairs
 from anarch_core.curvature.operators import AbstractOperator, ProjectedOperator, ScaledOperator
 from anarch_core.curvature.risk import GaussNewtonOperator, HessianOperator, Risk
 from anarch_core.curvature.trace_estimate import TraceEstimate, trace

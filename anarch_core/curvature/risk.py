@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.curvature.differentiable import differentiable, require_visible, require_whole, telling_layers
 from anarch_core.curvature.operators import AbstractOperator
@@ -57,7 +58,8 @@ class Risk:
             batch_size: samples that go through the network at once; bounds memory, does not change results.
 
         Raises:
-            ProbeError: there is nothing to differentiate by, no sample, or parameters of half precision or of several dtypes.
+            ProbeError: there is nothing to differentiate by, no sample, parameters of half precision or of several dtypes, or samples in
+                several batches where layers normalise by statistics of the batch, so that results would depend on how they are divided.
         """
         known = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         if parameters is not None and (missing := sorted(set(parameters) - known.keys())):
@@ -74,6 +76,14 @@ class Risk:
         if len(kinds) > 1 or next(iter(kinds))[0] not in (torch.float32, torch.float64):
             found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
             msg = f"curvature needs parameters of one device, all float32 or all float64, got {found}; convert the network with .float()"
+            raise ProbeError(msg)
+        mixing = [path for path, module in model.named_modules() if isinstance(module, _BatchNorm) and module.running_mean is None]
+        if mixing and len(inputs) > batch_size:
+            named = ", ".join(mixing[:5]) + (" ..." if len(mixing) > 5 else "")
+            msg = (
+                f"{named}: batch norm without running statistics mixes the samples of a batch, so curvature would depend on batch_size; "
+                f"let it be at least the number of samples, {len(inputs)} (got {batch_size}), or measure fewer samples"
+            )
             raise ProbeError(msg)
         self.model = model
         self.inputs = inputs

@@ -9,7 +9,7 @@ import attrs
 import torch
 
 from anarch_core.curvature.basis import orthogonalise
-from anarch_core.curvature.lanczos import Eigenpairs
+from anarch_core.curvature.leading import Eigenpairs
 from anarch_core.curvature.operators import AbstractOperator
 
 

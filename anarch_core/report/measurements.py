@@ -57,12 +57,14 @@ def _before_after(group: Sequence[SegmentResult], probe: str, scalar: str) -> st
 def certificates(run: FinishedRun) -> Html:
     """Residual, error bound and effort of every eigenvalue; nothing where there is none."""
     rows, worst, failed = [], 0.0, 0
+    sure: list[float] = []
     for (name, switch), group in _groups(run.results.segments).items():
         for segment in group:
             for moment in ("start", "end"):
                 for probe, details in segment.probe_details.items():
                     for label, found in certified(details.get(moment, {})):
-                        value, residual, bound, products, converged = (found[key] for key in CERTIFICATE)
+                        value, residual, _, products, converged = (found[key] for key in CERTIFICATE)
+                        sure += [found["confidence"]] if "confidence" in found else []
                         worst = max(worst, residual / abs(value)) if value else worst
                         failed += not converged
                         rows.append(
@@ -74,7 +76,7 @@ def certificates(run: FinishedRun) -> Html:
                                 f"{probe} {label}",
                                 f"{value:.6g}",
                                 f"{residual:.1e}",
-                                f"{bound:.1e}",
+                                error_bound(found),
                                 str(products),
                                 "yes" if converged else "NO",
                             ]
@@ -83,11 +85,19 @@ def certificates(run: FinishedRun) -> Html:
         return Html()
     verdict = f"All {len(rows)} eigenvalues converged" if not failed else f"{failed} of {len(rows)} eigenvalues did not converge"
     text = (
-        f"{verdict}; the largest residual is {100 * worst:.2g} % of its eigenvalue. An eigenvalue lies within the residual of the value; "
-        "the error bound is the sharper one of Kato and Temple."
+        f"{verdict}; the largest residual is {100 * worst:.2g} % of its eigenvalue. Some eigenvalue lies within the residual of the value."
     )
+    if sure:
+        text += f" That of its rank lies within the error bound, with a probability of {100 * min(sure):g} % over the random start."
+    if len(sure) < len(rows):
+        text += " Bounds marked ~ are estimates: these eigenvalues were measured without a probability for their bounds."
     headings = ["network", "t_w", "seed", "moment", "eigenvalue", "value", "residual", "error bound", "products", "converged"]
     return join([paragraph(text), folded("Certificates of all eigenvalues", table("Certificates", headings, rows, texts=5))])
+
+
+def error_bound(found: Mapping[str, Any]) -> str:
+    """An eigenvalue's error bound in short; marked where it is none but an estimate, as it was before bounds had a probability."""
+    return ("" if "confidence" in found else "~") + f"{found['error_bound']:.1e}"
 
 
 def certified(details: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -28,6 +28,7 @@ CAMPAIGNS: Sequence[str] = (
     "memory",
     "odd_data",
     "odd_files",
+    "spectra",
 )
 """Modules beside this one; each defines ``CAMPAIGN``."""
 

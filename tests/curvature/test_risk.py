@@ -9,6 +9,8 @@ from torch import nn
 from anarch_core.curvature.risk import GaussNewtonOperator, HessianOperator, Risk
 from anarch_core.errors import ProbeError
 
+from .conftest import dense_hessian
+
 
 def columns(operator) -> torch.Tensor:
     return torch.stack([operator @ unit for unit in torch.eye(operator.size, dtype=operator.dtype)], dim=1)
@@ -53,6 +55,17 @@ def test_relu_networks_have_the_same_diagonal_in_hessian_and_gauss_newton() -> N
     hessian, gauss_newton = columns(HessianOperator(risk)), columns(GaussNewtonOperator(risk))
     torch.testing.assert_close(hessian.diag(), gauss_newton.diag(), rtol=1e-11, atol=1e-13)
     assert not torch.allclose(hessian, gauss_newton, rtol=1e-3)
+
+
+def test_layers_that_mix_the_samples_of_a_batch_are_measured_in_one_batch_or_not_at_all() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, track_running_stats=False), nn.ReLU(), nn.Linear(6, 3)).double()
+    x, y = torch.randn(20, 4, dtype=torch.float64), torch.randint(3, (20,))
+    whole = HessianOperator(Risk(model, x, y, batch_size=20))
+    vector = torch.randn(whole.size, dtype=torch.float64)
+    torch.testing.assert_close(whole @ vector, dense_hessian(model, x, y) @ vector, rtol=1e-10, atol=1e-12)
+    with pytest.raises(ProbeError, match=r"^1: batch norm without running statistics .* at least the number of samples, 20 \(got 19\)"):
+        Risk(model, x, y, batch_size=19)
 
 
 def test_a_choice_of_parameters_gives_their_diagonal_block(case) -> None:

@@ -7,7 +7,7 @@ import torch
 from scipy.stats import wasserstein_distance
 
 from anarch_core.curvature.density import spectral_density
-from anarch_core.curvature.lanczos import eigenpairs
+from anarch_core.curvature.leading import eigenpairs
 from anarch_core.curvature.operators import MatrixOperator
 from anarch_core.curvature.risk import HessianOperator, Risk
 from anarch_core.curvature.trace_estimate import trace

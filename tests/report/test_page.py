@@ -125,6 +125,7 @@ def test_tells_settings_numbers_environment_and_how_to_reproduce(page):
         "δ from the constrained subspace is 0.4 for t_w = 0",
         "efcn: δ: off-local part over all relaxed weights",
         "All 32 eigenvalues converged; the largest residual is 0.5 % of its eigenvalue",
+        "within the error bound, with a probability of 99 %",
         "All 6 embeddings are exact up to rounding",
         "anarch run --relax efcn",
         'switch = "at:0,2,10"',
@@ -132,6 +133,17 @@ def test_tells_settings_numbers_environment_and_how_to_reproduce(page):
     ):
         assert expected in text, expected
     assert "/usr/bin/anarch" not in text
+
+
+def test_error_bounds_without_a_probability_are_told_to_be_estimates(made, one_figure):
+    def measured_before(segments):
+        for segment in segments:
+            for moment in segment["probe_details"]["hessian"].values():
+                moment["lambda_max"] = {key: value for key, value in moment["lambda_max"].items() if key != "confidence"}
+
+    text = " ".join(read(made("before", change=measured_before)).text)
+    assert "~1.5e+00" in text
+    assert "Bounds marked ~ are estimates" in text
 
 
 def test_strings_of_users_are_text(made, one_figure):

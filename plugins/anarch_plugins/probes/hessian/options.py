@@ -25,7 +25,7 @@ class HessianOptions:
         default=1e-2,
         converter=float,
         validator=between(0, 1, above=True, below=True),
-        metadata=opt("Residual to reach, relative to the eigenvalue; the value is then right to about the square of it."),
+        metadata=opt("Residual to reach relative to the eigenvalue; its error bound reaches 10 rtol, its error about rtol²."),
     )
     max_products: int = attrs.field(
         default=100,

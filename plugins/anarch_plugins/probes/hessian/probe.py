@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -89,7 +88,7 @@ class _Session:
             self._not_measured("lambda_max", f"the loss is {loss}")
             return self._measurement()
         hessian = HessianOperator(self.risk)
-        self._extremes("lambda_max", hessian, self.risk.gradient, smallest=options.smallest)
+        self._extremes("lambda_max", hessian, smallest=options.smallest)
         leading = self._leading(hessian)
         if options.trace:
             self._trace(hessian, leading)
@@ -98,7 +97,7 @@ class _Session:
         self._count(hessian)
         if options.gauss_newton:
             operator = GaussNewtonOperator(self.risk)
-            self._extremes("lambda_max_gauss_newton", operator, self.risk.gradient)
+            self._extremes("lambda_max_gauss_newton", operator)
             self._count(operator)
         self._subspaces()
         if options.layers:
@@ -108,14 +107,13 @@ class _Session:
         self.scalars["products"] = float(self.products)
         return self._measurement()
 
-    def _extremes(self, name: str, operator: AbstractOperator, favoured: Callable[[], torch.Tensor], *, smallest: bool = False) -> None:
+    def _extremes(self, name: str, operator: AbstractOperator, *, smallest: bool = False) -> None:
         found = extreme_eigenvalues(
             operator,
             generator=self._generator(),
             rtol=self.options.rtol,
             max_products=self.options.max_products,
             ends=("largest", "smallest") if smallest else ("largest",),
-            favoured=favoured,
         )
         self._eigenvalue(name, found["largest"])
         if smallest:
@@ -174,18 +172,13 @@ class _Session:
                 continue
             operator = ProjectedOperator(scaled, self._projection(parts, part))
             try:
-                self._extremes(name, operator, functools.partial(self._gradient, parts, part))
+                self._extremes(name, operator)
             except ProbeError as error:
                 self._not_measured(name, str(error))
         self._count(orthonormal)
 
     def _projection(self, parts: ParameterParts, part: Part) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda vector: self._flat(parts.project(self.risk.named_views(vector), part))
-
-    def _gradient(self, parts: ParameterParts, part: Part) -> torch.Tensor:
-        """The part of the gradient, in orthonormal coordinates."""
-        gradient = self.risk.named_views(self.risk.gradient())
-        return self._flat(parts.project(parts.covariant(gradient) if parts.scale else gradient, part))
 
     def _layers(self) -> None:
         layers: dict[str, list[str]] = {}
@@ -210,7 +203,6 @@ class _Session:
             rtol=self.options.rtol,
             max_products=self.options.max_products,
             ends=("largest",),
-            favoured=risk.gradient,
         )
         self._count(operator)
         return found["largest"]
