@@ -120,6 +120,10 @@ class RunError(AnarchError, RuntimeError):
     """A run directory cannot be used: it holds another experiment, or a segment failed."""
 
 
+class Stopped(BaseException):
+    """Ends what is under way because the run was asked to stop. No error, so that what survives errors does not survive it."""
+
+
 def close_matches(name: str, known: Iterable[str]) -> list[str]:
     """Which of the known names an unknown one was probably meant for: at most three, best first."""
     return difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)

@@ -7,10 +7,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 import reprlib
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -24,6 +26,14 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFLNK: "a link",
 }
+
+LOCK = ".lock"
+"""Name of a file whose lock keeps other processes out of its folder."""
+
+WAIT = 0.1
+"""Seconds between two looks at a lock that another process holds."""
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 LONGEST_TEXT = 256 * 2**20
 """Bytes of text that are read of one file: no run writes as much."""
@@ -56,9 +66,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.close(folder)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left of unfinished writes in a folder and below; for a folder that no other process writes to."""
-    for path in folder.rglob(".*.tmp"):
+def remove_leftovers(folder: Path, *, below: bool = True) -> None:
+    """Delete what killed processes left of unfinished writes in a folder that no other process writes to, and below it if so asked."""
+    for path in folder.glob("**/.*.tmp" if below else ".*.tmp"):
         if kind(path) is None:
             path.unlink(missing_ok=True)
 
@@ -85,6 +95,15 @@ def make_room(path: Path) -> None:
         path.rmdir()
     except OSError:
         path.rename(path.with_name(f"{path.name}.aside.{secrets.token_hex(4)}"))
+
+
+def only_leftovers(folder: Path) -> bool:
+    """Whether a folder, and all below, holds nothing but what killed processes left: unfinished writes and locks."""
+    for path in folder.rglob("*"):
+        folder_of_ours = path.is_dir() and not path.is_symlink()
+        if not (folder_of_ours or path.name == LOCK or _UNFINISHED.fullmatch(path.name)):
+            return False
+    return True
 
 
 def canonical_json(obj: Any) -> str:
@@ -262,19 +281,44 @@ def open_own(path: Path, mode: Literal["r+b", "a+b"]) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[None]:
+def locked(path: Path, *, wait: bool, waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
     """Hold a file's lock. The operating system frees it when the process ends, however it ends.
+
+    Args:
+        path: the file; the holder's process number is written into it.
+        wait: whether to wait while another process holds it.
+        waiting: called several times a second meanwhile with its number, empty if that is not known; may raise.
 
     Raises:
         RunError: another process holds it, and ``wait`` is False; or it is a link or no file.
     """
     import fcntl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open_own(path, "r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            msg = f"{path.parent} is in use by another process; wait for it, or choose another directory with --out"
-            raise RunError(msg) from None
-        yield
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_own(path, "r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = file.read(20).decode(errors="replace").strip()
+                if not wait:
+                    process = f"another process ({holder})" if holder.isdecimal() else "another process"
+                    msg = f"{path.parent} is in use by {process}; wait for it, or choose another directory with --out"
+                    raise RunError(msg) from None
+                waiting(holder)
+                time.sleep(WAIT)
+                continue
+            if not _is(path, file):  # who held it took the file away
+                continue
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
+            file.flush()
+            yield
+            return
+
+
+def _is(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

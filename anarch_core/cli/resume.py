@@ -14,5 +14,7 @@ def command(run: Path, model: str | None) -> None:
     """Finish the run in the directory RUN. On a CPU the results are the same bytes as if it had never been interrupted."""
     from anarch_core.cli.outcome import show
     from anarch_core.running.runner import resume
+    from anarch_core.running.stopping import interrupts
 
-    show(resume(run, model=model))
+    with interrupts():
+        show(resume(run, model=model))

@@ -20,8 +20,10 @@ def run_directory(config: RunConfig) -> Path:
 def _run(config: RunConfig) -> None:
     from anarch_core.cli.outcome import show
     from anarch_core.running.runner import run
+    from anarch_core.running.stopping import interrupts
 
-    show(run(config, out=run_directory(config)))
+    with interrupts():
+        show(run(config, out=run_directory(config)))
 
 
 command = RunCommand(

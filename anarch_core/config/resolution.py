@@ -128,6 +128,15 @@ def _component(kind: str, spec: str, registry: Registry) -> ComponentInfo | None
         raise
 
 
+def factory(model: str, registry: Registry) -> bool:
+    """Whether a model is a function to import, ``package.module:factory``, and no component.
+
+    Raises:
+        UnknownComponentError: it is neither.
+    """
+    return _component("model", registry.spelt_out("model", model), registry) is None
+
+
 def _spelt_out(config: RunConfig, registry: Registry) -> RunConfig:
     """With the model as ``torchvision:resnet18`` where it is ``resnet18``, so that a run means the same whatever is installed later."""
     return config if config.model is None else attrs.evolve(config, model=registry.spelt_out("model", config.model))
@@ -189,10 +198,10 @@ def _refuse_factories_of_files(stack: Sequence[Source], registry: Registry) -> N
     if source is None or model is None:
         return
     try:
-        factory = _component("model", registry.spelt_out("model", model), registry) is None
+        named = factory(model, registry)
     except UnknownComponentError:
         return  # reported with all other names that are unknown
-    if factory:
+    if named:
         msg = f"{source.name}: the model {model!r} is a function to import, which only you may name, not a file; add --model {model}"
         raise ConfigError(msg)
 

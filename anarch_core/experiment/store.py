@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ from anarch_core.errors import RunError
 from anarch_core.experiment.inventory import Inventory
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
-from anarch_core.files import kind, locked, make_room, open_own, read_table, remove_leftovers, require_seal, sealed, write_json
+from anarch_core.files import LOCK, kind, locked, make_room, open_own, read_table, remove_leftovers, require_seal, sealed, write_json
 
 
 @attrs.frozen
@@ -121,9 +121,13 @@ class SegmentStore:
         return self.path / "snapshots", self.path / "probes"
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes off this segment; waits for one that is just dying, and clears away what it had not finished writing."""
-        with locked(self.path / ".lock", wait=True):
+    def lock(self, waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
+        """Keep other processes off this segment; waits for one that is just dying, and clears away what it had not finished writing.
+
+        Args:
+            waiting: called several times a second while another process holds it, with that process's number; may raise.
+        """
+        with locked(self.path / LOCK, wait=True, waiting=waiting):
             remove_leftovers(self.path)
             yield
 
@@ -213,4 +217,4 @@ class RunStore:
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs out of this directory."""
-        return locked(self.path / ".lock", wait=False)
+        return locked(self.path / LOCK, wait=False)

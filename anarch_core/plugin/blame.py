@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
-from anarch_core.errors import AnarchError, PluginError, plain
+from anarch_core.errors import AnarchError, PluginError, Stopped, plain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +39,7 @@ def fault(who: str, error: BaseException, doing: str = "") -> BaseException:
     Returns:
         a PluginError with the name; the exception itself, if it is an AnarchError, which explains itself, or if the user wants to stop.
     """
-    if isinstance(error, AnarchError | KeyboardInterrupt):
+    if isinstance(error, AnarchError | KeyboardInterrupt | Stopped):
         return error
     said = plain(error)
     cause = f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-from anarch_core.config.files import to_toml
-from anarch_core.config.resolution import complete, resolve
+from anarch_core.config.resolution import complete, factory, resolve
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import RunError
+from anarch_core.errors import RunError, Stopped
 from anarch_core.experiment.results import Results, Unfinished
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment, snapshots, tree
 from anarch_core.experiment.store import RunStore
-from anarch_core.files import read_table, write_json, write_text
+from anarch_core.files import write_text
 from anarch_core.machine import resolve_device
 from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.running.deaths import Deaths
+from anarch_core.running.preparation import prepare, taken
 from anarch_core.running.progress import AbstractProgress, ProgressStyle, make_progress
 from anarch_core.running.same_experiment import same_experiment
+from anarch_core.running.stopping import InterruptedRunError, Stop
 from anarch_core.running.taking import Taking
-from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes, stopping_on_signals
+from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes
 from anarch_core.schedule import Clock, Moment
 
 if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
     from anarch_core.experiment.events import Event
-
-
-class InterruptedRunError(RunError):
-    """The run was asked to stop and has saved its state."""
-
-    exit_code = 130
 
 
 def run(
@@ -64,7 +60,7 @@ def run(
         RunError: the directory is in use or holds another experiment.
         SurgeryError: a relaxation refuses a layer.
         OutOfMemoryError: the memory does not suffice.
-        InterruptedRunError: SIGINT or SIGTERM; the state is saved.
+        InterruptedRunError: SIGINT, SIGTERM or SIGHUP; the state is saved.
     """
     own_registry = registry is not None
     registry = registry or get_registry()
@@ -73,10 +69,18 @@ def run(
     if out is None:
         msg = "no run directory was given; pass out=..."
         raise RunError(msg)
-    store = RunStore(Path(out))
-    with store.lock(), _progress(progress) as shown:
-        config = attrs.evolve(same_experiment(config, store), device=resolve_device(config.device), out=store.path)
-        return _Run(config, store, registry, shown, in_process=own_registry).run()
+    store, to_name = RunStore(Path(out)), config.model if factory(config.model or "", registry) else None
+    with _progress(progress) as shown:
+        stop = Stop(notice=lambda: shown.say("stopping: saving the state of what is under way"))
+        with stop.on_signals(), taken(store):
+            try:
+                config = attrs.evolve(same_experiment(config, store), device=resolve_device(config.device), out=store.path)
+                results = _Run(config, store, registry, shown, stop, in_process=own_registry).run()
+            except Stopped:
+                raise InterruptedRunError.of(store, "stopped at once, what was saved is there", to_name) from None
+            if stop.asked is not None:
+                raise InterruptedRunError.of(store, "stopped, nothing is lost", to_name)
+            return results
 
 
 def resume(out: Path | str, *, model: str | None = None, progress: ProgressStyle | AbstractProgress = "auto") -> Results:
@@ -111,31 +115,36 @@ def _progress(progress: ProgressStyle | AbstractProgress) -> Iterator[AbstractPr
 class _Run:
     """A run under way."""
 
-    def __init__(self, config: RunConfig, store: RunStore, registry: Registry, progress: AbstractProgress, *, in_process: bool) -> None:
+    def __init__(
+        self, config: RunConfig, store: RunStore, registry: Registry, progress: AbstractProgress, stop: Stop, *, in_process: bool
+    ) -> None:
+        # Not where a stop breaks off what is under way: an import that was cannot be done again in the same process.
         from anarch_core.experiment.context import RunContext
         from anarch_core.planning.footprint import footprints
         from anarch_core.planning.preflight import settle
 
         progress.say(f"loading {config.data}")
-        self.store, self.registry, self.progress = store, registry, progress
-        context = RunContext.open(config, store, registry)
+        self.store, self.registry, self.progress, self.stop = store, registry, progress, stop
+        with stop.at_once():
+            context = RunContext.open(config, store, registry)
         self.clock = Clock(config.epochs, context.iterations_per_epoch)
         known = context.moments(self.clock)
         self.switches: dict[int, set[Moment]] = {seed: set(known) for seed in config.seeds}
         self.config = config
         self.grow()
         planned = tuple(self.segments.values())
-        jobs, threads = settle(context, planned, footprints(context, planned))
+        with stop.at_once():
+            jobs, threads = settle(context, planned, footprints(context, planned))
         self.config = attrs.evolve(config, jobs=jobs, threads=threads)
         self.context: RunContext = attrs.evolve(context, config=self.config)
         self.in_process = in_process or self.config.jobs == 1
-        self.stopped = threading.Event()
         self.running: dict[str, Segment] = {}
-        self.taking = Taking(store, progress.say)
+        self.taking = Taking(store, progress.say, stop)
         self.seen: set[str] = set()
         self.finished: dict[str, SegmentResult] = {}
         self.failed: dict[str, Unfinished] = {}
         self.skipped: dict[str, Unfinished] = {}
+        self.deaths = Deaths()
 
     def grow(self) -> None:
         """Make the tree of the switch moments known by now."""
@@ -145,60 +154,40 @@ class _Run:
 
     def run(self) -> Results:
         """Train everything."""
-        self.prepare()
+        self.taking.require_known(self.segments)
+        prepare(self.context)
         workers = self.workers()
         try:
-            with stopping_on_signals(self.stop):
-                self.take()
-                self.write("running")
-                while not self.stopped.is_set() or self.running:
-                    self.submit(workers)
-                    if not self.running:
-                        break
-                    asked = self.stopped.is_set()
-                    for outcome in workers.wait():
-                        self.ended(outcome)
-                    if self.stopped.is_set() and not asked:
-                        workers.stop()
+            self.walk(workers)
+        except Stopped:
+            workers.close(at_once=True)
+            self.write("stopped")
+            raise
         finally:
             workers.close()
-        if self.stopped.is_set():
-            self.write("stopped")
-            named = f" --model {self.config.model}" if self.context.spec.is_import else ""
-            msg = f"stopped, nothing is lost; go on with: anarch resume {self.store.path}{named}"
-            raise InterruptedRunError(msg)
-        return self.write("failed" if self.failed else "finished")
+        return self.write("stopped" if self.stop() else "failed" if self.failed else "finished")
 
-    def prepare(self) -> None:
-        """Write down what is run, and where.
-
-        Raises:
-            RunError: the data or the configuration are not those that the run began with.
-        """
-        from anarch_core.machine import machine_record
-
-        self.taking.require_known(self.segments)
-        digest = self.context.data.digest()
-        if self.store.environment_file.exists():
-            before = read_table(self.store.environment_file).get("data_sha256")
-            if before != digest:
-                msg = f"the data set {self.config.data!r} is not the one that {self.store.path} began with; choose another --out"
-                raise RunError(msg)
-        else:
-            write_json(self.store.environment_file, {**machine_record(self.config.device), "data_sha256": digest})
-        write_text(self.store.config_file, to_toml(self.config))
+    def walk(self, workers: AbstractWorkers) -> None:
+        """Have trained what is ready until all is done, or what is under way until it is saved."""
+        self.take()
+        self.write("running")
+        told = False
+        while True:
+            if not self.stop():
+                self.submit(workers)
+            elif not told:
+                told = True
+                workers.stop()
+            if not self.running:
+                return
+            for outcome in workers.wait():
+                self.ended(outcome)
 
     def workers(self) -> AbstractWorkers:
         """Who does it."""
         if self.in_process:
-            return InProcess(self.context, self.config.threads or 1, self.heard, self.stopped.is_set)
-        return Processes(self.config.jobs or 1, self.config.threads or 1, self.store.path, self.config.model or "", self.heard)
-
-    def stop(self) -> None:
-        """Stop at the next step."""
-        if not self.stopped.is_set():
-            self.progress.say("stopping: saving the state of what is under way")
-        self.stopped.set()
+            return InProcess(self.context, self.config.threads or 1, self.heard, self.stop)
+        return Processes(self.config, self.store, self.heard)
 
     def take(self) -> None:
         """Note what earlier processes finished of the segments that have become known."""
@@ -224,7 +213,7 @@ class _Run:
         from anarch_core.experiment.events import Job
 
         for segment in self.segments.values():
-            if len(self.running) >= workers.capacity or self.stopped.is_set():
+            if len(self.running) >= workers.capacity:
                 return
             if segment.id in self.finished or segment.id in self.running or segment.id in self.failed or segment.id in self.skipped:
                 continue
@@ -266,6 +255,8 @@ class _Run:
     def ended(self, outcome: Outcome) -> None:
         """A job ended: finished, failed or stopped."""
         segment = self.running.pop(outcome.segment)
+        if outcome.died and (self.stop() or self.again(segment, outcome.error or "")):
+            return
         if outcome.error is not None:
             error = outcome.error
             if outcome.trace is not None:
@@ -278,7 +269,16 @@ class _Run:
             self.finished[segment.id] = outcome.result
             self.store.segment(segment.id).error_file.unlink(missing_ok=True)
             self.progress.ended(segment, _in_words(outcome.result))
+        elif not self.stop():
+            self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop
         self.write("running")
+
+    def again(self, segment: Segment, how: str) -> bool:
+        """Whether a segment is tried again whose process died."""
+        if self.deaths.hopeless(self.store.segment(segment.id)):
+            return False
+        self.progress.say(f"{segment.title}: {how}; it goes on from where its state was saved")
+        return True
 
     def write(self, status: str) -> Results:
         """Write the results so far."""

@@ -8,6 +8,7 @@ from anarch_core.config.resolution import recorded
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import RunError
 from anarch_core.experiment.store import RunStore
+from anarch_core.files import only_leftovers
 
 
 def same_experiment(config: RunConfig, store: RunStore) -> RunConfig:
@@ -17,7 +18,7 @@ def same_experiment(config: RunConfig, store: RunStore) -> RunConfig:
         RunError: the directory holds another experiment.
     """
     if not store.config_file.exists():
-        if store.path.exists() and any(entry.name != ".lock" for entry in store.path.iterdir()):
+        if store.path.exists() and not only_leftovers(store.path):
             msg = f"{store.path} is neither empty nor a run directory; choose another --out"
             raise RunError(msg)
         return config

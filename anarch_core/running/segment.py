@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,14 +30,19 @@ from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.running.probing import Probing
 from anarch_core.running.scoring import Scoring
 from anarch_core.running.start import Start, fresh_optimizer, start
+from anarch_core.running.stopping import Stop
+from anarch_core.running.waiting import Waiting
 from anarch_core.schedule import Moment
 from anarch_core.training import Training, matmul_precision, optimizer_state
+
+AT_THE_END = 1.0
+"""Seconds of training that are saved before what is measured at the end of a segment."""
 
 SAVE_EVERY = 20.0
 """Seconds of training that a killed run loses at most; more where saving is slow, so that it takes no more than a thirtieth of the time."""
 
 
-def train_segment(context: RunContext, job: Job, emit: Emit, stop: Callable[[], bool]) -> SegmentResult | None:
+def train_segment(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentResult | None:
     """Train a segment from where it was left to its end.
 
     Args:
@@ -48,22 +53,29 @@ def train_segment(context: RunContext, job: Job, emit: Emit, stop: Callable[[], 
 
     Returns:
         the result, which is also in the segment's result file; None if stopped.
+
+    Raises:
+        Stopped: it was to stop where nothing had to be saved.
     """
     store = context.store.segment(job.segment.id)
-    with store.lock(), matmul_precision(context.config.precision), _own_randomness(context.device):
+    with (
+        store.lock(Waiting(job.segment.title, lambda text: emit(Event("warning", job.segment.id, text)), stop)),
+        matmul_precision(context.config.precision),
+        _own_randomness(context.device),
+    ):
         found = condition(store)
         if not started_from(found.left, context.store.snapshot_left(job.segment)):
             store.clear()
         elif found.result is not None and not found.wrong:
             return found.result
-        return Execution(context, job, store, emit).run(stop)
+        return Execution(context, job, store, emit, stop).run()
 
 
 class Execution:
     """One segment under way."""
 
-    def __init__(self, context: RunContext, job: Job, store: SegmentStore, emit: Emit) -> None:
-        self.context, self.segment, self.store, self.emit = context, job.segment, store, emit
+    def __init__(self, context: RunContext, job: Job, store: SegmentStore, emit: Emit, stop: Stop) -> None:
+        self.context, self.segment, self.store, self.emit, self.stop = context, job.segment, store, emit, stop
         self.keep, self.keep_optimizer = set(job.keep), job.keep_optimizer
         self.iterations_per_epoch = context.iterations_per_epoch
         self.scoring = Scoring(data=context.data, precision=job.segment.settings.precision, iterations_per_epoch=self.iterations_per_epoch)
@@ -73,12 +85,13 @@ class Execution:
         snapshot = context.store.snapshot_left(job.segment)
         self.parent = None if snapshot is None else tensors_digest(snapshot)
 
-    def run(self, stop: Callable[[], bool]) -> SegmentResult | None:
+    def run(self) -> SegmentResult | None:
         """Train from where it was left; see :func:`train_segment`."""
         segment, settings = self.segment, self.segment.settings
         self.emit(Event("started", segment.id))
         clock = _SaveClock()
-        begun = start(self.context, segment)
+        with self.stop.at_once():
+            begun = start(self.context, segment)
         training = Training(
             model=begun.model,
             optimizer=begun.optimizer or fresh_optimizer(self.context, segment, begun.model),
@@ -92,12 +105,14 @@ class Execution:
         )
         if self.store.resume_file.exists():
             history = self._resume(training)
+            self.emit(Event("trained", segment.id, (training.iteration, None)))
         else:
             write_json(self.store.description, segment.describe())
             self._compare(begun.report)
             make_room(self.store.history_file)
             history = History(self.store.history_file, 0)
-            self._begin(begun, history)
+            with self.stop.at_once():
+                self._begin(begun, history)
         del begun
         give_back()
         while True:
@@ -110,7 +125,7 @@ class Execution:
             if training.iteration >= settings.iterations:
                 break
             goal = min([settings.iterations, *(kept for kept in self.keep if kept > training.iteration)])
-            training.advance(goal, pause=lambda: clock.due() or stop())
+            training.advance(goal, pause=lambda: clock.due() or self.stop())
             last = training.iteration >= settings.iterations
             row = None
             if training.iteration % self.iterations_per_epoch == 0 or last:
@@ -120,7 +135,8 @@ class Execution:
                 if math.isfinite(score.loss):
                     self._switch(training.iteration, history)
             self.emit(Event("trained", segment.id, (training.iteration, row)))
-            if (stopped := stop()) or (clock.due() and not last):
+            # Measuring the end may take long, and is not to cost the training before it.
+            if (stopped := self.stop()) or clock.due(AT_THE_END if last else None):
                 with clock.saving():
                     self._save(training, history, self.seconds + clock.elapsed())
             if stopped:
@@ -209,12 +225,14 @@ class Execution:
         training.optimizer.zero_grad()
         training.optimizer.state.clear()  # room for what measurements take
         checkpoint.save(model, self.store.final_file, model_spec=self.context.spec, moment=self._moment(training.iteration))
-        final = self._scores(model)
+        with self.stop.at_once():
+            final = self._scores(model)
         if diverged is None and final.train_loss is None:
             diverged = self.scoring.epochs(training.iteration)
         if self.context.probes:
-            begun = start(self.context, segment)
-            self.probing.measure("end", self.notes, model, begun.model, begun.parent)
+            with self.stop.at_once():
+                begun = start(self.context, segment)
+                self.probing.measure("end", self.notes, model, begun.model, begun.parent)
         described = {field.name for field in attrs.fields(SegmentResult)}
         result = SegmentResult(
             **{name: value for name, value in segment.describe().items() if name in described},
@@ -236,21 +254,21 @@ class _SaveClock:
     """Tells when to save."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
-        self._due = self._begun + SAVE_EVERY
+        self._begun = self._saved = time.monotonic()
+        self._cost = 0.0
 
     def elapsed(self) -> float:
         return time.monotonic() - self._begun
 
-    def due(self) -> bool:
-        return time.monotonic() >= self._due
+    def due(self, every: float | None = None) -> bool:
+        return time.monotonic() >= self._saved + max(SAVE_EVERY if every is None else every, 30 * self._cost)
 
     @contextmanager
     def saving(self) -> Iterator[None]:
         begun = time.monotonic()
         yield
-        ended = time.monotonic()
-        self._due = ended + max(SAVE_EVERY, 30 * (ended - begun))
+        self._saved = time.monotonic()
+        self._cost = self._saved - begun
 
 
 def _exactness(report: RelaxationReport) -> Exactness:

@@ -14,6 +14,8 @@ from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files import write_json, write_text
+from anarch_core.running.stopping import Stop
+from anarch_core.running.waiting import Waiting
 
 REWRITTEN = {"segment.json", "history.jsonl"}
 """Files that can be written again from what is whole."""
@@ -26,10 +28,12 @@ class Taking:
     Args:
         store: the run directory, which no other run writes to.
         say: told in a line what is damaged, and what is done about it.
+        stop: whether the run was asked to stop.
     """
 
     store: RunStore
     say: Callable[[str], None]
+    stop: Stop
 
     def require_known(self, segments: Collection[str]) -> None:
         """Refuse a directory that has finished segments, but none of the run.
@@ -79,7 +83,7 @@ class Taking:
         files.require_own_folders()
         found = condition(files)
         if _reasons(files, found):
-            with files.lock():  # a process that is just ending may have written meanwhile
+            with files.lock(Waiting(segment.title, self.say, self.stop)):  # a process that is just ending may have written meanwhile
                 found = condition(files)
                 reasons = _reasons(files, found)
                 if reasons and found.result is not None and set(found.wrong) <= REWRITTEN:
@@ -105,7 +109,7 @@ class Taking:
         reasons = [f"{path} {what}" for path, what in wrong.items() if what is not None]
         if reasons:
             finished.pop(parent.id, None)
-            with files.lock():
+            with files.lock(Waiting(parent.title, self.say, self.stop)):
                 self._anew(parent, reasons)
 
     def _anew(self, segment: Segment, reasons: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
-"""A worker process: reads the run's configuration from the run directory, loads the data once, trains one segment after the other.
+"""A worker process: is told what is run, loads the data once, trains one segment after the other.
 
-It ends when its parent ends, however that happens. :mod:`anarch_core.running.workers` starts it as
-``python -m anarch_core.running.worker HANDLE DIR MODEL``.
+It ends when its parent ends, however that happens. A signal stops its job, whose state is saved, and the parent then stops the run; a
+worker without a job just ends. :mod:`anarch_core.running.workers` starts it as ``python -m anarch_core.running.worker HANDLE DIR``.
 """
 
 from __future__ import annotations
@@ -16,46 +16,75 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from anarch_core.config.resolution import resolve
-from anarch_core.experiment.context import RunContext
+from anarch_core.errors import Stopped
 from anarch_core.experiment.store import RunStore
-from anarch_core.plugin.registry import get_registry
-from anarch_core.running.workers import STOP, run_job
+from anarch_core.running.stopping import SIGNALS, Stop
+from anarch_core.running.workers import STOP, Outcome, run_job
 
 if TYPE_CHECKING:
+    from anarch_core.config.run_config import RunConfig
+    from anarch_core.experiment.context import RunContext
     from anarch_core.experiment.events import Job
 
+TOLD = signal.SIGUSR1
+"""Wakes the main thread when the parent says stop."""
 
-def main(handle: int, out: Path, model: str) -> None:
+
+def main(handle: int, out: Path) -> None:
     """A worker process: train what comes down the line until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides and says "stop"
     connection = Connection(handle)
+    try:
+        config: RunConfig = connection.recv()
+    except (EOFError, OSError):
+        return  # the parent is gone
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    stopped = threading.Event()
+    stop = Stop(insist=False)
+    with stop.on_signals((*SIGNALS, TOLD)):
+        threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, TOLD))
+        job = jobs.get()  # the first is on its way; a signal meanwhile stops it when it is there
+        try:
+            context = _context(config, RunStore(out), stop)
+        except Stopped:
+            connection.send(Outcome(segment=job.segment.id))
+            return
+        except BaseException as error:  # whatever it is, the parent tells it: nobody else will
+            connection.send(Outcome.failed(job.segment.id, error))
+            return
+        try:
+            while True:
+                connection.send(run_job(context, job, connection.send, stop))
+                with stop.at_once():
+                    job = jobs.get()
+        except Stopped:
+            return
 
-    def listen() -> None:
-        while True:
-            try:
-                message = connection.recv()
-            except (EOFError, OSError):
-                os._exit(1)  # the parent is gone: nobody may go on writing into its run directory
-            if message == STOP:
-                stopped.set()
-            else:
-                jobs.put(message)
 
-    threading.Thread(target=listen, daemon=True).start()
-    store, registry = RunStore(out), get_registry()
-    config = resolve({"model": model}, [store.config_file], registry=registry)
-    torch.set_num_threads(config.threads or 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the parent opens the same data and tells
-        context = RunContext.open(config, store, registry)
+def _listen(connection: Connection, jobs: queue.SimpleQueue[Job]) -> None:
+    """Take what the parent says."""
     while True:
-        connection.send(run_job(context, jobs.get(), connection.send, stopped.is_set))
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            os._exit(1)  # the parent is gone: nobody may go on writing into its run directory
+        if message == STOP:
+            signal.pthread_kill(threading.main_thread().ident or 0, TOLD)
+        else:
+            jobs.put(message)
+
+
+def _context(config: RunConfig, store: RunStore, stop: Stop) -> RunContext:
+    """What all segments of the run share, as this process sees it."""
+    import torch
+
+    from anarch_core.experiment.context import RunContext
+    from anarch_core.plugin.registry import get_registry
+
+    torch.set_num_threads(config.threads or 1)
+    with stop.at_once(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the parent opens the same data and tells
+        return RunContext.open(config, store, get_registry())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -5,24 +5,23 @@ A worker process (see :mod:`anarch_core.running.worker`) is an interpreter of it
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import attrs
 
-from anarch_core.errors import AnarchError, PluginError
+from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import AnarchError, PluginError, Stopped, one_line
 from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.experiment.store import RunStore
+from anarch_core.running.stopping import SIGNALS, Stop
 
 if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
@@ -42,12 +41,20 @@ class Outcome:
         result: what came out; None if it failed or was stopped.
         error: why it failed.
         trace: where in the program, for what is not the user's mistake.
+        died: whether its process ended under it, so that it may do better in another one.
     """
 
     segment: str
     result: SegmentResult | None = None
     error: str | None = None
     trace: str | None = None
+    died: bool = False
+
+    @classmethod
+    def failed(cls, segment: str, error: BaseException) -> Outcome:
+        """It raised something."""
+        trace = "".join(traceback.format_exception(error)) if isinstance(error, PluginError) or not isinstance(error, AnarchError) else None
+        return cls(segment=segment, error=str(error) if isinstance(error, AnarchError) else one_line(error), trace=trace)
 
 
 class AbstractWorkers(ABC):
@@ -72,8 +79,8 @@ class AbstractWorkers(ABC):
         """Ask all jobs to save their state and end."""
 
     @abstractmethod
-    def close(self) -> None:
-        """End all processes."""
+    def close(self, *, at_once: bool = False) -> None:
+        """End all processes; ``at_once`` those that have a job, too, which lose what they have not saved."""
 
 
 class InProcess(AbstractWorkers):
@@ -83,14 +90,14 @@ class InProcess(AbstractWorkers):
         context: does it.
         threads: processor threads; the number found is put back at the end.
         on_event: told what happens.
-        stopped: whether to stop, asked after every step.
+        stop: whether to stop.
     """
 
-    def __init__(self, context: RunContext, threads: int, on_event: Callable[[Event], None], stopped: Callable[[], bool]) -> None:
+    def __init__(self, context: RunContext, threads: int, on_event: Callable[[Event], None], stop: Stop) -> None:
         import torch
 
         self.capacity = 1
-        self._context, self._on_event, self._stopped = context, on_event, stopped
+        self._context, self._on_event, self._stop = context, on_event, stop
         self._jobs: list[Job] = []
         self._threads_found = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -101,12 +108,12 @@ class InProcess(AbstractWorkers):
 
     def wait(self) -> Sequence[Outcome]:
         """Train one segment."""
-        return [run_job(self._context, self._jobs.pop(), self._on_event, self._stopped)]
+        return [run_job(self._context, self._jobs.pop(), self._on_event, self._stop)]
 
     def stop(self) -> None:
-        """Nothing to do: ``stopped`` is asked after every step."""
+        """Nothing to do: ``stop`` is asked after every step."""
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """Put the number of threads back."""
         import torch
 
@@ -117,24 +124,29 @@ class Processes(AbstractWorkers):
     """Trains segments in processes of their own.
 
     Args:
-        capacity: how many.
-        threads: processor threads of each.
-        out: the run directory.
-        model: of the run, which may be a factory that the user named in this call; its word in the run directory does not count.
+        config: the run.
+        store: the run directory.
         on_event: told what happens.
     """
 
-    def __init__(self, capacity: int, threads: int, out: Path, model: str, on_event: Callable[[Event], None]) -> None:
-        self.capacity = capacity
-        self._threads, self._out, self._model, self._on_event = threads, out, model, on_event
+    def __init__(self, config: RunConfig, store: RunStore, on_event: Callable[[Event], None]) -> None:
+        self.capacity = config.jobs or 1
+        self._config, self._store, self._on_event = config, store, on_event
         self._idle: list[_Process] = []
         self._busy: dict[Connection, tuple[_Process, str]] = {}
 
     def submit(self, job: Job) -> None:
-        """Send the job to an idle process, starting one if there is none."""
-        process = self._idle.pop() if self._idle else _Process(self._threads, self._out, self._model)
+        """Send the job to an idle process, starting one if none of them is alive."""
+        process = None
+        while process is None and self._idle:
+            process = self._idle.pop()
+            if not process.send(job):
+                process.end()
+                process = None
+        if process is None:
+            process = _Process(self._config, self._store)
+            process.send(job)  # where that fails, the process has ended, and wait() says how
         self._busy[process.connection] = process, job.segment.id
-        process.connection.send(job)
 
     def wait(self) -> Sequence[Outcome]:
         """Read what the processes say; at most a second."""
@@ -143,9 +155,10 @@ class Processes(AbstractWorkers):
             process, segment = self._busy[connection]  # type: ignore[index]
             try:
                 message = process.connection.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):
                 del self._busy[process.connection]
-                outcomes.append(Outcome(segment=segment, error=process.epitaph()))
+                outcomes.append(Outcome(segment=segment, error=process.epitaph(), died=True))
+                process.end()
                 continue
             if isinstance(message, Outcome):
                 del self._busy[process.connection]
@@ -158,12 +171,12 @@ class Processes(AbstractWorkers):
     def stop(self) -> None:
         """Ask all jobs to save their state and end."""
         for process, _ in self._busy.values():
-            process.send_stop()
+            process.send(STOP)  # one that has ended needs no word
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """End all processes."""
         for process in [*self._idle, *(process for process, _ in self._busy.values())]:
-            process.end()
+            process.end(at_once=at_once)
         self._idle.clear()
         self._busy.clear()
 
@@ -171,33 +184,45 @@ class Processes(AbstractWorkers):
 class _Process:
     """A worker process and the line to it."""
 
-    def __init__(self, threads: int, out: Path, model: str) -> None:
+    def __init__(self, config: RunConfig, store: RunStore) -> None:
         self.connection, theirs = Pipe()
         # -P: the working directory must not decide which anarch_core is imported.
-        command = [sys.executable, "-P", "-m", "anarch_core.running.worker", str(theirs.fileno()), str(out), model]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        # A worker ignores Ctrl-C, which reaches the whole group, but only once it runs: it inherits the blocked signal until then.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        command = [sys.executable, "-P", "-m", "anarch_core.running.worker", str(theirs.fileno()), str(store.path)]
+        threads = str(config.threads or 1)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        # Signals reach the whole group. A worker knows how to take them once it runs, and inherits them blocked until then.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
+        self.send(config)
 
-    def send_stop(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it has ended; wait() will say how
-            self.connection.send(STOP)
+    def send(self, message: object) -> bool:
+        """Whether the process was there to be told."""
+        try:
+            self.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
 
     def epitaph(self) -> str:
-        code = self._process.wait()
+        """How it ended."""
+        try:
+            code = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return "its process closed the line to this one"
         if code == -signal.SIGKILL:
             return "its process was killed, most likely because memory ran out (use fewer --jobs)"
         if code < 0:
             return f"its process died of {signal.Signals(-code).name}"
         return f"its process ended with exit code {code}"
 
-    def end(self) -> None:
+    def end(self, *, at_once: bool = False) -> None:
         self.connection.close()
+        if at_once:
+            self._process.kill()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -205,36 +230,19 @@ class _Process:
             self._process.wait()
 
 
-def run_job(context: RunContext, job: Job, emit: Callable[[Event], None], stopped: Callable[[], bool]) -> Outcome:
+def run_job(context: RunContext, job: Job, emit: Callable[[Event], None], stop: Stop) -> Outcome:
     """Train a segment; whatever it raises becomes part of the outcome."""
     from anarch_core.running.segment import train_segment
 
+    def told(event: Event) -> None:
+        with stop.later():
+            emit(event)
+        stop.check()
+
     identity = job.segment.id
     try:
-        return Outcome(segment=identity, result=train_segment(context, job, emit, stopped))
-    except AnarchError as error:
-        trace = traceback.format_exc() if isinstance(error, PluginError) else None
-        return Outcome(segment=identity, error=str(error), trace=trace)
-    except Exception as error:  # a plugin may raise anything, and the other segments must go on
-        return Outcome(segment=identity, error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
-
-
-@contextlib.contextmanager
-def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM call ``stop``; the second one acts as it would have without this."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, found[signal.Signals(number)])
-        stop()
-
-    for number in found:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in found.items():
-            signal.signal(number, handler)
+        return Outcome(segment=identity, result=train_segment(context, job, told, stop))
+    except Stopped:
+        return Outcome(segment=identity)
+    except BaseException as error:  # a plugin may raise anything, and the other segments must go on
+        return Outcome.failed(identity, error)

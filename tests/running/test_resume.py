@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import psutil
@@ -14,6 +16,9 @@ from hypothesis import settings
 from anarch_core.config.files import to_toml
 from anarch_core.errors import ConfigError, RunError
 from anarch_core.experiment.results import Results
+from anarch_core.experiment.store import RunStore
+from anarch_core.files import locked, write_text
+from anarch_core.running.deaths import TRIES, Deaths
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import resume, run
 
@@ -74,27 +79,68 @@ def test_killed_again_and_again(small, forkserver, tmp_path, jobs, pytestconfig)
         assert attrs.evolve(found, seconds=0) == attrs.evolve(wanted, seconds=0)
 
 
-def test_a_worker_that_dies_is_reported_and_the_others_go_on(small, tmp_path):
-    """The process that trains the trunk is killed: its branches are skipped, scratch is trained; and the next run does the rest."""
+class Killing(Silent):
+    """Kills the process that trains the trunk when it tells of a step, so many times."""
 
-    class Killing(Silent):
-        killed = False
+    def __init__(self, times: int) -> None:
+        self.times, self.said = times, []
 
-        def trained(self, segment, iteration, row):
-            if segment.kind == "trunk" and not self.killed:
-                type(self).killed = True
-                for child in psutil.Process().children():
-                    if str(child.cmdline()).find("anarch_core.running.worker") >= 0:
-                        child.kill()
+    def trained(self, segment, iteration, row):
+        if segment.kind == "trunk" and self.times:
+            self.times -= 1
+            for child in psutil.Process().children():
+                if "anarch_core.running.worker" in str(child.cmdline()):
+                    child.kill()
 
-    config = small(jobs=2, epochs=12, switch="at:12", control="continued")
-    results = run(config, out=tmp_path / "run", progress=Killing())
-    assert results.status == "failed"
+    def say(self, text):
+        self.said.append(text)
+
+
+def test_a_worker_that_dies_costs_what_it_had_not_saved(small, tmp_path):
+    config = small(jobs=2, epochs=12, switch="at:12", control="none")
+    telling = Killing(times=1)
+    results = run(config, out=tmp_path / "run", progress=telling)
+    assert results.status == "finished"
+    [text] = [text for text in telling.said if "was killed" in text]
+    assert text.startswith("trunk, seed 0: its process was killed")
+    assert text.endswith("it goes on from where its state was saved")
+
+
+def test_a_segment_that_is_tried_in_vain_is_given_up(tmp_path):
+    store, deaths = RunStore(tmp_path).segment("abc"), Deaths()
+    assert [deaths.hopeless(store) for _ in range(TRIES)] == [False, False, True]
+    write_text(store.resume_file, "further")
+    assert [deaths.hopeless(store) for _ in range(TRIES)] == [False, False, True]
+
+
+def test_a_worker_that_cannot_begin_says_why(small, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise OSError('half an installation')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    results = run(small(jobs=2, relax=(), control="none"), out=tmp_path / "run", progress="silent")
     [failure] = results.failed.values()
-    assert failure.title == "trunk, seed 0"
-    assert "was killed" in failure.error
-    assert {record.error for record in results.skipped.values()} == {"trunk, seed 0 did not get there"}
-    assert run(attrs.evolve(config, jobs=1), out=tmp_path / "run", progress="silent").status == "finished"
+    assert failure.error.startswith("OSError: half an installation (see ")
+    assert 'torch.py", line 1' in next(tmp_path.glob("run/segments/*/error.txt")).read_text()
+
+
+def test_a_process_left_by_an_earlier_run_is_waited_for_and_named(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("anarch_core.running.waiting.TOLD_AFTER", 0.0)
+    config = small(relax=(), control="none")
+    run(config, out=tmp_path / "run", progress="silent")
+    [folder] = tmp_path.glob("run/segments/*")
+    (folder / "result.json").unlink()
+    held = contextlib.ExitStack()
+    held.enter_context(locked(folder / ".lock", wait=False))
+
+    class Releasing(Silent):
+        said: ClassVar[list[str]] = []
+
+        def say(self, text):
+            self.said.append(text)
+            if "waits" in text:
+                held.close()
+
+    assert run(config, out=tmp_path / "run", progress=Releasing()).status == "finished"
+    assert f"trunk, seed 0 waits for process {os.getpid()}, left by an earlier run" in " ".join(Releasing.said)
 
 
 def test_a_run_of_the_users_own_factory_goes_on_where_the_user_names_it_again(small, tmp_path, module_of):

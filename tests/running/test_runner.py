@@ -11,12 +11,14 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 import anarch_core
+from anarch_core.config.files import to_toml
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data import epoch_order
 from anarch_core.errors import ConfigError, OutOfMemoryError, RunError, SurgeryError
@@ -26,7 +28,8 @@ from anarch_core.plugin.discovery import PluginRecord, Status
 from anarch_core.plugin.records import ProbeInfo
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.progress import Silent
-from anarch_core.running.runner import InterruptedRunError, resume, run
+from anarch_core.running.runner import resume, run
+from anarch_core.running.stopping import InterruptedRunError
 
 BATCH, STEPS_PER_EPOCH = 10, 4
 
@@ -297,6 +300,33 @@ class TestRefusals:
         (tmp_path / "thesis.tex").write_text("")
         with pytest.raises(RunError, match="neither empty nor a run directory"):
             run(small(), out=tmp_path, progress="silent")
+
+    @pytest.mark.parametrize("inside", [".config.toml.0123abcd.tmp", ".lock", "segments/0123456789ab/.lock", "empty/"])
+    def test_not_by_what_was_left_by_a_process_that_was_killed(self, small, tmp_path, inside):
+        path = tmp_path / "run" / inside
+        path.parent.mkdir(parents=True)
+        path.mkdir() if inside.endswith("/") else path.write_text("half a li")
+        run(small(relax=(), control="none"), out=tmp_path / "run", progress="silent")
+        assert not list((tmp_path / "run").glob(".*.tmp"))
+
+    def test_a_refused_run_leaves_nothing(self, small, tmp_path):
+        with pytest.raises(SurgeryError):
+            run(small(layers="featurs.*"), out=tmp_path / "new" / "run", progress="silent")
+        assert not list(tmp_path.iterdir())
+        (tmp_path / "thesis.tex").write_text("")
+        with pytest.raises(RunError):
+            run(small(), out=tmp_path, progress="silent")
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_a_configuration_that_reads_back_as_another_before_anything_is_trained(self, small, tmp_path, monkeypatch):
+        written = to_toml
+        monkeypatch.setattr("anarch_core.running.preparation.to_toml", lambda config: written(attrs.evolve(config, lr=0.2)))
+        with pytest.raises(ConfigError, match=r"lr = 0\.1 would be read back from the run directory as 0\.2"):
+            run(small(), out=tmp_path / "run", progress="silent")
+        monkeypatch.setattr("anarch_core.running.preparation.to_toml", lambda config: written(config) + "[color]\n")
+        with pytest.raises(ConfigError, match=r"would not be read back from the run directory: config\.toml: unknown table \[color\]"):
+            run(small(), out=tmp_path / "run", progress="silent")
+        assert not list(tmp_path.iterdir())
 
     def test_a_directory_without_a_run(self, tmp_path):
         with pytest.raises(RunError, match="holds no run"):

@@ -1,0 +1,104 @@
+"""Taking a run directory: its lock, what was left in it, and the files that say what is run and where."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from anarch_core.config.files import to_toml
+from anarch_core.config.resolution import recorded
+from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import AnarchError, ConfigError, RunError
+from anarch_core.experiment.store import RunStore
+from anarch_core.files import LOCK, read_table, remove_leftovers, write_json, write_text
+
+if TYPE_CHECKING:
+    from anarch_core.experiment.context import RunContext
+    from anarch_core.plugin.registry import Registry
+
+LONGEST = 200
+"""Characters of a value that a message shows."""
+
+
+@contextlib.contextmanager
+def taken(store: RunStore) -> Iterator[None]:
+    """Hold the lock of a run directory; one in which no run began is left as it was found.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    lock = store.path / LOCK
+    made = [folder for folder in (store.path, *store.path.parents) if not folder.exists()]
+    strange = not lock.exists()
+    with store.lock():
+        try:
+            yield
+        finally:
+            if strange and not store.config_file.exists():
+                lock.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # something else is in it by now
+                    for folder in made:
+                        folder.rmdir()
+
+
+def prepare(context: RunContext) -> None:
+    """Write down what is run, and where.
+
+    The configuration is first: a directory that has one is that of a run, wherever the process is killed.
+
+    Raises:
+        ConfigError: the configuration would be read back as another one.
+        RunError: the data are not those that the run began with.
+    """
+    from anarch_core.machine import machine_record
+
+    config, store = context.config, context.store
+    text = to_toml(config)
+    require_readable(config, text, context.registry)
+    digest = context.data.digest()
+    begun = store.environment_file.exists()
+    if begun and read_table(store.environment_file).get("data_sha256") != digest:
+        msg = f"the data set {config.data!r} is not the one that {store.path} began with; choose another --out"
+        raise RunError(msg)
+    remove_leftovers(store.path, below=False)
+    write_text(store.config_file, text)
+    if not begun:
+        write_json(store.environment_file, {**machine_record(config.device), "data_sha256": digest})
+
+
+def require_readable(config: RunConfig, text: str, registry: Registry) -> None:
+    """Refuse a configuration that reads back as another one, so that going on with the run would be another run.
+
+    Args:
+        config: the configuration.
+        text: what would be written.
+        registry: where components are looked up.
+
+    Raises:
+        ConfigError: naming the settings.
+    """
+    advice = "the run could not be resumed; write that setting in another way"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.toml"
+        try:
+            file.write_text(text, encoding="utf-8")
+            found = recorded(file, registry)
+        except (AnarchError, UnicodeEncodeError) as error:
+            reason = str(error).replace(str(file), file.name)
+            msg = f"the configuration would not be read back from the run directory: {reason}; {advice}"
+            raise ConfigError(msg) from error
+    for name in (field.name for field in attrs.fields(RunConfig)):
+        meant, read = getattr(config, name), getattr(found, name)
+        if meant != read:
+            msg = f"{name} = {_short(meant)} would be read back from the run directory as {_short(read)}, and {advice}"
+            raise ConfigError(msg)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
