@@ -24,11 +24,14 @@ CAMPAIGNS: Sequence[str] = (
     "code_in_files",
     "damage",
     "disturbing_probes",
+    "dying_workers",
     "edge_values",
+    "kills",
     "memory",
     "odd_data",
     "odd_files",
     "spectra",
+    "stops",
 )
 """Modules beside this one; each defines ``CAMPAIGN``."""
 
