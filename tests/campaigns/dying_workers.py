@@ -103,6 +103,6 @@ CAMPAIGN = Campaign(
     promise="a worker that dies costs what it had not saved; one that cannot work says why",
     tries=tries,
     count=40,
-    in_suite=2,
+    in_suite=1,
     limit=120,
 )
