@@ -6,6 +6,7 @@ early with ``ctx.exit(code)``; errors that the user can mend are raised as :clas
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -151,7 +152,8 @@ def _run(args: Sequence[str] | None, session: Session) -> int:
         if session.debug:
             raise
         code = error.exit_code if isinstance(error, AnarchError) else 1
-        click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {in_few_words(printable(_one_line(error)))}", err=True)
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {in_few_words(printable(_one_line(error)))}", err=True)
         return code
     return code if isinstance(code, int) else 0
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 from anarch_core.running.pace import Pace
 
@@ -76,6 +77,41 @@ class Silent(AbstractProgress):
         """Do nothing."""
 
 
+class Listener(io.TextIOBase):
+    """A stream whose reader may go: a terminal that is closed, or the end of a pipe, is no reason to end a run.
+
+    Args:
+        stream: what is written to as long as that works.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or not."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """As the stream."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """As the stream."""
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """As the stream."""
+        return self._stream.encoding
+
+
 class Lines(AbstractProgress):
     """A line per segment, and one every ten seconds."""
 
@@ -118,8 +154,7 @@ class Lines(AbstractProgress):
     def say(self, text: str) -> None:
         """Print to standard error."""
         self._last = time.monotonic()
-        with _nobody_may_listen():
-            print(text, file=sys.stderr, flush=True)
+        print(text, file=Listener(sys.stderr), flush=True)
 
 
 class Bars(AbstractProgress):
@@ -138,14 +173,12 @@ class Bars(AbstractProgress):
 
     def __enter__(self) -> Bars:
         """Start drawing."""
-        with _nobody_may_listen():
-            self._progress.start()
+        self._progress.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         """Stop drawing."""
-        with _nobody_may_listen():
-            self._progress.stop()
+        self._progress.stop()
 
     def planned(self, segments: Sequence[Segment]) -> None:
         """Set the totals."""
@@ -188,19 +221,13 @@ class Bars(AbstractProgress):
 
     def say(self, text: str) -> None:
         """Print above the bars."""
-        with _nobody_may_listen():
-            self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(text, markup=False, highlight=False)
 
     def _draw(self) -> None:
         pace = self._pace
         description = f"{pace.ended} of {len(pace.segments)} segments"
         note = pace.remaining().removeprefix(", ")
         self._progress.update(self._total, description=description, completed=pace.steps, total=pace.iterations, note=note)
-
-
-def _nobody_may_listen() -> AbstractContextManager[None]:
-    """A terminal that was closed, or the end of a pipe, is no reason to end a run."""
-    return contextlib.suppress(OSError, ValueError)
 
 
 def make_progress(style: ProgressStyle = "auto") -> AbstractProgress:
@@ -211,4 +238,4 @@ def make_progress(style: ProgressStyle = "auto") -> AbstractProgress:
         return Lines()
     from rich.console import Console
 
-    return Bars(Console(stderr=True))
+    return Bars(Console(file=cast("TextIO", Listener(sys.stderr))))

@@ -81,9 +81,14 @@ def test_nobody_need_listen(monkeypatch):
         def write(self, text: str) -> int:
             raise OSError(errno.EIO, "Input/output error")
 
+        def isatty(self) -> bool:
+            return True
+
     monkeypatch.setattr("sys.stderr", Gone())
     Lines().say("still here")
-    with Bars(Console(file=Gone(), force_terminal=True)) as bars:
+    with make_progress("bars") as bars:
+        bars.planned([segment()])
+        bars.started(segment())
         bars.say("still here")
 
 
