@@ -97,7 +97,7 @@ class Killing(Silent):
 
 
 def test_a_worker_that_dies_costs_what_it_had_not_saved(small, tmp_path):
-    config = small(jobs=2, epochs=12, switch="at:12", control="none")
+    config = small(jobs=2, epochs=12, relax=(), control="none")
     telling = Killing(times=1)
     results = run(config, out=tmp_path / "run", progress=telling)
     assert results.status == "finished"
