@@ -60,7 +60,7 @@ class Campaign:
                 try:
                     with _within(self.limit):
                         attempt.held(Path(folder))
-                except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever comes, it is not what was promised
+                except (Exception, SystemExit, KeyboardInterrupt, OvertimeError) as error:  # whatever comes, it is not what was promised
                     broken[f"{number}: {attempt.name}"] = _in_short(error)
         return Tally(number, broken)
 
@@ -78,10 +78,14 @@ class Tally:
     broken: dict[str, str]
 
 
+class OvertimeError(BaseException):
+    """A try takes too long; nothing that is tried takes this for an error of its own and goes on."""
+
+
 @contextlib.contextmanager
 def _within(seconds: float) -> Iterator[None]:
     def ring(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"not done after {seconds:.0f} s")
+        raise OvertimeError(f"not done after {seconds:.0f} s")
 
     found = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
