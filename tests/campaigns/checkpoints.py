@@ -26,7 +26,7 @@ MEGABYTES = 250
 
 def refused(command: str, file: Path, folder: Path, *words: str) -> None:
     """A command refuses a file soon, in one line, with little memory."""
-    prepared()
+    prepared(command)
     begun, before = time.process_time(), _peak()
     ended = on_checkpoint(command, file, folder)
     taken, more = time.process_time() - begun, _peak() - before
@@ -38,11 +38,10 @@ def refused(command: str, file: Path, folder: Path, *words: str) -> None:
 
 
 @functools.cache
-def prepared() -> None:
-    """What is imported once is imported now, so that it is not counted."""
+def prepared(command: str) -> None:
+    """What a command imports once is imported now, so that it is not counted."""
     with tempfile.TemporaryDirectory() as folder:
-        for command in COMMANDS:
-            on_checkpoint(command, checkpoint(), Path(folder)).done()
+        on_checkpoint(command, checkpoint(), Path(folder)).done()
 
 
 def _peak() -> float:
@@ -273,6 +272,6 @@ CAMPAIGN = Campaign(
     promise="a checkpoint that is not what anarch wrote is refused in one line, soon and with little memory",
     tries=tries,
     count=400,
-    in_suite=12,
+    in_suite=8,
     limit=30,
 )

@@ -317,5 +317,5 @@ CAMPAIGN = Campaign(
     promise="no file has code imported or called, and no text of one acts on a page or a terminal",
     tries=tries,
     count=100,
-    in_suite=5,
+    in_suite=4,
 )
