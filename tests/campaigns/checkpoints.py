@@ -57,8 +57,7 @@ def mutated(command: str, seed: int) -> Try:
         header = 8 + int.from_bytes(data[:8], "little")
         before = bytes(data)
         for _ in range(random.choice((1, 1, 2, 5))):
-            end = random.choice((8, header, len(data)))
-            at = random.randrange(end)
+            at = random.randrange(min(random.choice((8, header, len(data))), len(data)))
             how = random.randrange(5)
             if how == 0:
                 data[at] ^= 1 << random.randrange(8)
