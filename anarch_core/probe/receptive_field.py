@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError
-from anarch_core.lattice.drift import Part
+from anarch_core.lattice.drift import PARTS, Part
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import Axis, ConvGeometry, Convolution
 from anarch_core.layers.base import RelaxedLayer, whole_modules
@@ -23,7 +23,7 @@ from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.trace import inputs_of
 
-LOCAL: Sequence[Part] = ("shared", "unshared")
+LOCAL: Sequence[Part] = tuple(part for part in PARTS if part != "off-local")
 """The parts that lie in the receptive fields."""
 
 
