@@ -198,6 +198,7 @@ def targets() -> tuple[Target, ...]:
             name,
             flag,
             "layer pattern",
+            "no layer is chosen",
             "there is no file",
             "is not a component",
             *((kind, *get_registry().names(kind)) if kind else ()),
