@@ -236,5 +236,5 @@ def holding(problem: Problem) -> Callable[[Path], None]:
 
 
 CAMPAIGN = Campaign(
-    "every eigenvalue lies within its bound, the leading k are the k, and what is called converged is right", tries, count=360, in_suite=7
+    "every eigenvalue lies within its bound, the leading k are the k, and what is called converged is right", tries, count=360, in_suite=4
 )
