@@ -8,16 +8,13 @@ from typing import Any
 
 import attrs
 
-__all__ = ["MANY", "SEED", "Between", "between", "in_few_words", "normal_path", "normal_text", "ordinary_digits", "shown"]
+__all__ = ["MANY", "SEED", "Between", "between", "normal_path", "normal_text", "ordinary_digits", "shown"]
 
 LONGEST = 4096
 """Characters of a text or a path; what is longer no file system takes."""
 
 _SHOWN = 60
 """Characters of a value in a message."""
-
-_READ = 1600
-"""Characters of a message; what is longer nobody reads."""
 
 
 @attrs.frozen
@@ -94,11 +91,6 @@ def shown(value: object) -> str:
         return _shortened(" ".join(repr(value).split()))
     except Exception:
         return f"a {type(value).__name__}"
-
-
-def in_few_words(text: str) -> str:
-    """A message of which nobody knows how long it is: where it is very long, its beginning and its end."""
-    return text if len(text) <= _READ else f"{text[: _READ - 300]} […] {text[-300:]}"
 
 
 def ordinary_digits(text: str) -> bool:

@@ -164,6 +164,13 @@ def plain(text: object, longest: int = 500) -> str:
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
+def legible(text: object, longest: int = 20_000) -> str:
+    """What somebody else wrote, such as a traceback: as :func:`plain`, but lines and spaces are kept."""
+    whole = str(text)
+    cut = whole if len(whole) <= longest else f"{whole[: longest // 2]}\n…\n{whole[-longest // 2 :]}"
+    return "".join(character if character == "\n" else _visible(character) for character in cut.expandtabs())
+
+
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
@@ -182,11 +189,6 @@ def first_line(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """The class of an exception, and the first line of what it says."""
     return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else first_line(error)
-
-
-def printable(text: str, *, keep: str = "\n\t") -> str:
-    """Text of others as a terminal may show it: what would move the cursor, colour, or turn the direction of writing, as escapes."""
-    return "".join(each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text)
 
 
 def warn(message: str, category: type[Warning]) -> None:

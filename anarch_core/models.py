@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError, one_line, warn
 from anarch_core.network import in_evaluation_mode
+from anarch_core.plugin.blame import expected
 from anarch_core.plugin.options import parse_spec, spec_options, to_dict
 from anarch_core.plugin.records import TARGET_PATTERN, read_only
 from anarch_core.plugin.registry import Registry, get_registry
@@ -105,7 +106,7 @@ class ModelSpec:
         options = registry.parse_options(info, self.options)
         if options is not None and not trusted:
             options = _without_files(options)
-        return registry.call(info, self.input_shape, self.classes, options)
+        return expected(registry.origin(info), "it", registry.call(info, self.input_shape, self.classes, options), nn.Module)
 
 
 def model_spec(

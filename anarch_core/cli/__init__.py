@@ -19,8 +19,7 @@ import attrs
 import click
 
 import anarch_core
-from anarch_core.bounds import in_few_words
-from anarch_core.errors import AnarchError, close_matches, did_you_mean, printable
+from anarch_core.errors import AnarchError, close_matches, did_you_mean, legible, plain
 
 # Short help stands here, so that `anarch --help` imports none of them.
 COMMANDS = {
@@ -37,6 +36,9 @@ COMMANDS = {
 }
 
 INTERRUPTED = 130
+
+LONGEST = 1500
+"""Characters of an error or a warning that are told."""
 
 
 @attrs.define
@@ -77,6 +79,25 @@ class LazyGroup(click.Group):
             ctx.fail(f"no command {name!r}{did_you_mean(close_matches(name, self.list_commands(ctx)))}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; what goes wrong in one of a plugin is told with the plugin's name."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError, SystemExit):
+            raise
+        except BaseException as error:
+            name = ctx.invoked_subcommand
+            if name is None or name in COMMANDS:
+                raise
+            from anarch_core.plugin.blame import fault
+            from anarch_core.plugin.registry import get_registry
+
+            registry = get_registry()
+            raised = fault(registry.origin(registry.find("command", name)), error)
+            if raised is error:
+                raise
+            raise raised from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands' short help without importing them."""
         for title, rows in (("Commands", COMMANDS), ("Commands of plugins", self._plugin_commands())):
@@ -87,7 +108,7 @@ class LazyGroup(click.Group):
     def _plugin_commands(self) -> dict[str, str]:
         from anarch_core.plugin.registry import get_registry
 
-        return {info.name: info.summary for info in get_registry().infos("command") if info.name not in COMMANDS}
+        return {info.name: plain(info.summary) for info in get_registry().infos("command") if info.name not in COMMANDS}
 
 
 def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -140,29 +161,30 @@ def _run(args: Sequence[str] | None, session: Session) -> int:
         # Where a command leaves with `ctx.exit(code)`, click returns the code here.
         code = group.main(args=None if args is None else list(args), prog_name="anarch", standalone_mode=False, obj=session)
     except click.ClickException as error:
-        said = io.StringIO()
-        error.show(said)
-        click.echo(in_few_words(said.getvalue().rstrip()), err=True)
+        usage = io.StringIO()
+        error.show(usage)
+        click.echo(legible(usage.getvalue().rstrip(), LONGEST), err=True)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         # click turns an interrupt into Abort.
-        click.echo("Interrupted.", err=True)
+        said = plain(error if isinstance(error, KeyboardInterrupt) else error.__cause__ or "")
+        click.echo(f"Interrupted{f' {said}' if said else ''}.", err=True)
         return INTERRUPTED
     except (AnarchError, OSError) as error:
         if session.debug:
             raise
         code = error.exit_code if isinstance(error, AnarchError) else 1
         with contextlib.suppress(OSError):  # the terminal may be what has gone
-            click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {in_few_words(printable(_one_line(error)))}", err=True)
+            click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {_told(error)}", err=True)
         return code
     return code if isinstance(code, int) else 0
 
 
-def _one_line(error: Exception) -> str:
+def _told(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror + (f": {error.filename}" if error.filename else "")
-    return str(error)
+        return plain(error.strerror + (f": {error.filename}" if error.filename else ""))
+    return legible(error, LONGEST)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {in_few_words(printable(str(message)))}", err=True)
+    click.echo(f"Warning: {legible(message, LONGEST)}", err=True)

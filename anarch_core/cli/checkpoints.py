@@ -15,7 +15,7 @@ from anarch_core.checkpoint.file import read_header
 from anarch_core.checkpoint.schema import BASE
 from anarch_core.cli.components import component_options
 from anarch_core.cli.numbers import number_option
-from anarch_core.errors import CheckpointError, ConfigError, printable
+from anarch_core.errors import CheckpointError, ConfigError, plain
 from anarch_core.plugin.option_types import IntType, TupleType
 from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.registry import get_registry
@@ -116,7 +116,7 @@ def free_path(out: Path | None, default: Path, *, force: bool) -> Path:
 
 def print_table(rows: Sequence[Sequence[str]], *, numbers: int) -> None:
     """Print rows of cells, the first row being the heading; the last ``numbers`` columns are flush right."""
-    rows = [[printable(cell, keep="") for cell in row] for row in rows]
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from anarch_core.errors import AnarchError, ComponentConflictError
+from anarch_core.errors import AnarchError, ComponentConflictError, plain
 from anarch_core.plugin.option_types import BoolType, OptionType
 from anarch_core.plugin.options import OptionField, option_fields, parse_spec
 from anarch_core.plugin.records import ComponentInfo
@@ -55,7 +55,9 @@ class ComponentOption(click.Option):
             default=None,
             expose_value=False,
             callback=self._record,
-            help=f"{field.help}  [{default}]" if field.range is None else f"{field.help}  [{default}; {field.range}]",
+            help=f"{plain(field.help)}  [{plain(default)}]"
+            if field.range is None
+            else f"{plain(field.help)}  [{plain(default)}; {field.range}]",
         )
 
     def _record(self, ctx: click.Context, _: click.Parameter, value: Any) -> None:

@@ -24,7 +24,7 @@ from anarch_core.checkpoint.schema import (
     TENSORS_DIGEST,
 )
 from anarch_core.cli.checkpoints import print_table
-from anarch_core.errors import printable
+from anarch_core.errors import plain
 
 
 @click.command("inspect")
@@ -39,7 +39,7 @@ def command(file: Path, as_json: bool, verified: bool) -> None:
         click.echo(json.dumps(_record(file, header, description, verified), indent=2))
         return
     for label, text in _facts(file, header, description, verified):
-        click.echo(printable(f"{label:<12} {text}", keep=""))
+        click.echo(f"{label:<12} {plain(text, 2000)}")
     click.echo()
     rows = [(name, entry.dtype, "×".join(map(str, entry.shape)) or "scalar", f"{entry.bytes:,}") for name, entry in header.tensors.items()]
     print_table([("tensor", "dtype", "shape", "bytes"), *rows, ("total", "", "", f"{header.data_bytes:,}")], numbers=1)

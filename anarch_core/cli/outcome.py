@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from anarch_core.errors import printable
+from anarch_core.errors import legible
 from anarch_core.experiment.store import RunStore
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def show(results: Results) -> None:
     console.print(results.table())
     for what, segments in (("failed", results.failed), ("skipped", results.skipped)):
         for segment in segments.values():
-            console.print(printable(f"{segment.title} {what}: {segment.error}"), markup=False, soft_wrap=True)
+            console.print(legible(f"{segment.title} {what}: {segment.error}"), markup=False, soft_wrap=True)
     console.print(f"results: {RunStore(results.path).results_file}", markup=False, soft_wrap=True)
     _report(console, results)
     if results.failed:
@@ -42,4 +42,4 @@ def _report(console: Console, results: Results) -> None:
         text = f"report:  {write_report([results.path]).path}"
     except Exception as error:  # whatever is wrong with the report, the run is done and its results are safe
         text = f"no report was written: {type(error).__name__}: {error}; try 'anarch report {results.path}'"
-    console.print(printable(text), markup=False, soft_wrap=True)
+    console.print(legible(text), markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import click
 
 from anarch_core.cli.checkpoints import free_path, model_options, open_network, print_table
 from anarch_core.cli.components import ComponentCommand, component_options, split_names
-from anarch_core.errors import NoEffectWarning, SurgeryError, printable
+from anarch_core.errors import NoEffectWarning, SurgeryError, legible
 from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import get_registry
 
@@ -94,7 +94,7 @@ def _print_report(report: RelaxationReport) -> None:
     verdict = {True: "exact", False: "NOT exact", None: "not compared"}[report.exact]
     click.echo(f"{verdict}: errors are relative to the largest output, in {report.dtype}; up to {report.tolerance:.0e} counts as rounding")
     for note in report.notes:
-        click.echo(printable(f"note: {note}"))
+        click.echo(legible(f"note: {note}"))
 
 
 def _size(error: float | None) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from anarch_core.errors import printable
+from anarch_core.errors import plain
 
 
 @click.command("report")
@@ -25,8 +25,8 @@ def command(runs: tuple[Path, ...], out: Path | None) -> None:
 
     report = write_report(runs, out)
     for title, reason in report.missing.items():
-        click.echo(printable(f"left out: {title}: {reason}"))
+        click.echo(plain(f"left out: {title}: {reason}"))
     for text in report.damaged:
-        click.echo(printable(f"damaged: {text}"), err=True)
+        click.echo(plain(f"damaged: {text}"), err=True)
     click.echo(f"figures: {report.folder}")
     click.echo(f"report:  {report.path}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from anarch_core.errors import printable
+from anarch_core.errors import plain
 from anarch_core.experiment.segment_result import SegmentResult
 
 if TYPE_CHECKING:
@@ -179,11 +179,9 @@ class SummaryTable:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, GAP - 1, 0, 0))
         for index in columns:
             heading = self.content.headings[index]
-            table.add_column(Text(printable(heading, keep="")), justify="left" if heading in ("network", "") else "right", no_wrap=True)
+            table.add_column(Text(plain(heading)), justify="left" if heading in ("network", "") else "right", no_wrap=True)
         for index, cells in enumerate(self.content.lines):
-            table.add_row(
-                *(Text(printable(cells[column], keep="")) for column in columns), style="bold" if index in self.content.best else None
-            )
+            table.add_row(*(Text(plain(cells[column])) for column in columns), style="bold" if index in self.content.best else None)
         return table
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import traceback
+from collections.abc import Callable
 
 import attrs
 
 from anarch_core.errors import AnarchError
 from anarch_core.plugin.discovery import PluginRecord, Status
-from anarch_core.plugin.registry import Registry
+from anarch_core.plugin.registry import Registry, disabled_by_user
 
 
 @attrs.frozen
@@ -27,13 +27,16 @@ class Problem:
     traceback: str = ""
 
 
-def plugin_problems(registry: Registry, plugin: PluginRecord, *, targets: bool = False) -> list[Problem]:
+def plugin_problems(
+    registry: Registry, plugin: PluginRecord, *, targets: bool = False, before: Callable[[str], None] = lambda what: None
+) -> list[Problem]:
     """What is wrong with one plugin; nothing for one that is disabled.
 
     Args:
         registry: all plugins.
         plugin: one of them.
         targets: also import what its components name, which takes seconds where it imports torch.
+        before: told what is about to happen, as the end of a sentence that begins with "when".
     """
     if plugin.status is Status.DISABLED:
         return []
@@ -47,6 +50,7 @@ def plugin_problems(registry: Registry, plugin: PluginRecord, *, targets: bool =
         problems.append(Problem("registers no component", "return at least one record from a function marked with @hookimpl"))
     if targets:
         for info in plugin.components:
+            before(f"{info.target!r} is imported, the target of {info.kind} {info.name!r}")
             try:
                 registry.target(info)
                 registry.zoo(info)
@@ -68,7 +72,7 @@ def registry_problems(registry: Registry) -> list[Problem]:
         owners = " and ".join(f"{plugin.name!r} ({plugin.owner})" for plugin in plugins)
         advice = f"a report draws the first alone; disable one with ANARCH_DISABLE_PLUGINS={plugins[-1].name}, or tell its author"
         problems.append(Problem(f"the figure {name!r} is drawn by {owners}", advice))
-    for entry in filter(None, os.environ.get("ANARCH_DISABLE_PLUGINS", "").split(",")):
+    for entry in disabled_by_user():
         if not any(plugin.name == entry.strip().partition("@")[0] for plugin in registry.plugins):
             known = ", ".join(plugin.name for plugin in registry.plugins)
             problems.append(Problem(f"ANARCH_DISABLE_PLUGINS names {entry.strip()!r}, which is not installed", f"installed: {known}"))

@@ -43,6 +43,13 @@ def _valid_zoo(info: ModelInfo, attribute: attrs.Attribute[str | None], value: o
         raise ValueError(msg)
 
 
+def _valid_texts(_: object, attribute: attrs.Attribute[Any], value: Iterable[object]) -> None:
+    for text in value:
+        if not isinstance(text, str):
+            msg = f"{attribute.name!r} must be text, not a {type(text).__name__}"
+            raise ValueError(msg)
+
+
 def _valid_roles(_: object, attribute: attrs.Attribute[Any], value: Mapping[str, object]) -> None:
     for name, role in value.items():
         if role not in get_args(TensorRole):
@@ -79,8 +86,8 @@ class ComponentInfo:
     summary: str = attrs.field(validator=attrs.validators.instance_of(str))
     target: str = attrs.field(validator=_valid_target)
     options: type | None = attrs.field(default=None, validator=_valid_options)
-    aliases: tuple[str, ...] = attrs.field(default=(), converter=_strings)
-    references: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=_strings, validator=_valid_texts)
+    references: tuple[str, ...] = attrs.field(default=(), converter=_strings, validator=_valid_texts)
 
 
 @attrs.frozen(kw_only=True)

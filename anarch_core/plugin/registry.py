@@ -15,7 +15,8 @@ import attrs
 
 from anarch_core.errors import AnarchError, ComponentConflictError, OptionError, UnknownComponentError, plain
 from anarch_core.plugin.blame import on_behalf_of, sign
-from anarch_core.plugin.discovery import KINDS, PluginRecord, discover, normalised
+from anarch_core.plugin.discovery import PluginRecord, discover, normalised
+from anarch_core.plugin.hooks import KINDS
 from anarch_core.plugin.options import build, parse_spec
 from anarch_core.plugin.records import ComponentInfo, ModelInfo
 from anarch_core.plugin.target import require_kind, resolved
@@ -50,9 +51,9 @@ class Registry:
             PluginError: with ``strict``.
         """
         if disabled is None:
-            disabled = filter(None, os.environ.get("ANARCH_DISABLE_PLUGINS", "").split(","))
+            disabled = disabled_by_user()
         if builtin_only is None:
-            builtin_only = bool(os.environ.get("ANARCH_NO_PLUGINS"))
+            builtin_only = builtin_by_user()
         if strict is None:
             strict = bool(os.environ.get("ANARCH_STRICT_PLUGINS"))
         return cls(tuple(discover(disabled=tuple(disabled), builtin_only=builtin_only, strict=strict)))
@@ -248,6 +249,16 @@ class Registry:
                 if info.namespace == namespace:
                     owners[info.name].append(plugin)
         return {name: plugins for name, plugins in sorted(owners.items()) if len(plugins) > 1}
+
+
+def disabled_by_user() -> tuple[str, ...]:
+    """Plugins that ``ANARCH_DISABLE_PLUGINS`` names."""
+    return tuple(filter(None, os.environ.get("ANARCH_DISABLE_PLUGINS", "").split(",")))
+
+
+def builtin_by_user() -> bool:
+    """Whether ``ANARCH_NO_PLUGINS`` is set."""
+    return bool(os.environ.get("ANARCH_NO_PLUGINS"))
 
 
 @functools.cache

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from anarch_core.errors import UnknownComponentError, close_matches, did_you_mean
-from anarch_core.plugin.discovery import KINDS, PluginRecord, Status
+from anarch_core.plugin.discovery import PluginRecord, Status
+from anarch_core.plugin.hooks import KINDS
 
 FLAGS = {
     "relaxation": "--relax",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from anarch_core.plugin.blame import answering
 from anarch_core.plugin.records import FigureInfo
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Series, require_probes
@@ -76,19 +77,19 @@ class ListedFigure:
             NothingToDrawError: the runs do not have what it shows.
         """
         require_probes(runs, *self.info.needs)
-        return self.figure.draw(runs, narrow=narrow)
+        return answering(self.figure.draw)(runs, narrow=narrow)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """Its caption for runs that it was drawn for."""
-        return self.figure.caption(runs)
+        return answering(self.figure.caption, str)(runs)
 
     def findings(self, series: Series) -> Sequence[str]:
         """What it says of a relaxation; nothing where a probe is missing."""
-        return self.figure.findings(series) if self._has_needs(series.run) else ()
+        return answering(self.figure.findings)(series) if self._has_needs(series.run) else ()
 
     def tables(self, run: FinishedRun) -> Sequence[Table]:
         """Its tables of a run; none where a probe is missing."""
-        return self.figure.tables(run) if self._has_needs(run) else ()
+        return answering(self.figure.tables)(run) if self._has_needs(run) else ()
 
     def _has_needs(self, run: FinishedRun) -> bool:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, plain
 from anarch_core.files import write_text
 from anarch_core.report.catalogue import ListedFigure, figures
 from anarch_core.report.evidence import FinishedRun
@@ -69,11 +69,11 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
         try:
             drawn.append(_drawn(listed, read, folder))
         except Exception as error:
-            missing[title] = str(error) if isinstance(error, AnarchError) else f"drawing it failed: {_in_words(error)}"
+            missing[title] = _in_words(error)
         try:
             said.append(_said(listed, read))
         except Exception as error:
-            missing.setdefault(title, f"what it says beside failed: {_in_words(error)}")
+            missing.setdefault(title, _in_words(error))
     write_text(page_path, page(read, drawn, said, missing, folder))
     damaged = [text for run in read for text in run.damaged]
     return Report(path=page_path, folder=folder, figures=[figure.name for figure in drawn], missing=missing, damaged=damaged)
@@ -102,7 +102,7 @@ def _table(content: Table) -> Html:
 
 
 def _in_words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, AnarchError) else f"it failed: {type(error).__name__}: {plain(error)}"
 
 
 def _labels(runs: Sequence[Path]) -> list[str]:

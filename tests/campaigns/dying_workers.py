@@ -13,8 +13,8 @@ from random import Random
 
 from campaign import Campaign, Try
 from forked import WORKERS, Forked
-from whole_run import command, finish
 from stops import TELLING
+from whole_run import command, finish
 
 WAYS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
 

@@ -26,6 +26,8 @@ CAMPAIGNS: Sequence[str] = (
     "disturbing_probes",
     "dying_workers",
     "edge_values",
+    "failing_components",
+    "hostile_plugins",
     "kills",
     "memory",
     "odd_data",

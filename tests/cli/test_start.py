@@ -14,7 +14,7 @@ import click
 import pytest
 
 from anarch_core import cli
-from anarch_core.errors import RunError
+from anarch_core.errors import PluginError, RunError
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.version import __version__
 
@@ -172,7 +172,7 @@ class TestFailing:
         ("how", "code", "message"),
         [
             ("error", 1, "Error: the folder 'x' holds another run\n"),
-            ("disk", 1, "Error: No space left on device: out/x\n"),
+            ("disk", 1, "Error: command 'fail' of plugin 'failing' (failing 1.0): OSError: [Errno 28] No space left on device: 'out/x'\n"),
             ("stopped", 130, "Interrupted: nothing is lost\n"),
             ("exit", 7, ""),
             ("warn", 0, "Warning: this is deprecated\n"),
@@ -190,9 +190,14 @@ class TestFailing:
         with pytest.raises(RunError):
             cli.main(["--debug", "fail", "error"])
 
-    def test_a_bug_is_not_hidden(self) -> None:
-        with pytest.raises(ZeroDivisionError):
-            cli.main(["fail", "bug"])
+    def test_what_it_raises_is_told_with_its_name(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, _, err = anarch(capsys, "fail", "bug")
+        assert (code, err) == (1, "Error: command 'fail' of plugin 'failing' (failing 1.0): ZeroDivisionError\n")
+
+    def test_debug_shows_where_it_was_raised(self) -> None:
+        with pytest.raises(PluginError) as raised:
+            cli.main(["--debug", "fail", "bug"])
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
     def test_what_is_no_click_command_is_refused(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, _, err = anarch(capsys, "no-command")

@@ -17,7 +17,7 @@ from anarch_core import errors, testing
 from anarch_core.cli import COMMANDS, plugins
 from anarch_core.cli.run import command as run_command
 from anarch_core.plugin import hookspecs
-from anarch_core.plugin.discovery import RECORDS
+from anarch_core.plugin.hooks import RECORDS
 from anarch_core.plugin.registry import get_registry
 from anarch_core.scaffold import SCAFFOLDED, create
 from anarch_core.testing.component import ComponentConformance

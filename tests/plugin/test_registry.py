@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import attrs
 import pytest
@@ -17,7 +16,8 @@ import pytest
 from anarch_core.errors import ComponentConflictError, OptionError, PluginError, UnknownComponentError
 from anarch_core.plugin import hookspecs
 from anarch_core.plugin.diagnosis import plugin_problems, registry_problems
-from anarch_core.plugin.discovery import RECORDS, PluginRecord, Status
+from anarch_core.plugin.discovery import PluginRecord, Status
+from anarch_core.plugin.hooks import RECORDS
 from anarch_core.plugin.options import opt
 from anarch_core.plugin.records import FigureInfo, ProbeInfo, RelaxationInfo, ScheduleInfo
 from anarch_core.plugin.registry import Registry
@@ -32,32 +32,6 @@ PROBE = """
     def anarch_probes():
         return [ProbeInfo(name={name!r}, summary="A probe.", target="somewhere:Probe")]
 """
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Install a distribution with one module, which is its plugin."""
-    for name in ("ANARCH_DISABLE_PLUGINS", "ANARCH_NO_PLUGINS", "ANARCH_STRICT_PLUGINS"):
-        monkeypatch.delenv(name, raising=False)
-    modules = []
-
-    def install(
-        distribution: str, source: str, *, plugin: str | None = None, module: str | None = None, version: str = "1.0", site: str = "site"
-    ) -> None:
-        folder = tmp_path / site
-        module = module or distribution.replace("-", "_")
-        info = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[anarch.plugins]\n{plugin or distribution} = {module}\n")
-        (folder / f"{module.partition(':')[0]}.py").write_text(textwrap.dedent(source))
-        modules.append(module)
-        if str(folder) not in sys.path:
-            monkeypatch.syspath_prepend(folder)
-
-    yield install
-    for module in modules:
-        sys.modules.pop(module, None)
 
 
 def plugin(registry: Registry, name: str) -> PluginRecord:
@@ -88,6 +62,11 @@ class TestDiscovery:
         [
             ("import missing_thing", "ModuleNotFoundError: No module named 'missing_thing'"),
             ("import sys; sys.exit(3)", "SystemExit: 3"),
+            ("raise KeyboardInterrupt", "KeyboardInterrupt: "),
+            ("raise GeneratorExit('x')", "GeneratorExit: x"),
+            ("import asyncio; raise asyncio.CancelledError('x')", "CancelledError: x"),
+            ("raise ValueError('\\x1b[31mred\\u202e')", "ValueError: \\x1b[31mred\\u202e"),
+            ("raise ValueError('x' * 10**6)", "x…"),
             ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
             ("def (", "SyntaxError: invalid syntax"),
             (
@@ -99,6 +78,11 @@ class TestDiscovery:
             ("from anarch_core import hookimpl\n@hookimpl\ndef anarch_probes(): 1 / 0", "ZeroDivisionError: division by zero"),
             ("from anarch_core import hookimpl\n@hookimpl\ndef anarch_probes(size): return []", "PluginValidationError"),
             ("from anarch_core import hookimpl\n@hookimpl\ndef anarch_probes(): yield 3", "must return records of type ProbeInfo: 3"),
+            (
+                "from anarch_core import hookimpl\nfrom anarch_core.plugin import ProbeInfo\n@hookimpl\ndef anarch_probes():\n"
+                "    while True: yield ProbeInfo(name='a', summary='A.', target='a:A')",
+                "hook 'anarch_probes' returns more than 1000 records",
+            ),
             ("from anarch_core import hookimpl\n@hookimpl\ndef anarch_probes(): return 3", "must return a list of records: 3"),
             ("from anarch_core import hookimpl\n@hookimpl(wrapper=True)\ndef anarch_probes(): return (yield)", "must not be a wrapper"),
             ("anarch_api = '1.0'", "'anarch_api' must be a tuple of two whole numbers such as (1, 0): '1.0'"),

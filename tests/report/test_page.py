@@ -178,8 +178,8 @@ def test_a_figure_that_fails_is_left_out_and_the_page_is_written(made, monkeypat
     monkeypatch.setattr(writer, "figures", lambda: (ListedFigure(broken, get_registry()), figures()[0]))
     report = write_report([made()])
     assert report.figures == ["training-curves"]
-    assert report.missing["Broken one"].startswith("drawing it failed: ModuleNotFoundError")
-    assert "Broken one: drawing it failed" in "".join(Checked(report.path.read_text()).text)
+    assert report.missing["Broken one"].startswith("it failed: ModuleNotFoundError")
+    assert "Broken one: it failed" in "".join(Checked(report.path.read_text()).text)
 
 
 def test_what_a_figure_says_can_fail_alone(made, monkeypatch):
@@ -190,7 +190,9 @@ def test_what_a_figure_says_can_fail_alone(made, monkeypatch):
     monkeypatch.setattr(writer, "figures", lambda: [kind for kind in figures() if kind.info.name == "deviation"])
     report = write_report([made()])
     assert report.figures == ["deviation"]
-    assert report.missing == {"Deviation from the constrained subspace": "what it says beside failed: ZeroDivisionError: "}
+    assert report.missing == {
+        "Deviation from the constrained subspace": "figure 'deviation' of plugin 'delta' (anarch 0.1.0): ZeroDivisionError"
+    }
 
 
 def test_a_damaged_file_costs_one_figure(made, monkeypatch):
