@@ -274,5 +274,5 @@ CAMPAIGN = Campaign(
     promise="a probe that disturbs changes nothing of a run, or its segment fails and names it",
     tries=tries,
     count=180,
-    in_suite=3,
+    in_suite=2,
 )

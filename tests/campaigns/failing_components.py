@@ -279,6 +279,9 @@ def attempt(where: str, what: str, act: Callable[[], Any], own: bool) -> Try:
         does[where] = act
         try:
             ended = here(*arguments, folder=folder)
+        except BaseException as error:
+            msg = f"came through as it was: {type(error).__name__}"
+            raise AssertionError(msg) from error
         finally:
             does.clear()
             get_registry.cache_clear()
