@@ -11,7 +11,7 @@ from torch import nn
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data import TensorData, batches_per_epoch, load_data
-from anarch_core.errors import PluginError
+from anarch_core.errors import ConfigError, PluginError
 from anarch_core.experiment.segments import changed_options
 from anarch_core.experiment.store import RunStore
 from anarch_core.models import ModelSpec, model_spec
@@ -107,10 +107,18 @@ class RunContext:
         return model.to(self.device, dtype_of(self.config.precision))
 
     def optimizer(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-        """A fresh optimizer of the run's kind, over the parameters that are trained."""
+        """A fresh optimizer of the run's kind, over the parameters that are trained.
+
+        Raises:
+            ConfigError: there are none.
+            PluginError: it cannot be built, or is no optimizer.
+        """
         info = self.registry.find("optimizer", self.config.optimizer)
         options = self.registry.parse_options(info, changed_options(self.config, self.registry, "optimizer", self.config.optimizer))
         parameters = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+        if not parameters:
+            msg = f"model {self.spec} cannot be trained: its outputs depend on no parameter that requires a gradient; set requires_grad"
+            raise ConfigError(msg)
         network = (model,) if cast(OptimizerInfo, info).takes_model else ()
         made = self.registry.call(info, parameters, lr, options, *network)
         return expected(self.registry.origin(info), "it", made, torch.optim.Optimizer)
