@@ -209,11 +209,14 @@ def read_text(path: Path, *, at_most: int = LONGEST_TEXT) -> str:
         with reading(path) as file:
             content = file.read(at_most + 1)
             if len(content) > at_most:
-                msg = f"{path} has more than {at_most / 1e6:.0f} MB; expected a file that anarch wrote"
+                msg = f"{path} has more than {at_most:,} bytes, which is too long for what is expected there"
                 raise RunError(msg)
             return content.decode()
-    except (OSError, ValueError) as error:
-        msg = f"cannot read {path}: {error}"
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise RunError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"cannot read {path}: not UTF-8 text ({error.reason} at byte {error.start})"
         raise RunError(msg) from error
 
 

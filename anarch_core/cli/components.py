@@ -55,9 +55,7 @@ class ComponentOption(click.Option):
             default=None,
             expose_value=False,
             callback=self._record,
-            help=f"{plain(field.help)}  [{plain(default)}]"
-            if field.range is None
-            else f"{plain(field.help)}  [{plain(default)}; {field.range}]",
+            help=f"{plain(field.help)}  [{plain(default)}{'' if field.range is None else f'; {field.range}'}]",
         )
 
     def _record(self, ctx: click.Context, _: click.Parameter, value: Any) -> None:

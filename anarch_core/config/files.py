@@ -23,7 +23,8 @@ import attrs
 import tomli_w
 
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import ConfigError, close_matches, did_you_mean
+from anarch_core.errors import ConfigError, RunError, close_matches, did_you_mean
+from anarch_core.files import read_text
 from anarch_core.plugin.option_types import NONE_TEXT
 
 SETTINGS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(RunConfig) if field.name != "options"}
@@ -33,6 +34,9 @@ KINDS = {name: field.metadata["kind"] for name, field in SETTINGS.items() if fie
 """By setting, and table of options, the kind of component it names."""
 
 _RECIPES = files("anarch_core.config") / "recipes"
+
+LONGEST = 2**20
+"""Bytes of a configuration file."""
 
 
 @attrs.frozen
@@ -85,11 +89,9 @@ def read_file(path: Path) -> Source:
         ConfigError: the file cannot be read, is no TOML, or has tables, keys or values that mean nothing.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text ({error.reason} at byte {error.start})"
-        msg = f"cannot read {path}: {reason}"
-        raise ConfigError(msg) from None
+        text = read_text(path, at_most=LONGEST)
+    except RunError as error:
+        raise ConfigError(str(error)) from None
     return attrs.evolve(_source(str(path), text), foreign=True)
 
 

@@ -101,10 +101,9 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
         if last:
             with torch.no_grad():
                 _logits(context, tried, last)
-        trained = any(parameter.requires_grad for parameter in tried.parameters())
-        optimizer = context.optimizer(tried, context.config.lr) if trained else None
+        optimizer = context.optimizer(tried, context.config.lr)
         logits = _logits(context, tried, size)
-        if optimizer is None or not logits.requires_grad:
+        if not logits.requires_grad:
             msg = (
                 f"model {context.spec} cannot be trained: its outputs depend on no parameter that requires a gradient; set requires_grad, "
                 "and let it compute without torch.no_grad() and detach()"
