@@ -13,6 +13,7 @@ import torch
 
 from anarch_core.bounds import shown
 from anarch_core.errors import DataError
+from anarch_core.labels import described, labels_problem
 from anarch_core.plugin.blame import expected, on_behalf_of
 from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import Registry, get_registry
@@ -172,7 +173,7 @@ def _problem(x: torch.Tensor, y: torch.Tensor, data: TensorData) -> str | None:
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
             return f"inputs are a {type(x).__name__} and labels a {type(y).__name__}, expected ordinary tensors, neither sparse nor meta"
     if x.ndim < 2 or not x.is_floating_point():
-        return f"inputs are {_described(x)}, expected floating point [n, channels, ...]"
+        return f"inputs are {described(x)}, expected floating point [n, channels, ...]"
     if (wrong := labels_problem(y)) is not None:
         return wrong
     if len(x) != len(y) or len(y) == 0:
@@ -180,35 +181,11 @@ def _problem(x: torch.Tensor, y: torch.Tensor, data: TensorData) -> str | None:
     if tuple(x.shape[1:]) != data.input_shape:
         return f"inputs of shape {tuple(x.shape[1:])}, but the training inputs are {data.input_shape}"
     if 0 in x.shape:
-        return f"inputs are {_described(x)}, which holds nothing"
+        return f"inputs are {described(x)}, which holds nothing"
     if y.min() < 0 or y.max() >= data.classes:
         counted = "; they seem to be counted from 1, so subtract 1" if int(y.min()) == 1 and int(y.max()) == data.classes else ""
         return f"labels go from {int(y.min())} to {int(y.max())}, expected 0 to {data.classes - 1}{counted}"
     return None
-
-
-def labels_problem(y: torch.Tensor) -> str | None:
-    """What is wrong with labels that are no class numbers, int64 [n], and what they probably are, to complete a message; else None."""
-    if y.ndim == 1 and y.dtype == torch.int64:
-        return None
-    return f"labels are {_described(y)}{_meaning(y)}, expected int64 [n], the number of its class for each sample"
-
-
-def _described(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-def _meaning(y: torch.Tensor) -> str:
-    if y.ndim == 2 and y.shape[1] > 1 and not y.is_complex():
-        one_hot = len(y) > 0 and bool(((y != 0).sum(1) == 1).all() and (y.sum(1) == 1).all())
-        return ", one-hot, of which y.argmax(1) makes class numbers" if one_hot else ", a row of targets for each sample"
-    if y.ndim == 2 and y.shape[1] == 1:
-        return ", with an axis too many, which y.squeeze(1) takes away"
-    if y.ndim > 2:
-        return ", a class for every position, as for segmentation"
-    if y.ndim == 1 and y.is_floating_point():
-        return ", targets of a regression, or class numbers that y.long() would make whole"
-    return ""
 
 
 def batches_per_epoch(samples: int, batch_size: int) -> int:

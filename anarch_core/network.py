@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from anarch_core.condition import Condition
 from anarch_core.errors import ProbeError, SurgeryError
+from anarch_core.network_state import NetworkState
 
 __all__ = ["undisturbed", "with_parameters"]
 
@@ -60,7 +60,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         model: the network; may be in any mode, also a mixed one.
     """
     parameters = list(model.parameters())
-    before = Condition.of(model)
+    before = NetworkState.of(model)
     accelerators = sorted({parameter.device.index or 0 for parameter in parameters if parameter.device.type == "cuda"})
     matmul = torch.get_float32_matmul_precision()
     python, numpy = random.getstate(), np.random.get_state()

@@ -13,19 +13,10 @@ from pathlib import Path
 import pytest
 
 from anarch_core.errors import RunError
-from anarch_core.files import (
-    make_room,
-    open_own,
-    read_json,
-    read_table,
-    read_text,
-    remove_leftovers,
-    replacing,
-    require_seal,
-    sealed,
-    write_json,
-    write_text,
-)
+from anarch_core.files.leftovers import remove_leftovers
+from anarch_core.files.reading import read_text
+from anarch_core.files.replacing import make_room, open_own, replacing, write_text
+from anarch_core.files.tables import read_json, read_table, require_seal, sealed, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -64,7 +55,7 @@ def test_a_killed_process_leaves_the_old_file_and_something_to_clear_away(tmp_pa
     path.parent.mkdir()
     path.write_bytes(b"old")
     code = (
-        "import os, pathlib, signal, sys; from anarch_core.files import replacing\n"
+        "import os, pathlib, signal, sys; from anarch_core.files.replacing import replacing\n"
         "with replacing(pathlib.Path(sys.argv[1])) as file:\n"
         "    file.write(b'new'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -12,7 +12,7 @@ import attrs
 from anarch_core.checkpoint.header import Header
 from anarch_core.checkpoint.schema import BASE, DELTA, KIND, LIFTED, MODEL, RELAXATIONS, RELAXED, STEP
 from anarch_core.errors import CheckpointError
-from anarch_core.files import canonical_json
+from anarch_core.files.tables import canonical_json
 from anarch_core.schedule import Moment
 
 _LARGEST_INPUT = 2**24  # numbers in one input of a network: sixteen million, as in a volume of 256 × 256 × 256

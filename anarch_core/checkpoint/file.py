@@ -24,7 +24,8 @@ from anarch_core.checkpoint.header import (
 )
 from anarch_core.checkpoint.schema import METADATA_DIGEST, SCHEMA, SCHEMA_KEY, TENSORS_DIGEST
 from anarch_core.errors import CheckpointError, RunError
-from anarch_core.files import reading, replacing
+from anarch_core.files.reading import reading
+from anarch_core.files.replacing import replacing
 
 _CHUNK = 4 << 20
 _MAX_HEADER = 32 * 2**20  # bytes; a tensor takes about 150, and what a network is takes some thousands

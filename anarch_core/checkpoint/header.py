@@ -18,7 +18,7 @@ import attrs
 
 from anarch_core.checkpoint.schema import METADATA_DIGEST, NAMESPACE
 from anarch_core.errors import CheckpointError
-from anarch_core.files import canonical_json
+from anarch_core.files.tables import canonical_json
 
 BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,

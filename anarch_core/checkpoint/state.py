@@ -11,7 +11,7 @@ from anarch_core.checkpoint.file import read_data, write_file
 from anarch_core.checkpoint.header import Header, TensorEntry, layout
 from anarch_core.checkpoint.schema import CORE_VERSION, SCHEMA, SCHEMA_KEY, TIED
 from anarch_core.errors import CheckpointError
-from anarch_core.files import canonical_json
+from anarch_core.files.tables import canonical_json
 from anarch_core.version import __version__
 
 _NAMES = {

@@ -78,7 +78,7 @@ def command(
     for profile in profiles:
         _print(profile)
     if out is not None:
-        from anarch_core.files import write_json
+        from anarch_core.files.tables import write_json
 
         write_json(out, {"a": str(a), "b": str(b), "data": data, **settings, "profiles": [_record(profile) for profile in profiles]})
         click.echo(f"wrote {out}")

@@ -124,7 +124,7 @@ def _certificate(named: tuple[str, Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _write(out: Path, file: Path, data: str | None, seed: int, found: Mapping[str, Measurement]) -> None:
-    from anarch_core.files import write_json
+    from anarch_core.files.tables import write_json
 
     probes = {
         name: {"scalars": dict(measurement.scalars), "units": dict(measurement.units), "details": dict(measurement.details)}

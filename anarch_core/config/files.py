@@ -24,7 +24,7 @@ import tomli_w
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError, RunError, close_matches, did_you_mean
-from anarch_core.files import read_text
+from anarch_core.files.reading import read_text
 from anarch_core.plugin.option_types import NONE_TEXT
 
 SETTINGS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attrs.fields(RunConfig) if field.name != "options"}

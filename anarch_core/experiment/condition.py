@@ -13,7 +13,7 @@ from anarch_core.errors import AnarchError, CheckpointError
 from anarch_core.experiment.inventory import Inventory, damage, tensors_digest
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import SegmentStore
-from anarch_core.files import in_short
+from anarch_core.files.tables import in_short
 
 
 @attrs.frozen(kw_only=True)

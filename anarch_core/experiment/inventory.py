@@ -12,7 +12,7 @@ from anarch_core.checkpoint.file import read_header, verify
 from anarch_core.checkpoint.schema import METADATA_DIGEST, TENSORS_DIGEST
 from anarch_core.errors import CheckpointError, RunError
 from anarch_core.experiment.record import Record
-from anarch_core.files import kind, reading
+from anarch_core.files.reading import kind, reading
 
 READ_WHOLE = 64 * 2**20
 """Bytes up to which a file is always read whole. That takes a second per GB or so: a longer one, of the size and time that were noted, is

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import attrs
 
 from anarch_core.errors import RunError
-from anarch_core.files import in_short
+from anarch_core.files.tables import in_short
 
 _WORDS: dict[Any, str] = {
     float: "a finite number",

@@ -12,7 +12,7 @@ from anarch_core.experiment.record import Record
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.summary import SummaryTable, summary
-from anarch_core.files import in_short, read_table, require_seal, sealed, write_json
+from anarch_core.files.tables import in_short, read_table, require_seal, sealed, write_json
 from anarch_core.version import __version__
 
 SCHEMA = "1.1"

@@ -15,7 +15,7 @@ from anarch_core.config.learning_rate import LearningRate
 from anarch_core.config.run_config import RunConfig, Stage
 from anarch_core.config.values import Precision
 from anarch_core.errors import ConfigError
-from anarch_core.files import canonical_json
+from anarch_core.files.tables import canonical_json
 from anarch_core.plugin.options import parse_spec, spec_options, to_dict
 from anarch_core.plugin.registry import Registry
 from anarch_core.schedule import Clock, Moment

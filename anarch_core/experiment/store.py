@@ -15,7 +15,11 @@ from anarch_core.errors import RunError
 from anarch_core.experiment.inventory import Inventory
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
-from anarch_core.files import LOCK, kind, locked, make_room, open_own, read_table, remove_leftovers, require_seal, sealed, write_json
+from anarch_core.files.leftovers import remove_leftovers
+from anarch_core.files.locks import LOCK, locked
+from anarch_core.files.reading import kind
+from anarch_core.files.replacing import make_room, open_own
+from anarch_core.files.tables import read_table, require_seal, sealed, write_json
 
 
 @attrs.frozen

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 import torch
 
-from anarch_core.condition import Condition, Numbers
 from anarch_core.data import TensorData
 from anarch_core.errors import AnarchError
+from anarch_core.network_state import NetworkState, Numbers
 from anarch_core.probe.base import ProbeContext
 from anarch_core.surroundings import Surroundings
 
@@ -48,7 +48,7 @@ class Watch:
 
     context: ProbeContext
     surroundings: Surroundings
-    conditions: dict[str, Condition]
+    conditions: dict[str, NetworkState]
     numbers: Numbers
     threads: frozenset[threading.Thread]
     reread: Callable[[], TensorData] | None
@@ -62,7 +62,7 @@ class Watch:
         if context.data is not None:
             tensors |= {f"{name} of the data": tensor for name, tensor in context.data.tensors().items()}
         numbers = Numbers.of(tensors)
-        conditions = {role: Condition.of(network) for role, network in given.items()}
+        conditions = {role: NetworkState.of(network) for role, network in given.items()}
         return cls(context, Surroundings.now(), conditions, numbers, frozenset(threading.enumerate()), reread)
 
     def end(self) -> Damage:

@@ -16,7 +16,8 @@ from anarch_core.experiment.record import Record
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore, SegmentStore
-from anarch_core.files import kind, read_table, read_text
+from anarch_core.files.reading import kind, read_text
+from anarch_core.files.tables import read_table
 
 if TYPE_CHECKING:
     import numpy as np

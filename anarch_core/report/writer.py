@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 
 from anarch_core.errors import AnarchError, plain
-from anarch_core.files import write_text
+from anarch_core.files.replacing import write_text
 from anarch_core.report.catalogue import ListedFigure, figures
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.figure import Table

@@ -15,7 +15,10 @@ from anarch_core.config.resolution import recorded
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import AnarchError, ConfigError, RunError
 from anarch_core.experiment.store import RunStore
-from anarch_core.files import LOCK, read_table, remove_leftovers, write_json, write_text
+from anarch_core.files.leftovers import remove_leftovers
+from anarch_core.files.locks import LOCK
+from anarch_core.files.replacing import write_text
+from anarch_core.files.tables import read_table, write_json
 
 if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext

@@ -17,7 +17,7 @@ from anarch_core.experiment.results import Results, Unfinished
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment, snapshots, tree
 from anarch_core.experiment.store import RunStore
-from anarch_core.files import write_text
+from anarch_core.files.replacing import write_text
 from anarch_core.machine import resolve_device
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.deaths import Deaths

@@ -8,7 +8,7 @@ from anarch_core.config.resolution import recorded
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import RunError
 from anarch_core.experiment.store import RunStore
-from anarch_core.files import only_leftovers
+from anarch_core.files.leftovers import only_leftovers
 
 
 def same_experiment(config: RunConfig, store: RunStore) -> RunConfig:

@@ -23,7 +23,8 @@ from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
 from anarch_core.experiment.segment_result import Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
-from anarch_core.files import make_room, write_json
+from anarch_core.files.replacing import make_room
+from anarch_core.files.tables import write_json
 from anarch_core.machine import give_back
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport

@@ -13,7 +13,8 @@ from anarch_core.experiment.inventory import Inventory, damage
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore, SegmentStore
-from anarch_core.files import write_json, write_text
+from anarch_core.files.replacing import write_text
+from anarch_core.files.tables import write_json
 from anarch_core.running.stopping import Stop
 from anarch_core.running.waiting import Waiting
 

@@ -18,7 +18,7 @@ import tomli_w
 
 from anarch_core.cli.components import ComponentOption, component_options
 from anarch_core.errors import AnarchError
-from anarch_core.files import canonical_json
+from anarch_core.files.tables import canonical_json
 from anarch_core.plugin.option_types import NONE_TEXT, BoolType, ChoiceType, OptionalType
 from anarch_core.plugin.options import OptionField, build, option_fields, to_dict
 from anarch_core.plugin.records import NAME_PATTERN, ComponentInfo

@@ -17,7 +17,7 @@ from torch import nn
 
 from anarch_core.data import TensorData
 from anarch_core.errors import AnarchError, first_line
-from anarch_core.files import canonical_json
+from anarch_core.files.tables import canonical_json
 from anarch_core.machine import human_bytes
 from anarch_core.planning.probe_memory import rehearsal_of, taken
 from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext

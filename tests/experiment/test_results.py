@@ -14,7 +14,7 @@ from anarch_core.experiment.results import Results, Unfinished
 from anarch_core.experiment.segment_result import Scores, SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.summary import rows, spread
-from anarch_core.files import read_table, sealed, write_json
+from anarch_core.files.tables import read_table, sealed, write_json
 
 
 def entry(kind, test, *, relaxation=None, switch=None, seed=0, delta=None, diverged=None):

@@ -9,7 +9,7 @@ import pytest
 
 from anarch_core.errors import RunError
 from anarch_core.experiment.store import History, RunStore
-from anarch_core.files import read_json, write_json
+from anarch_core.files.tables import read_json, write_json
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path):

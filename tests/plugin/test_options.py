@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from anarch_core.bounds import between
 from anarch_core.errors import OptionError, PluginError
-from anarch_core.files import canonical_json
+from anarch_core.files.tables import canonical_json
 from anarch_core.plugin.option_types import LARGEST
 from anarch_core.plugin.options import build, opt, option_fields, parse_spec, spec_options, to_dict
 

@@ -14,7 +14,8 @@ from anarch_core.checkpoint.network import save_state
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
-from anarch_core.files import write_json, write_text
+from anarch_core.files.replacing import write_text
+from anarch_core.files.tables import write_json
 
 SWITCHES = (0.0, 2.0, 10.0)
 PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation")

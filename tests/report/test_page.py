@@ -11,7 +11,7 @@ import pytest
 
 from anarch_core.errors import RunError
 from anarch_core.experiment.results import Unfinished
-from anarch_core.files import read_json, write_json
+from anarch_core.files.tables import read_json, write_json
 from anarch_core.plugin import FigureInfo, get_registry
 from anarch_core.report import writer
 from anarch_core.report.catalogue import OWN, ListedFigure, figures

@@ -17,7 +17,8 @@ from anarch_core.config.files import to_toml
 from anarch_core.errors import ConfigError, RunError
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.store import RunStore
-from anarch_core.files import locked, write_text
+from anarch_core.files.locks import locked
+from anarch_core.files.replacing import write_text
 from anarch_core.running.deaths import TRIES, Deaths
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import resume, run

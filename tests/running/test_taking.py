@@ -15,7 +15,7 @@ from anarch_core.checkpoint.state import load_state, save_state
 from anarch_core.errors import RunError
 from anarch_core.experiment import inventory
 from anarch_core.experiment.results import Results
-from anarch_core.files import read_table, sealed, write_json
+from anarch_core.files.tables import read_table, sealed, write_json
 from anarch_core.report.writer import write_report
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import InterruptedRunError, resume, run

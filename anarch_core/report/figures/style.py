@@ -17,7 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from anarch_core.files import replacing
+from anarch_core.files.replacing import replacing
 from anarch_core.report.evidence import FinishedRun, Spread
 
 WIDE, NARROW = 7.2, 3.5

@@ -15,7 +15,7 @@ PARTS = {"_parameters": "parameters", "_buffers": "buffers", "_modules": "module
 
 
 @attrs.frozen(eq=False)
-class Condition:
+class NetworkState:
     """All of a network but the numbers of its parameters, which are not copied (:func:`digests` tells whether they changed).
 
     Attributes:
@@ -29,7 +29,7 @@ class Condition:
     buffers: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
     @classmethod
-    def of(cls, model: nn.Module) -> Condition:
+    def of(cls, model: nn.Module) -> NetworkState:
         """Look at a network, in whatever mode it is."""
         return cls(
             tuple(_Module.of(path, module) for path, module in model.named_modules()),

@@ -1,0 +1,1 @@
+"""Files of runs: replaced whole, read with care, locked."""
