@@ -163,7 +163,8 @@ def _relaxed(context: RunContext, model: nn.Module, found: Selection) -> nn.Modu
 
 def _remembered(context: RunContext) -> float:
     """Numbers the optimizer remembers per parameter."""
-    tried = nn.Linear(64, 64, device=context.device)
+    with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
+        tried = nn.Linear(64, 64, device=context.device)
     optimizer = context.optimizer(tried, context.config.lr)
     tried(torch.zeros(1, 64, device=context.device)).sum().backward()
     answering(optimizer.step)()

@@ -29,7 +29,6 @@ OTHER_MEANINGS = {
     ("cli/project.py", "shared"): "a part of a weight",
     ("lattice/drift.py", "shared"): "a part of a weight",
     ("probe/coordinates.py", "shared"): "a part of a weight",
-    ("probe/receptive_field.py", "shared"): "a part of a weight",
     ("testing/family.py", "shared"): "a part of a weight",
     ("plugin/records.py", "gradient"): "a role of an optimizer's state",
     ("relaxation/optimizer_state.py", "gradient"): "a role of an optimizer's state",

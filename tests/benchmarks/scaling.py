@@ -128,9 +128,7 @@ def expected(point: Point) -> Expected:
     weights = network_bytes(rehearsal.model)
     # Outputs, input gradients and updates; the input of the first layer needs no gradient.
     flops = point.batch * (3 * sum(forward.values()) - next(iter(forward.values())))
-    return Expected(
-        memory=Peak(used=peak.used + data, held=peak.held + data), flops=flops, bytes=4 * weights + 2 * max(peak.used - weights, 0)
-    )
+    return Expected(memory=peak.beyond(data), flops=flops, bytes=4 * weights + 2 * max(peak.used - weights, 0))
 
 
 def _flops(model: nn.Module, x: torch.Tensor) -> dict[str, int]:

@@ -36,7 +36,7 @@ class Campaign:
         promise: what must hold, in a sentence.
         tries: generates them from a source of random numbers, the most telling first; they may be endless.
         count: how many make a whole campaign.
-        in_suite: how many of them the test suite takes.
+        in_suite: how many of them the test suite takes; none where one alone takes too long for it.
         limit: seconds that one of them may take; a longer one has broken the promise.
     """
 
@@ -55,7 +55,7 @@ class Campaign:
         """
         broken: dict[str, str] = {}
         number = 0
-        for number, attempt in enumerate(itertools.islice(self.tries(random.Random(seed)), count or self.count), 1):
+        for number, attempt in enumerate(itertools.islice(self.tries(random.Random(seed)), self.count if count is None else count), 1):
             with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
                 try:
                     with _within(self.limit):

@@ -156,7 +156,7 @@ def test_diverged_segments_are_left_out(made):
         for segment in segments:
             if segment["kind"] == "branch" and segment["switch_epoch"] == 2.0:
                 segment["diverged_epoch"] = 3
-                segment["final"] = dict.fromkeys(segment["final"])
+                segment["final"] |= {"train_loss": None, "test_loss": None}
 
     axes = BY_NAME["performance"].draw([FinishedRun.read(made(change=diverge))]).axes[0]
     assert labelled(axes, "efcn").tolist() == [[0, 60], [10, 85]]

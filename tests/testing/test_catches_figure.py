@@ -66,9 +66,19 @@ def drawable(tmp_path_factory: pytest.TempPathFactory) -> Any:
     [
         ({"needs": ("delat",)}, {}, "test_needs_are_probes", "`needs` names delat, which no installed plugin provides"),
         ({}, {"draw": _blank}, "test_is_drawn_wide_and_narrow", "there is nothing in its panels; name all probes that it shows"),
-        ({}, {"draw": _first_run}, "test_runs_stand_side_by_side", "of two runs it raised KeyError: 'unshared'; draw what there is"),
+        (
+            {},
+            {"draw": _first_run},
+            "test_runs_stand_side_by_side",
+            "of two runs it raised PluginError: figure 'wrong' .*KeyError: 'unshared'; draw what there is",
+        ),
         ({}, {"caption": lambda self, runs: ""}, "test_has_a_caption", "the caption is a text of full sentences: ''"),
-        ({"needs": ()}, {"draw": _first_run}, "test_says_what_is_missing", "on a run without probes it raised KeyError.*in `needs`"),
+        (
+            {"needs": ()},
+            {"draw": _first_run},
+            "test_says_what_is_missing",
+            "on a run without probes it raised PluginError: figure 'wrong' .*KeyError.*in `needs`",
+        ),
         ({}, {"draw": _with_settings}, "test_leaves_settings_of_matplotlib_alone", "drawing changed the settings font.size; decorate"),
         ({}, {"draw": Unshared.draw.__wrapped__}, "test_leaves_settings_of_matplotlib_alone", "not the same figure under other settings"),
         ({}, {"findings": lambda self, series: "It went."}, "test_what_it_says_is_valid", "gives a list of full sentences"),

@@ -1,6 +1,6 @@
 """Try to break what anarch promises.
 
-    python tests/campaigns/run.py [CAMPAIGN ...] [--count N] [--seed N] [--json FILE]
+    python tests/campaigns/abuse.py [CAMPAIGN ...] [--count N] [--seed N] [--json FILE]
 
 Prints how many tries of each campaign held, and how each of the others broke its promise. Every campaign is run where none is named. Equal
 seeds make equal tries; the suite does the first few of each.
