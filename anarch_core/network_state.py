@@ -127,10 +127,10 @@ class _Parameter:
             held = getattr(parameter, key)
             if _alike(held or {}, before or {}):
                 continue
-            if before is None or held is None:
+            if held is None:
                 setattr(parameter, key, before)
-            else:
-                _refill(held, before)
+            else:  # never None again: the hooks after gradients would go on
+                _refill(held, before or {})
             yield f"hooks of {self.path}"
 
 

@@ -62,3 +62,10 @@ def test_may_be_nested(model) -> None:
             assert not model.training
         assert not model.training
     assert model.training
+
+
+def test_hooks_that_run_after_gradients_are_taken_away(model) -> None:
+    with undisturbed(model):
+        model[0].weight.register_post_accumulate_grad_hook(lambda parameter: parameter.grad.zero_())
+    model(torch.randn(2, 3)).sum().backward()
+    assert model[0].weight.grad.any()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import attrs
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment, Transition
 from anarch_core.network import network_bytes
+from anarch_core.network_state import Numbers
 from anarch_core.planning.ledger import Peak
 from anarch_core.planning.probe_memory import peak_of_probe
 from anarch_core.planning.rehearsal import Rehearsal
@@ -146,11 +148,25 @@ def _of_probes(context: RunContext, parent: nn.Module, found: Selection | None, 
     # At the start of a segment there is no other network yet, but the state that was carried over to its optimizer.
     size, state = network_bytes(model), _remembered(context) if context.config.optimizer_state == "carry" else 0
     carried = max(0, round(state * size) - size)
-    return {
-        name: peak_of_probe(probe, measured, otherwise=activations, beside=carried)
-        for name, probe in context.probes.items()
-        if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
-    }
+    with _data_kept(context):
+        return {
+            name: peak_of_probe(probe, measured, otherwise=activations, beside=carried)
+            for name, probe in context.probes.items()
+            if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
+        }
+
+
+@contextmanager
+def _data_kept(context: RunContext) -> Iterator[None]:
+    """Read the data again if a probe changed them while it was rehearsed; when it measures, that is told."""
+    numbers = Numbers.of(context.data.tensors())
+    yield
+    numbers.restore()
+    changed = numbers.changed()
+    if changed:
+        fresh = context.reread().tensors()
+        for name in changed:
+            numbers.tensors[name].data.copy_(fresh[name])
 
 
 def _relaxed(context: RunContext, model: nn.Module, found: Selection) -> nn.Module:

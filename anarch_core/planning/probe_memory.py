@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Callable
 
 import attrs
-import torch
 from torch import nn
 
+from anarch_core.errors import Stopped
 from anarch_core.network import network_bytes
 from anarch_core.planning.hollow import hollowed
 from anarch_core.planning.ledger import Ledger, Peak
+from anarch_core.plugin.blame import expected, origin
 from anarch_core.probe.base import AbstractProbe, ProbeContext, ProbeRehearsal
+from anarch_core.surroundings import Surroundings
 
 STEPS = 100_000
 """Calls of operators after which a rehearsal is given up, a few seconds; a loop that ends by the numbers it finds may never end."""
@@ -53,14 +55,22 @@ def peak_of_probe(probe: AbstractProbe, context: ProbeContext, *, otherwise: int
         context: as for :func:`rehearsal_of`.
         otherwise: activations of the network in a training step, in bytes; they come on top where the probe cannot say.
         beside: bytes that are held besides.
+
+    Raises:
+        PluginError: what the probe says is no number.
     """
     noted: list[Peak] = []
     networks = sum(map(network_bytes, _networks(context)))
-    with torch.random.fork_rng(devices=[]):
-        try:
-            said = max(0, int(probe.memory(rehearsal_of(context, noted))))
-        except Exception:  # anybody's probe, and some need numbers
-            said, noted = GUESSED * network_bytes(context.model) + otherwise, []
+    surroundings = Surroundings.now()
+    try:
+        answer: object = probe.memory(rehearsal_of(context, noted))
+    except (KeyboardInterrupt, Stopped):
+        raise
+    except BaseException:  # anybody's probe, and some need numbers
+        answer, noted = GUESSED * network_bytes(context.model) + otherwise, []
+    finally:
+        surroundings.restore()
+    said = max(0, int(expected(origin(probe), "memory()", answer, int, float)))
     found = max(noted, key=lambda peak: peak.used, default=Peak(used=networks, small=0, large=networks))
     used = networks + said + beside
     return Peak(used=used, small=found.small, large=max(0, found.large + used - found.used))
