@@ -43,13 +43,13 @@ telling(writer, "write_report", lambda *_: "reporting")
 """
 SLOW = """
 import time
-from anarch_core.running import probing
-found = probing.measured
-def slow(*arguments):
+from anarch_core.probe import measuring
+found = measuring._called
+def slow(probe, context):
     for _ in range(3000):
         time.sleep(0.01)
-    return found(*arguments)
-probing.measured = slow
+    return found(probe, context)
+measuring._called = slow
 """
 """A probe that takes half a minute, and tells nothing meanwhile."""
 
