@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import attrs
 
@@ -69,6 +70,7 @@ class Taking:
             found = self._look(segment)
             if found.result is not None:
                 finished[segment.id], lefts[segment.id] = found.result, found.left
+        looked_at: dict[Path, str | None] = {}
         known: set[str] | None = None
         while known != set(finished):
             known = set(finished)
@@ -76,7 +78,7 @@ class Taking:
                 if segment.id in finished and not started_from(lefts[segment.id], self.store.snapshot_left(segment)):
                     del finished[segment.id]
                 if segment.id not in finished and segment.parent is not None and segment.parent.id not in running:
-                    self._look_at_start(segment, segment.parent, finished)
+                    self._look_at_start(segment, segment.parent, finished, looked_at)
 
     def _look(self, segment: Segment) -> Condition:
         """What there is of a segment, after everything damaged is gone."""
@@ -97,8 +99,10 @@ class Taking:
             files.make_room()
         return found
 
-    def _look_at_start(self, segment: Segment, parent: Segment, finished: dict[str, SegmentResult]) -> None:
-        """Let the parent be made again if the segment could not start from what it left."""
+    def _look_at_start(
+        self, segment: Segment, parent: Segment, finished: dict[str, SegmentResult], looked_at: dict[Path, str | None]
+    ) -> None:
+        """Let the parent be made again if the segment could not start from what it left, which is read once for all its children."""
         files, iteration = self.store.segment(parent.id), 0 if segment.leaves is None else segment.leaves.iteration
         paths = [files.snapshot(iteration)]
         left = finished.get(parent.id)
@@ -106,8 +110,8 @@ class Taking:
             return  # it will come, or never
         if segment.transition.optimizer_state == "carry":
             paths.append(files.optimizer_snapshot(iteration))
-        wrong = {path: damage(path, whole=True) for path in paths}
-        reasons = [f"{path} {what}" for path, what in wrong.items() if what is not None]
+        looked_at |= {path: damage(path, whole=True) for path in paths if path not in looked_at}
+        reasons = [f"{path} {what}" for path in paths if (what := looked_at[path]) is not None]
         if reasons:
             finished.pop(parent.id, None)
             with files.lock(Waiting(parent.title, self.say, self.stop)):
