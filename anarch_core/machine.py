@@ -8,6 +8,7 @@ import datetime
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,15 @@ def machine_record(device: str) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine(),
         "command": sys.argv,
     }
+
+
+@contextlib.contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Leave PyTorch's random state, on the processor and on the device, as it was found."""
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
 
 
 def resolve_device(name: str) -> str:

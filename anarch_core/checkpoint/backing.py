@@ -20,6 +20,7 @@ from anarch_core.checkpoint.header import Header
 from anarch_core.checkpoint.schema import TIED
 from anarch_core.errors import CheckpointError, one_line
 from anarch_core.models import ModelSpec
+from anarch_core.ops.makers import MAKERS
 from anarch_core.plugin.registry import Registry
 from anarch_core.relaxation.base import Site
 from anarch_core.relaxation.lattice import CONVOLUTIONS
@@ -27,17 +28,6 @@ from anarch_core.relaxation.materialise import convolution_of
 from anarch_core.relaxation.surgery import candidates
 from anarch_core.relaxation.verbs import AppliedRelaxation
 
-aten = torch.ops.aten
-
-_MAKERS = {
-    aten.empty.memory_format,
-    aten.empty_strided.default,
-    aten.zeros.default,
-    aten.ones.default,
-    aten.full.default,
-    aten.rand.default,
-    aten.randn.default,
-}
 _BESIDE = 2**24  # numbers that a network may make and not keep in its state
 _TIMES = 4  # so many times the numbers of a file may its model have before it is relaxed, since relaxing makes no network smaller
 
@@ -60,7 +50,7 @@ class Outline(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _MAKERS or str(kwargs.get("device")) == "meta":
+        if func not in MAKERS or str(kwargs.get("device")) == "meta":
             return func(*args, **kwargs)
         made = func(*args, **{**kwargs, "device": "meta", "pin_memory": None})
         self._numbers -= made.numel()

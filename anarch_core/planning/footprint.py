@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import attrs
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment, Transition
+from anarch_core.machine import own_randomness
 from anarch_core.network import network_bytes
 from anarch_core.network_state import Numbers
 from anarch_core.planning.ledger import Peak
@@ -85,7 +86,8 @@ def footprints(context: RunContext, segments: Sequence[Segment], batch: int | No
     """
     model = context.build(context.config.seeds[0])
     batch = batch or min(context.config.batch_size, len(context.data.y_train))
-    return tuple(_footprint(context, model, transition, batch) for transition in (None, *relaxations(segments).values()))
+    with _data_kept(context) if context.probes else nullcontext():
+        return tuple(_footprint(context, model, transition, batch) for transition in (None, *relaxations(segments).values()))
 
 
 def _footprint(context: RunContext, model: nn.Module, transition: Transition | None, batch: int) -> Footprint:
@@ -148,12 +150,11 @@ def _of_probes(context: RunContext, parent: nn.Module, found: Selection | None, 
     # At the start of a segment there is no other network yet, but the state that was carried over to its optimizer.
     size, state = network_bytes(model), _remembered(context) if context.config.optimizer_state == "carry" else 0
     carried = max(0, round(state * size) - size)
-    with _data_kept(context):
-        return {
-            name: peak_of_probe(probe, measured, otherwise=activations, beside=carried)
-            for name, probe in context.probes.items()
-            if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
-        }
+    return {
+        name: peak_of_probe(probe, measured, otherwise=activations, beside=carried)
+        for name, probe in context.probes.items()
+        if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
+    }
 
 
 @contextmanager
@@ -179,7 +180,7 @@ def _relaxed(context: RunContext, model: nn.Module, found: Selection) -> nn.Modu
 
 def _remembered(context: RunContext) -> float:
     """Numbers the optimizer remembers per parameter."""
-    with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
+    with own_randomness(context.device):
         tried = nn.Linear(64, 64, device=context.device)
     optimizer = context.optimizer(tried, context.config.lr)
     tried(torch.zeros(1, 64, device=context.device)).sum().backward()

@@ -9,21 +9,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from anarch_core.ops import makers
 from anarch_core.ops.ordinary import plain
 
 aten = torch.ops.aten
 
-MAKERS = {
-    aten.empty.memory_format,
-    aten.empty_strided.default,
-    aten.zeros.default,
-    aten.ones.default,
-    aten.full.default,
-    aten.rand.default,
-    aten.rand.generator,
-    aten.randn.default,
-    aten.randn.generator,
-}
+MAKERS = makers.MAKERS | {aten.rand.generator, aten.randn.generator}
 """Operators that take no tensor and make one in which there is nothing to be known."""
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from anarch_core.errors import AnarchError, ConfigError, SurgeryError, first_line
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
-from anarch_core.machine import resident_bytes
+from anarch_core.machine import own_randomness, resident_bytes
 from anarch_core.models import require_logits
 from anarch_core.network import copied, in_evaluation_mode
 from anarch_core.planning.footprint import Footprint
@@ -91,7 +91,7 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
     size = min(context.config.batch_size, len(data.y_train))
     last = len(data.y_train) % size
     parts = (data.y_train, data.y_test, *(() if data.y_validation is None else (data.y_validation,)))
-    with torch.random.fork_rng(devices=[context.device] if context.device.type == "cuda" else []):
+    with own_randomness(context.device):
         with torch.no_grad(), in_evaluation_mode(tried):
             # One sample alone, where a part is left with it, is what networks trip over.
             alone = any(len(labels) % EVALUATED == 1 for labels in parts)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
-import torch
 from torch import nn
 
 from anarch_core.checkpoint import network as checkpoint
@@ -25,7 +24,7 @@ from anarch_core.experiment.segment_result import Exactness, Notes, Scores, Segm
 from anarch_core.experiment.store import History, SegmentStore
 from anarch_core.files.replacing import make_room
 from anarch_core.files.tables import write_json
-from anarch_core.machine import give_back
+from anarch_core.machine import give_back, own_randomness
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.running.probing import Probing
@@ -62,7 +61,7 @@ def train_segment(context: RunContext, job: Job, emit: Emit, stop: Stop) -> Segm
     with (
         store.lock(Waiting(job.segment.title, lambda text: emit(Event("warning", job.segment.id, text)), stop)),
         matmul_precision(context.config.precision),
-        _own_randomness(context.device),
+        own_randomness(context.device),
     ):
         found = condition(store)
         if not started_from(found.left, context.store.snapshot_left(job.segment)):
@@ -292,10 +291,3 @@ def _exactness(report: RelaxationReport) -> Exactness:
 
 def _finite(model: nn.Module) -> bool:
     return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
-
-
-@contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    """Leave the caller's random state as it was."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield

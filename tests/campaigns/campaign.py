@@ -27,6 +27,12 @@ class Try:
     name: str
     held: Callable[[Path], None]
 
+    @classmethod
+    def of(cls, abuse: Callable[..., None], **how: object) -> Try:
+        """``abuse(folder, **how)``, named by its arguments."""
+        words = ", ".join(f"{name} {getattr(value, 'name', value)}" for name, value in how.items())
+        return cls(words, lambda folder: abuse(folder, **how))
+
 
 @attrs.frozen
 class Campaign:

@@ -73,7 +73,7 @@ def shadows(module: str, text: str) -> Callable[[Path], None]:
 
 def tries(random: Random) -> Iterator[Try]:
     """The plain cases, then any moment."""
-    yield named(times=8, wait=0.0, number=signal.SIGKILL, deaths=1)
+    yield Try.of(shot, times=8, wait=0.0, number=signal.SIGKILL, deaths=1)
     yield Try("a worker leaves at once", lambda folder: unable(folder, shadows("sitecustomize", "import os; os._exit(7)"), "exit code 7"))
     yield Try(
         "a worker cannot import torch", lambda folder: unable(folder, shadows("torch", "raise OSError('no more libraries')"), "no more")
@@ -85,18 +85,13 @@ def tries(random: Random) -> Iterator[Try]:
     for number in WAYS:
         yield Try(f"every worker dies of {number.name}", lambda folder, number=number: always(folder, number))
     while True:
-        yield named(
+        yield Try.of(
+            shot,
             times=random.randrange(1, 80),
             wait=random.choice((0.0, random.random())),
             number=random.choice(WAYS),
             deaths=random.choice((1, 1, 2)),
         )
-
-
-def named(**how: object) -> Try:
-    """A try and its name."""
-    words = ", ".join(f"{name} {getattr(value, 'name', value)}" for name, value in how.items())
-    return Try(words, lambda folder: shot(folder, **how))  # type: ignore[arg-type]
 
 
 CAMPAIGN = Campaign(

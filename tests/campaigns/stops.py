@@ -114,15 +114,16 @@ def slowly(folder: Path) -> None:
 
 def tries(random: Random) -> Iterator[Try]:
     """The moments that differ, then any."""
-    yield named(after="trained", times=20, wait=0.0, number=signal.SIGTERM, target="group", again=None, jobs=2)
-    yield named(after="trained", times=20, wait=0.0, number=signal.SIGTERM, target="group", again=None, jobs=1)
+    yield Try.of(stop, after="trained", times=20, wait=0.0, number=signal.SIGTERM, target="group", again=None, jobs=2)
+    yield Try.of(stop, after="trained", times=20, wait=0.0, number=signal.SIGTERM, target="group", again=None, jobs=1)
     yield Try("SIGTERM while a slow probe measures", slowly)
     for target in ("worker", "group"):
-        yield named(after="preparing", times=1, wait=1.0, number=signal.SIGTERM, target=target, again=None, jobs=2, real=True)
-        yield named(after="trained", times=5, wait=0.0, number=signal.SIGINT, target=target, again=1.2, jobs=2)
+        yield Try.of(stop, after="preparing", times=1, wait=1.0, number=signal.SIGTERM, target=target, again=None, jobs=2, real=True)
+        yield Try.of(stop, after="trained", times=5, wait=0.0, number=signal.SIGINT, target=target, again=1.2, jobs=2)
     for _ in range(2):
         for after in ("loading", "planning", "preparing", "writing", "measuring", "snapshot", "reporting"):
-            yield named(
+            yield Try.of(
+                stop,
                 after=after,
                 times=1,
                 wait=0.0,
@@ -133,7 +134,8 @@ def tries(random: Random) -> Iterator[Try]:
             )
     while True:
         jobs = random.choice((1, 2))
-        yield named(
+        yield Try.of(
+            stop,
             after="anything",
             times=random.randrange(1, 150),
             wait=random.choice((0.0, random.random() / 4)),
@@ -143,12 +145,6 @@ def tries(random: Random) -> Iterator[Try]:
             jobs=jobs,
             real=random.random() < 0.1,
         )
-
-
-def named(**how: object) -> Try:
-    """A try and its name."""
-    words = ", ".join(f"{name} {getattr(value, 'name', value)}" for name, value in how.items())
-    return Try(words, lambda folder: stop(folder, **how))  # type: ignore[arg-type]
 
 
 CAMPAIGN = Campaign(
