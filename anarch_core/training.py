@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from anarch_core.config.values import Precision
-from anarch_core.data import batches_per_epoch, epoch_order
+from anarch_core.data.order import batches_per_epoch, epoch_order
 from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.models import logits_of
 from anarch_core.network import in_evaluation_mode

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anarch_core.data import TensorData, channel_statistics, epoch_order, load_data, normalised
+from anarch_core.data import TensorData, channel_statistics, load_data, normalised
+from anarch_core.data.order import epoch_order
 from anarch_core.errors import DataError, OptionError, UnknownComponentError
 
 

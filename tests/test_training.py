@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from anarch_core.data import epoch_order
+from anarch_core.data.order import epoch_order
 from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.running.scoring import is_milestone
 from anarch_core.training import Training, dtype_of, evaluate, matmul_precision

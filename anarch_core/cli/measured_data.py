@@ -15,7 +15,7 @@ from anarch_core.plugin.options import parse_spec
 if TYPE_CHECKING:
     from torch import nn
 
-    from anarch_core.data import TensorData
+    from anarch_core.data.tensor_data import TensorData
     from anarch_core.models import ModelSpec
 
 
@@ -38,7 +38,7 @@ def load_fitting(
     Raises:
         DataError: its inputs or classes are not those of the network.
     """
-    from anarch_core.data import load_data
+    from anarch_core.data.loading import load_data
     from anarch_core.models import input_dtype
 
     data = load_data(name, root=root, options=component_options(ctx).get(parse_spec(name)[0]))

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.curvature.differentiable import differentiable, require_visible, require_whole, telling_layers
 from anarch_core.curvature.operators import AbstractOperator
-from anarch_core.data import TensorData
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.models import input_dtype
 from anarch_core.network import undisturbed

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from anarch_core.config.run_config import RunConfig
-from anarch_core.data import TensorData, batches_per_epoch, load_data
+from anarch_core.data.loading import load_data
+from anarch_core.data.order import batches_per_epoch
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ConfigError, PluginError
 from anarch_core.experiment.segments import changed_options
 from anarch_core.experiment.store import RunStore

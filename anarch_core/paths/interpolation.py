@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from anarch_core.bounds import between, shown
-from anarch_core.data import TensorData
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.models import input_dtype, logits_of, warn_of_batch_dependence
 from anarch_core.network import undisturbed

@@ -13,7 +13,7 @@ from anarch_core.errors import ProbeError
 if TYPE_CHECKING:
     import torch
 
-    from anarch_core.data import TensorData
+    from anarch_core.data.tensor_data import TensorData
 
 
 @attrs.frozen(kw_only=True)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from anarch_core.curvature.differentiable import differentiable
-from anarch_core.data import TensorData
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import PluginError, ProbeError, plain, warn
 from anarch_core.models import warn_of_batch_dependence
 from anarch_core.network import undisturbed

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import torch
 
-from anarch_core.data import TensorData
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import AnarchError
 from anarch_core.network_state import NetworkState, Numbers
 from anarch_core.probe.base import ProbeContext

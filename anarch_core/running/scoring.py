@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from anarch_core.config.values import Precision
-from anarch_core.data import TensorData
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.experiment.segment_result import Scores
 from anarch_core.experiment.store import History
 from anarch_core.probe.measuring import finite

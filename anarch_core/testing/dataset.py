@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from anarch_core.config.files import SETTINGS
-from anarch_core.data import TensorData
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import AnarchError
 from anarch_core.models import build_model
 from anarch_core.plugin.options import parse_spec

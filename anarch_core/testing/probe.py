@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core.data import TensorData
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import AnarchError, first_line
 from anarch_core.files.tables import canonical_json
 from anarch_core.machine import human_bytes

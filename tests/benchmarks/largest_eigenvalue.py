@@ -23,7 +23,8 @@ from torch import nn
 from anarch_core import relax
 from anarch_core.curvature.lanczos import extreme_eigenvalues, tridiagonal_matrix, tridiagonalise
 from anarch_core.curvature.risk import HessianOperator, Risk
-from anarch_core.data import TensorData, epoch_order, load_data
+from anarch_core.data import TensorData, load_data
+from anarch_core.data.order import epoch_order
 from anarch_core.models import build_model
 
 EPOCHS, SAMPLES, SEEDS = 150, 500, 10

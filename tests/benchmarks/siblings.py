@@ -17,7 +17,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
-from anarch_core.data import epoch_order
+from anarch_core.data.order import epoch_order
 from anarch_core.models import build_model
 from anarch_core.relaxation.verbs import relax
 from anarch_core.training import Training

@@ -22,7 +22,7 @@ from anarch_core.bounds import between
 from anarch_core.config import values
 from anarch_core.config.files import to_toml
 from anarch_core.config.run_config import RunConfig
-from anarch_core.data import epoch_order
+from anarch_core.data.order import epoch_order
 from anarch_core.errors import ConfigError, OutOfMemoryError, RunError, SurgeryError
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.segments import Segment

@@ -1,10 +1,9 @@
-"""Data held as tensors on one device; batch order is a function of (seed, epoch)."""
+"""A data set as tensors: its parts, limits, and what is refused."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -12,13 +11,10 @@ import attrs
 import torch
 
 from anarch_core.bounds import shown
+from anarch_core.data.order import permutation
+from anarch_core.data.statistics import chunks
 from anarch_core.errors import DataError
 from anarch_core.labels import described, labels_problem
-from anarch_core.plugin.blame import expected, on_behalf_of
-from anarch_core.plugin.options import parse_spec, spec_options
-from anarch_core.plugin.registry import Registry, get_registry
-
-__all__ = ["TensorData", "channel_statistics", "labels_problem", "load_data", "normalised", "permutation"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -157,7 +153,7 @@ def check_classification(data: TensorData) -> None:
             raise DataError(msg)
     if data not in _FINITE:
         for part, x, _ in parts:
-            if not all(bool(chunk.isfinite().all()) for chunk in _chunks(x)):
+            if not all(bool(chunk.isfinite().all()) for chunk in chunks(x)):
                 msg = f"data {data.name!r}, {part} part: some inputs are not finite (nan or infinity)"
                 raise DataError(msg)
         _FINITE.add(data)
@@ -186,116 +182,3 @@ def _problem(x: torch.Tensor, y: torch.Tensor, data: TensorData) -> str | None:
         counted = "; they seem to be counted from 1, so subtract 1" if int(y.min()) == 1 and int(y.max()) == data.classes else ""
         return f"labels go from {int(y.min())} to {int(y.max())}, expected 0 to {data.classes - 1}{counted}"
     return None
-
-
-def batches_per_epoch(samples: int, batch_size: int) -> int:
-    """How many batches hold all samples; the last may be smaller."""
-    return -(-samples // batch_size)
-
-
-def epoch_order(n: int, seed: int, epoch: int) -> torch.Tensor:
-    """The order in which an epoch visits ``n`` training samples.
-
-    A function of its arguments alone: drawn by a generator of its own on the CPU, so it is the same on every device, in every process and
-    for every resumed run.
-
-    Returns:
-        a permutation of 0 … n-1, int64, on the CPU.
-    """
-    return permutation(n, f"epoch:{seed}:{epoch}")
-
-
-def permutation(n: int, key: str) -> torch.Tensor:
-    """A random order of 0 … n-1 that is a function of ``n`` and ``key`` alone, int64, on the CPU."""
-    # Hashing keeps (seed 1, epoch 2) from meeting (seed 2, epoch 1), as a sum or a product of the two would not.
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
-    return torch.randperm(n, generator=generator)
-
-
-def channel_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each channel over samples and positions.
-
-    Summed in float64, where sums over 8-bit images are exact, so the result does not depend on the number of threads.
-
-    Args:
-        x: [n, channels, *spatial], any numeric type.
-
-    Returns:
-        mean and standard deviation, float64, [channels]; the deviation of a constant channel is given as 1.
-    """
-    channels = x.shape[1]
-    total, squares = torch.zeros(2, channels, dtype=torch.float64).unbind()
-    for chunk in _chunks(x):
-        values = chunk.double().transpose(0, 1).reshape(channels, -1)
-        total += values.sum(1)
-        squares += values.square().sum(1)
-    count = x.numel() // channels
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return mean, torch.where(deviation > 0, deviation, 1.0)
-
-
-def normalised(x: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
-    """``(x - mean) / deviation`` per channel, as float32.
-
-    Args:
-        x: [n, channels, *spatial], any numeric type.
-        mean: [channels].
-        deviation: [channels].
-    """
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    mean, deviation = mean.float().view(shape), deviation.float().view(shape)
-    result = torch.empty(x.shape, dtype=torch.float32)
-    for source, target in zip(_chunks(x), _chunks(result), strict=True):
-        target.copy_(source).sub_(mean).div_(deviation)
-    return result
-
-
-def _chunks(x: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Views of so few samples at once that arithmetic on them needs no second copy of the set."""
-    return (x[start : start + 1024] for start in range(0, len(x), 1024))
-
-
-def load_data(
-    name: str,
-    *,
-    root: Path | None = None,
-    options: Mapping[str, Any] | None = None,
-    limit: int | None = None,
-    validation: float | None = None,
-    seed: int = 0,
-    registry: Registry | None = None,
-) -> TensorData:
-    """Load a registered data set, checked, on the CPU.
-
-    The validation part is split off first, from the whole training set, and the limit applied to what is left: it says how many samples are
-    trained on, and does not change what is held out.
-
-    Args:
-        name: ``"name"`` or ``"name:value"``, as in ``"tensors:digits.safetensors"``.
-        root: folder with data already there, or to download to.
-        options: options of the data set by name.
-        limit: at most so many training samples, see :meth:`TensorData.limited`.
-        validation: number or share of training samples to hold out, see :meth:`TensorData.with_validation`.
-        seed: for the choice of the validation part.
-        registry: where names are looked up, the installed plugins by default.
-
-    Raises:
-        UnknownComponentError: no plugin provides the data set.
-        OptionError: an option is unknown or has a value that is not allowed.
-        DataError: the data are missing, unreadable or unfit to train on.
-    """
-    registry = registry or get_registry()
-    component, value = parse_spec(name)
-    info = registry.find("dataset", component)
-    given = dict(options or {})
-    if value is not None:
-        given |= spec_options(info.options, value, name=info.name)
-    parsed = registry.parse_options(info, given)
-    data = expected(registry.origin(info), "it", registry.call(info, root, parsed), TensorData)
-    with on_behalf_of(registry.origin(info), "its data cannot be checked"):
-        data.check()
-    if validation is not None:
-        data = data.with_validation(validation, seed)
-    return data if limit is None else data.limited(limit)

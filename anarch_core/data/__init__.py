@@ -1,0 +1,11 @@
+"""Data sets as tensors: loading one by its name, normalising inputs, orders of samples. A door for authors of data sets."""
+
+from __future__ import annotations
+
+from anarch_core.data.loading import load_data
+from anarch_core.data.order import permutation
+from anarch_core.data.statistics import channel_statistics, normalised
+from anarch_core.data.tensor_data import TensorData
+from anarch_core.labels import labels_problem
+
+__all__ = ["TensorData", "channel_statistics", "labels_problem", "load_data", "normalised", "permutation"]

@@ -1,0 +1,56 @@
+"""A data set by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from anarch_core.data.tensor_data import TensorData
+from anarch_core.plugin.blame import expected, on_behalf_of
+from anarch_core.plugin.options import parse_spec, spec_options
+from anarch_core.plugin.registry import Registry, get_registry
+
+
+def load_data(
+    name: str,
+    *,
+    root: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    validation: float | None = None,
+    seed: int = 0,
+    registry: Registry | None = None,
+) -> TensorData:
+    """Load a registered data set, checked, on the CPU.
+
+    The validation part is split off first, from the whole training set, and the limit applied to what is left: it says how many samples are
+    trained on, and does not change what is held out.
+
+    Args:
+        name: ``"name"`` or ``"name:value"``, as in ``"tensors:digits.safetensors"``.
+        root: folder with data already there, or to download to.
+        options: options of the data set by name.
+        limit: at most so many training samples, see :meth:`TensorData.limited`.
+        validation: number or share of training samples to hold out, see :meth:`TensorData.with_validation`.
+        seed: for the choice of the validation part.
+        registry: where names are looked up, the installed plugins by default.
+
+    Raises:
+        UnknownComponentError: no plugin provides the data set.
+        OptionError: an option is unknown or has a value that is not allowed.
+        DataError: the data are missing, unreadable or unfit to train on.
+    """
+    registry = registry or get_registry()
+    component, value = parse_spec(name)
+    info = registry.find("dataset", component)
+    given = dict(options or {})
+    if value is not None:
+        given |= spec_options(info.options, value, name=info.name)
+    parsed = registry.parse_options(info, given)
+    data = expected(registry.origin(info), "it", registry.call(info, root, parsed), TensorData)
+    with on_behalf_of(registry.origin(info), "its data cannot be checked"):
+        data.check()
+    if validation is not None:
+        data = data.with_validation(validation, seed)
+    return data if limit is None else data.limited(limit)
