@@ -185,7 +185,9 @@ class RunConfig:
         default="constant",
         converter=values.learning_rate_schedule,
         metadata=_setting(
-            "Learning rate over the trunk: constant, cosine or step:30,60 (step:30,60@0.2 for another factor than 0.1).", metavar="SCHEDULE"
+            "Learning rate over the trunk: constant, cosine or step:30,60 (step:30,60@0.2 for another factor than 0.1); after a warm-up "
+            "warmup:5, warmup:500it+cosine.",
+            metavar="SCHEDULE",
         ),
     )
     branch_lr_schedule: str = attrs.field(
@@ -263,6 +265,11 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
     """Settings that exclude each other, as sentences."""
     if "scratch" in config.control and not (config.relax or config.path):
         yield "control 'scratch' starts the relaxed network from scratch, but there is no relaxation: add one, --relax NAME"
+    for setting, branch in (("lr_schedule", False), ("branch_lr_schedule", True)):
+        try:
+            config.learning_rate(branch=branch)
+        except ConfigError as error:
+            yield f"{setting}: {error}"
     for text, stages in zip(config.path, config.stages, strict=True):
         first = stages[0].moment
         if not first.endswith("it") and Moment.parse(first, 1).iteration > config.epochs:

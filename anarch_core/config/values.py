@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from anarch_core.bounds import MANY, SEED, Between, normal_path, normal_text, shown
-from anarch_core.config.learning_rate import LearningRate
+from anarch_core.config.learning_rate import read
 from anarch_core.errors import ConfigError
 
 Control = Literal["continued", "scratch"]
@@ -180,9 +180,9 @@ def paths(value: object) -> tuple[str, ...]:
 
 
 def learning_rate_schedule(value: object) -> str:
-    """What :class:`~anarch_core.config.learning_rate.LearningRate` can read."""
+    """What :meth:`~anarch_core.config.learning_rate.LearningRate.parse` can read, whatever it starts from and however long it lasts."""
     written = text(value).replace(" ", "")
-    LearningRate.parse(written, base=1.0, epochs=1)
+    read(written)
     return written
 
 

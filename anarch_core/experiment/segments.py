@@ -217,14 +217,24 @@ class _Grower:
         return changed_options(self.config, self.registry, kind, spec)
 
     def settings(self, iterations: int, *, branch: bool) -> Settings:
+        learning_rate = self.config.learning_rate(branch=branch)
+        self.require_room(learning_rate, iterations, "branch_lr_schedule" if branch else "lr_schedule")
         return Settings(
             iterations=iterations,
             batch_size=self.config.batch_size,
             optimizer=self.config.optimizer,
             optimizer_options=self.options("optimizer", self.config.optimizer),
-            learning_rate=self.config.learning_rate(branch=branch),
+            learning_rate=learning_rate,
             precision=self.config.precision,
         )
+
+    def require_room(self, learning_rate: LearningRate, iterations: int, where: str) -> None:
+        """Refuse a stretch that ends within the warm-up of its learning rate."""
+        try:
+            learning_rate.require_room(iterations, self.clock.iterations_per_epoch)
+        except ConfigError as error:
+            msg = f"{where}: {error}"
+            raise ConfigError(msg) from None
 
     def relaxing(self, action: Literal["relax", "scratch"], relaxation: str) -> Transition:
         return Transition(
@@ -262,6 +272,7 @@ class _Grower:
         for (stage, moment), following in zip(stages, [*(moment for _, moment in stages[1:]), None], strict=True):
             label = f"{label}>{stage.family}" if label else stage.family
             length = after.iterations if following is None else following.iteration - moment.iteration
+            self.require_room(after.learning_rate, length, f"stage {stage.family}@{stage.moment}")
             if stage.constrained:
                 transition = Transition(action="project", optimizer_state=self.config.optimizer_state)
             else:

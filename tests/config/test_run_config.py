@@ -154,6 +154,19 @@ def test_learning_rates_of_trunk_and_branch():
     assert config.learning_rate(branch=True) == LearningRate(base=0.03, epochs=5, kind="cosine")
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"lr_schedule": "warmup:7", "epochs": 7}, "^lr_schedule: the warm-up of 7ep leaves nothing"),
+        ({"branch_lr_schedule": "warmup:7+cosine", "branch_epochs": 5}, "^branch_lr_schedule: the warm-up"),
+        ({"branch_lr_schedule": "cosine:0.1", "branch_lr": 0.05}, "^branch_lr_schedule: 'cosine:0.1' ends at 0.1, above the 0.05"),
+    ],
+)
+def test_a_learning_rate_that_does_not_fit_its_stretch_is_refused(settings, why):
+    with pytest.raises(ConfigError, match=why):
+        RunConfig(**settings)
+
+
 def test_where_and_how_fast_a_run_is_done_does_not_make_it_another_experiment():
     config = RunConfig(relax="efcn")
     same = attrs.evolve(config, jobs=3, threads=2, device="cpu", out="elsewhere", recipe="mnist1d")
