@@ -5,7 +5,6 @@ import pytest
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.errors import ConfigError
 
-
 WRONG = [
     "warmup",
     "warmup:",
@@ -89,7 +88,7 @@ def test_a_warm_up_in_steps_is_held_to_the_stretch_when_its_steps_are_known():
     rate.require_room(11, 5)
     with pytest.raises(ConfigError, match="warm-up of 10it leaves nothing of a stretch of 2ep"):
         rate.require_room(10, 5)
-    with pytest.raises(ConfigError, match="epoch 1, where .* lies within the warm-up of 6it"):
+    with pytest.raises(ConfigError, match=r"epoch 1, where .* lies within the warm-up of 6it"):
         LearningRate.parse("warmup:6it+step:1", base=1.0, epochs=4).require_room(20, 5)
 
 

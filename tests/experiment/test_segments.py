@@ -123,6 +123,8 @@ def test_identity_ignores_what_does_not_change_the_weights(registry):
         {"validation": 0.1},
         {"precision": "float64"},
         {"lr_schedule": "cosine"},
+        {"lr_schedule": "warmup:2"},
+        {"lr_schedule": "warmup:2+cosine"},
         {"options": {"sgd": {"momentum": 0.9}}},
         {"options": {"cnn1d": {"channels": 8}}},
         {"optimizer": "adam"},
@@ -142,6 +144,22 @@ def test_identity_of_the_trunk_does_not_depend_on_what_comes_after(registry, set
     plain, changed = grow(registry, at(3), control="none"), grow(registry, at(3), control="none", **setting)
     assert plain[0].id == changed[0].id
     assert plain[1].id != changed[1].id
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"lr_schedule": "warmup:400it"}, "^lr_schedule: the warm-up of 400it leaves nothing of a stretch of 10ep"),
+        ({"branch_lr_schedule": "warmup:200it"}, "^branch_lr_schedule: the warm-up of 200it leaves nothing of a stretch of 5ep"),
+        (
+            {"branch_lr_schedule": "warmup:2", "path": ["lcn@2,conv@4"]},
+            "^stage lcn@2: the warm-up of 2ep leaves nothing of a stretch of 2ep",
+        ),
+    ],
+)
+def test_a_stretch_that_ends_within_its_warm_up_is_refused(registry, settings, why):
+    with pytest.raises(ConfigError, match=why):
+        grow(registry, at(3), **settings)
 
 
 def test_description_is_json(registry):
