@@ -19,6 +19,7 @@ import attrs
 import click
 
 import anarch_core
+from anarch_core.cli.completion import completing
 from anarch_core.errors import AnarchError, close_matches, did_you_mean, legible, plain
 
 # Short help stands here, so that `anarch --help` imports none of them.
@@ -135,7 +136,7 @@ def _set_no_plugins(ctx: click.Context, _: click.Parameter, value: bool) -> None
     callback=_set_no_plugins,
     help="Load none but the built-in plugins.",
 )
-@click.version_option(anarch_core.__version__, prog_name="anarch")
+@click.version_option(anarch_core.__version__, "-V", "--version", prog_name="anarch")
 def group() -> None:
     """Architectural relaxation: train a CNN, embed it exactly into a larger family, go on training, and probe what happens."""
 
@@ -153,6 +154,8 @@ def main(args: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        if completing():
+            warnings.simplefilter("ignore")
         sys.exit(_run(args, session))
 
 

@@ -13,6 +13,7 @@ from anarch_core.bounds import between, shown
 from anarch_core.checkpoint.description import Description, read_description
 from anarch_core.checkpoint.file import read_header
 from anarch_core.checkpoint.schema import BASE
+from anarch_core.cli.completion import offer_components
 from anarch_core.cli.components import component_options
 from anarch_core.cli.numbers import number_option
 from anarch_core.errors import CheckpointError, ConfigError, plain
@@ -53,7 +54,12 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         number_option("--classes", default=None, range=between(1, 10**6), help="Number of outputs; by default what FILE says."),
         click.option("--input-shape", callback=_shape, metavar="C,H,W", help="Shape of one input; by default what FILE says."),
-        click.option("--model", metavar="NAME", help="Model or package.module:factory, where FILE does not say or you brought your own."),
+        click.option(
+            "--model",
+            metavar="NAME",
+            shell_complete=offer_components("model"),
+            help="Model or package.module:factory, where FILE does not say or you brought your own.",
+        ),
     ):
         function = option(function)
     return function

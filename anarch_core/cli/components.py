@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
+from anarch_core.cli.completion import offered
 from anarch_core.errors import AnarchError, ComponentConflictError, plain
 from anarch_core.plugin.option_types import BoolType, OptionType
 from anarch_core.plugin.options import OptionField, option_fields, parse_spec
@@ -170,6 +172,10 @@ class _FieldType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
     def __init__(self, type: OptionType) -> None:
         self.name = type.metavar
         self.field_type = type
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The texts that the placeholder of the help spells out."""
+        return offered([choice for choice in self.name.split("|") if not choice.isupper()], incomplete)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value is None or not isinstance(value, str):

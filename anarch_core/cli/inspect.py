@@ -24,11 +24,12 @@ from anarch_core.checkpoint.schema import (
     TENSORS_DIGEST,
 )
 from anarch_core.cli.checkpoints import print_table
+from anarch_core.cli.completion import offer_checkpoints
 from anarch_core.errors import plain
 
 
 @click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--verify", "verified", is_flag=True, help="Read the whole file and check its digests.")
 def command(file: Path, as_json: bool, verified: bool) -> None:

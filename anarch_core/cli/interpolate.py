@@ -12,6 +12,7 @@ import click
 
 from anarch_core.bounds import MANY, SEED, between, shown
 from anarch_core.cli.checkpoints import model_options, open_network, print_table
+from anarch_core.cli.completion import offer_checkpoints, offered
 from anarch_core.cli.components import ComponentCommand, split_names
 from anarch_core.cli.measured_data import data_options, load_fitting
 from anarch_core.cli.numbers import number_option
@@ -24,9 +25,16 @@ METHODS = ("linear", "curvilinear", "string", "band", "logits", "probabilities")
 
 
 @click.command("interpolate", cls=ComponentCommand, components={"data": "dataset", "model": "model"})
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-@click.option("--method", multiple=True, default=("linear",), metavar="NAME,...", help=f"{', '.join(METHODS)}.  [default: linear]")
+@click.argument("a", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
+@click.argument("b", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
+@click.option(
+    "--method",
+    multiple=True,
+    default=("linear",),
+    metavar="NAME,...",
+    shell_complete=lambda _, __, incomplete: offered(METHODS, incomplete, several=True),
+    help=f"{', '.join(METHODS)}.  [default: linear]",
+)
 @number_option("--points", default=11, range=between(3, 10_000), help="Points on the path, both ends included.")
 @number_option("--samples", default=1000, range=MANY, help="Training samples, class-balanced.")
 @number_option("--steps", default=200, range=between(1, 10**6), help="Steps of descent, for string and band.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from anarch_core.cli.completion import offer_components
 from anarch_core.cli.components import component_options
 from anarch_core.errors import DataError
 from anarch_core.plugin.options import parse_spec
@@ -24,7 +25,12 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--device", default="auto", metavar="DEVICE", help="Device: auto, cpu, cuda or cuda:N.  [default: auto]"),
         click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder the data is found in."),
-        click.option("--data", metavar="NAME", help="Data set; its options are --NAME-..., see --data NAME --help."),
+        click.option(
+            "--data",
+            metavar="NAME",
+            shell_complete=offer_components("dataset"),
+            help="Data set; its options are --NAME-..., see --data NAME --help.",
+        ),
     ):
         function = option(function)
     return function

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from anarch_core.cli.tables import console
 from anarch_core.errors import legible
 from anarch_core.experiment.store import RunStore
 
@@ -17,23 +18,18 @@ if TYPE_CHECKING:
 
 def show(results: Results) -> None:
     """Print the table, what went wrong, and where the results are; write the report; leave with 1 if a segment failed."""
-    import sys
-
-    from rich.console import Console
-
-    # Where the output is no terminal there is no width to fit.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    console.print(results.table())
+    output = console()
+    output.print(results.table())
     for what, segments in (("failed", results.failed), ("skipped", results.skipped)):
         for segment in segments.values():
-            console.print(legible(f"{segment.title} {what}: {segment.error}"), markup=False, soft_wrap=True)
-    console.print(f"results: {RunStore(results.path).results_file}", markup=False, soft_wrap=True)
-    _report(console, results)
+            output.print(legible(f"{segment.title} {what}: {segment.error}"), markup=False, soft_wrap=True)
+    output.print(f"results: {RunStore(results.path).results_file}", markup=False, soft_wrap=True)
+    _report(output, results)
     if results.failed:
         click.get_current_context().exit(1)
 
 
-def _report(console: Console, results: Results) -> None:
+def _report(output: Console, results: Results) -> None:
     from anarch_core.report.writer import write_report
 
     if not results.segments:
@@ -42,4 +38,4 @@ def _report(console: Console, results: Results) -> None:
         text = f"report:  {write_report([results.path]).path}"
     except Exception as error:  # whatever is wrong with the report, the run is done and its results are safe
         text = f"no report was written: {type(error).__name__}: {error}; try 'anarch report {results.path}'"
-    console.print(legible(text), markup=False, soft_wrap=True)
+    output.print(legible(text), markup=False, soft_wrap=True)

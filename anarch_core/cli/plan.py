@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from anarch_core.cli.run import run_directory
 from anarch_core.cli.settings import RunCommand
+from anarch_core.cli.tables import NumberTable, console, print_facts
 from anarch_core.config.run_config import RunConfig
 from anarch_core.machine import human_bytes, human_duration
 
@@ -19,21 +19,18 @@ if TYPE_CHECKING:
 
 
 def _plan(config: RunConfig, timed: bool) -> None:
-    from rich.console import Console
-
     from anarch_core.planning.plan import plan_run
 
-    # Where the output is no terminal there is no width to fit.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     plan = plan_run(config, timed=timed)
-    for label, text in _facts(plan):
-        console.print(f"{label:<12}{text}", markup=False, soft_wrap=True)
-    _print_networks(console, plan)
-    _print_memory(console, plan)
+    output = console()
+    print_facts(output, _facts(plan))
+    for table in (_networks(plan), _memory(plan)):
+        output.print()
+        output.print(table)
     for network in plan.networks:
-        _print_layers(console, network)
+        _print_layers(output, network)
     if plan.refusal is not None:
-        console.print(f"\nThis run would not start: {plan.refusal}", markup=False, soft_wrap=True)
+        output.print(f"\nThis run would not start: {plan.refusal}", markup=False, soft_wrap=True)
         click.get_current_context().exit(1)
 
 
@@ -64,46 +61,39 @@ def _facts(plan: RunPlan) -> list[tuple[str, str]]:
     return facts
 
 
-def _print_networks(console: Console, plan: RunPlan) -> None:
-    from rich.table import Table
-
-    columns = ("parameters", "size", "FLOPs a sample", "a step", "segments", "steps")
-    table = Table("network", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for network in plan.networks:
-        table.add_row(
-            network.footprint.name,
-            f"{network.footprint.parameters:,}",
-            human_bytes(network.footprint.bytes),
-            f"{network.flops:,}",
-            "–" if network.step_seconds is None else f"{1000 * network.step_seconds:.2f} ms",
-            str(network.segments),
-            f"{network.iterations:,}",
-        )
-    console.print()
-    console.print(table)
+def _networks(plan: RunPlan) -> NumberTable:
+    return NumberTable(
+        ("network", "parameters", "size", "FLOPs a sample", "a step", "segments", "steps"),
+        [
+            (
+                network.footprint.name,
+                f"{network.footprint.parameters:,}",
+                human_bytes(network.footprint.bytes),
+                f"{network.flops:,}",
+                "–" if network.step_seconds is None else f"{1000 * network.step_seconds:.2f} ms",
+                str(network.segments),
+                f"{network.iterations:,}",
+            )
+            for network in plan.networks
+        ],
+    )
 
 
-def _print_memory(console: Console, plan: RunPlan) -> None:
-    """What each network needs beside what is at hand, and how far the batch could grow."""
-    from rich.table import Table
-
+def _memory(plan: RunPlan) -> NumberTable:
+    """What each network needs, and how far the batch could grow."""
     works = list(dict.fromkeys(work for network in plan.networks for work in network.needed_bytes))
-    table = Table("memory", box=None, pad_edge=False, header_style="bold")
-    for column in (*works, "at hand", "fits", "largest batch"):
-        table.add_column(column, justify="right")
+    lines = []
     for network in plan.networks:
         sizes, over = network.needed_bytes, "" if network.footprint.complete else "over "
-        table.add_row(
-            network.footprint.name,
-            *(over + human_bytes(sizes[work]) if work in sizes else "–" for work in works),
-            human_bytes(plan.free_bytes),
-            "yes" if max(sizes.values()) <= plan.free_bytes else "no",
-            _batch(network.largest_batch, plan.samples["train"]),
+        lines.append(
+            (
+                network.footprint.name,
+                *(over + human_bytes(sizes[work]) if work in sizes else "–" for work in works),
+                "yes" if max(sizes.values()) <= plan.free_bytes else "no",
+                _batch(network.largest_batch, plan.samples["train"]),
+            )
         )
-    console.print()
-    console.print(table)
+    return NumberTable(("memory", *works, "fits", "largest batch"), lines)
 
 
 def _batch(largest: int | None, samples: int) -> str:
@@ -116,21 +106,22 @@ def _batch(largest: int | None, samples: int) -> str:
 
 
 def _print_layers(console: Console, network: NetworkPlan) -> None:
-    from rich.table import Table
-
     report = network.footprint.report
     if report is None:
         return
-    table = Table("layer", "type", box=None, pad_edge=False, header_style="bold")
-    for column in ("parameters", "relaxed", "size", "FLOPs a sample"):
-        table.add_column(column, justify="right")
-    for layer in report.layers:
-        cost = layer.cost
-        table.add_row(
-            layer.path, layer.before, f"{layer.parameters_before:,}", f"{cost.parameters:,}", human_bytes(cost.bytes), f"{cost.flops:,}"
+    lines = [
+        (
+            layer.path,
+            layer.before,
+            f"{layer.parameters_before:,}",
+            f"{layer.cost.parameters:,}",
+            human_bytes(layer.cost.bytes),
+            f"{layer.cost.flops:,}",
         )
+        for layer in report.layers
+    ]
     console.print(f"\n{network.footprint.name}:", markup=False)
-    console.print(table)
+    console.print(NumberTable(("layer", "type", "parameters", "relaxed", "size", "FLOPs a sample"), lines, texts=2))
     for path, reason in report.refused.items():
         console.print(f"{path or 'the network'} cannot be relaxed: {reason}", markup=False, soft_wrap=True)
 

@@ -10,6 +10,7 @@ import click
 
 from anarch_core.bounds import SEED
 from anarch_core.cli.checkpoints import model_options, open_network, print_table
+from anarch_core.cli.completion import offer_checkpoints, offer_components
 from anarch_core.cli.components import ComponentCommand, component_options, split_names
 from anarch_core.cli.measured_data import data_options, load_fitting
 from anarch_core.cli.numbers import number_option
@@ -33,15 +34,31 @@ MISSING = {
 
 
 @click.command("probe", cls=ComponentCommand, components={"probe": "probe", "data": "dataset", "model": "model"})
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
 @click.option(
-    "--probe", "probe", multiple=True, required=True, metavar="NAME,...", help="Probes; options are --NAME-..., see --probe NAME --help."
+    "--probe",
+    "probe",
+    multiple=True,
+    required=True,
+    metavar="NAME,...",
+    shell_complete=offer_components("probe", several=True),
+    help="Probes; options are --NAME-..., see --probe NAME --help.",
 )
 @data_options
 @click.option(
-    "--reference", type=click.Path(path_type=Path), metavar="FILE", help="Checkpoint of the network at the start of its training."
+    "--reference",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    shell_complete=offer_checkpoints,
+    help="Checkpoint of the network at the start of its training.",
 )
-@click.option("--parent", type=click.Path(path_type=Path), metavar="FILE", help="Checkpoint of the network that it was lifted from.")
+@click.option(
+    "--parent",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    shell_complete=offer_checkpoints,
+    help="Checkpoint of the network that it was lifted from.",
+)
 @number_option("--seed", default=0, range=SEED, help="For any randomness of the probes.")
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write everything that was measured as JSON.")
 @model_options

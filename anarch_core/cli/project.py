@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from anarch_core.cli.checkpoints import free_path, model_options, open_network, print_table
+from anarch_core.cli.completion import offer_checkpoints
 from anarch_core.cli.components import ComponentCommand, split_names
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("project", cls=ComponentCommand, components={"model": "model"})
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
 @click.option("--layers", multiple=True, metavar="PATTERN,...", help="Layers by shell pattern, '!' excludes.  [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: FILE with 'projected' added]")
 @click.option("--force", is_flag=True, help="Replace the file that is written to.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from anarch_core.cli.checkpoints import free_path, model_options, open_network, print_table
+from anarch_core.cli.completion import offer_checkpoints, offer_components
 from anarch_core.cli.components import ComponentCommand, component_options, split_names
 from anarch_core.errors import NoEffectWarning, SurgeryError, legible
 from anarch_core.plugin.options import parse_spec, spec_options
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
 
 
 @click.command("relax", cls=ComponentCommand, components={"to": "relaxation", "model": "model"})
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--to", required=True, metavar="NAME", help="Relaxation; its options are --NAME-..., see --to NAME --help.")
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
+@click.option(
+    "--to",
+    required=True,
+    metavar="NAME",
+    shell_complete=offer_components("relaxation"),
+    help="Relaxation; its options are --NAME-..., see --to NAME --help.",
+)
 @click.option("--layers", multiple=True, metavar="PATTERN,...", help="Layers by shell pattern, '!' excludes.  [default: all]")
 @click.option("--materialise", is_flag=True, help="Accept weight norm and the like: the weight of this moment becomes a free one.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: FILE with the relaxation's name added]")

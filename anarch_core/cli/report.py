@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from anarch_core.cli.completion import offer_runs
 from anarch_core.errors import plain
 
 
 @click.command("report")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path), shell_complete=offer_runs)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),

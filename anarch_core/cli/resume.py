@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from anarch_core.cli.completion import offer_runs
+
 
 @click.command("resume")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), shell_complete=offer_runs)
 @click.option("--model", metavar="NAME", help="The run's package.module:factory, if that is its model: only you may say what is imported.")
 def command(run: Path, model: str | None) -> None:
     """Finish the run in the directory RUN. On a CPU the results are the same bytes as if it had never been interrupted."""

@@ -8,8 +8,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
 import click
+from click.shell_completion import CompletionItem
 
 from anarch_core.bounds import ordinary_digits
+from anarch_core.cli.completion import component_items, offered
 from anarch_core.cli.components import ComponentCommand, component_options
 from anarch_core.config.files import KINDS, SETTINGS, chosen, recipe_names
 from anarch_core.config.resolution import merged, resolve, sources
@@ -27,9 +29,18 @@ class _SettingType(click.ParamType):  # type: ignore[type-arg]  # generic in new
     """Reads text as a setting does, so that a wrong value is a usage error."""
 
     def __init__(self, field: attrs.Attribute[Any], annotation: Any) -> None:
-        self.field = field
-        self.numeric = bool({int, float} & {annotation, *get_args(annotation)}) and get_origin(annotation) is not tuple
+        self.field, self.annotation = field, annotation
+        self.several = get_origin(annotation) is tuple
+        self.numeric = bool({int, float} & {annotation, *get_args(annotation)}) and not self.several
         self.name = field.metadata["metavar"] or "|".join(get_args(annotation))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Components, recipes, folders, or the texts it may be."""
+        if self.field.metadata["kind"]:
+            return component_items(self.field.metadata["kind"], incomplete, several=self.several)
+        if Path in get_args(self.annotation):
+            return [CompletionItem(incomplete, type="dir")]
+        return offered(recipe_names() if self.field.name == "recipe" else _texts(self.annotation), incomplete, several=self.several)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value as :class:`RunConfig` takes it."""
@@ -89,6 +100,12 @@ def _setting_options() -> list[click.Option]:
         flag = f"--{name.replace('_', '-')}"
         options.append(click.Option([name, flag], type=type_, metavar=type_.name, multiple=multiple, default=None, help=help))
     return options
+
+
+def _texts(annotation: Any) -> list[str]:
+    """What a ``Literal`` may be, or the items of a list of such."""
+    inner = get_args(annotation)
+    return [text for part in inner for text in ([part] if isinstance(part, str) else _texts(part))]
 
 
 def _bracketed(field: attrs.Attribute[Any]) -> str:

@@ -78,7 +78,7 @@ def test_no_installed_plugin_uses_the_name_of_an_own_command() -> None:
 
 def test_module_and_script_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     ran = subprocess.run([sys.executable, "-m", "anarch_core", "--version"], capture_output=True, text=True, check=True)
-    assert ran.stdout == anarch(capsys, "--version")[1] == f"anarch, version {__version__}\n"
+    assert ran.stdout == anarch(capsys, "--version")[1] == anarch(capsys, "-V")[1] == f"anarch, version {__version__}\n"
 
 
 @pytest.mark.parametrize("args", [["rum"], ["--nonsense"], ["plugins", "nonsense"]], ids=" ".join)
