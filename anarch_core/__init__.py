@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from anarch_core.relaxation.own_loop import Switched, switch, switch_back
     from anarch_core.relaxation.report import Relaxed
     from anarch_core.relaxation.verbs import drift, project, relax
-    from anarch_core.running.runner import resume, run
+    from anarch_core.verbs.running import plan, resume, run
 
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "drift",
     "hookimpl",
     "load",
+    "plan",
     "project",
     "relax",
     "resume",
@@ -54,7 +55,8 @@ __getattr__, __dir__ = lazy_names(
         "save": "anarch_core.checkpoint.network",
         "RunConfig": "anarch_core.config.run_config",
         "Results": "anarch_core.experiment.results",
-        "resume": "anarch_core.running.runner",
-        "run": "anarch_core.running.runner",
+        "plan": "anarch_core.verbs.running",
+        "resume": "anarch_core.verbs.running",
+        "run": "anarch_core.verbs.running",
     },
 )

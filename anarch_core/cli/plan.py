@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from anarch_core.cli.run import run_directory
 from anarch_core.cli.settings import RunCommand
 from anarch_core.cli.tables import NumberTable, console, print_facts
 from anarch_core.config.run_config import RunConfig
@@ -54,7 +53,7 @@ def _facts(plan: RunPlan) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, config.seeds))),
         ("segments", f"{len(plan.segments)} ({counts}), {epochs:,.0f} epochs in all"),
         ("device", f"{config.device}, {plan.free_bytes / 1e9:.1f} GB free, {config.precision}"),
-        ("directory", str(run_directory(config))),
+        ("directory", str(config.directory)),
     ]
     if plan.seconds is not None:
         facts.append(("time", f"about {human_duration(plan.seconds)} of training, {_at_once(config.jobs or 1)}; measurements come on top"))

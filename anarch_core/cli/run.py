@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from anarch_core.cli.settings import RunCommand
 from anarch_core.config.run_config import RunConfig
-
-
-def run_directory(config: RunConfig) -> Path:
-    """Where a run goes: as the user says, else ``runs/<data>-<model>-<digest>``, so that the same command finds its run again."""
-    if config.out is not None:
-        return config.out
-    name = re.sub(r"[^\w.-]+", "-", f"{config.data}-{config.model}")
-    return Path("runs") / f"{name}-{config.digest}"
 
 
 def _run(config: RunConfig) -> None:
@@ -23,7 +12,7 @@ def _run(config: RunConfig) -> None:
     from anarch_core.running.stopping import interrupts
 
     with interrupts():
-        show(run(config, out=run_directory(config)))
+        show(run(config, out=config.directory))
 
 
 command = RunCommand(

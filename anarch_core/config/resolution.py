@@ -41,6 +41,8 @@ def resolve(
         ConfigError: a file, a setting or a combination of settings is not usable; or a file names a factory.
     """
     registry = registry or get_registry()
+    convert: Any = attrs.fields(RunConfig).options.converter
+    flags = {**flags, "options": convert(flags.get("options", {}))}
     stack = sources(flags, config_files, recipe, registry)
     _refuse_factories_of_files(stack, registry)
     return _resolved(flags, stack, registry)
@@ -77,10 +79,10 @@ def sources(flags: Mapping[str, Any], config_files: Sequence[Path], recipe: str 
         stack = [read_recipe(recipe), *stack, Source.of("", {"recipe": recipe})]
     data = merged(stack).get("data", RunConfig().data)
     try:
-        recommended = _data_defaults(data, registry)
+        usual = recommended(data, registry)
     except UnknownComponentError:
         return stack  # reported with all other names that are unknown
-    return [Source.of(f"data set {data}", recommended), *stack]
+    return [Source.of(f"data set {data}", usual), *stack]
 
 
 def merged(stack: Iterable[Source]) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def complete(config: RunConfig, registry: Registry | None = None) -> RunConfig:
         ConfigError: the data set has no usual model, and none was given.
     """
     registry = registry or get_registry()
-    model = config.model or _data_defaults(config.data, registry).get("model")
+    model = config.model or recommended(config.data, registry).get("model")
     if model is None:
         msg = f"data set {config.data!r} has no usual model; choose one, --model NAME ('anarch plugins list' shows them)"
         raise ConfigError(msg)
@@ -142,7 +144,12 @@ def _spelt_out(config: RunConfig, registry: Registry) -> RunConfig:
     return config if config.model is None else attrs.evolve(config, model=registry.spelt_out("model", config.model))
 
 
-def _data_defaults(spec: str, registry: Registry) -> Mapping[str, Any]:
+def recommended(spec: str, registry: Registry) -> Mapping[str, Any]:
+    """The settings that a data set recommends.
+
+    Raises:
+        UnknownComponentError: no plugin provides it.
+    """
     info = registry.find("dataset", parse_spec(spec)[0])
     return info.defaults if isinstance(info, DatasetInfo) else {}
 
@@ -202,7 +209,8 @@ def _refuse_factories_of_files(stack: Sequence[Source], registry: Registry) -> N
     except UnknownComponentError:
         return  # reported with all other names that are unknown
     if named:
-        msg = f"{source.name}: the model {model!r} is a function to import, which only you may name, not a file; add --model {model}"
+        how = f"pass it again from Python: model={model.partition(':')[2]}" if model.startswith("__main__:") else f"add --model {model}"
+        msg = f"{source.name}: the model {model!r} is a function to import, which only you may name, not a file; {how}"
         raise ConfigError(msg)
 
 

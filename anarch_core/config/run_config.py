@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast, get_args
@@ -250,6 +251,14 @@ class RunConfig:
         """A name for the experiment: equal for configurations that agree in :attr:`identity_fields`."""
         record = {name: getattr(self, name) for name in self.identity_fields}
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    @property
+    def directory(self) -> Path:
+        """Where the run goes: as the user says, else ``runs/<data>-<model>-<digest>``, so that the same settings find their run again."""
+        if self.out is not None:
+            return self.out
+        name = re.sub(r"[^\w.-]+", "-", f"{self.data}-{self.model}")
+        return Path("runs") / f"{name}-{self.digest}"
 
     def learning_rate(self, *, branch: bool) -> LearningRate:
         """Learning rate of the trunk or, with ``branch``, of what comes after a switch."""

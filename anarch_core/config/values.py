@@ -208,7 +208,7 @@ def validation(value: object) -> float:
 
 def options(value: Any) -> Mapping[str, Mapping[str, Any]]:
     """Options by component; plain dictionaries, because worker processes receive them pickled."""
-    if not isinstance(value, Mapping) or not all(isinstance(table, Mapping) for table in value.values()):
-        msg = f"expected a mapping from components to their options, got {shown(value)}"
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and isinstance(table, Mapping) for name, table in value.items()):
+        msg = f"expected a mapping from components to their options, as {{'NAME': {{'momentum': 0.9}}}}, got {shown(value)}"
         raise ConfigError(msg)
     return {name: dict(table) for name, table in value.items() if table}

@@ -33,7 +33,7 @@ from anarch_core.plugin.records import (
 
 PROJECT = "anarch"
 GROUP = "anarch.plugins"
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from anarch_core.report.html import Html
+from anarch_core.html import Html
 
 SCALE = 0.105
 """Width on the page in rem per point of the drawing, at most: letters of 8 points become about as large as the captions."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.summary import number
+from anarch_core.html import Html, folded, join, paragraph, table
 from anarch_core.report.evidence import FinishedRun, by_switch
-from anarch_core.report.html import Html, folded, join, paragraph, table
 
 CERTIFICATE = ("value", "residual", "error_bound", "products", "converged")
 """What a probe's details hold about an eigenvalue that was found by iteration."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import attrs
 
 from anarch_core.experiment.summary import summary
+from anarch_core.html import Html, bullets, element, facts, folded, join, paragraph, table
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.findings import findings
-from anarch_core.report.html import Html, bullets, element, facts, folded, join, paragraph, table
 from anarch_core.report.inline_svg import dark_colours
 from anarch_core.report.measurements import certificates, exactness, probe_tables, problems
 from anarch_core.report.settings_text import command, settings_in_words

@@ -10,10 +10,10 @@ import attrs
 
 from anarch_core.errors import AnarchError, plain
 from anarch_core.files.replacing import write_text
+from anarch_core.html import Html, join, table
 from anarch_core.report.catalogue import ListedFigure, figures
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.figure import Table
-from anarch_core.report.html import Html, join, table
 from anarch_core.report.inline_svg import inline
 from anarch_core.report.page import Drawn, Said, page
 from anarch_core.report.text import sentences

@@ -75,6 +75,8 @@ def run(
         with stop.on_signals(), taken(store):
             try:
                 config = attrs.evolve(same_experiment(config, store), device=resolve_device(config.device), out=store.path)
+                if of_this_process(config):
+                    config = attrs.evolve(config, jobs=1)
                 results = _Run(config, store, registry, shown, stop, in_process=own_registry).run()
             except Stopped:
                 raise InterruptedRunError.of(store, "stopped at once, what was saved is there", to_name) from None
@@ -101,6 +103,11 @@ def resume(out: Path | str, *, model: str | None = None, progress: ProgressStyle
         raise RunError(msg)
     named = {} if model is None else {"model": model}
     return run(resolve(named, [store.config_file]), out=out, progress=progress)
+
+
+def of_this_process(config: RunConfig) -> bool:
+    """Whether the model is a function of a script or a notebook, ``__main__:name``, which no other process can import."""
+    return (config.model or "").startswith("__main__:")
 
 
 @contextlib.contextmanager

@@ -39,6 +39,9 @@ class InterruptedRunError(RunError):
             factory: its model, where that has to be named again because no file's word is taken for it.
         """
         if store.config_file.exists():
+            if factory and factory.startswith("__main__:"):
+                name = factory.partition(":")[2]
+                return cls(f"{state}; go on where {name} is defined: anarch_core.resume({str(store.path)!r}, model={name})")
             return cls(f"{state}; go on with: anarch resume {store.path}{f' --model {factory}' if factory else ''}")
         return cls("stopped before anything was trained; nothing was written")
 

@@ -9,12 +9,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-import anarch_core
 from anarch_core.config.files import SETTINGS
 from anarch_core.errors import ConfigError
 from anarch_core.plugin import Registry
 from anarch_core.plugin.records import NAME_PATTERN
 from anarch_core.plugin.registry import KINDS
+from anarch_core.version import __version__
 
 PREFIX = "anarch-"
 SUFFIX = ".template"
@@ -77,7 +77,7 @@ def check_name(name: str, registry: Registry) -> None:
 
 
 def _values(name: str, kind: str) -> dict[str, str]:
-    major, minor, *_ = anarch_core.__version__.split(".")
+    major, minor, *_ = __version__.split(".")
     return {
         "name": name,
         "kind": kind,

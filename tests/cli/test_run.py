@@ -9,7 +9,6 @@ import attrs
 import pytest
 
 from anarch_core import cli
-from anarch_core.cli.run import run_directory
 from anarch_core.config.files import SETTINGS, to_toml
 from anarch_core.config.resolution import resolve
 from anarch_core.config.run_config import RunConfig
@@ -142,17 +141,17 @@ def test_relaxations_on_a_path_bring_their_options_too(anarch, monkeypatch):
 
 def test_the_same_experiment_has_the_same_directory():
     config = RunConfig(data="tensors:a/b.safetensors", model="my_package.models:build", relax="efcn")
-    folder = run_directory(config)
+    folder = config.directory
     assert folder.parent == Path("runs")
     assert folder.name.startswith("tensors-a-b.safetensors-my_package.models-build-")
-    assert run_directory(attrs.evolve(config, jobs=2)) == folder
-    assert run_directory(attrs.evolve(config, seeds=1)) != folder
+    assert attrs.evolve(config, jobs=2).directory == folder
+    assert attrs.evolve(config, seeds=1).directory != folder
 
 
 def test_a_run_its_repetition_and_its_resumption(anarch):
     code, out, _ = anarch("run", *TINY)
     assert code == 0
-    folder = run_directory(resolve({"relax": "efcn", "switch": "at:0,1", "epochs": 1, "branch_epochs": 1, "train_limit": 200}))
+    folder = resolve({"relax": "efcn", "switch": "at:0,1", "epochs": 1, "branch_epochs": 1, "train_limit": 200}).directory
     results = json.loads((folder / "results.json").read_text())
     assert [segment["kind"] for segment in results["segments"]].count("branch") == 2
     assert str(folder / "results.json") in out

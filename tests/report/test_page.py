@@ -12,12 +12,12 @@ import pytest
 from anarch_core.errors import RunError
 from anarch_core.experiment.results import Unfinished
 from anarch_core.files.tables import read_json, write_json
+from anarch_core.html import Html, element, table
 from anarch_core.plugin import FigureInfo, get_registry
 from anarch_core.report import writer
 from anarch_core.report.catalogue import OWN, ListedFigure, figures
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.findings import findings
-from anarch_core.report.html import Html, element, table
 from anarch_core.report.inline_svg import in_the_dark, inline
 from anarch_core.report.settings_text import command
 from anarch_core.report.text import together

@@ -1,0 +1,44 @@
+"""Functions and classes that are given where a setting takes a name: a run is resumed and trained by others, so it needs the name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from anarch_core.errors import ConfigError, plain
+
+
+def named(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a command line could say them: a function or a class that makes the model is its import string.
+
+    Raises:
+        ConfigError: an object was given that cannot be named.
+    """
+    said = dict(settings)
+    if "model" in said:
+        said["model"] = import_string(said["model"], "model")
+    return said
+
+
+def import_string(given: Any, what: str) -> Any:
+    """``package.module:name`` for a function or a class; other things as they are where a setting can hold or refuse them.
+
+    Args:
+        given: a name, a function, a class, or something else.
+        what: it is to make.
+
+    Raises:
+        ConfigError: it is an object without a name of its own, as a lambda or a network.
+    """
+    if given is None or isinstance(given, (str, int, float, list, tuple, Mapping)):
+        return given
+    module, name = getattr(given, "__module__", None), getattr(given, "__qualname__", None)
+    if isinstance(module, str) and isinstance(name, str) and getattr(sys.modules.get(module), name, None) is given:
+        return f"{module}:{name}"
+    kind = "a function without a name of its own" if callable(given) and name else f"a {type(given).__name__}"
+    msg = (
+        f"{what}: {plain(repr(given), 60)} is {kind}, and a run builds its {what} again and again, for every seed and when it is resumed; "
+        f"write a function or a class that makes it at the top level of a module or of the notebook, and give that: {what}=NAME"
+    )
+    raise ConfigError(msg)

@@ -1,0 +1,89 @@
+"""``anarch run``, ``anarch plan`` and ``anarch resume`` from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from anarch_core.experiment.results import Results
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.running import runner
+from anarch_core.running.progress import AbstractProgress, ProgressStyle
+from anarch_core.verbs.given import import_string
+from anarch_core.verbs.settings import Config, Settings, resolved, takes_settings
+
+if TYPE_CHECKING:
+    from anarch_core.planning.plan import RunPlan
+
+
+@takes_settings
+def run(
+    config: Config = (),
+    *,
+    registry: Registry | None = None,
+    progress: ProgressStyle | AbstractProgress = "auto",
+    **settings: Unpack[Settings],
+) -> Results:
+    """Train a network, relax it at the switch times, train on, probe, and compare: ``anarch run``.
+
+    ``run(relax="lcn", seeds="0-2")`` is ``anarch run --relax lcn --seeds 0-2``: what is not given comes from files of settings, a recipe,
+    the recommendations of the data set and the defaults, in this order. The same call again goes on with an unfinished run, and gives the
+    results of a finished one.
+
+    Args:
+        config: files of settings, as of ``--config``; or a complete ``RunConfig``, which is run as it stands, beside ``out`` alone.
+        registry: where components are looked up, the installed plugins by default. With one of the caller's own, everything is trained in
+            this process, one segment at a time.
+        progress: what to show: ``"auto"`` for bars on a terminal, one display in a notebook and lines elsewhere; ``"bars"``,
+            ``"notebook"``, ``"lines"``, ``"silent"``; or an object that is told.
+        **settings: by name, as below.
+
+    Returns:
+        the results; segments that failed are in ``failed``, the others went on without them.
+
+    Raises:
+        ConfigError: the configuration is not usable; the message has close matches for a setting that is unknown.
+        UnknownComponentError: no plugin provides a name.
+        RunError: the directory is in use or holds another experiment.
+        SurgeryError: a relaxation refuses a layer.
+        OutOfMemoryError: the memory does not suffice.
+        InterruptedRunError: the kernel was interrupted, or SIGINT, SIGTERM or SIGHUP came; the state is saved.
+    """
+    complete = resolved(config, settings, registry or get_registry())
+    return runner.run(complete, out=complete.directory, registry=registry, progress=progress)
+
+
+@takes_settings
+def plan(config: Config = (), *, timed: bool = True, registry: Registry | None = None, **settings: Unpack[Settings]) -> RunPlan:
+    """Find out what :func:`run` with the same arguments would do, without training or writing anything: ``anarch plan``.
+
+    Args:
+        config: as for :func:`run`.
+        timed: take some optimizer steps to measure their time.
+        registry: where components are looked up, the installed plugins by default.
+        **settings: by name, as below.
+
+    Raises:
+        AnarchError: as for :func:`run`; the data cannot be loaded, or the network not be built.
+    """
+    from anarch_core.planning.plan import plan_run
+
+    return plan_run(resolved(config, settings, registry or get_registry()), timed=timed, registry=registry)
+
+
+def resume(
+    out: Path | str, *, model: str | Callable[..., Any] | None = None, progress: ProgressStyle | AbstractProgress = "auto"
+) -> Results:
+    """Finish what was interrupted: ``anarch resume``.
+
+    Args:
+        out: the run directory.
+        model: that it was started with; needed where it is a function of yours, which no file's word is taken for.
+        progress: as for :func:`run`.
+
+    Raises:
+        RunError: there is no run in it, or one of another model.
+        ConfigError: its model is a factory, and ``model`` does not name it.
+    """
+    return runner.resume(out, model=import_string(model, "model"), progress=progress)
