@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from anarch_core.augmentation import Augmenting
 from anarch_core.config.values import Precision
 from anarch_core.data.order import batches_per_epoch, epoch_order
 from anarch_core.errors import CheckpointError, ConfigError
@@ -112,6 +113,7 @@ class Training:
         first_epoch: epochs the network was trained before this stretch.
         learning_rate: learning rate of a step, counted from the start of the stretch.
         precision: see :func:`dtype_of` and :func:`matmul_precision`.
+        augment: what is done to the inputs of a batch before the network is given them, if anything.
         iteration: steps done.
     """
 
@@ -124,6 +126,7 @@ class Training:
     learning_rate: Callable[[int], float]
     first_epoch: int = 0
     precision: Precision = "float32"
+    augment: Augmenting | None = None
     iteration: int = 0
     _loss: torch.Tensor = attrs.field(init=False)
     _correct: torch.Tensor = attrs.field(init=False)
@@ -152,6 +155,8 @@ class Training:
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate * group.get("lr_scale", 1.0)
             inputs = self.x.index_select(0, rows)
+            if self.augment is not None:
+                inputs = self.augment(inputs, rows, self.first_epoch + epoch)
             self._step(channels_last(inputs) if self._channels_last else inputs, self.y.index_select(0, rows))
             self.iteration += 1
             if pause():

@@ -197,6 +197,13 @@ class RunConfig:
         metadata=_setting("Learning rate after the switch, likewise; epochs count from the switch.", metavar="SCHEDULE"),
     )
     batch_size: int = attrs.field(default=250, converter=values.count, metadata=_setting("Samples per step.", metavar="N", range=MANY))
+    augment: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=values.names,
+        metadata=_setting(
+            "Augmentations of training inputs, one after another, as in crop:4,flip,cutout:8.", metavar="NAMES", kind="augmentation"
+        ),
+    )
     precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=_setting("Arithmetic of training."))
     data_root: Path | None = attrs.field(
         default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR")
@@ -283,5 +290,8 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
         first = stages[0].moment
         if not first.endswith("it") and Moment.parse(first, 1).iteration > config.epochs:
             yield f"path {shown(text)} leaves the trunk at epoch {first.removesuffix('ep')}, but the trunk has only {config.epochs} epochs"
+    augmentations = [spec.partition(":")[0].partition("@")[0] for spec in config.augment]
+    for name in {name for name in augmentations if augmentations.count(name) > 1}:
+        yield f"augment names {shown(name)} twice; each augmentation is applied once, so say all of it in one place"
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"

@@ -9,6 +9,8 @@ import attrs
 import torch
 from torch import nn
 
+from anarch_core.augmentation import AbstractAugmentation, Augmenting
+from anarch_core.config.files import plain_name
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data.loading import load_data
 from anarch_core.data.order import batches_per_epoch
@@ -39,6 +41,7 @@ class RunContext:
         spec: what the constrained network is built from.
         probes: by name.
         schedule: of the switch times.
+        augmentations: by name, in the order in which they are applied.
     """
 
     config: RunConfig
@@ -49,6 +52,7 @@ class RunContext:
     spec: ModelSpec
     probes: Mapping[str, AbstractProbe]
     schedule: AbstractSchedule
+    augmentations: Mapping[str, AbstractAugmentation]
 
     @classmethod
     def open(cls, config: RunConfig, store: RunStore, registry: Registry) -> RunContext:
@@ -78,12 +82,17 @@ class RunContext:
             ),
             probes={name: create(registry, "probe", name, config) for name in config.probe},
             schedule=create(registry, "schedule", config.switch, config),
+            augmentations={plain_name(name): create(registry, "augmentation", name, config) for name in config.augment},
         )
 
     @property
     def iterations_per_epoch(self) -> int:
         """Optimizer steps per epoch."""
         return batches_per_epoch(len(self.data.y_train), self.config.batch_size)
+
+    def augmenting(self, seed: int) -> Augmenting | None:
+        """What is done to training inputs; None for nothing."""
+        return Augmenting(self.augmentations, seed) if self.augmentations else None
 
     def reread(self) -> TensorData:
         """The data set once more, as :meth:`open` loaded it."""

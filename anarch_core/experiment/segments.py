@@ -58,6 +58,7 @@ class Settings:
         optimizer_options: options that differ from their defaults.
         learning_rate: over the segment.
         precision: arithmetic.
+        augmentations: name and options of each, in the order in which they are applied.
     """
 
     iterations: int
@@ -66,6 +67,7 @@ class Settings:
     optimizer_options: Mapping[str, Any] = attrs.field(factory=dict)
     learning_rate: LearningRate
     precision: Precision = "float32"
+    augmentations: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -226,6 +228,7 @@ class _Grower:
             optimizer_options=self.options("optimizer", self.config.optimizer),
             learning_rate=learning_rate,
             precision=self.config.precision,
+            augmentations=tuple((parse_spec(spec)[0], self.options("augmentation", spec)) for spec in self.config.augment),
         )
 
     def require_room(self, learning_rate: LearningRate, iterations: int, where: str) -> None:

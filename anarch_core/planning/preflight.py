@@ -101,6 +101,7 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
         if last:
             with torch.no_grad():
                 _logits(context, tried, last)
+        _try_augmenting(context, size)
         optimizer = context.optimizer(tried, context.config.lr)
         logits = _logits(context, tried, size)
         if not logits.requires_grad:
@@ -112,6 +113,25 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
         with _told(context, size):
             cross_entropy(logits, data.y_train[:size]).backward()  # type: ignore[no-untyped-call]
             answering(optimizer.step)()
+
+
+def _try_augmenting(context: RunContext, size: int) -> None:
+    """Augment a batch of the first training samples.
+
+    Raises:
+        ConfigError: targets have places of their own, which would not move with the inputs.
+        PluginError: an augmentation does not take such inputs.
+    """
+    data, augment = context.data, context.augmenting(context.config.seeds[0])
+    if augment is None:
+        return
+    if data.y_train.ndim > 2:
+        msg = (
+            f"--augment changes inputs alone, but the targets of {context.config.data!r} have places, {tuple(data.y_train.shape[1:])} that "
+            "would have to move with them; leave it out, or augment such data before they are loaded"
+        )
+        raise ConfigError(msg)
+    augment(data.x_train[:size], torch.arange(size), 0)
 
 
 def _logits(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor:

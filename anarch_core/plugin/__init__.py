@@ -9,6 +9,7 @@ from anarch_core.bounds import between
 from anarch_core.plugin.hookspecs import API_VERSION, hookimpl
 from anarch_core.plugin.options import opt
 from anarch_core.plugin.records import (
+    AugmentationInfo,
     CommandInfo,
     ComponentInfo,
     DatasetInfo,
@@ -23,6 +24,7 @@ from anarch_core.plugin.registry import Registry, get_registry
 
 __all__ = [
     "API_VERSION",
+    "AugmentationInfo",
     "CommandInfo",
     "ComponentInfo",
     "DatasetInfo",

@@ -14,6 +14,7 @@ from anarch_core.errors import PluginError, close_matches, did_you_mean, plain
 from anarch_core.plugin import hookspecs
 from anarch_core.plugin.options import option_fields
 from anarch_core.plugin.records import (
+    AugmentationInfo,
     CommandInfo,
     ComponentInfo,
     DatasetInfo,
@@ -32,6 +33,7 @@ RECORDS: dict[str, type[ComponentInfo]] = {
     "anarch_models": ModelInfo,
     "anarch_datasets": DatasetInfo,
     "anarch_optimizers": OptimizerInfo,
+    "anarch_augmentations": AugmentationInfo,
     "anarch_figures": FigureInfo,
     "anarch_commands": CommandInfo,
 }

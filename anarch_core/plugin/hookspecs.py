@@ -21,6 +21,7 @@ from collections.abc import Iterable
 import pluggy
 
 from anarch_core.plugin.records import (
+    AugmentationInfo,
     CommandInfo,
     DatasetInfo,
     FigureInfo,
@@ -67,6 +68,11 @@ def anarch_datasets() -> Iterable[DatasetInfo]:  # type: ignore[empty-body]
 @hookspec
 def anarch_optimizers() -> Iterable[OptimizerInfo]:  # type: ignore[empty-body]
     """Optimizers: how weights move."""
+
+
+@hookspec
+def anarch_augmentations() -> Iterable[AugmentationInfo]:  # type: ignore[empty-body]
+    """Augmentations: random changes to training inputs."""
 
 
 @hookspec

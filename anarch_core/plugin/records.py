@@ -172,6 +172,13 @@ class OptimizerInfo(ComponentInfo):
 
 
 @attrs.frozen(kw_only=True)
+class AugmentationInfo(ComponentInfo):
+    """An augmentation; its target is a subclass of :class:`anarch_core.augmentation.AbstractAugmentation`."""
+
+    kind: ClassVar[str] = "augmentation"
+
+
+@attrs.frozen(kw_only=True)
 class FigureInfo(ComponentInfo):
     """A figure of reports; its target is a subclass of :class:`anarch_core.report.AbstractFigure`, built without arguments.
 

@@ -13,6 +13,7 @@ _INTERFACES = {
     "relaxation": "anarch_core.relaxation.base:AbstractRelaxation",
     "probe": "anarch_core.probe.base:AbstractProbe",
     "schedule": "anarch_core.schedule:AbstractSchedule",
+    "augmentation": "anarch_core.augmentation:AbstractAugmentation",
     "figure": "anarch_core.report.figure:AbstractFigure",
 }
 

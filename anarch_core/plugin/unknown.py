@@ -15,6 +15,7 @@ FLAGS = {
     "model": "--model",
     "dataset": "--data",
     "optimizer": "--optimizer",
+    "augmentation": "--augment",
 }
 
 

@@ -102,6 +102,7 @@ class Execution:
             first_epoch=-(-segment.age // self.iterations_per_epoch),
             learning_rate=lambda iteration: settings.learning_rate.at(iteration, self.iterations_per_epoch),
             precision=settings.precision,
+            augment=self.context.augmenting(segment.seed),
         )
         if self.store.resume_file.exists():
             history = self._resume(training)

@@ -99,6 +99,7 @@ _USAGE = {
     "model": "anarch run --relax efcn --model {name}",
     "dataset": "anarch run --relax efcn --data {name}",
     "optimizer": "anarch run --relax efcn --optimizer {name} --lr 0.001 --branch-lr 0.0005",
+    "augmentation": "anarch run --relax efcn --augment {name}",
     "figure": "anarch run --relax efcn --probe delta",
 }
 

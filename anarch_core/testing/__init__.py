@@ -24,6 +24,7 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
+            "augmentation",
             "component",
             "dataset",
             "family",
@@ -39,6 +40,7 @@ pytest.register_assert_rewrite(
     )
 )
 
+from anarch_core.testing.augmentation import AugmentationConformance  # noqa: E402
 from anarch_core.testing.dataset import DatasetConformance  # noqa: E402
 from anarch_core.testing.figure import FigureConformance  # noqa: E402
 from anarch_core.testing.model import ModelConformance  # noqa: E402
@@ -48,6 +50,7 @@ from anarch_core.testing.relaxation import RelaxationConformance  # noqa: E402
 from anarch_core.testing.schedule import ScheduleConformance  # noqa: E402
 
 __all__ = [
+    "AugmentationConformance",
     "DatasetConformance",
     "FigureConformance",
     "ModelConformance",

@@ -43,6 +43,7 @@ class Settings(TypedDict, total=False):
     lr_schedule: str
     branch_lr_schedule: str
     batch_size: int
+    augment: Names
     precision: values.Precision
     data_root: Path | str | None
     train_limit: int | None

@@ -128,6 +128,7 @@ def test_identity_ignores_what_does_not_change_the_weights(registry):
         {"options": {"sgd": {"momentum": 0.9}}},
         {"options": {"cnn1d": {"channels": 8}}},
         {"optimizer": "adam"},
+        {"augment": "flip"},
     ],
     ids=str,
 )
@@ -162,6 +163,12 @@ def test_a_stretch_that_ends_within_its_warm_up_is_refused(registry, settings, w
         grow(registry, at(3), **settings)
 
 
+def test_identity_depends_on_the_order_and_the_options_of_augmentations(registry):
+    chains = ["crop,flip", "flip,crop", "crop:2,flip", "crop"]
+    assert len({grow(registry, at(), augment=chain)[0].id for chain in chains}) == len(chains)
+    assert grow(registry, at(), augment="crop:4")[0].id == grow(registry, at(), augment="crop")[0].id
+
+
 def test_description_is_json(registry):
-    for segment in grow(registry, at(3), path=["lcn@2,conv@5"]):
+    for segment in grow(registry, at(3), path=["lcn@2,conv@5"], augment="crop:2,flip"):
         assert json.loads(json.dumps(segment.describe()))["id"] == segment.id

@@ -67,7 +67,10 @@ def train_and_kill(forkserver, after: int, config: Path, out: Path) -> None:
 @pytest.mark.hypothesis
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_killed_again_and_again(small, forkserver, tmp_path, jobs, pytestconfig):
-    config = small(jobs=jobs, epochs=12, branch_epochs=8, switch="at:0,3,27it", optimizer_state="carry", options={"sgd": {"momentum": 0.9}})
+    config = small(
+        jobs=jobs, epochs=12, branch_epochs=8, switch="at:0,3,27it", optimizer_state="carry", augment="crop:2,flip,cutout:3",
+        options={"sgd": {"momentum": 0.9}},
+    )  # fmt: skip
     (tmp_path / "config.toml").write_text(to_toml(config))
     expected = run(attrs.evolve(config, jobs=1), out=tmp_path / "left-alone", progress="silent")
     draw = random.Random(f"{jobs} {pytestconfig.getoption('--hypothesis-seed')}")

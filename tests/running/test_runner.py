@@ -140,10 +140,11 @@ def test_the_whole_protocol_equals_a_handwritten_one(finished, signals):
     torch.testing.assert_close(actual, dict(expected), rtol=1e-5, atol=1e-6)
 
 
-def test_continued_with_the_trunk_s_settings_retraces_the_trunk(small, tmp_path):
+@pytest.mark.parametrize("augment", [(), "crop:2,flip"], ids=["plain", "augmented"])
+def test_continued_with_the_trunk_s_settings_retraces_the_trunk(small, tmp_path, augment):
     config = small(
-        relax=(), control="continued", switch="at:0,1,7it", epochs=3, branch_epochs=2, branch_lr=0.1, optimizer_state="carry",
-        options={"sgd": {"momentum": 0.9}},
+        relax=(), control="continued", switch="at:0,1,7it", epochs=3, branch_epochs=2, branch_lr=0.1, augment=augment,
+        optimizer_state="carry", options={"sgd": {"momentum": 0.9}},
     )  # fmt: skip
     results = run(config, out=tmp_path / "run", progress="silent")
     trunk, continued = weights(results, segment(results, "trunk")), weights(results, segment(results, "continued", 1.0))

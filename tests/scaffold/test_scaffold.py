@@ -31,6 +31,7 @@ RUN = {
     "model": ["--relax", "efcn", "--model", "brand-new-model"],
     "dataset": ["--relax", "efcn", "--data", "brand-new-dataset"],
     "optimizer": ["--relax", "efcn", "--optimizer", "brand-new-optimizer", "--lr", "0.001"],
+    "augmentation": ["--relax", "efcn", "--augment", "brand-new-augmentation:0.2"],
     "figure": ["--relax", "efcn", "--probe", "delta"],
 }
 

@@ -1,0 +1,1 @@
+"""Augmentations: random changes to training inputs."""

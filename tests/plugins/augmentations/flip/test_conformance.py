@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from anarch_core.testing import AugmentationConformance
+
+
+class TestConformance(AugmentationConformance):
+    name = "flip"
