@@ -19,7 +19,10 @@ from anarch_core.lattice.geometry import Axis, ConvGeometry
 from anarch_core.lattice.maps import LabelMap, apply_per_axis, lift_map, overlap_map, project_labels
 
 Part = Literal["shared", "unshared", "off-local"]
+"""What a weight of a relaxed layer is made of, as seen from the convolution it came from."""
+
 PARTS: tuple[Part, ...] = get_args(Part)
+"""All three."""
 
 
 def lattice_drift(

@@ -144,8 +144,13 @@ class FullyConnected(AbstractFamily):
 
 
 CONV = Convolutional()
+"""The convolution: local, weights shared."""
+
 LCN = LocallyConnected()
+"""The locally connected layer: local, weights not shared."""
+
 EFCN = FullyConnected()
+"""The fully connected layer: neither local nor shared."""
 
 
 @functools.lru_cache(maxsize=512)

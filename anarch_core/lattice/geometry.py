@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 Index = NDArray[np.int64]
+"""Positions, as whole numbers."""
+
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+"""Any convolution of PyTorch."""
 
 NOTHING = -1
+"""In an index: where nothing stands, as in padding of zeros."""
 
 
 @attrs.frozen

@@ -4,7 +4,7 @@ After ReLU and 3 × 3 max pooling with stride 2 a seventh of a layer's output gr
 dense product could skip. Row by row it is simple: a sum of the rows of the right factor that count. Such sums reach about half the
 arithmetic speed of a dense product, so they win where less than a third is left.
 
-Compiled by Numba, which is optional (``pip install anarch[cpu]``); :func:`pays` is False without it.
+Compiled by Numba, which is optional (``pip install anarch[numba]``); :func:`pays` is False without it.
 """
 
 from __future__ import annotations

@@ -35,9 +35,11 @@ from anarch_core.plugin.records import (
 PROJECT = "anarch"
 GROUP = "anarch.plugins"
 API_VERSION = (1, 1)
+"""The version of the interface that plugins are written for, (major, minor)."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a function of a plugin as one of the hooks, by which anarch learns what it brings."""
 
 
 @hookspec

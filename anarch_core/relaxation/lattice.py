@@ -18,6 +18,8 @@ from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""What PyTorch has of convolutions, by number of spatial dimensions, less one."""
+
 COMPUTING = ("forward", "_conv_forward", "__call__", "_call_impl", "__getattr__", "__getattribute__", "weight", "bias")
 """Of a convolution's class, what decides on what it computes."""
 

@@ -20,8 +20,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from anarch_core.files.replacing import replacing
 from anarch_core.report.evidence import FinishedRun, Spread
 
-WIDE, NARROW = 7.2, 3.5
-"""Inches: the text width of a paper, and of one of its columns."""
+WIDE = 7.2
+"""Inches: the text width of a paper."""
+
+NARROW = 3.5
+"""Inches: the width of a column of a paper."""
 
 PNG_DPI = 200
 
