@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError, one_line, warn
 from anarch_core.network import in_evaluation_mode
+from anarch_core.objective.outputs import require_outputs
 from anarch_core.plugin.blame import expected
 from anarch_core.plugin.options import parse_spec, spec_options, to_dict
 from anarch_core.plugin.records import TARGET_PATTERN, read_only
@@ -35,18 +35,25 @@ class ModelSpec:
         name: a registered model (``"cnn1d"``) or an import string (``"package.module:factory"``).
         options: options that differ from their defaults, JSON-ready; keyword arguments for an import string.
         input_shape: shape of one input without the batch dimension, [channels, *spatial].
-        classes: number of outputs.
+        classes: number of outputs: of classes, or of numbers to be predicted.
+        output_shape: shape of one output; None for ``(classes,)``.
     """
 
     name: str
     options: Mapping[str, Any] = attrs.field(factory=dict, converter=read_only)
     input_shape: tuple[int, ...]
     classes: int
+    output_shape: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         """For messages: ``torchvision (model='resnet18')``."""
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.name} ({options})" if options else self.name
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Shape of one output."""
+        return (self.classes,) if self.output_shape is None else self.output_shape
 
     @property
     def is_import(self) -> bool:
@@ -55,7 +62,8 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; :meth:`from_dict` is its inverse."""
-        return {"name": self.name, "options": dict(self.options), "input_shape": list(self.input_shape), "classes": self.classes}
+        record = {"name": self.name, "options": dict(self.options), "input_shape": list(self.input_shape), "classes": self.classes}
+        return record if self.output_shape is None else {**record, "output_shape": list(self.output_shape)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> ModelSpec:
@@ -67,14 +75,15 @@ class ModelSpec:
         try:
             name, options = record["name"], record["options"]
             shape, classes = tuple(record["input_shape"]), record["classes"]
+            outputs = tuple(record.get("output_shape") or ())
         except (KeyError, TypeError) as error:
             msg = f"not a model record: {record!r:.200}; expected the keys name, options, input_shape and classes"
             raise ConfigError(msg) from error
-        sizes = all(isinstance(size, int) and size > 0 for size in (*shape, classes))
+        sizes = all(isinstance(size, int) and size > 0 for size in (*shape, classes, *outputs))
         if not (isinstance(name, str) and isinstance(options, Mapping) and sizes):
             msg = f"not a model record: {record!r:.200}; expected a name, a table of options, a list of positive integers and another"
             raise ConfigError(msg)
-        return cls(name=name, options=options, input_shape=shape, classes=classes)
+        return cls(name=name, options=options, input_shape=shape, classes=classes, output_shape=outputs or None)
 
     def build(self, *, seed: int = 0, registry: Registry | None = None, trusted: bool = False) -> nn.Module:
         """A freshly initialised model on the CPU, in training mode.
@@ -191,9 +200,9 @@ def _without_files(options: Any) -> Any:
 
 
 def _call_factory(spec: ModelSpec) -> object:
-    """Call the factory with those of ``input_shape``, ``classes`` and ``num_classes`` that it declares, and the options."""
+    """Call the factory with those of ``input_shape``, ``classes``, ``num_classes`` and ``outputs`` that it declares, and the options."""
     factory = _import_factory(spec.name)
-    available = {"input_shape": spec.input_shape, "classes": spec.classes, "num_classes": spec.classes}
+    available = {"input_shape": spec.input_shape, "classes": spec.classes, "num_classes": spec.classes, "outputs": spec.classes}
     arguments = {key: value for key, value in available.items() if key in inspect.signature(factory).parameters} | dict(spec.options)
     try:
         return factory(**arguments)
@@ -224,7 +233,7 @@ def _import_factory(name: str) -> Callable[..., object]:
 
 
 def _checked(model: object, spec: ModelSpec) -> nn.Module:
-    """``model``, once it has given one row of ``classes`` numbers for one input."""
+    """``model``, once it has given what its record says for two inputs."""
     if not isinstance(model, nn.Module):
         msg = f"model {spec} gave a {type(model).__name__}, expected a torch.nn.Module"
         raise ConfigError(msg)
@@ -234,49 +243,8 @@ def _checked(model: object, spec: ModelSpec) -> nn.Module:
     except Exception as error:
         msg = f"model {spec} does not take inputs of shape {spec.input_shape}: {one_line(error)}"
         raise ConfigError(msg) from error
-    require_logits(output, 2, spec, f"model {spec}", "evaluation")
+    require_outputs(output, 2, spec.outputs, f"model {spec}", f"two inputs of shape {spec.input_shape} in evaluation mode")
     return model
-
-
-def require_logits(output: object, samples: int, shapes: ModelSpec | None, network: str, mode: str) -> torch.Tensor:
-    """What a network gave, once it is one row of floating-point numbers for each sample, one for each class.
-
-    Args:
-        output: of the network.
-        samples: it was given.
-        shapes: of its inputs, and its classes; None where they are not known.
-        network: for the message.
-        mode: that it was in, ``"training"`` or ``"evaluation"``; a network may give other things in each.
-
-    Raises:
-        ConfigError: it is something else; the message says what.
-    """
-    fits = isinstance(output, torch.Tensor) and output.ndim == 2 and len(output) == samples
-    if isinstance(output, torch.Tensor) and fits and output.is_floating_point() and (shapes is None or output.shape[1] == shapes.classes):
-        return output
-    if not isinstance(output, torch.Tensor):
-        what = "switch auxiliary outputs off where it is built (aux_logits=False), or wrap it in a module that returns the logits alone"
-    elif not fits:
-        what = "let it end in one number for each class of each sample"
-    elif not output.is_floating_point():
-        what = "let it give scores that can be differentiated, not labels"
-    else:
-        what = "give its last layer as many outputs as there are classes"
-    of = "" if shapes is None else f" of shape {shapes.input_shape}"
-    given = {1: "one input", 2: "two inputs"}.get(samples, f"{samples} inputs") + f"{of} in {mode} mode"
-    expected = f"({samples}, {'classes' if shapes is None else shapes.classes})"
-    msg = f"{network} gives {_described(output)} for {given}, expected a tensor of {expected}; {what}"
-    raise ConfigError(msg)
-
-
-def logits_of(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """What a network gives for inputs, [n, classes].
-
-    Raises:
-        ConfigError: it is something else, see :func:`require_logits`.
-    """
-    mode = "training" if model.training else "evaluation"
-    return require_logits(model(inputs), len(inputs), None, f"the network {type(model).__name__}", mode)
 
 
 def warn_of_batch_dependence(model: nn.Module) -> None:
@@ -294,15 +262,3 @@ def warn_of_batch_dependence(model: nn.Module) -> None:
 def input_dtype(model: nn.Module, x: torch.Tensor) -> torch.dtype:
     """That of a network's first floating-point parameter, in which it is given its inputs; that of ``x`` where it has none."""
     return next((parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()), x.dtype)
-
-
-def _described(output: object) -> str:
-    """What a network gave, in words."""
-    if isinstance(output, torch.Tensor):
-        return f"{tuple(output.shape)}" + ("" if output.is_floating_point() else f" of {str(output.dtype).removeprefix('torch.')}")
-    names: object = list(output) if isinstance(output, Mapping) else getattr(output, "_fields", None)
-    if names is None and dataclasses.is_dataclass(output):
-        names = [field.name for field in dataclasses.fields(output)]
-    if isinstance(names, Iterable):
-        return f"a {type(output).__name__} ({', '.join(map(str, names))})"
-    return f"a {type(output).__name__}" + (f" of {len(output)}" if isinstance(output, (tuple, list)) else "")

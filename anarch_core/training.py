@@ -10,14 +10,15 @@ from typing import Any
 import attrs
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from anarch_core.augmentation import Augmenting
 from anarch_core.config.values import Precision
 from anarch_core.data.order import batches_per_epoch, epoch_order
 from anarch_core.errors import CheckpointError, ConfigError
-from anarch_core.models import logits_of
 from anarch_core.network import in_evaluation_mode
+from anarch_core.objective.base import AbstractObjective
+from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.outputs import outputs_of
 from anarch_core.ops.fused import fused_sgd
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
@@ -33,12 +34,56 @@ class Score:
     """How well a network does on some data.
 
     Attributes:
-        loss: mean cross-entropy in nats.
-        accuracy: in percent.
+        loss: mean loss of the objective.
+        metrics: its scores by name; each is an attribute, too: ``score.accuracy``.
     """
 
     loss: float
-    accuracy: float
+    metrics: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> float:
+        """A score by its name."""
+        try:
+            return self.metrics[name]
+        except KeyError:
+            msg = f"there is no score {name!r}; there are {', '.join(['loss', *self.metrics])}"
+            raise AttributeError(msg) from None
+
+
+@attrs.define(eq=False)
+class Tally:
+    """The running sums behind a score, on the device: nothing waits for it until the score is asked for.
+
+    Attributes:
+        objective: what is learnt.
+        loss: sum of the losses of samples, float64.
+        totals: sums of what the objective tallies, by name.
+    """
+
+    objective: AbstractObjective
+    loss: torch.Tensor
+    totals: dict[str, torch.Tensor] = attrs.field(factory=dict)
+
+    @classmethod
+    def empty(cls, objective: AbstractObjective, device: torch.device) -> Tally:
+        """Of no sample."""
+        return cls(objective, torch.zeros((), dtype=torch.float64, device=device))
+
+    def count(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add the samples of a batch, but for their loss."""
+        for name, tensor in self.objective.tally(outputs, targets).items():
+            if name in self.totals:
+                self.totals[name].add_(tensor)
+            else:
+                self.totals[name] = tensor.clone()
+
+    def score(self, samples: int) -> Score:
+        """The means over so many samples; they are counted afresh from now on."""
+        score = Score(self.loss.item() / samples, dict(self.objective.scores(self.totals, samples)))
+        self.loss.zero_()
+        for tensor in self.totals.values():
+            tensor.zero_()
+        return score
 
 
 def dtype_of(precision: Precision) -> torch.dtype:
@@ -62,38 +107,41 @@ def _autocast(precision: Precision, device: torch.device) -> AbstractContextMana
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, x: torch.Tensor, y: torch.Tensor, batch: int = EVALUATED, *, precision: Precision = "float32") -> Score:
-    """Loss and accuracy in eval mode; every module's mode is put back.
+def evaluate(
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    batch: int = EVALUATED,
+    *,
+    precision: Precision = "float32",
+    objective: AbstractObjective | None = None,
+) -> Score:
+    """Loss and scores in eval mode; every module's mode is put back.
 
     Args:
         model: the network.
         x: inputs [n, channels, *spatial] on the model's device.
-        y: labels [n], int64.
+        y: targets [n, ...], for a classification int64 [n].
         batch: samples per forward pass.
         precision: as in training.
+        objective: what is measured, ``data.objective``; classification by cross-entropy if None.
 
     Raises:
-        ConfigError: the network gives something else than one row of logits for each sample, or tells fewer classes apart than there are.
+        ConfigError: the network gives something else than the objective expects, or tells fewer classes apart than there are.
     """
-    largest = int(y.max())
-    loss = torch.zeros((), dtype=torch.float64, device=x.device)
-    correct = torch.zeros((), dtype=torch.int64, device=x.device)
+    objective = objective or CrossEntropy()
+    tally = Tally.empty(objective, x.device)
     with in_evaluation_mode(model):
         laid_out = takes_channels_last(model, x)
-        for inputs, labels in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
+        for inputs, targets in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
             with _autocast(precision, x.device):
-                logits = logits_of(model, channels_last(inputs) if laid_out else inputs)
-            if largest >= logits.shape[1]:
-                msg = f"labels go up to {largest}, but the network {type(model).__name__} tells only {logits.shape[1]} classes apart"
+                outputs = outputs_of(model, channels_last(inputs) if laid_out else inputs, targets, objective)
+            if not tally.totals and (problem := objective.mismatch(outputs, y)) is not None:
+                msg = f"{problem} (network {type(model).__name__})"
                 raise ConfigError(msg)
-            loss += cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels, reduction="sum")
-            correct += right(logits, labels).sum()
-    return Score(loss.item() / len(y), 100.0 * correct.item() / len(y))
-
-
-def right(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Which samples are classified rightly, [n]; none of those that are given nan, which argmax would take for the largest."""
-    return (outputs.argmax(1) == labels) & ~outputs.isnan().any(1)
+            tally.loss += objective.loss(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), targets, "sum")
+            tally.count(outputs, targets)
+    return tally.score(len(y))
 
 
 @attrs.define(kw_only=True)
@@ -107,13 +155,14 @@ class Training:
         model: the network, trained in place.
         optimizer: holds the model's parameters.
         x: training inputs [n, channels, *spatial] on the model's device.
-        y: training labels [n], int64.
+        y: training targets [n, ...].
         batch_size: samples per step; the last batch of an epoch may be smaller.
         seed: of the batch order.
         first_epoch: epochs the network was trained before this stretch.
         learning_rate: learning rate of a step, counted from the start of the stretch.
         precision: see :func:`dtype_of` and :func:`matmul_precision`.
         augment: what is done to the inputs of a batch before the network is given them, if anything.
+        objective: whose loss is lowered.
         iteration: steps done.
     """
 
@@ -127,16 +176,15 @@ class Training:
     first_epoch: int = 0
     precision: Precision = "float32"
     augment: Augmenting | None = None
+    objective: AbstractObjective = attrs.field(factory=CrossEntropy)
     iteration: int = 0
-    _loss: torch.Tensor = attrs.field(init=False)
-    _correct: torch.Tensor = attrs.field(init=False)
+    _tally: Tally = attrs.field(init=False)
     _channels_last: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._channels_last = takes_channels_last(self.model, self.x)
         self.model.train()
-        self._loss = torch.zeros((), dtype=torch.float64, device=self.x.device)
-        self._correct = torch.zeros((), dtype=torch.int64, device=self.x.device)
+        self._tally = Tally.empty(self.objective, self.x.device)
 
     @property
     def iterations_per_epoch(self) -> int:
@@ -162,30 +210,27 @@ class Training:
             if pause():
                 break
 
-    def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+    def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         with fused_sgd(self.optimizer):
             with _autocast(self.precision, inputs.device):
-                logits = logits_of(self.model, inputs)
-                loss = cross_entropy(logits, labels)
+                outputs = outputs_of(self.model, inputs, targets, self.objective)
+                loss = self.objective.loss(outputs, targets)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             with on_behalf_of(origin(self.optimizer)):
                 self.optimizer.step()
-        self._loss.add_(loss.detach(), alpha=len(labels))
-        self._correct.add_((logits.detach().argmax(1) == labels).sum())
+        self._tally.loss.add_(loss.detach(), alpha=len(targets))
+        self._tally.count(outputs.detach(), targets)
 
     def end_epoch(self) -> Score:
-        """Mean loss and accuracy over the steps of the epoch that just ended, each taken before its step; starts counting afresh.
+        """Mean loss and scores over the steps of the epoch that just ended, each taken before its step; starts counting afresh.
 
         Gradients are dropped, so that whatever comes between epochs has their room.
         """
         self.optimizer.zero_grad()
         steps = self.iteration % self.iterations_per_epoch or self.iterations_per_epoch
         samples = min(steps * self.batch_size, len(self.y))
-        score = Score(self._loss.item() / samples, 100.0 * self._correct.item() / samples)
-        self._loss.zero_()
-        self._correct.zero_()
-        return score
+        return self._tally.score(samples)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All that is needed to go on to the same bits: weights, optimizer, random state, running sums; as tensors and JSON-ready data."""
@@ -195,7 +240,8 @@ class Training:
         tensors["generator.cpu"] = torch.get_rng_state()
         if self.x.device.type == "cuda":
             tensors["generator.cuda"] = torch.cuda.get_rng_state(self.x.device)
-        tensors["running.loss"], tensors["running.correct"] = self._loss, self._correct
+        tensors["running.loss"] = self._tally.loss
+        tensors.update({f"running.{name}": total for name, total in self._tally.totals.items()})
         return tensors, {"iteration": self.iteration, "optimizer": scalars}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
@@ -214,8 +260,9 @@ class Training:
         torch.set_rng_state(tensors["generator.cpu"].cpu())
         if self.x.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["generator.cuda"].cpu(), self.x.device)
-        self._loss.copy_(tensors["running.loss"])
-        self._correct.copy_(tensors["running.correct"])
+        running = {name.removeprefix("running."): tensor for name, tensor in tensors.items() if name.startswith("running.")}
+        self._tally.loss.copy_(running.pop("loss"))
+        self._tally.totals = {name: total.to(self.x.device, copy=True) for name, total in running.items()}
         self.iteration = metadata["iteration"]
 
 

@@ -123,6 +123,11 @@ class RunConfig:
             "Network: a name or package.module:factory; the data set's usual one if not given.", metavar="NAME", kind="model"
         ),
     )
+    objective: str = attrs.field(
+        default="cross-entropy",
+        converter=values.text,
+        metadata=_setting("What networks are trained for: the loss, and the scores beside it.", metavar="NAME", kind="objective"),
+    )
     relax: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.names,

@@ -101,10 +101,10 @@ class Risk:
     def of_training_set(
         cls, model: nn.Module, data: TensorData, samples: int | None, *, parameters: Sequence[str] | None = None, batch_size: int = 500
     ) -> Risk:
-        """The training cross-entropy over a fixed, class-balanced part of the training set.
+        """The training loss, of the data's objective, over a fixed, class-balanced part of the training set.
 
         Args:
-            model: a classifier.
+            model: the network.
             data: on the network's device.
             samples: how many; all if None. A smaller choice is part of a larger one.
             parameters: as for the constructor.
@@ -112,7 +112,7 @@ class Risk:
         """
         chosen = data if samples is None else data.limited(samples)
         inputs = chosen.x_train.to(input_dtype(model, chosen.x_train))
-        return cls(model, inputs, chosen.y_train, parameters=parameters, batch_size=batch_size)
+        return cls(model, inputs, chosen.y_train, parameters=parameters, loss=data.objective.loss, batch_size=batch_size)
 
     def views(self, vector: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The parts of a flat vector [P] that belong to each parameter, as views of its shape."""

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from anarch_core.data.tensor_data import TensorData
+from anarch_core.objective.base import AbstractObjective
 from anarch_core.plugin.blame import expected, on_behalf_of
 from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import Registry, get_registry
@@ -20,6 +23,7 @@ def load_data(
     limit: int | None = None,
     validation: float | None = None,
     seed: int = 0,
+    objective: AbstractObjective | None = None,
     registry: Registry | None = None,
 ) -> TensorData:
     """Load a registered data set, checked, on the CPU.
@@ -34,6 +38,7 @@ def load_data(
         limit: at most so many training samples, see :meth:`TensorData.limited`.
         validation: number or share of training samples to hold out, see :meth:`TensorData.with_validation`.
         seed: for the choice of the validation part.
+        objective: what is to be learnt; what the data set says if None, classification where it says nothing.
         registry: where names are looked up, the installed plugins by default.
 
     Raises:
@@ -49,6 +54,8 @@ def load_data(
         given |= spec_options(info.options, value, name=info.name)
     parsed = registry.parse_options(info, given)
     data = expected(registry.origin(info), "it", registry.call(info, root, parsed), TensorData)
+    if objective is not None:
+        data = attrs.evolve(data, objective=objective)
     with on_behalf_of(registry.origin(info), "its data cannot be checked"):
         data.check()
     if validation is not None:

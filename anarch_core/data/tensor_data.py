@@ -15,22 +15,25 @@ from anarch_core.data.order import permutation
 from anarch_core.data.statistics import chunks
 from anarch_core.errors import DataError
 from anarch_core.labels import described, labels_problem
+from anarch_core.objective.base import AbstractObjective
+from anarch_core.objective.cross_entropy import CrossEntropy
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class TensorData:
-    """A classification data set, whole, in memory.
+    """A data set and what is to be learnt of it, whole, in memory.
 
     Attributes:
         name: how users call it.
         x_train: inputs, floating point, [n, channels, *spatial], already normalised.
-        y_train: labels, int64, [n].
+        y_train: targets, [n, ...]; of a classification int64 class numbers, [n].
         x_test: as ``x_train``; only ever reported, never chosen by.
         y_test: as ``y_train``.
         x_validation: a held-out part of the training set, or None.
-        y_validation: its labels, or None.
-        classes: number of classes.
+        y_validation: its targets, or None.
+        classes: number of classes; 0 where the targets are none.
         class_names: names for figures, empty when unknown.
+        objective: the loss, the scores, and what the targets have to be; classification by cross-entropy unless another is given.
     """
 
     name: str
@@ -40,8 +43,9 @@ class TensorData:
     y_test: torch.Tensor
     x_validation: torch.Tensor | None = None
     y_validation: torch.Tensor | None = None
-    classes: int
+    classes: int = 0
     class_names: Sequence[str] = ()
+    objective: AbstractObjective = attrs.field(factory=CrossEntropy)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -49,19 +53,25 @@ class TensorData:
         return tuple(self.x_train.shape[1:])
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of what a network is to give for one sample."""
+        return self.objective.output_shape(self.y_train, self.classes)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TensorData:
-        """The same data on another device, the inputs in another floating-point type. Labels stay int64."""
-        moved: dict[str, Any] = {name: t.to(device, dtype if name.startswith("x") else None) for name, t in self.tensors().items()}
+        """The same data on another device, in another floating-point type; integers stay what they are."""
+        moved: dict[str, Any] = {name: t.to(device, dtype if t.is_floating_point() else None) for name, t in self.tensors().items()}
         return attrs.evolve(self, **moved)
 
     def limited(self, n: int) -> TensorData:
         """At most ``n`` training samples, the first of each class in turn, so that classes are balanced as far as the data allow.
 
-        A function of ``n`` alone: no seed, original order kept, and a smaller limit takes a subset of what a larger one takes.
+        Where targets are no class numbers, [n], these are the first samples. A function of ``n`` alone: no seed, original order kept, and a
+        smaller limit takes a subset of what a larger one takes.
 
         Raises:
             DataError: ``n`` is not positive.
@@ -71,6 +81,8 @@ class TensorData:
             raise DataError(msg)
         if n >= len(self.y_train):
             return self
+        if not self.classes or labels_problem(self.y_train) is not None:
+            return attrs.evolve(self, x_train=self.x_train[:n], y_train=self.y_train[:n])
         by_class = torch.argsort(self.y_train, stable=True)
         counts = torch.bincount(self.y_train, minlength=self.classes)
         starts = counts.cumsum(0) - counts
@@ -113,12 +125,13 @@ class TensorData:
         return state.hexdigest()
 
     def check(self) -> None:
-        """Refuse what cannot be trained on, see :func:`check_classification`.
+        """Refuse what cannot be trained on, or is not what the objective takes.
 
         Raises:
-            DataError: shapes, types or sizes disagree, a label is out of range, or a number is not finite.
+            DataError: inputs are not finite floating-point numbers [n, channels, ...], targets are not those of the objective, or the parts
+                disagree.
         """
-        check_classification(self)
+        _check(self)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors by the names of their attributes; those of a part that was not split off are missing."""
@@ -126,18 +139,12 @@ class TensorData:
         return {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
 
 
-def check_classification(data: TensorData) -> None:
-    """Refuse what is no data set of classes: everything that is trained or measured takes a cross-entropy, and counts right answers.
-
-    Raises:
-        DataError: inputs are not finite floating-point numbers [n, channels, ...], labels are not class numbers, int64 [n], or the parts
-            disagree.
-    """
-    if not isinstance(data.classes, int) or data.classes < 2:
-        msg = f"data {data.name!r}: {data.classes!r} class, expected at least 2"
+def _check(data: TensorData) -> None:
+    if not isinstance(data.classes, int) or data.classes < 0:
+        msg = f"data {data.name!r}: classes = {data.classes!r}, expected a whole number, 0 where targets are no classes"
         raise DataError(msg)
     if (data.x_validation is None) != (data.y_validation is None):
-        msg = f"data {data.name!r}: validation inputs and labels come together or not at all"
+        msg = f"data {data.name!r}: validation inputs and targets come together or not at all"
         raise DataError(msg)
     names = len(data.class_names) if isinstance(data.class_names, Sequence) else -1
     if names not in (0, data.classes):
@@ -167,18 +174,15 @@ def _problem(x: torch.Tensor, y: torch.Tensor, data: TensorData) -> str | None:
     """What is wrong with one part, but for numbers that are not finite."""
     for tensor in (x, y):
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
-            return f"inputs are a {type(x).__name__} and labels a {type(y).__name__}, expected ordinary tensors, neither sparse nor meta"
+            return f"inputs are a {type(x).__name__} and targets a {type(y).__name__}, expected ordinary tensors, neither sparse nor meta"
     if x.ndim < 2 or not x.is_floating_point():
         return f"inputs are {described(x)}, expected floating point [n, channels, ...]"
-    if (wrong := labels_problem(y)) is not None:
-        return wrong
-    if len(x) != len(y) or len(y) == 0:
-        return f"{len(x)} inputs and {len(y)} labels, expected equally many and at least one"
+    if not y.ndim or len(x) != len(y) or len(y) == 0:
+        return f"{len(x)} inputs and {len(y) if y.ndim else 'no'} targets, expected equally many and at least one"
     if tuple(x.shape[1:]) != data.input_shape:
         return f"inputs of shape {tuple(x.shape[1:])}, but the training inputs are {data.input_shape}"
     if 0 in x.shape:
         return f"inputs are {described(x)}, which holds nothing"
-    if y.min() < 0 or y.max() >= data.classes:
-        counted = "; they seem to be counted from 1, so subtract 1" if int(y.min()) == 1 and int(y.max()) == data.classes else ""
-        return f"labels go from {int(y.min())} to {int(y.max())}, expected 0 to {data.classes - 1}{counted}"
-    return None
+    if y.shape[1:] != data.y_train.shape[1:]:
+        return f"targets of shape {tuple(y.shape[1:])}, but the training targets are {tuple(data.y_train.shape[1:])}"
+    return data.objective.problem(y, data.classes)

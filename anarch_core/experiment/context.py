@@ -67,19 +67,21 @@ class RunContext:
             AnarchError: the data cannot be loaded, or a component does not take its options.
         """
         model, data = config.model or "", _data(config, registry)
+        shape = data.output_shape
+        spec = model_spec(
+            model,
+            input_shape=data.input_shape,
+            classes=shape[0],
+            options=changed_options(config, registry, "model", model),
+            registry=registry,
+        )
         return cls(
             config=config,
             store=store,
             registry=registry,
             device=torch.device(config.device),
             data=data,
-            spec=model_spec(
-                model,
-                input_shape=data.input_shape,
-                classes=data.classes,
-                options=changed_options(config, registry, "model", model),
-                registry=registry,
-            ),
+            spec=spec if len(shape) == 1 else attrs.evolve(spec, output_shape=shape),
             probes={name: create(registry, "probe", name, config) for name in config.probe},
             schedule=create(registry, "schedule", config.switch, config),
             augmentations={plain_name(name): create(registry, "augmentation", name, config) for name in config.augment},
@@ -142,6 +144,7 @@ def _data(config: RunConfig, registry: Registry) -> TensorData:
         options=changed_options(config, registry, "dataset", config.data),
         limit=config.train_limit,
         validation=config.validation or None,
+        objective=create(registry, "objective", config.objective, config),
         registry=registry,
     )
     return data.to(torch.device(config.device), dtype_of(config.precision))

@@ -84,6 +84,11 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if outer in (Sequence, list):
         _require(list, value, name)
         return [_value(inner[0], one, f"{name}[{index}]") for index, one in enumerate(value)]
+    if issubclass(hint, dict):
+        missing = [key for key in hint.required if not isinstance(value, dict) or key not in value]
+        if missing:
+            raise _MismatchError("a table with " + ", ".join(map(repr, missing)), value, name)
+        return hint(_value(Mapping[str, float | None], value, name))
     if issubclass(hint, Record):
         return _record(hint, value, name)
     _require(hint, value, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 
@@ -13,6 +14,7 @@ from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.summary import SummaryTable, summary
 from anarch_core.files.tables import in_short, read_table, require_seal, sealed, write_json
+from anarch_core.objective.base import AbstractObjective, Metric
 from anarch_core.version import __version__
 
 SCHEMA = "1.1"
@@ -34,6 +36,52 @@ class Unfinished(Record):
 
 
 @attrs.frozen(kw_only=True)
+class MetricRecord(Record):
+    """A score that networks were judged by; see :class:`anarch_core.objective.Metric`."""
+
+    name: str
+    label: str
+    unit: str
+    higher_is_better: bool
+    digits: int
+
+
+@attrs.frozen(kw_only=True)
+class ObjectiveRecord(Record):
+    """What the networks were trained for.
+
+    Attributes:
+        name: of the objective.
+        loss_label: how axes call its loss.
+        loss_unit: ``"nats"``, or empty.
+        scores: beside the loss; the first is what runs are compared by.
+    """
+
+    name: str = "cross-entropy"
+    loss_label: str = "loss"
+    loss_unit: str = "nats"
+    scores: Sequence[MetricRecord] = attrs.field(
+        factory=lambda: [MetricRecord(name="accuracy", label="accuracy", unit="%", higher_is_better=True, digits=1)]
+    )
+
+    @classmethod
+    def of(cls, name: str, objective: AbstractObjective) -> ObjectiveRecord:
+        """What an objective says of itself."""
+        scores = [MetricRecord(**attrs.asdict(metric)) for metric in objective.metrics]
+        return cls(name=name, loss_label=objective.loss_label, loss_unit=objective.loss_unit, scores=scores)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The scores."""
+        return tuple(Metric(**attrs.asdict(score)) for score in self.scores)
+
+    @property
+    def metric(self) -> Metric:
+        """The score that runs are compared by."""
+        return self.metrics[0]
+
+
+@attrs.frozen(kw_only=True)
 class Results:
     """What a run found so far.
 
@@ -41,6 +89,7 @@ class Results:
         path: the run directory.
         data: name of the data set.
         model: name of the constrained network.
+        objective: what the networks were trained for, and are judged by.
         status: ``"running"``, ``"finished"``, ``"stopped"`` or ``"failed"`` (some segments failed, all others are done).
         segments: finished segments, parents first.
         failed: by identity, the segments that failed.
@@ -51,6 +100,7 @@ class Results:
     path: Path
     data: str
     model: str
+    objective: ObjectiveRecord = ObjectiveRecord()
     status: str
     segments: tuple[SegmentResult, ...] = ()
     failed: Mapping[str, Unfinished] = attrs.field(factory=dict)
@@ -91,8 +141,11 @@ class Results:
 class _Content(Record):
     """What ``results.json`` holds of :class:`Results`."""
 
+    later: ClassVar[Sequence[str]] = ("objective",)
+
     data: str
     model: str
+    objective: ObjectiveRecord = ObjectiveRecord()
     status: str
     failed: Mapping[str, Unfinished]
     skipped: Mapping[str, Unfinished]

@@ -12,21 +12,21 @@ from anarch_core.experiment.record import Record
 Scalars = Mapping[str, float | None]
 
 
-@attrs.frozen(kw_only=True)
-class Scores(Record):
-    """Loss and accuracy of a network on the whole data, in evaluation mode.
+class Scores(dict[str, float | None]):
+    """Loss and scores of a network on the whole data, in evaluation mode, None where they are not finite.
 
-    Attributes:
-        train_loss: mean cross-entropy in nats; None where it is not finite.
-        train_accuracy: percent.
-        test_loss: likewise.
-        test_accuracy: likewise.
+    ``train_loss``, ``test_loss``, and for each score of the objective ``train_<score>`` and ``test_<score>``, as keys and as attributes.
     """
 
-    train_loss: float | None
-    train_accuracy: float
-    test_loss: float | None
-    test_accuracy: float
+    required: ClassVar[Sequence[str]] = ("train_loss", "test_loss")
+
+    def __getattr__(self, name: str) -> float | None:
+        """A score by its name."""
+        try:
+            return self[name]
+        except KeyError:
+            msg = f"there is no score {name!r}; there are {', '.join(self)}"
+            raise AttributeError(msg) from None
 
 
 @attrs.frozen(kw_only=True)
@@ -122,9 +122,9 @@ class SegmentResult(Record):
         return self.diverged_epoch is not None
 
     def score(self, moment: str, name: str) -> float | None:
-        """One of the :class:`Scores` at ``"start"`` or ``"final"``, e.g. ``"test_accuracy"``."""
-        value: float | None = getattr(getattr(self, moment), name)
-        return value
+        """One of the :class:`Scores` at ``"start"`` or ``"final"``, e.g. ``"test_accuracy"``; None where there is none."""
+        scores: Scores = getattr(self, moment)
+        return scores.get(name)
 
     def scalars(self, probe: str, moment: str) -> Scalars:
         """Scalars of a probe at ``"start"`` or ``"end"``; empty where it did not measure."""

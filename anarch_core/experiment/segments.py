@@ -37,6 +37,8 @@ class Task:
         validation: part of the training set held out, a fraction or a number of samples.
         model: name of the network.
         model_options: its options.
+        objective: name of the objective.
+        objective_options: its options.
     """
 
     data: str
@@ -45,6 +47,8 @@ class Task:
     validation: float = 0.0
     model: str
     model_options: Mapping[str, Any] = attrs.field(factory=dict)
+    objective: str = "cross-entropy"
+    objective_options: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -207,6 +211,8 @@ class _Grower:
             validation=config.validation,
             model=model,
             model_options=self.options("model", model),
+            objective=parse_spec(config.objective)[0],
+            objective_options=self.options("objective", config.objective),
         )
         self.paths = [[(stage, Moment.parse(stage.moment, clock.iterations_per_epoch)) for stage in stages] for stages in config.stages]
         for text, stages in zip(config.path, self.paths, strict=True):

@@ -1,4 +1,4 @@
-"""Loss and accuracy along a path between two networks, and the barrier on it."""
+"""Loss and scores along a path between two networks, and the barrier on it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from torch import nn
 from anarch_core.bounds import between, shown
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ProbeError
-from anarch_core.models import input_dtype, logits_of, warn_of_batch_dependence
+from anarch_core.models import input_dtype, warn_of_batch_dependence
 from anarch_core.network import undisturbed
+from anarch_core.objective.base import AbstractObjective
+from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.outputs import outputs_of
 from anarch_core.paths.curves import Curvilinear, Gradient, arc_length, fractions, linear, nudged_elastic_band, straight, string
 from anarch_core.paths.ends import Ends, ends
 from anarch_core.paths.landscape import Landscape, copying
-from anarch_core.training import Score, evaluate, right
+from anarch_core.training import Score, Tally, evaluate
 
 Method = Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -110,8 +113,8 @@ def interpolate(
     Weight-space paths go through the architecture that both can be lifted to, in the wider of their dtypes. Floating-point buffers are
     mixed as the weights of the straight line are, so that the ends are the two networks; batch-norm statistics are estimated afresh at
     every point. Parameters that require no gradient in either network stay on the straight line. ``string`` and ``band`` start from the
-    straight line and descend on minibatches. ``logits`` and ``probabilities`` mix what the networks say, as an ensemble does; their loss
-    is convex along the path, so there can be no barrier.
+    straight line and descend on minibatches. ``logits`` and ``probabilities`` mix what the networks say, as an ensemble does; a loss
+    that is convex in it is convex along the path, so there can be no barrier. Probabilities are those of a classification.
 
     Args:
         a: the network at position 0; never changed.
@@ -128,7 +131,7 @@ def interpolate(
         progress: called with (done, total) points or steps.
 
     Raises:
-        DataError: the data are no data of classes.
+        DataError: the data are not what their objective takes.
         ProbeError: the networks have no common architecture or differ in what cannot be mixed, the number of points is out of range, or
             the springs are unstable.
     """
@@ -141,6 +144,10 @@ def interpolate(
     data.check()
     for network in (a, b):
         warn_of_batch_dependence(network)
+    if method == "probabilities" and not isinstance(data.objective, CrossEntropy):
+        trained_by = type(data.objective).__name__
+        msg = f"the outputs of a network trained by {trained_by} are no probabilities of classes; take the method 'logits'"
+        raise ProbeError(msg)
     part = data if samples is None else data.limited(samples)
     _require_place(part, a, b)
     if method in ("logits", "probabilities"):
@@ -148,8 +155,8 @@ def interpolate(
     pair = ends(a, b)
     first, second = pair.first, pair.second
     part = part.to(dtype=input_dtype(first, part.x_train))
-    landscape = Landscape(first, part.x_train, trained=pair.trained)
-    landscape.require_function_of(second, part.x_train[:COMPARED])
+    landscape = Landscape(first, part.x_train, objective=part.objective, trained=pair.trained)
+    landscape.require_function_of(second, part.x_train[:COMPARED], part.y_train[:COMPARED])
     weights = landscape.weights(first), landscape.weights(second)
     positions = fractions(points)
     if method in ("string", "band"):
@@ -164,8 +171,8 @@ def interpolate(
     train, test = [], []
     for index, (point, place) in enumerate(zip(path, fractions(points), strict=True)):
         network = landscape.go(point, pair.between(place))
-        train.append(evaluate(network, part.x_train, part.y_train))
-        test.append(evaluate(network, part.x_test, part.y_test))
+        train.append(evaluate(network, part.x_train, part.y_train, objective=part.objective))
+        test.append(evaluate(network, part.x_test, part.y_test, objective=part.objective))
         progress(index + 1, points)
     shift: float | None = 0.0
     if landscape.normalised:
@@ -176,7 +183,7 @@ def interpolate(
 
 def _undisturbed_loss(network: nn.Module, data: TensorData) -> float:
     with undisturbed(network), torch.no_grad():
-        return evaluate(network, data.x_train, data.y_train).loss
+        return evaluate(network, data.x_train, data.y_train, objective=data.objective).loss
 
 
 def _require_place(data: TensorData, *networks: nn.Module) -> None:
@@ -209,12 +216,13 @@ def _output_space(a: nn.Module, b: nn.Module, data: TensorData, method: Method, 
         said = []
         for model in (a, b):
             with undisturbed(model), torch.no_grad():
-                logits = torch.cat([logits_of(model, inputs) for inputs in torch.split(x.to(input_dtype(model, x)), 1000)]).double()
-            said.append(logits if method == "logits" else logits.softmax(1))
+                parts = zip(torch.split(x.to(input_dtype(model, x)), 1000), torch.split(y, 1000), strict=True)
+                outputs = torch.cat([outputs_of(model, inputs, targets, data.objective) for inputs, targets in parts]).double()
+            said.append(outputs if method == "logits" else outputs.softmax(1))
         if said[0].shape != said[1].shape:
             msg = f"the networks tell {said[0].shape[1]} and {said[1].shape[1]} classes apart, so what they say cannot be mixed"
             raise ProbeError(msg)
-        scores.append([_mixed_score(_mixed(said[0], said[1], t), y, method) for t in fractions(points)])
+        scores.append([_mixed_score(_mixed(said[0], said[1], t), y, method, data.objective) for t in fractions(points)])
     return Profile(method=method, positions=fractions(points), train=scores[0], test=scores[1])
 
 
@@ -223,7 +231,10 @@ def _mixed(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     return {0.0: a, 1.0: b}.get(t, torch.where(a == b, a, torch.lerp(a, b, t)))
 
 
-def _mixed_score(outputs: torch.Tensor, labels: torch.Tensor, method: Method) -> Score:
-    logarithms = outputs.log_softmax(1) if method == "logits" else outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
-    loss = nn.functional.nll_loss(logarithms, labels)
-    return Score(float(loss), 100 * float(right(outputs, labels).double().mean()))
+def _mixed_score(outputs: torch.Tensor, targets: torch.Tensor, method: Method, objective: AbstractObjective) -> Score:
+    if method == "probabilities":  # the softmax of their logarithms is what they are
+        outputs = outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+    tally = Tally.empty(objective, outputs.device)
+    tally.loss += objective.loss(outputs, targets, "sum")
+    tally.count(outputs, targets)
+    return tally.score(len(targets))

@@ -11,8 +11,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.curvature.differentiable import differentiable, require_visible
 from anarch_core.errors import ProbeError
-from anarch_core.models import logits_of
 from anarch_core.network import undisturbed
+from anarch_core.objective.base import AbstractObjective
+from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.outputs import outputs_of
 
 Point = Callable[[Sequence[torch.Tensor]], None]
 """Writes weights into tensors that are shaped as they are."""
@@ -31,12 +33,21 @@ class Landscape:
         size: number of weights P; parameters of other than floating-point numbers are not among them and stay as they are.
     """
 
-    def __init__(self, model: nn.Module, x_train: torch.Tensor, *, trained: Collection[str] | None = None, batch_size: int = 1000) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        x_train: torch.Tensor,
+        *,
+        objective: AbstractObjective | None = None,
+        trained: Collection[str] | None = None,
+        batch_size: int = 1000,
+    ) -> None:
         """Take a copy of a network.
 
         Args:
             model: gives the architecture; never changed.
             x_train: inputs that batch-norm statistics are estimated on.
+            objective: whose loss it is; classification by cross-entropy if None.
             trained: names of the parameters along which gradients are taken, which are zero along the others; all if None.
             batch_size: samples at once.
 
@@ -50,6 +61,7 @@ class Landscape:
         self.names, self.parameters = list(weights), list(weights.values())
         self.size = sum(parameter.numel() for parameter in self.parameters)
         self.x_train = x_train
+        self.objective = objective or CrossEntropy()
         self.batch_size = batch_size
         self._visible = False
         self._norms = normalisations(self.network)
@@ -88,7 +100,7 @@ class Landscape:
     def gradient(
         self, point: torch.Tensor, x: torch.Tensor, y: torch.Tensor, buffers: Mapping[str, torch.Tensor] | None = None
     ) -> tuple[float, torch.Tensor]:
-        """Cross-entropy of one batch at a point, and its gradient, [P]; buffers as above.
+        """Loss of one batch at a point, and its gradient, [P]; buffers as above.
 
         Raises:
             ProbeError: autograd does not see all parameters.
@@ -99,7 +111,7 @@ class Landscape:
             norm.train()
         trained = [parameter for parameter in self.parameters if parameter.requires_grad]
         with torch.enable_grad(), differentiable(self.network):
-            loss = nn.functional.cross_entropy(logits_of(self.network, x), y)
+            loss = self.objective.loss(outputs_of(self.network, x, y, self.objective), y)
             if loss.requires_grad and not self._visible:
                 require_visible(loss)
                 self._visible = True
@@ -110,12 +122,13 @@ class Landscape:
         return float(loss.detach()), torch.cat([part.reshape(-1) for part in parts])
 
     @torch.no_grad()
-    def require_function_of(self, model: nn.Module, inputs: torch.Tensor) -> None:
+    def require_function_of(self, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """See that a network is this architecture in what it computes, not only in the names and shapes of its tensors.
 
         Args:
             model: the network.
             inputs: [n, ...].
+            targets: of these inputs.
 
         Raises:
             ProbeError: with its weights and buffers in place, this one computes something else.
@@ -125,7 +138,7 @@ class Landscape:
         results = []
         for network in (self.network, model):
             with undisturbed(network), torch.no_grad():  # from the same random state, if it draws numbers
-                results.append(logits_of(network, inputs))
+                results.append(outputs_of(network, inputs, targets, self.objective))
         here, there = results
         if here.shape == there.shape:
             tolerance = min(ALIKE * torch.finfo(here.dtype).eps, 0.05)

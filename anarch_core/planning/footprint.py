@@ -127,9 +127,11 @@ def _rehearsed(context: RunContext, model: nn.Module, found: Selection | None, b
     if found is not None:
         rehearsal.relax(found)
     tested = min(EVALUATED, max(len(data.y_train), len(data.y_test)))
-    evaluation = rehearsal.evaluation(data.x_train, data.y_train, tested, config.precision)
+    evaluation = rehearsal.evaluation(data.x_train, data.y_train, tested, config.precision, data.objective)
     return (
-        rehearsal.training(lambda network: context.optimizer(network, config.lr), data.x_train, data.y_train, batch, config.precision),
+        rehearsal.training(
+            lambda network: context.optimizer(network, config.lr), data.x_train, data.y_train, batch, config.precision, data.objective
+        ),
         evaluation.beyond(round(_remembered(context) * sum(parameter.nbytes for parameter in rehearsal.model.parameters()))),
     )
 

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from anarch_core.errors import AnarchError, ConfigError, SurgeryError, first_line
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
 from anarch_core.machine import own_randomness, resident_bytes
-from anarch_core.models import require_logits
 from anarch_core.network import copied, in_evaluation_mode
+from anarch_core.objective.outputs import require_outputs
 from anarch_core.planning.footprint import Footprint
 from anarch_core.planning.sharing import share_machine
 from anarch_core.plugin.blame import answering
@@ -85,7 +84,7 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
     """Evaluate a copy and take one optimizer step with it.
 
     Raises:
-        ConfigError: the network cannot be trained on the data, or does not give logits in one of its modes.
+        ConfigError: the network cannot be trained on the data, or does not give what the objective expects in one of its modes.
     """
     data, tried = context.data, copied(model)
     size = min(context.config.batch_size, len(data.y_train))
@@ -96,22 +95,22 @@ def _try_step(context: RunContext, model: nn.Module) -> None:
             # One sample alone, where a part is left with it, is what networks trip over.
             alone = any(len(labels) % EVALUATED == 1 for labels in parts)
             for samples in {min(2, len(data.y_train)), *([1] if alone else [])}:
-                _logits(context, tried, samples)
+                _outputs(context, tried, samples)
         tried.train()
         if last:
             with torch.no_grad():
-                _logits(context, tried, last)
+                _outputs(context, tried, last)
         _try_augmenting(context, size)
         optimizer = context.optimizer(tried, context.config.lr)
-        logits = _logits(context, tried, size)
-        if not logits.requires_grad:
+        outputs = _outputs(context, tried, size)
+        if not outputs.requires_grad:
             msg = (
                 f"model {context.spec} cannot be trained: its outputs depend on no parameter that requires a gradient; set requires_grad, "
                 "and let it compute without torch.no_grad() and detach()"
             )
             raise ConfigError(msg)
         with _told(context, size):
-            cross_entropy(logits, data.y_train[:size]).backward()  # type: ignore[no-untyped-call]
+            data.objective.loss(outputs, data.y_train[:size]).backward()  # type: ignore[no-untyped-call]
             answering(optimizer.step)()
 
 
@@ -134,17 +133,18 @@ def _try_augmenting(context: RunContext, size: int) -> None:
     augment(data.x_train[:size], torch.arange(size), 0)
 
 
-def _logits(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor:
+def _outputs(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor:
     """What a network gives for the first training samples.
 
     Raises:
-        ConfigError: it does not take them, or gives something else than logits of a finite loss.
+        ConfigError: it does not take them, or gives something else than outputs of a finite loss.
     """
     mode = "training" if model.training else "evaluation"
     with _told(context, samples):
         output = model(context.data.x_train[:samples])
-    logits = require_logits(output, samples, context.spec, f"model {context.spec}", mode)
-    losses = cross_entropy(logits.detach(), context.data.y_train[:samples], reduction="none")  # minus infinity may rule a class out
+    given = {1: "one input", 2: "two inputs"}.get(samples, f"{samples} inputs") + f" of shape {context.spec.input_shape} in {mode} mode"
+    outputs = require_outputs(output, samples, context.spec.outputs, f"model {context.spec}", given)
+    losses = context.data.objective.loss(outputs.detach(), context.data.y_train[:samples], "none")  # minus infinity may rule a class out
     bad = samples - int(losses.isfinite().sum())
     if bad:
         msg = (
@@ -152,7 +152,7 @@ def _logits(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor
             "trained yet; correct how it begins, or what it does with its inputs"
         )
         raise ConfigError(msg)
-    return logits
+    return outputs
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from torch import nn
 
 from anarch_core.config.values import Precision
 from anarch_core.layers.base import RelaxedLayer
+from anarch_core.objective.base import AbstractObjective
+from anarch_core.objective.cross_entropy import CrossEntropy
 from anarch_core.planning.hollow import Hollow, hollowed
 from anarch_core.planning.ledger import Ledger, Peak
 from anarch_core.plugin.blame import answering
@@ -47,15 +49,17 @@ class Rehearsal:
         y: torch.Tensor,
         batch: int,
         precision: Precision = "float32",
+        objective: AbstractObjective | None = None,
     ) -> Peak:
         """Peak of a training step, the network and the optimizer's state included, the data set not.
 
         Args:
             optimizer: makes one for a network.
             x: inputs, any number of them.
-            y: their labels.
+            y: their targets.
             batch: samples per step.
             precision: as in training.
+            objective: what is learnt; classification by cross-entropy if None.
 
         Raises:
             RuntimeError: how the network goes on depends on numbers.
@@ -70,6 +74,7 @@ class Rehearsal:
                 seed=0,
                 learning_rate=lambda _: 1e-3,
                 precision=precision,
+                objective=objective or CrossEntropy(),
             )
             training.advance(1)
             if training.optimizer.state:  # what the first step left stays from now on
@@ -77,14 +82,16 @@ class Rehearsal:
             training.optimizer.zero_grad()
         return ledger.peak()
 
-    def evaluation(self, x: torch.Tensor, y: torch.Tensor, batch: int, precision: Precision = "float32") -> Peak:
+    def evaluation(
+        self, x: torch.Tensor, y: torch.Tensor, batch: int, precision: Precision = "float32", objective: AbstractObjective | None = None
+    ) -> Peak:
         """Peak of evaluating one batch, the network included, the data set not; arguments as above.
 
         Raises:
             RuntimeError: how the network goes on depends on numbers.
         """
         with self._counted(x, y, batch) as (ledger, inputs, labels):
-            evaluate(self.model, inputs, labels, batch=batch, precision=precision)
+            evaluate(self.model, inputs, labels, batch=batch, precision=precision, objective=objective)
         return ledger.peak()
 
     @contextlib.contextmanager

@@ -20,6 +20,7 @@ from anarch_core.plugin.records import (
     DatasetInfo,
     FigureInfo,
     ModelInfo,
+    ObjectiveInfo,
     OptimizerInfo,
     ProbeInfo,
     RelaxationInfo,
@@ -34,6 +35,7 @@ RECORDS: dict[str, type[ComponentInfo]] = {
     "anarch_datasets": DatasetInfo,
     "anarch_optimizers": OptimizerInfo,
     "anarch_augmentations": AugmentationInfo,
+    "anarch_objectives": ObjectiveInfo,
     "anarch_figures": FigureInfo,
     "anarch_commands": CommandInfo,
 }

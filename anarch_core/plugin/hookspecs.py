@@ -26,6 +26,7 @@ from anarch_core.plugin.records import (
     DatasetInfo,
     FigureInfo,
     ModelInfo,
+    ObjectiveInfo,
     OptimizerInfo,
     ProbeInfo,
     RelaxationInfo,
@@ -75,6 +76,11 @@ def anarch_optimizers() -> Iterable[OptimizerInfo]:  # type: ignore[empty-body]
 @hookspec
 def anarch_augmentations() -> Iterable[AugmentationInfo]:  # type: ignore[empty-body]
     """Augmentations: random changes to training inputs."""
+
+
+@hookspec
+def anarch_objectives() -> Iterable[ObjectiveInfo]:  # type: ignore[empty-body]
+    """Objectives: what networks are trained for."""
 
 
 @hookspec

@@ -179,6 +179,13 @@ class AugmentationInfo(ComponentInfo):
 
 
 @attrs.frozen(kw_only=True)
+class ObjectiveInfo(ComponentInfo):
+    """An objective; its target is a subclass of :class:`anarch_core.objective.AbstractObjective`. New in 1.1."""
+
+    kind: ClassVar[str] = "objective"
+
+
+@attrs.frozen(kw_only=True)
 class FigureInfo(ComponentInfo):
     """A figure of reports; its target is a subclass of :class:`anarch_core.report.AbstractFigure`, built without arguments.
 

@@ -14,6 +14,7 @@ _INTERFACES = {
     "probe": "anarch_core.probe.base:AbstractProbe",
     "schedule": "anarch_core.schedule:AbstractSchedule",
     "augmentation": "anarch_core.augmentation:AbstractAugmentation",
+    "objective": "anarch_core.objective.base:AbstractObjective",
     "figure": "anarch_core.report.figure:AbstractFigure",
 }
 

@@ -16,6 +16,7 @@ FLAGS = {
     "dataset": "--data",
     "optimizer": "--optimizer",
     "augmentation": "--augment",
+    "objective": "--objective",
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 
 from anarch_core.errors import ProbeError
+from anarch_core.objective.base import AbstractObjective
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +50,15 @@ class ProbeContext:
             msg = "the measurement needs data, and there are none; pass ProbeContext(data=...), or name a data set with --data"
             raise ProbeError(msg)
         return self.data
+
+    @property
+    def objective(self) -> AbstractObjective:
+        """What the network is trained for: the loss to differentiate, the scores to tell.
+
+        Raises:
+            ProbeError: there are no data.
+        """
+        return self.required_data.objective
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +104,8 @@ class AbstractProbe(ABC):
         needs: what the context must hold: any of ``"data"``, ``"reference"``, ``"parent"``, ``"relaxed"`` (the model has relaxed
             layers). Where something is missing the probe is skipped in a run, and refused with a clear sentence when it was asked for by
             hand.
-        headline: names of the scalars worth a column in the summary table.
+        headline: names of the scalars worth a column in the summary table; ``{metric}`` in one stands for the score that the run is judged
+            by, as in ``"{metric}_local"``.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -117,6 +128,10 @@ class AbstractProbe(ABC):
             Exception: whatever the rehearsal raises; then a bound is assumed that is far above what most measurements take.
         """
         return rehearsal.peak(lambda: self.measure(rehearsal.context))
+
+    def headlines(self, objective: AbstractObjective) -> list[str]:
+        """The scalars worth a column, by the names that they have in a run of this objective."""
+        return [name.replace("{metric}", objective.metric.name) for name in self.headline]
 
     @abstractmethod
     def measure(self, context: ProbeContext) -> Measurement:

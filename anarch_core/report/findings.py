@@ -71,8 +71,9 @@ def _of_series(series: Series) -> list[str]:
 
 def _gains(branches: Sequence[SegmentResult], controls: Sequence[SegmentResult]) -> list[float]:
     """Branch less control in points of test accuracy, for every seed that has both."""
-    accuracies = {segment.seed: segment.final.test_accuracy for segment in controls}
-    return [segment.final.test_accuracy - accuracies[segment.seed] for segment in branches if segment.seed in accuracies]
+    accuracies = {segment.seed: segment.score("final", "test_accuracy") for segment in controls}
+    pairs = [(segment.score("final", "test_accuracy"), accuracies.get(segment.seed)) for segment in branches]
+    return [branch - control for branch, control in pairs if branch is not None and control is not None]
 
 
 def _count(some: int, all_: int) -> str:

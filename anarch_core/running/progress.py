@@ -198,10 +198,10 @@ class Bars(AbstractProgress):
         """Move its bar."""
         self._pace.trained(segment, iteration)
         self._bar(segment)
-        accuracy = None if row is None else row.get("train_accuracy")
+        scores = {} if row is None else {name: value for name, value in row.items() if name.startswith("train_") and name != "train_loss"}
         self._progress.update(self._tasks[segment.id], completed=iteration)
-        if accuracy is not None:
-            self._progress.update(self._tasks[segment.id], note=f"train {accuracy:.1f} %")
+        for name, value in list(scores.items())[:1]:
+            self._progress.update(self._tasks[segment.id], note=name.replace("_", " ") + ("" if value is None else f" {value:.4g}"))
         self._draw()
 
     def measuring(self, segment: Segment, what: str) -> None:

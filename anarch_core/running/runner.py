@@ -13,12 +13,13 @@ import attrs
 from anarch_core.config.resolution import complete, factory, resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import RunError, Stopped
-from anarch_core.experiment.results import Results, Unfinished
+from anarch_core.experiment.results import ObjectiveRecord, Results, Unfinished
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment, snapshots, tree
 from anarch_core.experiment.store import RunStore
 from anarch_core.files.replacing import write_text
 from anarch_core.machine import resolve_device
+from anarch_core.objective.base import Metric
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.deaths import Deaths
 from anarch_core.running.preparation import prepare, taken
@@ -275,7 +276,7 @@ class _Run:
         elif outcome.result is not None:
             self.finished[segment.id] = outcome.result
             self.store.segment(segment.id).error_file.unlink(missing_ok=True)
-            self.progress.ended(segment, _in_words(outcome.result))
+            self.progress.ended(segment, _in_words(outcome.result, self.context.data.objective.metric))
         elif not self.stop():
             self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop
         self.write("running")
@@ -293,17 +294,19 @@ class _Run:
             path=self.store.path,
             data=self.config.data,
             model=self.config.model or "",
+            objective=ObjectiveRecord.of(self.config.objective, self.context.data.objective),
             status=status,
             segments=tuple(self.finished[identity] for identity in self.segments if identity in self.finished),
             failed=self.failed,
             skipped=self.skipped,
-            headlines={name: list(probe.headline) for name, probe in self.context.probes.items()},
+            headlines={name: probe.headlines(self.context.data.objective) for name, probe in self.context.probes.items()},
         )
         results.write()
         return results
 
 
-def _in_words(result: SegmentResult) -> str:
+def _in_words(result: SegmentResult, metric: Metric) -> str:
     if result.diverged:
         return f"diverged in epoch {result.diverged_epoch}"
-    return f"train {result.final.train_accuracy:.1f} %, test {result.final.test_accuracy:.1f} % ({result.seconds:.0f} s)"
+    reached = ", ".join(f"{part} {metric.text(result.score('final', f'{part}_{metric.name}'))}" for part in ("train", "test"))
+    return f"{reached} ({result.seconds:.0f} s)"

@@ -1,4 +1,4 @@
-"""What a segment is scored by while it is trained: loss and accuracy, and the rows of its history."""
+"""What a segment is scored by while it is trained: loss and scores, and the rows of its history."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Scoring:
     def scores(self, model: nn.Module) -> Scores:
         """Of a network on the training and the test set."""
         data = self.data
-        return Scores(**self._part("train", model, data.x_train, data.y_train), **self._part("test", model, data.x_test, data.y_test))  # type: ignore[arg-type]
+        return Scores({**self._part("train", model, data.x_train, data.y_train), **self._part("test", model, data.x_test, data.y_test)})
 
     def validation(self, model: nn.Module) -> dict[str, float | None]:
         """Of a network on the part of the training set that is held out; empty where none is."""
@@ -44,7 +44,7 @@ class Scoring:
     def row(self, training: Training, score: Score, history: History, *, last: bool) -> dict[str, float | None]:
         """The history row of the epoch that just ended.
 
-        Test accuracy is part of it at milestones, as far as all of that costs no more than :data:`TESTING`; and at the end.
+        The test scores are part of it at milestones, as far as all of that costs no more than :data:`TESTING`; and at the end.
 
         Args:
             training: under way.
@@ -56,7 +56,7 @@ class Scoring:
         row = {
             "epoch": self.epochs(training.iteration),
             "train_loss": finite(score.loss),
-            "train_accuracy": score.accuracy,
+            **{f"train_{name}": finite(value) for name, value in score.metrics.items()},
             "learning_rate": training.optimizer.param_groups[0]["lr"],
             **self.validation(training.model),
         }
@@ -72,12 +72,12 @@ class Scoring:
         return iterations / self.iterations_per_epoch if rest else whole
 
     def _part(self, part: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, float | None]:
-        score = evaluate(model, x, y, precision=self.precision)
-        return {f"{part}_loss": finite(score.loss), f"{part}_accuracy": score.accuracy}
+        score = evaluate(model, x, y, precision=self.precision, objective=self.data.objective)
+        return {f"{part}_loss": finite(score.loss), **{f"{part}_{name}": finite(value) for name, value in score.metrics.items()}}
 
 
 def is_milestone(epoch: int) -> bool:
-    """Whether test accuracy is taken after this epoch: 0, 1, 2, 3, 4, 6, 8, 10, 13, 18, 23, 30, ...
+    """Whether test scores are taken after this epoch: 0, 1, 2, 3, 4, 6, 8, 10, 13, 18, 23, 30, ...
 
     Evenly spaced on a logarithmic axis, as the relax times of d'Ascoli et al. (2019): the floors of 150^(k/19), whatever the length of
     the stretch.

@@ -103,6 +103,7 @@ class Execution:
             learning_rate=lambda iteration: settings.learning_rate.at(iteration, self.iterations_per_epoch),
             precision=settings.precision,
             augment=self.context.augmenting(segment.seed),
+            objective=self.context.data.objective,
         )
         if self.store.resume_file.exists():
             history = self._resume(training)
@@ -158,7 +159,7 @@ class Execution:
         """Measure the network as it starts."""
         scores = self._scores(begun.model)
         self.notes = attrs.evolve(self.notes, optimizer_state=begun.carried, start=scores)
-        history.append({"epoch": 0, **scores.to_json(), **self.scoring.validation(begun.model)})
+        history.append({"epoch": 0, **scores, **self.scoring.validation(begun.model)})
         self.probing.measure("start", self.notes, begun.model, None, begun.parent)
 
     def _scores(self, model: nn.Module) -> Scores:

@@ -27,6 +27,7 @@ class Settings(TypedDict, total=False):
 
     data: Any
     model: str | Callable[..., Any] | None
+    objective: str
     relax: Names
     probe: Names
     layers: Names

@@ -33,7 +33,7 @@ def entry(kind, test, *, relaxation=None, switch=None, seed=0, delta=None, diver
         parameters=5210,
         diverged_epoch=diverged,
         final=scores,
-        start=attrs.evolve(scores, test_accuracy=10.0),
+        start=Scores({**scores, "test_accuracy": 10.0}),
         exactness=None,
         optimizer_state=None,
         probes={} if delta is None else {"delta": {"start": {"off_local": 0.0}, "end": {"off_local": delta}}},

@@ -134,7 +134,7 @@ def test_the_order_of_registration_does_not_matter(data) -> None:
 def test_parameters_that_are_frozen_stay_on_the_straight_line(data, monkeypatch) -> None:
     points = []
 
-    def noted(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Score:
+    def noted(network: nn.Module, x: torch.Tensor, y: torch.Tensor, **given: object) -> Score:
         points.append([parameter.detach().clone() for parameter in network.parameters()])
         return evaluate(network, x, y)
 

@@ -12,7 +12,7 @@ import torch
 from anarch_core.config.resolution import resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError
-from anarch_core.models import require_logits
+from anarch_core.objective.outputs import require_outputs
 from anarch_core.planning.plan import plan_run
 from anarch_core.running.runner import run
 
@@ -158,4 +158,4 @@ def test_auxiliary_heads_of_torchvision() -> None:
     with pytest.raises(
         ConfigError, match=r"gives a GoogLeNetOutputs \(logits, aux_logits2, aux_logits1\) for two inputs.*aux_logits=False"
     ):
-        require_logits(outputs, 2, None, "the network GoogLeNet", "training")
+        require_outputs(outputs, 2, (1000,), "the network GoogLeNet", "two inputs in training mode")

@@ -16,6 +16,7 @@ from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
 from anarch_core.layers import RelaxedLayer, relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
+from anarch_core.objective import AbstractObjective
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal, in_receptive_field
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.ablation.options import AblationOptions
@@ -38,11 +39,13 @@ class AblationProbe(AbstractProbe):
     * ``not_unshared``: un-sharing taken away, the rest kept;
     * ``random``: in every row of a weight, as many weights as it has local ones, at random.
 
+    Scalars are the loss and each score of the objective of each of them: ``loss_local``, ``accuracy_local``.
+
     Biases stay as they are except for ``shared`` and ``not_unshared``. Layers that were not relaxed stay as they are.
     """
 
     needs = frozenset({"data", "relaxed"})
-    headline = ("accuracy_local", "accuracy_off_local")
+    headline = ("{metric}_local", "{metric}_off_local")
 
     options: AblationOptions
 
@@ -56,7 +59,7 @@ class AblationProbe(AbstractProbe):
 
             def masked() -> None:
                 weights = {name: weight for name, weight, _ in _rows(context.model)}
-                evaluate(with_parameters(context.model, weights), x, y)
+                evaluate(with_parameters(context.model, weights), x, y, objective=context.objective)
 
             needed = max(needed, rehearsal.peak(masked))
         return needed
@@ -75,7 +78,7 @@ class AblationProbe(AbstractProbe):
         scalars: dict[str, float | None] = {}
 
         def score(weights: Mapping[str, torch.Tensor]) -> Score:
-            return evaluate(with_parameters(model, weights), x, y)
+            return evaluate(with_parameters(model, weights), x, y, objective=context.objective)
 
         with undisturbed(model), torch.no_grad():
             _record(scalars, "full", score({}))
@@ -85,10 +88,12 @@ class AblationProbe(AbstractProbe):
             draws = [score(dict(_random(model, generator))) for _ in range(self.options.random_masks)]
         details: dict[str, Any] = {"data": self.options.part, "samples": len(y), "seed": context.seed}
         if draws:
-            accuracies = [draw.accuracy for draw in draws]
-            _record(scalars, "random", Score(statistics.fmean(draw.loss for draw in draws), statistics.fmean(accuracies)))
-            details["random"] = {"masks": len(draws), "accuracies": accuracies, "losses": [_finite(draw.loss) for draw in draws]}
-        units = {name: "%" if name.startswith("accuracy") else "nats" for name in scalars}
+            drawn = {metric: [draw.metrics[metric] for draw in draws] for metric in draws[0].metrics}
+            means = {metric: statistics.fmean(values) for metric, values in drawn.items()}
+            _record(scalars, "random", Score(statistics.fmean(draw.loss for draw in draws), means))
+            main = {"accuracies": drawn["accuracy"]} if "accuracy" in drawn else {"metrics": drawn}
+            details["random"] = {"masks": len(draws), **main, "losses": [_finite(draw.loss) for draw in draws]}
+        units = {name: _unit(name, context.objective) for name in scalars}
         return Measurement(scalars=scalars, units=units, details=details)
 
 
@@ -135,8 +140,14 @@ def _rows(model: nn.Module) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
 
 
 def _record(scalars: dict[str, float | None], name: str, score: Score) -> None:
-    scalars[f"accuracy_{name}"] = score.accuracy
+    for metric, value in score.metrics.items():
+        scalars[f"{metric}_{name}"] = _finite(value)
     scalars[f"loss_{name}"] = _finite(score.loss)
+
+
+def _unit(scalar: str, objective: AbstractObjective) -> str:
+    units = {f"{metric.name}_": metric.unit for metric in objective.metrics}
+    return next((unit for prefix, unit in units.items() if scalar.startswith(prefix)), objective.loss_unit)
 
 
 def _finite(value: float) -> float | None:

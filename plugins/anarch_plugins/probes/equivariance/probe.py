@@ -9,6 +9,7 @@ import torch
 
 from anarch_core.errors import ProbeError
 from anarch_core.network import undisturbed
+from anarch_core.objective import AbstractObjective
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, spatial_layers
 from anarch_plugins.probes.equivariance.options import EquivarianceOptions
 
@@ -17,7 +18,7 @@ class EquivarianceProbe(AbstractProbe):
     """Shifts inputs along each axis, filling with zeros, and looks at what comes out.
 
     * ``output_change``: ``|f(Tx) - f(x)| / |f(x)|`` over all samples, ``f`` the logits: invariance of the whole network;
-    * ``agreement``: how often the predicted class stays;
+    * ``agreement``: how often the predicted class stays; None where the objective has the network decide nothing;
     * ``equivariance_error``: ``|g(Th) - T g(h)| / |g(h)|`` of a layer ``g`` on its own inputs ``h``, at positions whose receptive field
       meets no border; zero for a convolution. The root mean square over the layers; each layer's is in the details;
     * ``distance``, ``effective_weights``: root mean square distance of the weights from the centre of their receptive field in pixels, and
@@ -45,7 +46,7 @@ class EquivarianceProbe(AbstractProbe):
         x = x[: self.options.samples]
         x = x.to(next((parameter.dtype for parameter in context.model.parameters() if parameter.is_floating_point()), x.dtype))
         with undisturbed(context.model), torch.no_grad():
-            changes, agreements = self._network(context.model, x)
+            changes, agreements = self._network(context.model, x, context.objective)
             layers = {path: self._layer(layer) for path, layer in spatial_layers(context.model, x).items()}
         scalars = {
             "output_change": _root_mean_square(changes),
@@ -61,14 +62,17 @@ class EquivarianceProbe(AbstractProbe):
         }
         return Measurement(scalars=_finite(scalars), units={"agreement": "%", "distance": "pixels"}, details=details)
 
-    def _network(self, model: torch.nn.Module, x: torch.Tensor) -> tuple[list[float], list[float]]:
+    def _network(self, model: torch.nn.Module, x: torch.Tensor, objective: AbstractObjective) -> tuple[list[float], list[float | None]]:
         outputs = model(x)
-        changes, agreements = [], []
+        decided = objective.decisions(outputs)
+        changes: list[float] = []
+        agreements: list[float | None] = []
         for dim in range(2, x.ndim):
             shifted = model(_shift(x, dim, self.options.shift))
             changes.append(float((shifted - outputs).norm() / outputs.norm()))
             told = bool(outputs.isfinite().all() and shifted.isfinite().all())  # argmax would take nan for the largest
-            agreements.append(100 * float((shifted.argmax(1) == outputs.argmax(1)).double().mean()) if told else math.nan)
+            if decided is not None:
+                agreements.append(100 * float((objective.decisions(shifted) == decided).double().mean()) if told else math.nan)  # type: ignore[union-attr]
         return changes, agreements
 
     def _layer(self, layer: SpatialLayer) -> dict[str, float | None]:

@@ -48,7 +48,7 @@ class GradientProbe(AbstractProbe):
         except ProbeError as error:
             scalars |= {f"norm_{part.replace('-', '_')}": None for part in PARTS}
             details["parts_not_measured"] = str(error)
-            return Measurement(scalars=scalars, units={"loss": "nats"}, details=details)
+            return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
         for part in PARTS:
             key = f"norm_{part.replace('-', '_')}"
             squares = {name: _square(parts.project(parts.covariant({name: tensor}), part)[name]) for name, tensor in gradient.items()}
@@ -56,7 +56,7 @@ class GradientProbe(AbstractProbe):
             for path, layer in layers.items():
                 own = [square for name, square in squares.items() if name.rpartition(".")[0] == path]
                 layer[key] = _finite(math.sqrt(math.fsum(own)))
-        return Measurement(scalars=scalars, units={"loss": "nats"}, details=details)
+        return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
 
 
 def _norm(tensors: Iterable[torch.Tensor]) -> float:

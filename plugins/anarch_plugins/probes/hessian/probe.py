@@ -190,7 +190,7 @@ class _Session:
         """The mean over the parts is never below the value of the whole: the largest eigenvalue is convex in the matrix."""
         inputs, targets, count = self.risk.inputs, self.risk.targets, min(self.options.subsets, self.risk.samples)
         parts = [
-            Risk(self.context.model, inputs[start::count], targets[start::count], batch_size=self.options.batch_size)
+            Risk(self.context.model, inputs[start::count], targets[start::count], loss=self.risk.loss, batch_size=self.options.batch_size)
             for start in range(count)
         ]
         self.details["subsets"] = [{"samples": part.samples, **attrs.asdict(self._largest(part))} for part in parts]
@@ -233,4 +233,4 @@ class _Session:
         return lambda done, total: self.context.progress(done, total, f"hessian: {what}")
 
     def _measurement(self) -> Measurement:
-        return Measurement(scalars=self.scalars, units={"loss": "nats"}, details=self.details, tensors=self.tensors)
+        return Measurement(scalars=self.scalars, units={"loss": self.data.objective.loss_unit}, details=self.details, tensors=self.tensors)

@@ -19,8 +19,8 @@ class InterpolationProbe(AbstractProbe):
     """Evaluates paths that end at the network and begin at a network it is compared with.
 
     Scalars, per method: the barrier in training loss as excess over the higher end (``<method>_barrier``) and over the chord
-    (``<method>_chord_barrier``), None where a loss on the path is not finite, as the details explain; and the best test accuracy on the
-    path (``<method>_best_accuracy``). Tensors hold the profiles.
+    (``<method>_chord_barrier``), None where a loss on the path is not finite, as the details explain; and the best test score on the
+    path (``<method>_best_<score>``, as ``linear_best_accuracy``). Tensors hold the profiles.
     """
 
     needs = frozenset({"data", "relaxed"})
@@ -39,7 +39,7 @@ class InterpolationProbe(AbstractProbe):
             ProbeError: there are no data, or no network to begin at.
         """
         origin, data = self._origin(context), context.required_data
-        options = self.options
+        options, metric = self.options, context.objective.metric
         scalars: dict[str, float | None] = {}
         details: dict[str, Any] = {"origin": options.origin, "samples": min(options.samples, len(data.y_train)), "methods": {}}
         tensors: dict[str, torch.Tensor] = {}
@@ -60,10 +60,11 @@ class InterpolationProbe(AbstractProbe):
             )
             scalars[f"{method}_barrier"] = profile.train_barrier.excess
             scalars[f"{method}_chord_barrier"] = profile.train_barrier.chord
-            scalars[f"{method}_best_accuracy"] = max(score.accuracy for score in profile.test)
+            found = [score.metrics[metric.name] for score in profile.test]
+            scalars[f"{method}_best_{metric.name}"] = max(found) if metric.higher_is_better else min(found)
             details["methods"][method] = _details(profile)
-            tensors[method] = _table(profile)
-        units = {name: "%" if name.endswith("accuracy") else "nats" for name in scalars}
+            tensors[method] = _table(profile, metric.name)
+        units = {name: metric.unit if name.endswith(f"best_{metric.name}") else context.objective.loss_unit for name in scalars}
         return Measurement(scalars=scalars, units=units, details=details, tensors=tensors)
 
     def _origin(self, context: ProbeContext) -> nn.Module:
@@ -79,10 +80,10 @@ class InterpolationProbe(AbstractProbe):
         return origin
 
 
-def _table(profile: Profile) -> torch.Tensor:
-    """Rows of (position, train loss, train accuracy, test loss, test accuracy), [points, 5]."""
+def _table(profile: Profile, metric: str) -> torch.Tensor:
+    """Rows of (position, train loss, train score, test loss, test score), [points, 5]."""
     rows = [
-        (position, train.loss, train.accuracy, test.loss, test.accuracy)
+        (position, train.loss, train.metrics[metric], test.loss, test.metrics[metric])
         for position, train, test in zip(profile.positions, profile.train, profile.test, strict=True)
     ]
     return torch.tensor(rows, dtype=torch.float64)
