@@ -100,6 +100,8 @@ def _print_report(report: RelaxationReport) -> None:
     print_table(rows, numbers=3)
     verdict = {True: "exact", False: "NOT exact", None: "not compared"}[report.exact]
     click.echo(f"{verdict}: errors are relative to the largest output, in {report.dtype}; up to {report.tolerance:.0e} counts as rounding")
+    if report.kept:
+        click.echo(legible(f"{report.relaxation} already, and as they were: {', '.join(report.kept)}"))
     for note in report.notes:
         click.echo(legible(f"note: {note}"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,59 +14,9 @@ import attrs
 from anarch_core.bounds import MANY, Between, shown
 from anarch_core.config import values
 from anarch_core.config.learning_rate import LearningRate
+from anarch_core.config.stages import Stage
 from anarch_core.errors import ConfigError
 from anarch_core.schedule import Moment
-
-CONSTRAINED = "conv"
-"""Name of the stage of a path that projects back to the constrained network."""
-
-
-@attrs.frozen
-class Stage:
-    """One step of a staged path: at ``moment`` of the trunk's clock the network becomes a member of ``family``.
-
-    Attributes:
-        family: a relaxation, or ``"conv"`` for the projection back to the constrained network.
-        moment: text of a moment, counted from the start of the trunk: ``"10"``, ``"10ep"``, ``"500it"``.
-    """
-
-    family: str
-    moment: str
-
-    @property
-    def constrained(self) -> bool:
-        """Whether this stage projects back."""
-        return self.family == CONSTRAINED
-
-    @classmethod
-    def parse_path(cls, text: str) -> tuple[Stage, ...]:
-        """Read ``"lcn@10,efcn@40,conv@80"``.
-
-        Raises:
-            ConfigError: not of that form, or stages that change nothing, or moments of one unit that do not ascend.
-        """
-        stages = []
-        for part in text.split(","):
-            family, at, moment = part.strip().rpartition("@")
-            if not (family and at):
-                msg = (
-                    f"stage {shown(part)} of path {shown(text)} is not of the form relaxation@moment, as in 'NAME@10' or '{CONSTRAINED}@80'"
-                )
-                raise ConfigError(msg)
-            Moment.parse(moment, 1)
-            stages.append(cls(family, moment))
-        if stages[0].constrained:
-            msg = f"path {shown(text)} starts with {CONSTRAINED!r}, which the trunk already is; start with a relaxation"
-            raise ConfigError(msg)
-        for before, after in itertools.pairwise(stages):
-            if before.family == after.family:
-                msg = f"path {shown(text)} names {shown(after.family)} twice in a row"
-                raise ConfigError(msg)
-            same_unit = before.moment.endswith("it") == after.moment.endswith("it")
-            if same_unit and Moment.parse(before.moment, 1) >= Moment.parse(after.moment, 1):
-                msg = f"the moments of path {shown(text)} must ascend: {after.moment} does not come after {before.moment}"
-                raise ConfigError(msg)
-        return tuple(stages)
 
 
 def _setting(
@@ -152,7 +101,9 @@ class RunConfig:
         default=(),
         converter=values.paths,
         metadata=_setting(
-            "A staged relaxation, as in lcn@10,efcn@40,conv@80; moments count from the start of the trunk.", metavar="STAGES"
+            "A staged relaxation, as in lcn@10,efcn@40,conv@80, or layer by layer, lcn[features.0]@10,lcn@40; moments count from the "
+            "start of the trunk.",
+            metavar="STAGES",
         ),
     )
     epochs: int = attrs.field(
@@ -295,6 +246,8 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
         first = stages[0].moment
         if not first.endswith("it") and Moment.parse(first, 1).iteration > config.epochs:
             yield f"path {shown(text)} leaves the trunk at epoch {first.removesuffix('ep')}, but the trunk has only {config.epochs} epochs"
+        if config.layers != ("*",) and any(stage.layers is not None for stage in stages):
+            yield f"path {shown(text)} says itself which layers it relaxes; leave --layers out, or the brackets of the path"
     augmentations = [spec.partition(":")[0].partition("@")[0] for spec in config.augment]
     for name in {name for name in augmentations if augmentations.count(name) > 1}:
         yield f"augment names {shown(name)} twice; each augmentation is applied once, so say all of it in one place"

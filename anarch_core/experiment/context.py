@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import attrs
@@ -16,7 +16,7 @@ from anarch_core.data.loading import load_data
 from anarch_core.data.order import batches_per_epoch
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ConfigError, PluginError
-from anarch_core.experiment.segments import changed_options
+from anarch_core.experiment.segments import Transition, changed_options
 from anarch_core.experiment.store import RunStore
 from anarch_core.models import ModelSpec, model_spec
 from anarch_core.plugin.blame import answering, expected, origin
@@ -24,6 +24,8 @@ from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.records import OptimizerInfo
 from anarch_core.plugin.registry import Registry
 from anarch_core.probe.base import AbstractProbe
+from anarch_core.relaxation.report import Relaxed
+from anarch_core.relaxation.verbs import project, relax
 from anarch_core.schedule import AbstractSchedule, Clock, Moment
 from anarch_core.training import dtype_of
 
@@ -118,6 +120,24 @@ class RunContext:
         """The constrained network at its initialisation."""
         model = self.spec.build(seed=seed, registry=self.registry, trusted=True)
         return model.to(self.device, dtype_of(self.config.precision))
+
+    def relaxed(self, model: nn.Module, transition: Transition, *, check: bool = True) -> Relaxed:
+        """A network with the layers that a transition gives it; see :func:`anarch_core.relaxation.verbs.relax`."""
+        return relax(
+            model,
+            transition.relaxation or "",
+            example_input=self.data.x_train[:2],
+            layers=transition.layers,
+            options=transition.options,
+            check=check,
+            registry=self.registry,
+        )
+
+    def follow(self, model: nn.Module, steps: Iterable[Transition], *, check: bool = True) -> nn.Module:
+        """The network at the end of relaxations and projections."""
+        for step in steps:
+            model = project(model, layers=step.layers) if step.action == "project" else self.relaxed(model, step, check=check).model
+        return model
 
     def optimizer(self, model: nn.Module, lr: float) -> torch.optim.Optimizer:
         """A fresh optimizer of the run's kind, over the parameters that are trained.

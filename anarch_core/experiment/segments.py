@@ -12,7 +12,8 @@ import attrs
 
 from anarch_core.config.files import options_key
 from anarch_core.config.learning_rate import LearningRate
-from anarch_core.config.run_config import RunConfig, Stage
+from anarch_core.config.run_config import RunConfig
+from anarch_core.config.stages import Stage, essential
 from anarch_core.config.values import Precision
 from anarch_core.errors import ConfigError
 from anarch_core.files.tables import canonical_json
@@ -82,8 +83,9 @@ class Transition:
         action: ``"none"``; ``"relax"``; ``"project"`` back to the constrained network; ``"scratch"``, relax and draw the weights anew.
         relaxation: name of the relaxation, None for ``"none"`` and ``"project"``.
         options: options of the relaxation that differ from their defaults.
-        layers: patterns of the layers to relax.
+        layers: patterns of the layers to relax or to project.
         optimizer_state: whether the parent's optimizer state is carried over.
+        then: for ``"scratch"``, what else makes the network whose weights are drawn anew: further relaxations and projections, in order.
     """
 
     action: Literal["none", "relax", "project", "scratch"] = "none"
@@ -91,6 +93,7 @@ class Transition:
     options: Mapping[str, Any] = attrs.field(factory=dict)
     layers: tuple[str, ...] = ("*",)
     optimizer_state: Literal["reset", "carry"] = "reset"
+    then: tuple[Transition, ...] = ()
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -106,7 +109,8 @@ class Segment:
         transition: what happens first.
         parent: the segment it starts from, None for an initialisation.
         leaves: moment of the parent at which it starts, counted from the parent's start.
-        relaxation: ``"efcn"``, or ``"lcn>efcn"`` for stages; None for the constrained network. A label, not part of the identity.
+        relaxation: ``"efcn"``, or ``"lcn>efcn"``, ``"lcn[features.0]>lcn"`` for stages; None for the constrained network. A label, not
+            part of the identity.
         switch: moment of the switch on the trunk's clock. A label, too.
     """
 
@@ -138,6 +142,17 @@ class Segment:
     def age(self) -> int:
         """Optimizer steps the network has been trained before this segment."""
         return 0 if self.parent is None or self.leaves is None else self.parent.age + self.leaves.iteration
+
+    @property
+    def steps(self) -> tuple[Transition, ...]:
+        """The relaxations and projections that make its network of the constrained one, in order; none for the constrained one."""
+        before = () if self.parent is None else self.parent.steps
+        how = self.transition
+        if how.action == "none":
+            return before
+        if how.action == "project" and how.layers == Transition().layers:
+            return ()
+        return (*before, attrs.evolve(how, then=()), *how.then)
 
     @property
     def title(self) -> str:
@@ -245,14 +260,29 @@ class _Grower:
             msg = f"{where}: {error}"
             raise ConfigError(msg) from None
 
-    def relaxing(self, action: Literal["relax", "scratch"], relaxation: str) -> Transition:
+    def relaxing(self, relaxation: str, layers: Sequence[str] | None = None) -> Transition:
         return Transition(
-            action=action,
+            action="relax",
             relaxation=parse_spec(relaxation)[0],
             options=self.options("relaxation", relaxation),
-            layers=self.config.layers,
-            optimizer_state=self.config.optimizer_state if action == "relax" else "reset",
+            layers=self.config.layers if layers is None else tuple(layers),
+            optimizer_state=self.config.optimizer_state,
         )
+
+    def at(self, stage: Stage) -> Transition:
+        if not stage.constrained:
+            return self.relaxing(stage.family, stage.layers)
+        layers = Transition().layers if stage.layers is None else stage.layers
+        return Transition(action="project", layers=layers, optimizer_state=self.config.optimizer_state)
+
+    def scratch(self) -> Mapping[str, Transition]:
+        """By label, how each network at the end of a branch is made to have its weights drawn anew."""
+        made = {relaxation: [self.relaxing(relaxation)] for relaxation in self.config.relax}
+        for stages in self.config.stages:
+            last = essential(stages)
+            if last:
+                made.setdefault(">".join(stage.label for stage in last), [self.at(stage) for stage in last])
+        return {label: _scratch([attrs.evolve(step, optimizer_state="reset") for step in steps]) for label, steps in made.items()}
 
     def seed(self, seed: int, switches: Sequence[Moment]) -> Iterator[Segment]:
         config, length = self.config, self.config.branch_epochs * self.clock.iterations_per_epoch
@@ -260,9 +290,7 @@ class _Grower:
         after = self.settings(length, branch=True)
         yield trunk
         if "scratch" in config.control:
-            finals = [stages[-1][0].family for stages in self.paths if not stages[-1][0].constrained]
-            for relaxation in dict.fromkeys([*config.relax, *finals]):
-                transition = self.relaxing("scratch", relaxation)
+            for relaxation, transition in self.scratch().items():
                 yield Segment(kind="scratch", task=self.task, seed=seed, settings=after, transition=transition, relaxation=relaxation)
         leaving = set(switches) if config.relax or not config.path else set()
         for moment in sorted(leaving | {stages[0][1] for stages in self.paths}):
@@ -271,7 +299,7 @@ class _Grower:
                 yield attrs.evolve(child, kind="continued", transition=Transition(optimizer_state=config.optimizer_state))
             if moment in leaving:
                 for relaxation in config.relax:
-                    yield attrs.evolve(child, transition=self.relaxing("relax", relaxation), relaxation=relaxation)
+                    yield attrs.evolve(child, transition=self.relaxing(relaxation), relaxation=relaxation)
         for stages in self.paths:
             yield from self.path(trunk, stages, after)
 
@@ -279,19 +307,15 @@ class _Grower:
         """The chain of a staged path: each stage is trained until the next begins, the last one like any branch."""
         parent, label = trunk, ""
         for (stage, moment), following in zip(stages, [*(moment for _, moment in stages[1:]), None], strict=True):
-            label = f"{label}>{stage.family}" if label else stage.family
+            label = f"{label}>{stage.label}" if label else stage.label
             length = after.iterations if following is None else following.iteration - moment.iteration
-            self.require_room(after.learning_rate, length, f"stage {stage.family}@{stage.moment}")
-            if stage.constrained:
-                transition = Transition(action="project", optimizer_state=self.config.optimizer_state)
-            else:
-                transition = self.relaxing("relax", stage.family)
+            self.require_room(after.learning_rate, length, f"stage {stage.label}@{stage.moment}")
             parent = Segment(
                 kind="branch",
                 task=self.task,
                 seed=trunk.seed,
                 settings=attrs.evolve(after, iterations=length),
-                transition=transition,
+                transition=self.at(stage),
                 parent=parent,
                 leaves=Moment(moment.iteration - parent.age, moment.iterations_per_epoch),
                 relaxation=label,
@@ -309,12 +333,22 @@ def snapshots(segments: Iterable[Segment]) -> dict[str, set[int]]:
     return kept
 
 
+def _scratch(steps: Sequence[Transition]) -> Transition:
+    return attrs.evolve(steps[0], action="scratch", then=tuple(steps[1:]))
+
+
 def _changed(instance: Any) -> dict[str, Any]:
     """Fields that differ from their defaults, nested records likewise."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for field in attrs.fields(type(instance)):
         value = getattr(instance, field.name)
         default = field.default.factory() if isinstance(field.default, attrs.Factory) else field.default  # type: ignore[arg-type]
         if value != default:
-            changed[field.name] = _changed(value) if attrs.has(type(value)) else value
+            changed[field.name] = _jsonable(value)
     return changed
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_jsonable(item) for item in value]
+    return _changed(value) if attrs.has(type(value)) else value

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from anarch_core.experiment.context import RunContext
-from anarch_core.experiment.segments import Segment, Transition
+from anarch_core.experiment.segments import Segment
 from anarch_core.machine import own_randomness
 from anarch_core.network import network_bytes
 from anarch_core.network_state import Numbers
+from anarch_core.planning.architecture import Architecture, architectures
 from anarch_core.planning.ledger import Peak
 from anarch_core.planning.probe_memory import peak_of_probe
 from anarch_core.planning.rehearsal import Rehearsal
@@ -21,19 +22,16 @@ from anarch_core.plugin.blame import answering
 from anarch_core.probe.base import ProbeContext
 from anarch_core.probe.measuring import missing_needs
 from anarch_core.relaxation.report import RelaxationReport
-from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.verbs import applied_relaxations
 from anarch_core.training import EVALUATED
 
 
 @attrs.frozen(kw_only=True)
 class Footprint:
-    """The constrained network, or what a relaxation makes of it; nothing of it was allocated.
+    """What a network of a run takes; nothing of it was allocated.
 
     Attributes:
-        name: the relaxation with its options, ``"constrained"`` without one.
-        transition: how it is relaxed, None for the constrained network.
-        report: layer by layer, None for the constrained network.
+        architecture: which network.
         parameters: numbers that are trained.
         bytes: of parameters and buffers.
         batch: samples of a training step.
@@ -44,9 +42,7 @@ class Footprint:
         complete: whether activations are counted; they are not where the way a network takes depends on the numbers in it.
     """
 
-    name: str
-    transition: Transition | None
-    report: RelaxationReport | None
+    architecture: Architecture
     parameters: int
     bytes: int
     batch: int
@@ -55,22 +51,15 @@ class Footprint:
     probes: Mapping[str, Peak]
     complete: bool = True
 
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self.architecture.name
 
-def network_name(transition: Transition) -> str:
-    """A relaxation with its options, in words; ``"constrained"`` without one."""
-    if transition.relaxation is None:
-        return "constrained"
-    options = ", ".join(f"{name}={value}" for name, value in transition.options.items())
-    return f"{transition.relaxation} ({options})" if options else transition.relaxation
-
-
-def relaxations(segments: Sequence[Segment]) -> Mapping[str, Transition]:
-    """The different ways in which segments relax the network, by name."""
-    found: dict[str, Transition] = {}
-    for segment in segments:
-        if segment.transition.relaxation is not None:
-            found.setdefault(network_name(segment.transition), segment.transition)
-    return found
+    @property
+    def report(self) -> RelaxationReport | None:
+        """What is relaxed, layer by layer; None for the constrained network."""
+        return self.architecture.report
 
 
 def footprints(context: RunContext, segments: Sequence[Segment], batch: int | None = None) -> tuple[Footprint, ...]:
@@ -87,45 +76,39 @@ def footprints(context: RunContext, segments: Sequence[Segment], batch: int | No
     model = context.build(context.config.seeds[0])
     batch = batch or min(context.config.batch_size, len(context.data.y_train))
     with _data_kept(context) if context.probes else nullcontext():
-        return tuple(_footprint(context, model, transition, batch) for transition in (None, *relaxations(segments).values()))
+        return tuple(_footprint(context, model, architecture, batch) for architecture in architectures(context, model, segments))
 
 
-def _footprint(context: RunContext, model: nn.Module, transition: Transition | None, batch: int) -> Footprint:
+def _footprint(context: RunContext, model: nn.Module, architecture: Architecture, batch: int) -> Footprint:
     parameters, size = sum(parameter.numel() for parameter in model.parameters()), network_bytes(model)
-    found = None
-    if transition is not None:
-        example = context.data.x_train[:2]
-        found = Selection.of(model, transition.relaxation or "", example, transition.layers, transition.options, context.registry)
-        itemsize = next(model.parameters()).element_size()
-        for layer in found.report().layers:
-            parameters += layer.cost.parameters - layer.parameters_before
-            size += layer.cost.bytes - layer.parameters_before * itemsize
+    itemsize = next(model.parameters()).element_size()
+    for layer in architecture.report.layers if architecture.report else ():
+        parameters += layer.cost.parameters - layer.parameters_before
+        size += layer.cost.bytes - layer.parameters_before * itemsize
     try:
-        training, evaluation = _rehearsed(context, model, found, batch)
+        training, evaluation = _rehearsed(context, model, architecture, batch)
         complete = True
     except Exception:  # a network may do anything, and some of it only with numbers
         evaluation = Peak(used=size, small=0, large=size).beyond(round(size * _remembered(context)))
         training = evaluation.beyond(size)
         complete = False
     return Footprint(
-        name=network_name(transition) if transition else "constrained",
-        transition=transition,
-        report=found.report() if found else None,
+        architecture=architecture,
         parameters=parameters,
         bytes=size,
         batch=batch,
         training=training,
         evaluation=evaluation,
-        probes=_of_probes(context, model, found, training.used - size),
+        probes=_of_probes(context, model, architecture, training.used - size),
         complete=complete,
     )
 
 
-def _rehearsed(context: RunContext, model: nn.Module, found: Selection | None, batch: int) -> tuple[Peak, Peak]:
+def _rehearsed(context: RunContext, model: nn.Module, architecture: Architecture, batch: int) -> tuple[Peak, Peak]:
     config, data = context.config, context.data
     rehearsal = Rehearsal(model)
-    if found is not None:
-        rehearsal.relax(found)
+    for part in architecture.parts:
+        rehearsal.relax(part)
     tested = min(EVALUATED, max(len(data.y_train), len(data.y_test)))
     evaluation = rehearsal.evaluation(data.x_train, data.y_train, tested, config.precision, data.objective)
     return (
@@ -136,16 +119,16 @@ def _rehearsed(context: RunContext, model: nn.Module, found: Selection | None, b
     )
 
 
-def _of_probes(context: RunContext, parent: nn.Module, found: Selection | None, activations: int) -> dict[str, Peak]:
+def _of_probes(context: RunContext, parent: nn.Module, architecture: Architecture, activations: int) -> dict[str, Peak]:
     """Memory at the end of a segment, when the network that it started with is there again and what the optimizer remembered is not."""
     if not context.probes:
         return {}
-    model, reference = ((parent if found is None else _relaxed(context, parent, found)) for _ in range(2))
+    model, reference = ((_relaxed(context, parent, architecture) if architecture.parts else parent) for _ in range(2))
     measured = ProbeContext(
         model=model,
         data=context.data,
         reference=reference,
-        parent=None if found is None else parent,
+        parent=parent if architecture.parts else None,
         seed=context.config.seeds[0],
         moment="end",
     )
@@ -172,11 +155,13 @@ def _data_kept(context: RunContext) -> Iterator[None]:
             numbers.tensors[name].data.copy_(fresh[name])
 
 
-def _relaxed(context: RunContext, model: nn.Module, found: Selection) -> nn.Module:
-    """What a relaxation makes of a network, without numbers."""
+def _relaxed(context: RunContext, model: nn.Module, architecture: Architecture) -> nn.Module:
+    """What relaxations make of a network, without numbers."""
     rehearsal = Rehearsal(model)
-    rehearsal.relax(found)
-    rehearsal.model.anarch_relaxations = (*applied_relaxations(model), found.applied(context.registry))  # type: ignore[assignment]
+    for part in architecture.parts:
+        rehearsal.relax(part)
+    applied = [part.applied(context.registry) for part in architecture.parts]
+    rehearsal.model.anarch_relaxations = (*applied_relaxations(model), *applied)  # type: ignore[assignment]
     return rehearsal.model
 
 

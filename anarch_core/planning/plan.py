@@ -21,10 +21,9 @@ from anarch_core.experiment.segments import Segment, tree
 from anarch_core.experiment.store import RunStore
 from anarch_core.machine import available_bytes, resolve_device
 from anarch_core.network import in_evaluation_mode
-from anarch_core.planning.footprint import Footprint, footprints, network_name
+from anarch_core.planning.footprint import Footprint, footprints
 from anarch_core.planning.preflight import bytes_needed, settle
 from anarch_core.plugin.registry import Registry, get_registry
-from anarch_core.relaxation.verbs import relax
 from anarch_core.schedule import Clock, Moment
 from anarch_core.training import Training, matmul_precision
 
@@ -145,22 +144,13 @@ def _network_plan(context: RunContext, footprint: Footprint, larger: Footprint, 
     """
     model = context.build(context.config.seeds[0])
     by_layer = _flops(model, context.data.x_train[:1])
-    flops, how, report = by_layer[""], footprint.transition, footprint.report
-    users = [segment for segment in segments if network_name(segment.transition) == footprint.name]
+    flops, report = by_layer[""], footprint.report
+    users = [segment for segment in segments if segment.id in footprint.architecture.segments]
     for layer in report.layers if report else ():
         flops += layer.cost.flops - by_layer[layer.path]
     seconds = None
     if timed and footprint.training.held < 0.9 * available_bytes(context.config.device) and not (report and report.refused):
-        if how is not None:
-            model = relax(
-                model,
-                how.relaxation or "",
-                example_input=context.data.x_train[:2],
-                layers=how.layers,
-                options=how.options,
-                check=False,
-                registry=context.registry,
-            ).model
+        model = context.follow(model, footprint.architecture.steps, check=False)
         seconds = _step_seconds(context, model)
     return NetworkPlan(
         footprint=footprint,

@@ -73,7 +73,13 @@ def _require_layers(network: Footprint, context: RunContext) -> None:
     if report is None:
         return
     if report.refused:
-        msg = f"{report.refusal}. Exclude such layers by pattern, as in --layers '*,!{next(iter(report.refused))}'"
+        first = next(iter(report.refused))
+        where = (
+            f"--layers '*,!{first}'"
+            if len(network.architecture.steps) == 1
+            else f"--path '...,{network.architecture.steps[-1].relaxation}[!{first}]@...'"
+        )
+        msg = f"{report.refusal}. Exclude such layers by pattern, as in {where}"
         raise SurgeryError(msg, paths=tuple(report.refused))
     if not report.layers:
         msg = f"{report.relaxation} finds no layer to relax in {context.spec.name}"

@@ -90,6 +90,7 @@ class RelaxationReport:
         amplified: how far the outputs of the parent itself move when those of its layers are rounded otherwise, measured where the error
             exceeds the tolerance though every layer is exact; an error of that size is rounding.
         notes: sentences on what was not compared, and why.
+        kept: chosen layers that this very relaxation had made before, and that stayed as they were.
     """
 
     relaxation: str
@@ -100,6 +101,7 @@ class RelaxationReport:
     tolerance: float = 0.0
     amplified: float = 0.0
     notes: Sequence[str] = ()
+    kept: Sequence[str] = ()
 
     @property
     def exact(self) -> bool | None:

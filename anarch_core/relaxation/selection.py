@@ -39,6 +39,7 @@ class Selection:
         refused: path -> reason.
         traces: passes of the example; more than one where some layers are called in another mode only.
         materialised: path -> what computed the weight of a layer until now, for sites whose module is a plain convolution in its place.
+        kept: chosen layers that this very relaxation made already, and that stay as they are while others are replaced.
     """
 
     info: RelaxationInfo
@@ -48,6 +49,7 @@ class Selection:
     refused: Mapping[str, str]
     traces: Sequence[Trace]
     materialised: Mapping[str, str]
+    kept: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -67,6 +69,11 @@ class Selection:
         relaxation = registry.create("relaxation", name, options)
         paths = candidates(model, relaxation.targets)
         chosen = select(paths, layers)
+        made = _made_by(model, info, relaxation, registry)
+        kept = [path for path in chosen if path in made]
+        if len(kept) == len(chosen):
+            kept = []  # asked for nothing else, it answers for these
+        chosen = [path for path in chosen if path not in kept]
         traces = _traces(model, list(paths), chosen, example_input)
         ties = shared_parameters(model)
         sites, refused, materialised = [], {}, {}
@@ -78,7 +85,16 @@ class Selection:
                 sites.append(result)
                 if result.module is not model.get_submodule(path):
                     materialised[path] = made_of(model.get_submodule(path))
-        return cls(info=info, relaxation=relaxation, paths=paths, sites=sites, refused=refused, traces=traces, materialised=materialised)
+        return cls(
+            info=info,
+            relaxation=relaxation,
+            paths=paths,
+            sites=sites,
+            refused=refused,
+            traces=traces,
+            materialised=materialised,
+            kept=kept,
+        )
 
     @property
     def loose_note(self) -> str | None:
@@ -116,16 +132,16 @@ class Selection:
             refused=self.refused,
             dtype=str(widest).removeprefix("torch."),
             tolerance=max(self.info.tolerance, rounding(widest)),
+            kept=self.kept,
             notes=[*([self.loose_note] if self.loose_note else []), *self._materialised_notes()],
         )
 
     def applied(self, registry: Registry) -> AppliedRelaxation:
         """The record that a checkpoint needs."""
         distribution, version = registry.owner(self.info)
-        options = self.relaxation.options
         return AppliedRelaxation(
             name=self.info.name,
-            options={} if options is None else to_dict(options, only_changed=True),
+            options=_options(self.relaxation),
             layers={site.path: site.input_shape for site in self.sites},
             materialised={site.path: site.input_shape for site in self.sites if site.path in self.materialised},
             distribution=distribution,
@@ -133,6 +149,17 @@ class Selection:
             api=".".join(map(str, API_VERSION)),
             digest=fingerprint(self.relaxation, len(self.sites[0].input_shape) - 1) if self.sites else "",
         )
+
+
+def _made_by(model: nn.Module, info: RelaxationInfo, relaxation: AbstractRelaxation, registry: Registry) -> set[str]:
+    """The layers of a network that this relaxation, with these options, was the last to make."""
+    last = {path: record for record in getattr(model, "anarch_relaxations", ()) for path in record.layers}
+    same = (info.name, registry.owner(info)[0], _options(relaxation))
+    return {path for path, record in last.items() if (record.name, record.distribution, dict(record.options)) == same}
+
+
+def _options(relaxation: AbstractRelaxation) -> dict[str, Any]:
+    return {} if relaxation.options is None else to_dict(relaxation.options, only_changed=True)
 
 
 def _traces(model: nn.Module, paths: Sequence[str], chosen: Sequence[str], example_input: Any) -> list[Trace]:

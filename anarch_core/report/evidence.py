@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from anarch_core.config.stages import last_network
 from anarch_core.errors import AnarchError, CheckpointError, RunError
 from anarch_core.experiment.condition import condition
 from anarch_core.experiment.record import Record
@@ -191,8 +192,8 @@ class Series:
 
     @property
     def scratch(self) -> tuple[SegmentResult, ...]:
-        """The relaxed network from its default initialisation, a segment per seed."""
-        return self.run.segments("scratch", self.relaxation.rpartition(">")[2])
+        """The network that its branches end with from its default initialisation, a segment per seed; none for the constrained one."""
+        return self.run.segments("scratch", last_network(self.relaxation))
 
     def label(self, runs: Sequence[FinishedRun]) -> str:
         """Its name, with the run's where there are several."""

@@ -165,8 +165,9 @@ class Bars(AbstractProgress):
 
         self._pace = Pace()
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"), console=console, transient=True,
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False), console=console, transient=True,
         )  # fmt: skip
         self._total = self._progress.add_task("preparing", total=None, note="")
         self._tasks: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from anarch_core.experiment.segments import Segment
 from anarch_core.plugin.records import OptimizerInfo
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.report import RelaxationReport
-from anarch_core.relaxation.verbs import initialise_relaxed, project, relax
+from anarch_core.relaxation.verbs import initialise_relaxed, project
 from anarch_core.training import load_optimizer_state
 
 
@@ -48,21 +48,16 @@ def start(context: RunContext, segment: Segment) -> Start:
     transition = segment.transition
     begun = _inherited(context, segment)
     if transition.action == "project":
-        return Start(project(begun.model))
+        return Start(project(begun.model, layers=transition.layers))
     if transition.action in ("relax", "scratch"):
+        begun.model.eval()  # a batch of two has no statistics to compare networks by
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InexactRelaxationWarning)  # told when the segment begins, on its own line
-            relaxed = relax(
-                begun.model.eval(),  # a batch of two has no statistics to compare networks by
-                transition.relaxation or "",
-                example_input=context.data.x_train[:2],
-                layers=transition.layers,
-                options=transition.options,
-                registry=context.registry,
-            )
-        if transition.action == "scratch":
-            initialise_relaxed(relaxed.model)
-            return Start(relaxed.model)
+            if transition.action == "scratch":
+                model = context.follow(begun.model, segment.steps)
+                initialise_relaxed(model)
+                return Start(model)
+            relaxed = context.relaxed(begun.model, transition)
         old, begun = begun.optimizer, Start(relaxed.model, begun.model, relaxed.report)
         if old is not None:
             begun.optimizer = fresh_optimizer(context, segment, relaxed.model)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anarch_core.config.learning_rate import LearningRate
-from anarch_core.config.run_config import RunConfig, Stage
+from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError
 
 
@@ -129,23 +129,13 @@ def test_a_zero_without_a_sign_makes_no_other_experiment():
     [
         ({"control": "scratch"}, "there is no relaxation"),
         ({"path": "lcn@20", "epochs": 10}, "leaves the trunk at epoch 20"),
+        ({"path": "lcn[features.0]@1", "layers": "*,!head"}, "says itself which layers it relaxes; leave --layers out"),
         ({"optimizer_state": "carry"}, "needs a switch"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         RunConfig(**values)
-
-
-def test_a_path_is_a_list_of_stages():
-    assert Stage.parse_path("lcn@10,efcn@500it,conv@80ep") == (Stage("lcn", "10"), Stage("efcn", "500it"), Stage("conv", "80ep"))
-    assert RunConfig(path=["lcn@1", "efcn@2"]).stages == ((Stage("lcn", "1"),), (Stage("efcn", "2"),))
-
-
-@pytest.mark.parametrize("path", ["lcn", "lcn@", "@10", "lcn@soon", "conv@3", "lcn@3,lcn@4", "lcn@4,efcn@3", "lcn@4,efcn@4ep"])
-def test_a_path_that_goes_nowhere_is_refused(path):
-    with pytest.raises(ConfigError):
-        RunConfig(path=path)
 
 
 def test_learning_rates_of_trunk_and_branch():

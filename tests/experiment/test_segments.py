@@ -80,6 +80,55 @@ def test_moments_of_a_path_may_be_inside_epochs_and_must_ascend_in_iterations(re
         grow(registry, at(0), relax=(), path=["lcn@90it,efcn@2ep"], control="none")
 
 
+def test_layers_may_be_relaxed_one_after_another(registry):
+    segments = grow(registry, at(0), relax=(), path="lcn[features.0]@2,tiled:2[features.2,features.4]@5,conv[features.0]@7", control="none")
+    _, first, second, third = segments
+    assert [segment.relaxation for segment in segments[1:]] == [
+        "lcn[features.0]",
+        "lcn[features.0]>tiled:2[features.2,features.4]",
+        "lcn[features.0]>tiled:2[features.2,features.4]>conv[features.0]",
+    ]
+    assert [(step.action, step.relaxation, step.layers) for step in third.steps] == [
+        ("relax", "lcn", ("features.0",)),
+        ("relax", "tiled", ("features.2", "features.4")),
+        ("project", None, ("features.0",)),
+    ]
+    assert first.steps == third.steps[:1]
+    assert second.steps == third.steps[:2]
+    assert third.parent is second
+
+
+def test_a_network_that_was_projected_back_whole_is_the_constrained_one(registry):
+    *_, last = grow(registry, at(0), relax=(), path="lcn[features.0]@2,conv@7", control="none")
+    assert last.steps == ()
+
+
+def scratch(segments: tuple[Segment, ...]) -> dict[str | None, Segment]:
+    return {segment.relaxation: segment for segment in segments if segment.kind == "scratch"}
+
+
+def test_the_scratch_control_of_a_path_is_the_network_that_it_ends_with(registry):
+    made = scratch(grow(registry, at(0), relax=(), path="lcn[features.0]@2,efcn[features.2]@5"))
+    assert list(made) == ["lcn[features.0]>efcn[features.2]"]
+    [control] = made.values()
+    assert control.transition.action == "scratch"
+    assert [(step.relaxation, step.layers) for step in control.steps] == [("lcn", ("features.0",)), ("efcn", ("features.2",))]
+    assert json.loads(json.dumps(control.describe()))["transition"]["then"][0]["relaxation"] == "efcn"
+
+
+def test_paths_that_end_alike_share_the_scratch_control(registry):
+    alone = scratch(grow(registry, at(0), relax="lcn"))
+    shared = scratch(grow(registry, at(0), relax="lcn", path=["lcn[features.0]@2,lcn@5", "lcn[features.2]@3,lcn@5"]))
+    assert shared == alone
+
+
+def test_what_a_path_relaxes_is_part_of_identities(registry):
+    ways = ["lcn[features.0]@2,efcn@5", "lcn[features.2]@2,efcn@5", "lcn@2,efcn@5", "lcn[features.0]@2,efcn[features.0]@5"]
+    assert len({grow(registry, at(0), relax=(), path=way, control="none")[-1].id for way in ways}) == len(ways)
+    controls = ["lcn[features.0]@2,efcn[features.2]@5", "efcn[features.0]@2,lcn[features.2]@5", "lcn[features.0]@2,efcn[features.4]@5"]
+    assert len({scratch(grow(registry, at(0), relax=(), path=way)).popitem()[1].id for way in controls}) == len(controls)
+
+
 def test_continued_has_the_branch_s_settings_and_no_transition(registry):
     segments = grow(registry, at(3), branch_lr=0.02, optimizer_state="carry")
     branch = next(segment for segment in segments if segment.kind == "branch")

@@ -244,6 +244,31 @@ def test_staged_relaxation_and_the_record_it_leaves():
     assert applied_relaxations(project(second.model)) == ()
 
 
+def test_layers_that_the_relaxation_made_before_stay_as_they_are():
+    model, x = network(), example()
+    first = relax(model, "tiled", example_input=x, layers="stem", options={"period": 3}).model
+    with torch.no_grad():
+        for parameter in first.stem.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    second = relax(first, "tiled", example_input=x, options={"period": 3})
+    assert second.report.kept == ["stem"]
+    assert [layer.path for layer in second.report.layers] == ["twice", "down"]
+    assert second.report.exact
+    assert torch.equal(second.model.stem.weight, first.stem.weight)
+    assert second.parameter_map["stem.weight"] == ("stem.weight",)
+    assert [list(r.layers) for r in applied_relaxations(second.model)] == [["stem"], ["twice", "down"]]
+    again = relax(project(second.model, layers="stem"), "tiled", example_input=x, options={"period": 3})
+    assert again.report.kept == ["twice", "down"]
+
+
+def test_a_layer_of_the_same_relaxation_with_other_options_moves_on():
+    model, x = network(), example()
+    first = relax(model, "tiled", example_input=x, layers="stem", options={"period": 2}).model
+    second = relax(first, "tiled", example_input=x, options={"period": 4})
+    assert not second.report.kept
+    assert [layer.path for layer in second.report.layers] == ["stem", "twice", "down"]
+
+
 def test_projecting_or_measuring_an_unrelaxed_network_says_so():
     with pytest.raises(SurgeryError, match="has no relaxed layer to project"):
         project(network())

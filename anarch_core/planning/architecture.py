@@ -1,0 +1,200 @@
+"""The networks of a run, found by following relaxations and projections layer by layer; nothing is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+from torch import nn
+
+from anarch_core.config.stages import CONSTRAINED
+from anarch_core.errors import SurgeryError
+from anarch_core.experiment.context import RunContext
+from anarch_core.experiment.segments import Segment, Transition
+from anarch_core.layers.base import RelaxedLayer
+from anarch_core.planning.rehearsal import Rehearsal
+from anarch_core.plugin.blame import answering
+from anarch_core.relaxation.base import Site
+from anarch_core.relaxation.copying import replace
+from anarch_core.relaxation.report import RelaxationReport
+from anarch_core.relaxation.selection import Selection
+from anarch_core.relaxation.surgery import candidates, select
+
+LISTED = 4
+"""Layers that the name of a network lists at most."""
+
+
+@attrs.frozen(kw_only=True)
+class Architecture:
+    """The constrained network, or what relaxations and projections make of it.
+
+    Attributes:
+        name: the relaxation with its options, ``"constrained"`` without one; with its layers where these are not all that it could replace.
+        steps: that make it of the constrained network.
+        parts: the layers of each relaxation, as they would be replaced in the constrained network; no layer is in two of them.
+        report: all of them together; None for the constrained network.
+        segments: identities of those that train it.
+    """
+
+    name: str
+    steps: tuple[Transition, ...] = ()
+    parts: tuple[Selection, ...] = ()
+    report: RelaxationReport | None = None
+    segments: frozenset[str] = frozenset()
+
+
+def architectures(context: RunContext, model: nn.Module, segments: Sequence[Segment]) -> tuple[Architecture, ...]:
+    """The constrained network, and every other one that segments train, each once.
+
+    Args:
+        context: of the run.
+        model: the constrained network.
+        segments: of the run.
+
+    Raises:
+        SurgeryError: the patterns of a transition match no layer, or a stage of a path changes nothing.
+    """
+    find, walks = _Finder(context, model), {"[]": _Walk()}
+    found = {walks["[]"].key: Architecture(name="constrained")}
+    for segment in segments:
+        way = repr([_plain(step) for step in segment.steps])
+        if way not in walks:
+            walks[way] = _Walk.along(segment.steps, find)
+        key = walks[way].key
+        if key not in found:
+            found[key] = walks[way].architecture(find)
+        found[key] = attrs.evolve(found[key], segments=found[key].segments | {segment.id})
+    return tuple(found.values())
+
+
+def network_name(transition: Transition) -> str:
+    """A relaxation with its options, in words."""
+    options = ", ".join(f"{name}={value}" for name, value in transition.options.items())
+    name = transition.relaxation or CONSTRAINED
+    return f"{name} ({options})" if options else name
+
+
+def _plain(step: Transition) -> Transition:
+    """What a step does to the layers."""
+    action: Literal["project", "relax"] = "project" if step.action == "project" else "relax"
+    return attrs.evolve(step, action=action, optimizer_state="reset", then=())
+
+
+class _Finder:
+    """Finds the layers of the constrained network that a relaxation replaces, once for each way to ask."""
+
+    def __init__(self, context: RunContext, model: nn.Module) -> None:
+        self.context, self.model = context, model
+        self._found: dict[str, Selection] = {}
+
+    def __call__(self, step: Transition) -> Selection:
+        key = repr(_plain(step))
+        if key not in self._found:
+            example, registry = self.context.data.x_train[:2], self.context.registry
+            self._found[key] = Selection.of(self.model, step.relaxation or "", example, step.layers, step.options, registry)
+        return self._found[key]
+
+
+@attrs.define
+class _Walk:
+    """A network on its way.
+
+    Attributes:
+        steps: taken so far.
+        made: by path, the layers that are replaced now: by which step, and how they stood in the constrained network.
+        refused: path -> reason.
+    """
+
+    steps: tuple[Transition, ...] = ()
+    made: dict[str, tuple[int, Site]] = attrs.field(factory=dict)
+    refused: dict[str, str] = attrs.field(factory=dict)
+
+    @classmethod
+    def along(cls, steps: tuple[Transition, ...], find: _Finder) -> _Walk:
+        """Take all steps.
+
+        Raises:
+            SurgeryError: the patterns of one match no layer, or one of several changes nothing.
+        """
+        walk, hollow = cls(steps), Rehearsal(find.model)
+        for index, step in enumerate(steps):
+            try:
+                changed = walk._project(step, find, hollow) if step.action == "project" else walk._relax(index, find, hollow)
+            except SurgeryError as error:
+                msg = f"{network_name(step)} of {','.join(step.layers)}: {error}"
+                raise SurgeryError(msg, paths=error.paths) from error
+            if not changed and len(steps) > 1:
+                family, layers = network_name(step), ",".join(step.layers)
+                msg = f"{family} of {layers} changes nothing: all of these layers are {family} by then; name others, or leave the stage out"
+                raise SurgeryError(msg)
+        return walk
+
+    def _relax(self, index: int, find: _Finder, hollow: Rehearsal) -> bool:
+        step = self.steps[index]
+        found, new = find(step), []
+        for site in found.sites:
+            if site.path in self.made:
+                if network_name(self.steps[self.made[site.path][0]]) == network_name(step):
+                    continue  # it stays
+                refusal = answering(found.relaxation.refusal, str, type(None))(
+                    attrs.evolve(site, module=hollow.model.get_submodule(site.path))
+                )
+                if refusal is not None:
+                    self.refused[site.path] = refusal
+                    continue
+            new.append(site)
+            self.made[site.path] = index, site
+        self.refused |= found.refused
+        hollow.relax(attrs.evolve(found, sites=new))
+        return bool(new or self.refused)
+
+    def _project(self, step: Transition, find: _Finder, hollow: Rehearsal) -> bool:
+        paths, constrained = candidates(hollow.model, (RelaxedLayer,)), Rehearsal(find.model).model
+        chosen = select(paths, step.layers)
+        for path in chosen:
+            hollow.model = replace(hollow.model, paths[path], constrained.get_submodule(path))
+            del self.made[path]
+        return bool(chosen)
+
+    @property
+    def key(self) -> object:
+        """Equal for networks of the same layers."""
+        made = sorted((path, network_name(self.steps[index])) for path, (index, _) in self.made.items())
+        return (*made, *self.refused, *([network_name(self.steps[-1])] if self._idle else []))
+
+    @property
+    def _idle(self) -> bool:
+        """Whether a relaxation was asked for, and nothing is relaxed."""
+        return bool(self.steps) and not self.made and self.steps[-1].action != "project"
+
+    def architecture(self, find: _Finder) -> Architecture:
+        """The network as it stands."""
+        indices = sorted({index for index, _ in self.made.values()}) or ([len(self.steps) - 1] if self._idle else [])
+        parts = tuple(
+            attrs.evolve(find(self.steps[index]), sites=[site for by, site in self.made.values() if by == index], refused={})
+            for index in indices
+        )
+        layers: dict[str, list[str]] = {}
+        for index, part in zip(indices, parts, strict=True):
+            layers.setdefault(network_name(self.steps[index]), []).extend(site.path for site in part.sites)
+        everywhere = find(attrs.evolve(self.steps[indices[-1]], layers=find.context.config.layers)).sites
+        names = [f"{name}[{_listed(paths)}]" for name, paths in layers.items()]
+        if len(layers) == 1 and {site.path for site in everywhere} == {site.path for part in parts for site in part.sites}:
+            names = list(layers)
+        reports = [part.report() for part in parts]
+        return Architecture(
+            name=" + ".join(names),
+            steps=self.steps,
+            parts=parts,
+            report=attrs.evolve(
+                reports[-1],
+                relaxation=reports[0].relaxation if len(reports) == 1 else " + ".join(names),
+                layers=[layer for report in reports for layer in report.layers],
+                refused=self.refused,
+            ),
+        )
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return ",".join(paths) if len(paths) <= LISTED else f"{','.join(paths[:LISTED])} and {len(paths) - LISTED} more"

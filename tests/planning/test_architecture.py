@@ -1,0 +1,73 @@
+"""The networks of paths that relax layer by layer, before anything is trained."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+import pytest
+
+from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import SurgeryError
+from anarch_core.planning.plan import RunPlan, plan_run
+
+pytestmark = pytest.mark.usefixtures("mnist1d")
+
+CONFIG = RunConfig(epochs=3, branch_epochs=2, train_limit=50, batch_size=10, device="cpu", jobs=1)
+
+
+def planned(*paths: str, timed: bool = False) -> RunPlan:
+    return plan_run(attrs.evolve(CONFIG, path=paths, control="continued,scratch"), timed=timed)
+
+
+def layers(plan: RunPlan) -> dict[str, list[str]]:
+    reports = {network.footprint.name: network.footprint.report for network in plan.networks}
+    return {name: [layer.path for layer in report.layers] if report else [] for name, report in reports.items()}
+
+
+def test_each_network_on_the_way_is_planned_once():
+    assert layers(planned("lcn[features.0]@1,lcn@2", "lcn[features.0]@1,efcn[features.2]@2,conv@3")) == {
+        "constrained": [],
+        "lcn": ["features.0", "features.2", "features.4"],
+        "lcn[features.0]": ["features.0"],
+        "lcn[features.0] + efcn[features.2]": ["features.0", "features.2"],
+    }
+
+
+def test_a_layer_is_counted_for_what_it_has_become():
+    plan = planned("lcn[features.0]@1,efcn@2")
+    direct = planned("efcn@2")
+    sizes = [{network.footprint.name: network.footprint.parameters for network in each.networks} for each in (plan, direct)]
+    assert sizes[0]["efcn"] == sizes[1]["efcn"]
+    assert plan.refusal is None
+
+
+def test_a_projection_of_some_layers_leaves_the_others():
+    found = layers(planned("lcn@1,conv[features.0]@2"))
+    assert found["lcn[features.2,features.4]"] == ["features.2", "features.4"]
+    assert list(layers(planned("lcn[features.0]@1,conv[features.*]@2"))) == ["constrained", "lcn[features.0]"]
+
+
+def test_every_network_is_timed_as_it_will_be_trained():
+    plan = planned("lcn[features.0]@1,tiled:2[features.2]@2,conv[features.0]@3", timed=True)
+    assert plan.seconds is not None
+    assert sum(network.segments for network in plan.networks) == len(plan.segments)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("lcn[features.9]@1,lcn@2", "lcn of features.9: layer pattern 'features.9' matches none of features.0, features.2, features.4"),
+        ("lcn[features.0]@1,conv[features.2]@2", "conv of features.2: layer pattern 'features.2' matches none of features.0"),
+        ("lcn[features.*]@1,lcn@2", "lcn of * changes nothing: all of these layers are lcn by then; name others, or leave the stage out"),
+    ],
+)
+def test_what_names_no_layer_or_changes_nothing_is_refused(path, message):
+    with pytest.raises(SurgeryError, match=re.escape(message)):
+        planned(path)
+
+
+def test_a_layer_that_cannot_go_there_is_named_before_anything_is_trained():
+    refusal = planned("efcn[features.0]@1,lcn@2").refusal
+    assert refusal.startswith("features.0 cannot be relaxed: it is a layer of efcn, and efcn does not lie inside lcn")
+    assert refusal.endswith("as in --path '...,lcn[!features.0]@...'")
