@@ -15,6 +15,7 @@ from anarch_core.bounds import MANY, Between, shown
 from anarch_core.config import values
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.config.stages import Stage
+from anarch_core.display import Overview, Table
 from anarch_core.errors import ConfigError
 from anarch_core.schedule import Moment
 
@@ -215,6 +216,17 @@ class RunConfig:
         record = {name: getattr(self, name) for name in self.identity_fields}
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
+    def _repr_html_(self) -> str:
+        """Every setting, and every option of its components, for a notebook; those that are not the default stand out."""
+        fields = [field for field in attrs.fields(RunConfig) if field.name != "options"]
+        rows = [[field.name, _in_words(getattr(self, field.name))] for field in fields]
+        strong = [index for index, field in enumerate(fields) if rows[index][1] != _in_words(_default_of(field, self))]
+        rows += [
+            [f"{component}.{option}", _in_words(value)] for component, table in self.options.items() for option, value in table.items()
+        ]
+        table = Table(headings=["setting", "value"], rows=rows, texts=2, strong=strong)
+        return str(Overview(title=f"RunConfig {self.digest}", tables=[table]).html())
+
     @property
     def directory(self) -> Path:
         """Where the run goes: as the user says, else ``runs/<data>-<model>-<digest>``, so that the same settings find their run again."""
@@ -253,3 +265,12 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
         yield f"augment names {shown(name)} twice; each augmentation is applied once, so say all of it in one place"
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"
+
+
+def _default_of(field: attrs.Attribute[Any], config: RunConfig) -> Any:
+    default: Any = field.default
+    return default.factory(config) if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+
+
+def _in_words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -13,14 +13,16 @@ import torch
 from anarch_core.bounds import shown
 from anarch_core.data.order import permutation
 from anarch_core.data.statistics import chunks
+from anarch_core.display import Displayed, Overview, Table
 from anarch_core.errors import DataError
 from anarch_core.labels import described, labels_problem
+from anarch_core.machine import human_bytes
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.cross_entropy import CrossEntropy
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class TensorData:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class TensorData(Displayed):
     """A data set and what is to be learnt of it, whole, in memory.
 
     Attributes:
@@ -61,6 +63,24 @@ class TensorData:
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    def overview(self) -> Overview:
+        """Its parts; shown by ``print`` and by notebooks."""
+        rows = [
+            [
+                name,
+                "×".join(map(str, tensor.shape)),
+                str(tensor.dtype).removeprefix("torch."),
+                str(tensor.device),
+                human_bytes(tensor.nbytes),
+            ]
+            for name, tensor in self.tensors().items()
+        ]
+        return Overview(
+            title=f"data set {self.name}",
+            facts=[("classes", str(self.classes))] if self.classes else [],
+            tables=[Table(headings=["part", "shape", "type", "device", "size"], rows=rows)],
+        )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TensorData:
         """The same data on another device, in another floating-point type; integers stay what they are."""

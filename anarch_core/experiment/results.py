@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
+from anarch_core.display import Displayed, Overview, Table, frame
 from anarch_core.errors import RunError
 from anarch_core.experiment.record import Record
+from anarch_core.experiment.rows import IDENTITY, history_rows, segment_rows
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.summary import SummaryTable, summary
 from anarch_core.files.tables import in_short, read_table, require_seal, sealed, write_json
 from anarch_core.objective.base import AbstractObjective, Metric
 from anarch_core.version import __version__
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SCHEMA = "1.1"
 UNSEALED = "1.0"
@@ -81,8 +86,8 @@ class ObjectiveRecord(Record):
         return self.metrics[0]
 
 
-@attrs.frozen(kw_only=True)
-class Results:
+@attrs.frozen(kw_only=True, repr=False)
+class Results(Displayed):
     """What a run found so far.
 
     Attributes:
@@ -135,6 +140,37 @@ class Results:
     def table(self) -> SummaryTable:
         """The summary, for ``rich.print``."""
         return SummaryTable(summary(self.segments, self.headlines))
+
+    def overview(self) -> Overview:
+        """The summary, and which segments have no result; shown by ``print`` and by notebooks."""
+        found = summary(self.segments, self.headlines)
+        table = Table(headings=found.headings, rows=found.lines, caption=found.caption, texts=2, strong=found.best)
+        unfinished = (("failed", self.failed), ("skipped", self.skipped))
+        return Overview(
+            title=f"Results of {self.path}: {self.status}",
+            facts=[("data", self.data), ("model", self.model), ("segments", str(len(self.segments)))],
+            tables=[table] if self.segments else [],
+            notes=[f"{segment.title} {what}: {segment.error}" for what, segments in unfinished for segment in segments.values()],
+        )
+
+    def to_dataframe(self) -> DataFrame:
+        """A row for each finished segment, parents first.
+
+        Columns: identity (``id``, ``kind``, ``seed``, ``relaxation``, ``switch_epoch``), sizes and times; scores as ``start.test_loss`` and
+        ``final.test_loss``; what probes measured as ``delta.end.shared``, missing where a probe was not run.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return frame(segment_rows(self.segments), IDENTITY)
+
+    def history_dataframe(self) -> DataFrame:
+        """A row for each epoch of each finished segment, epoch 0 first: identity as in :meth:`to_dataframe`, and the history.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return frame(history_rows(self.segments), IDENTITY)
 
 
 @attrs.frozen(kw_only=True)

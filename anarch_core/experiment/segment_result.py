@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from anarch_core.display import Displayed, Overview, Table
 from anarch_core.experiment.record import Record
 
 Scalars = Mapping[str, float | None]
@@ -64,8 +65,8 @@ class Notes(Record):
     switches: list[int] = attrs.field(factory=list)
 
 
-@attrs.frozen(kw_only=True)
-class SegmentResult(Record):
+@attrs.frozen(kw_only=True, repr=False)
+class SegmentResult(Displayed, Record):
     """An entry of ``results.json``; ``docs/results.md`` is the schema.
 
     Attributes:
@@ -121,6 +122,32 @@ class SegmentResult(Record):
         """Whether training ended because the loss was not finite."""
         return self.diverged_epoch is not None
 
+    def overview(self) -> Overview:
+        """Its scores and what probes measured; shown by ``print`` and by notebooks."""
+        facts = [
+            ("seed", str(self.seed)),
+            ("epochs", f"{self.epochs:g}" if self.switch_epoch is None else f"{self.epochs:g}, from epoch {self.switch_epoch:g} on"),
+            ("parameters", f"{self.parameters:,}"),
+        ]
+        if self.diverged_epoch is not None:
+            facts.append(("diverged", f"in epoch {self.diverged_epoch:g}"))
+        if self.exactness is not None:
+            error = "not compared" if self.exactness.error is None else f"differs from its parent by {self.exactness.error:.1e}"
+            facts.append(("exactness", error))
+        table = self.to_json()
+        rows = [[name, _in_short(table["start"].get(name)), _in_short(value)] for name, value in table["final"].items()]
+        for probe, moments in self.probes.items():
+            names = dict.fromkeys(name for scalars in moments.values() for name in scalars)
+            rows += [
+                [f"{probe}.{name}", *(_in_short(self.scalars(probe, moment).get(name)) for moment in ("start", "end"))] for name in names
+            ]
+        return Overview(
+            title=f"Segment {self.id}: {' '.join(filter(None, (self.kind, self.relaxation)))}",
+            facts=facts,
+            tables=[Table(headings=["", "start", "end"], rows=rows)],
+            notes=[f"{probe} at the {moment}: {note}" for probe, notes in self.probe_notes.items() for moment, note in notes.items()],
+        )
+
     def score(self, moment: str, name: str) -> float | None:
         """One of the :class:`Scores` at ``"start"`` or ``"final"``, e.g. ``"test_accuracy"``; None where there is none."""
         scores: Scores = getattr(self, moment)
@@ -134,3 +161,7 @@ class SegmentResult(Record):
         """What a probe reported beside its scalars; empty where it did not measure."""
         found: Mapping[str, Any] = self.probe_details.get(probe, {}).get(moment, {})
         return found
+
+
+def _in_short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -23,68 +23,13 @@ from anarch_core.machine import available_bytes, resolve_device
 from anarch_core.network import in_evaluation_mode
 from anarch_core.planning.footprint import Footprint, footprints
 from anarch_core.planning.preflight import bytes_needed, settle
+from anarch_core.planning.run_plan import NetworkPlan, RunPlan
 from anarch_core.plugin.registry import Registry, get_registry
-from anarch_core.schedule import Clock, Moment
+from anarch_core.schedule import Clock
 from anarch_core.training import Training, matmul_precision
 
 TIMED_SECONDS = 0.5
 """How long steps of one network are timed."""
-
-
-@attrs.frozen(kw_only=True)
-class NetworkPlan:
-    """The constrained network, or what a relaxation makes of it.
-
-    Attributes:
-        footprint: what it takes.
-        flops: floating-point operations of one forward pass of one sample (a multiply-add counts two).
-        needed_bytes: by what a process takes them for: training, evaluating, each probe; the data set, which it has already, left out.
-        largest_batch: samples per step that would fit the memory that is free; 0 where none does, None where activations are not counted.
-        step_seconds: measured time of one optimizer step, None if it was not measured.
-        segments: how many segments train it.
-        iterations: optimizer steps they take in all.
-    """
-
-    footprint: Footprint
-    flops: int
-    needed_bytes: Mapping[str, int]
-    largest_batch: int | None
-    step_seconds: float | None
-    segments: int
-    iterations: int
-
-
-@attrs.frozen(kw_only=True)
-class RunPlan:
-    """What a run would do.
-
-    Attributes:
-        config: complete, with the device resolved.
-        samples: sizes of the parts of the data by name.
-        input_shape: of one input.
-        clock: of the trunk.
-        moments: switch times known beforehand; a schedule may find more while the trunk trains.
-        segments: that follow from them.
-        networks: that are trained.
-        free_bytes: memory of the device.
-        refusal: why the run would not start, None if it would.
-    """
-
-    config: RunConfig
-    samples: Mapping[str, int]
-    input_shape: tuple[int, ...]
-    clock: Clock
-    moments: tuple[Moment, ...]
-    segments: tuple[Segment, ...]
-    networks: tuple[NetworkPlan, ...]
-    free_bytes: int
-    refusal: str | None
-
-    @property
-    def seconds(self) -> float | None:
-        """Training time, if nothing else runs and as many segments are trained at once as planned; None if it was not measured."""
-        spent = [network.step_seconds and network.step_seconds * network.iterations for network in self.networks]
-        return None if None in spent else sum(value for value in spent if value is not None) / (self.config.jobs or 1)
 
 
 def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None = None) -> RunPlan:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from anarch_core.display import Displayed, Overview, Table
 from anarch_core.errors import ProbeError
 from anarch_core.objective.base import AbstractObjective
 
@@ -77,8 +78,8 @@ class ProbeRehearsal:
     peak: Callable[[Callable[[], object]], int]
 
 
-@attrs.frozen(kw_only=True)
-class Measurement:
+@attrs.frozen(kw_only=True, repr=False)
+class Measurement(Displayed):
     """What a probe found.
 
     Attributes:
@@ -92,6 +93,16 @@ class Measurement:
     units: Mapping[str, str] = attrs.field(factory=dict)
     details: Mapping[str, Any] = attrs.field(factory=dict)
     tensors: Mapping[str, torch.Tensor] = attrs.field(factory=dict)
+
+    def overview(self) -> Overview:
+        """The scalars, and what else there is; shown by ``print`` and by notebooks."""
+        rows = [[name, "–" if value is None else f"{value:.6g}", self.units.get(name, "")] for name, value in self.scalars.items()]
+        beside = (("details", self.details), ("tensors", self.tensors))
+        return Overview(
+            title="Measurement",
+            facts=[(name, ", ".join(held)) for name, held in beside if held],
+            tables=[Table(headings=["scalar", "value", "unit"], rows=rows)] if rows else [],
+        )
 
 
 class AbstractProbe(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 
 from anarch_core.config.values import OptimizerState
 from anarch_core.config.values import optimizer_state as checked_optimizer_state
+from anarch_core.display import Displayed, Overview
 from anarch_core.errors import ConfigError, OptimizerStateWarning, SurgeryError, warn
 from anarch_core.layers.base import relaxed_layers
 from anarch_core.machine import require_memory
@@ -25,8 +27,8 @@ from anarch_core.relaxation.surgery import has_hooks
 from anarch_core.relaxation.verbs import project, relax
 
 
-@attrs.frozen(kw_only=True)
-class Switched:
+@attrs.frozen(kw_only=True, repr=False)
+class Switched(Displayed):
     """A network and its optimizer after a switch.
 
     Attributes:
@@ -42,6 +44,13 @@ class Switched:
     optimizer: torch.optim.Optimizer
     report: RelaxationReport | None
     optimizer_state: Mapping[str, str]
+
+    def overview(self) -> Overview:
+        """What was replaced, and what became of the optimizer's state; shown by ``print`` and by notebooks."""
+        what = Overview(title="projected back") if self.report is None else self.report.overview()
+        counts = Counter(self.optimizer_state.values())
+        fate = ", ".join(f"{count} {word}" for word, count in counts.items()) or "no parameters"
+        return attrs.evolve(what, facts=[*what.facts, (type(self.optimizer).__name__, f"state of parameters: {fate}")])
 
 
 def switch(

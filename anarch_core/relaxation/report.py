@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from torch import nn
 
+from anarch_core.display import Displayed, Overview, Table, frame
 from anarch_core.lattice.drift import Drift
 from anarch_core.layers.base import Cost
+from anarch_core.machine import human_bytes
 from anarch_core.relaxation.base import AbstractRelaxation, Site
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def refusal_of(reasons: Mapping[str, str]) -> str:
@@ -76,8 +82,8 @@ class LayerReport:
     error: float | None = None
 
 
-@attrs.frozen(kw_only=True)
-class RelaxationReport:
+@attrs.frozen(kw_only=True, repr=False)
+class RelaxationReport(Displayed):
     """What was replaced, and how exact it is.
 
     Attributes:
@@ -133,9 +139,48 @@ class RelaxationReport:
         """Bytes of the relaxed layers."""
         return sum(layer.cost.bytes for layer in self.layers)
 
+    def overview(self) -> Overview:
+        """What was replaced, and how exactly; shown by ``print`` and by notebooks."""
+        compared = any(layer.error is not None for layer in self.layers)
+        headings = ["layer", "type", "parameters", "relaxed", "size", "FLOPs a sample", *(["error"] if compared else [])]
+        rows = [
+            [
+                layer.path,
+                layer.before,
+                f"{layer.parameters_before:,}",
+                f"{layer.cost.parameters:,}",
+                human_bytes(layer.cost.bytes),
+                f"{layer.cost.flops:,}",
+                *([_error(layer.error)] if compared else []),
+            ]
+            for layer in self.layers
+        ]
+        return Overview(
+            title=f"{self.relaxation}: {self._verdict}",
+            tables=[Table(headings=headings, rows=rows, texts=2)] if rows else [],
+            notes=[*([self.refusal] if self.refusal else []), *self.notes],
+        )
 
-@attrs.frozen(kw_only=True)
-class Relaxed:
+    @property
+    def _verdict(self) -> str:
+        if self.exact is None:
+            return "not compared with its parent"
+        if self.complaint is not None:
+            return f"not exact, {self.complaint.partition(' ')[2]}"
+        return f"exact to rounding ({self.dtype}); end to end {_error(self.error)} from its parent"
+
+    def to_dataframe(self) -> DataFrame:
+        """A row for each replaced layer.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        rows = ({**attrs.asdict(layer, recurse=False), **attrs.asdict(layer.cost)} for layer in self.layers)
+        return frame({name: value for name, value in row.items() if name != "cost"} for row in rows)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Relaxed(Displayed):
     """A relaxed network.
 
     Attributes:
@@ -156,9 +201,13 @@ class Relaxed:
     relaxation: AbstractRelaxation
     materialised: Collection[str] = ()
 
+    def overview(self) -> Overview:
+        """Its report; shown by ``print`` and by notebooks."""
+        return self.report.overview()
 
-@attrs.frozen(kw_only=True)
-class DriftReport:
+
+@attrs.frozen(kw_only=True, repr=False)
+class DriftReport(Displayed):
     """Drift of every relaxed layer, and of all of them together.
 
     Attributes:
@@ -183,3 +232,49 @@ class DriftReport:
             reference=sum(before) if len(before) == len(parts) else None,
             initial=(sum(v[0] for v in known), sum(v[1] for v in known), sum(v[2] for v in known)) if len(known) == len(parts) else None,
         )
+
+    def overview(self) -> Overview:
+        """How large the parts are, by layer and in all; shown by ``print`` and by notebooks."""
+        parts = [*self.layers.items(), ("all", self.total)] if len(self.layers) > 1 else list(self.layers.items())
+        moved = all(part.moved is not None and part.reference is not None for _, part in parts)
+        rows = [[path, *_shares(part)[: 4 if moved else 3]] for path, part in parts]
+        caption = "Norms of three orthogonal parts over that of the whole weight; off-local is the δ of d'Ascoli et al. (2019)"
+        if moved:
+            caption += "; moved: distance of the shared part from the reference's, over its norm"
+        return Overview(
+            title=f"drift of {len(self.layers)} relaxed layer{'s' * (len(self.layers) != 1)}",
+            tables=[
+                Table(
+                    headings=["layer", "shared", "unshared", "off-local", *(["moved"] if moved else [])],
+                    rows=rows,
+                    caption=f"{caption}.",
+                    strong=[len(self.layers)] if len(self.layers) > 1 else [],
+                )
+            ]
+            if self.layers
+            else [],
+        )
+
+    def to_dataframe(self) -> DataFrame:
+        """A row for each relaxed layer: the squared norms of :class:`~anarch_core.lattice.Drift`.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return frame(
+            {"path": path, **attrs.asdict(part, filter=lambda field, _: field.name != "initial")} for path, part in self.layers.items()
+        )
+
+
+def _error(error: float | None) -> str:
+    return "–" if error is None else f"{error:.1e}"
+
+
+def _shares(part: Drift) -> list[str]:
+    """Norms of the three parts over that of the whole, and how far the shared one moved over its norm before."""
+    of_whole = [_ratio(squared, part.total) for squared in (part.shared, part.unshared, part.off_local)]
+    return [*of_whole, _ratio(part.moved or 0.0, part.reference or 0.0)]
+
+
+def _ratio(squared: float, whole: float) -> str:
+    return f"{math.sqrt(squared / whole):.4f}" if whole > 0 else "–"

@@ -14,7 +14,7 @@ from anarch_core.verbs.given import import_string
 from anarch_core.verbs.settings import Config, Settings, resolved, takes_settings
 
 if TYPE_CHECKING:
-    from anarch_core.planning.plan import RunPlan
+    from anarch_core.planning.run_plan import RunPlan
 
 
 @takes_settings

@@ -1,0 +1,146 @@
+"""What is known of a run before it starts, and how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from anarch_core.config.run_config import RunConfig
+from anarch_core.display import Displayed, Overview, Table
+from anarch_core.experiment.segments import Segment
+from anarch_core.machine import human_bytes, human_duration
+from anarch_core.planning.footprint import Footprint
+from anarch_core.schedule import Clock, Moment
+
+
+@attrs.frozen(kw_only=True)
+class NetworkPlan:
+    """The constrained network, or what a relaxation makes of it.
+
+    Attributes:
+        footprint: what it takes.
+        flops: floating-point operations of one forward pass of one sample (a multiply-add counts two).
+        needed_bytes: by what a process takes them for: training, evaluating, each probe; the data set, which it has already, left out.
+        largest_batch: samples per step that would fit the memory that is free; 0 where none does, None where activations are not counted.
+        step_seconds: measured time of one optimizer step, None if it was not measured.
+        segments: how many segments train it.
+        iterations: optimizer steps they take in all.
+    """
+
+    footprint: Footprint
+    flops: int
+    needed_bytes: Mapping[str, int]
+    largest_batch: int | None
+    step_seconds: float | None
+    segments: int
+    iterations: int
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class RunPlan(Displayed):
+    """What a run would do.
+
+    Attributes:
+        config: complete, with the device resolved.
+        samples: sizes of the parts of the data by name.
+        input_shape: of one input.
+        clock: of the trunk.
+        moments: switch times known beforehand; a schedule may find more while the trunk trains.
+        segments: that follow from them.
+        networks: that are trained.
+        free_bytes: memory of the device.
+        refusal: why the run would not start, None if it would.
+    """
+
+    config: RunConfig
+    samples: Mapping[str, int]
+    input_shape: tuple[int, ...]
+    clock: Clock
+    moments: tuple[Moment, ...]
+    segments: tuple[Segment, ...]
+    networks: tuple[NetworkPlan, ...]
+    free_bytes: int
+    refusal: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """Training time, if nothing else runs and as many segments are trained at once as planned; None if it was not measured."""
+        spent = [network.step_seconds and network.step_seconds * network.iterations for network in self.networks]
+        return None if None in spent else sum(value for value in spent if value is not None) / (self.config.jobs or 1)
+
+    def overview(self) -> Overview:
+        """Facts, networks and memory; shown by ``print`` and by notebooks."""
+        refusal = [] if self.refusal is None else [f"This run would not start: {self.refusal}"]
+        return Overview(title="Plan of a run", facts=self.facts(), tables=[self.costs(), self.memory()], notes=refusal)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What would be done with what, in words."""
+        config = self.config
+        sizes = ", ".join(f"{count:,} {name}" for name, count in self.samples.items())
+        moments = ", ".join(str(moment) for moment in self.moments) or "found while the trunk trains"
+        steps = self.clock.iterations_per_epoch
+        epochs = sum(segment.settings.iterations for segment in self.segments) / steps
+        kinds = [segment.kind for segment in self.segments]
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        facts = [
+            ("data", f"{config.data}: {sizes} samples of shape {'×'.join(map(str, self.input_shape))}"),
+            ("model", str(config.model)),
+            ("trunk", f"{config.epochs} epochs of {steps} steps, {config.optimizer}, {config.lr:g} ({config.lr_schedule})"),
+            ("branches", f"{config.branch_epochs} epochs, {config.branch_lr:g} ({config.branch_lr_schedule})"),
+            ("switch", f"{config.switch}: {moments}"),
+            *(("path", path) for path in config.path),
+            ("seeds", ", ".join(map(str, config.seeds))),
+            ("segments", f"{len(self.segments)} ({counts}), {epochs:,.0f} epochs in all"),
+            ("device", f"{config.device}, {self.free_bytes / 1e9:.1f} GB free, {config.precision}"),
+            ("directory", str(config.directory)),
+        ]
+        if self.seconds is not None:
+            took = f"about {human_duration(self.seconds)} of training, {_at_once(config.jobs or 1)}; measurements come on top"
+            facts.append(("time", took))
+        return facts
+
+    def costs(self) -> Table:
+        """What each network takes."""
+        rows = [
+            (
+                network.footprint.name,
+                f"{network.footprint.parameters:,}",
+                human_bytes(network.footprint.bytes),
+                f"{network.flops:,}",
+                "–" if network.step_seconds is None else f"{1000 * network.step_seconds:.2f} ms",
+                str(network.segments),
+                f"{network.iterations:,}",
+            )
+            for network in self.networks
+        ]
+        return Table(headings=("network", "parameters", "size", "FLOPs a sample", "a step", "segments", "steps"), rows=rows)
+
+    def memory(self) -> Table:
+        """What each network needs, and how far the batch could grow."""
+        works = list(dict.fromkeys(work for network in self.networks for work in network.needed_bytes))
+        rows = []
+        for network in self.networks:
+            sizes, over = network.needed_bytes, "" if network.footprint.complete else "over "
+            rows.append(
+                (
+                    network.footprint.name,
+                    *(over + human_bytes(sizes[work]) if work in sizes else "–" for work in works),
+                    "yes" if max(sizes.values()) <= self.free_bytes else "no",
+                    _batch(network.largest_batch, self.samples["train"]),
+                )
+            )
+        return Table(headings=("memory", *works, "fits", "largest batch"), rows=rows)
+
+
+def _batch(largest: int | None, samples: int) -> str:
+    if largest is None:
+        return "not known"
+    if largest >= samples:
+        return "all samples"
+    unit = 10 ** max(0, len(str(largest)) - 2)
+    return f"about {largest // unit * unit:,}" if largest else "none"
+
+
+def _at_once(jobs: int) -> str:
+    return "one segment after the other" if jobs == 1 else f"{jobs} segments at once"
