@@ -188,6 +188,11 @@ class RunConfig:
         converter=values.processes,
         metadata=_setting("Processor threads per process; auto if not given.", metavar="N", range=values.PROCESSES, identity=False),
     )
+    observe: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=values.names,
+        metadata=_setting("Observers, told what happens: jsonl, tensorboard.", metavar="NAMES", kind="observer", identity=False),
+    )
     out: Path | None = attrs.field(
         default=None,
         converter=values.folder_or_none,
@@ -211,9 +216,15 @@ class RunConfig:
         return tuple(Stage.parse_path(path) for path in self.path)
 
     @property
+    def identity_options(self) -> dict[str, Mapping[str, Any]]:
+        """Options of the components in which different experiments differ: of all but the observers."""
+        watching = {name for spec in self.observe for name in (spec, spec.partition(":")[0].partition("@")[0])}
+        return {name: options for name, options in self.options.items() if name not in watching}
+
+    @property
     def digest(self) -> str:
         """A name for the experiment: equal for configurations that agree in :attr:`identity_fields`."""
-        record = {name: getattr(self, name) for name in self.identity_fields}
+        record = {name: getattr(self, name) for name in self.identity_fields} | {"options": self.identity_options}
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     def _repr_html_(self) -> str:

@@ -21,6 +21,7 @@ from anarch_core.plugin.records import (
     FigureInfo,
     ModelInfo,
     ObjectiveInfo,
+    ObserverInfo,
     OptimizerInfo,
     ProbeInfo,
     RelaxationInfo,
@@ -36,6 +37,7 @@ RECORDS: dict[str, type[ComponentInfo]] = {
     "anarch_optimizers": OptimizerInfo,
     "anarch_augmentations": AugmentationInfo,
     "anarch_objectives": ObjectiveInfo,
+    "anarch_observers": ObserverInfo,
     "anarch_figures": FigureInfo,
     "anarch_commands": CommandInfo,
 }

@@ -27,6 +27,7 @@ from anarch_core.plugin.records import (
     FigureInfo,
     ModelInfo,
     ObjectiveInfo,
+    ObserverInfo,
     OptimizerInfo,
     ProbeInfo,
     RelaxationInfo,
@@ -81,6 +82,11 @@ def anarch_augmentations() -> Iterable[AugmentationInfo]:  # type: ignore[empty-
 @hookspec
 def anarch_objectives() -> Iterable[ObjectiveInfo]:  # type: ignore[empty-body]
     """Objectives: what networks are trained for."""
+
+
+@hookspec
+def anarch_observers() -> Iterable[ObserverInfo]:  # type: ignore[empty-body]
+    """Observers: who is told what happens in a run."""
 
 
 @hookspec

@@ -207,6 +207,13 @@ class FigureInfo(ComponentInfo):
 
 
 @attrs.frozen(kw_only=True)
+class ObserverInfo(ComponentInfo):
+    """An observer of runs; its target is a subclass of :class:`anarch_core.observer.AbstractObserver`."""
+
+    kind: ClassVar[str] = "observer"
+
+
+@attrs.frozen(kw_only=True)
 class CommandInfo(ComponentInfo):
     """A subcommand of ``anarch``; its target is a ``click.Command``, imported only when it is called."""
 

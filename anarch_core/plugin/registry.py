@@ -225,12 +225,12 @@ class Registry:
             return build(info.options, options or {}, name=info.name)
 
     def create(self, kind: str, name: str, options: Any = None) -> Any:
-        """An instance of a relaxation, probe, schedule or objective: its target, called with its options.
+        """An instance of a relaxation, probe, schedule, objective or observer: its target, called with its options.
 
         Options are checked before anything is imported.
 
         Args:
-            kind: ``"relaxation"``, ``"probe"``, ``"schedule"`` or ``"objective"``.
+            kind: ``"relaxation"``, ``"probe"``, ``"schedule"``, ``"objective"`` or ``"observer"``.
             name: as for :meth:`find`.
             options: as for :meth:`parse_options`.
         """

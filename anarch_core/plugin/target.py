@@ -15,6 +15,7 @@ _INTERFACES = {
     "schedule": "anarch_core.schedule:AbstractSchedule",
     "augmentation": "anarch_core.augmentation:AbstractAugmentation",
     "objective": "anarch_core.objective.base:AbstractObjective",
+    "observer": "anarch_core.observer.base:AbstractObserver",
     "figure": "anarch_core.report.figure:AbstractFigure",
 }
 

@@ -17,6 +17,7 @@ FLAGS = {
     "optimizer": "--optimizer",
     "augmentation": "--augment",
     "objective": "--objective",
+    "observer": "--observe",
 }
 
 

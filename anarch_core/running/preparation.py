@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,7 @@ def prepare(context: RunContext) -> None:
     remove_leftovers(store.path, below=False)
     write_text(store.config_file, text)
     if not begun:
-        write_json(store.environment_file, {**machine_record(config.device), "data_sha256": digest})
+        write_json(store.environment_file, {"run": secrets.token_hex(6), **machine_record(config.device), "data_sha256": digest})
 
 
 def require_readable(config: RunConfig, text: str, registry: Registry) -> None:

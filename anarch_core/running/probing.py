@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
@@ -54,9 +54,11 @@ class Probing:
                 missing = missing_needs(probe, model, data=self._context.data, reference=reference, parent=parent)
             except PluginError as error:
                 self._note(name, moment, notes, f"failed: {error}")
+                self._tell(name, moment, notes)
                 continue
             if missing:
                 notes.probe_notes.setdefault(name, {})[moment] = f"skipped: no {', '.join(missing)} here"
+                self._tell(name, moment, notes)
                 continue
             self._emit(Event("measuring", self._segment.id, name))
             context = ProbeContext(
@@ -76,16 +78,24 @@ class Probing:
                 raise  # training on would give something else
             except AnarchError as error:  # hours of training must not be lost to a probe
                 self._note(name, moment, notes, f"failed: {error}")
+                self._tell(name, moment, notes)
                 continue
             if disturbances:
                 self._note(name, moment, notes, disturbances[0])
             notes.probes.setdefault(name, {})[moment] = dict(found.scalars)
+            self._tell(name, moment, notes, found.units)
             if found.details:
                 notes.probe_details.setdefault(name, {})[moment] = dict(found.details)
             if found.tensors:
                 path = self._store.probe_tensors(name, moment)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_state(path, found.tensors, {KIND: PROBE_RESULT})
+
+    def _tell(self, probe: str, moment: str, notes: Notes, units: Mapping[str, str] | None = None) -> None:
+        """Say what was found, or why nothing was."""
+        values, note = notes.probes.get(probe, {}).get(moment, {}), notes.probe_notes.get(probe, {}).get(moment)
+        told = {"probe": probe, "moment": moment, "values": dict(values), "units": dict(units or {}), "note": note}
+        self._emit(Event("measured", self._segment.id, told))
 
     def _note(self, probe: str, moment: str, notes: Notes, text: str) -> None:
         notes.probe_notes.setdefault(probe, {})[moment] = text

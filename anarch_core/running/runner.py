@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from anarch_core.machine import resolve_device
 from anarch_core.objective.base import Metric
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.deaths import Deaths
+from anarch_core.running.observing import Observing
+from anarch_core.running.observing import observers as named_observers
 from anarch_core.running.preparation import prepare, taken
 from anarch_core.running.progress import AbstractProgress, ProgressStyle, make_progress
 from anarch_core.running.same_experiment import same_experiment
@@ -33,6 +35,7 @@ from anarch_core.schedule import Clock, Moment
 if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
     from anarch_core.experiment.events import Event
+    from anarch_core.observer.base import AbstractObserver
 
 
 def run(
@@ -41,6 +44,7 @@ def run(
     out: Path | str | None = None,
     registry: Registry | None = None,
     progress: ProgressStyle | AbstractProgress = "auto",
+    observers: Sequence[AbstractObserver] = (),
 ) -> Results:
     """Train every segment of a run that is not done yet.
 
@@ -52,6 +56,7 @@ def run(
         registry: where components are looked up, the installed plugins by default. With one of the caller's own, everything is trained in
             this process, one segment at a time.
         progress: what to show.
+        observers: to be told what happens, beside those that the configuration names.
 
     Returns:
         the results; segments that failed are in ``failed``, the others went on without them.
@@ -78,7 +83,8 @@ def run(
                 config = attrs.evolve(same_experiment(config, store), device=resolve_device(config.device), out=store.path)
                 if of_this_process(config):
                     config = attrs.evolve(config, jobs=1)
-                results = _Run(config, store, registry, shown, stop, in_process=own_registry).run()
+                told = [*named_observers(config, registry), *observers]
+                results = _Run(config, store, registry, shown, stop, told, in_process=own_registry).run()
             except Stopped:
                 raise InterruptedRunError.of(store, "stopped at once, what was saved is there", to_name) from None
             if stop.asked is not None:
@@ -86,13 +92,20 @@ def run(
             return results
 
 
-def resume(out: Path | str, *, model: str | None = None, progress: ProgressStyle | AbstractProgress = "auto") -> Results:
+def resume(
+    out: Path | str,
+    *,
+    model: str | None = None,
+    progress: ProgressStyle | AbstractProgress = "auto",
+    observers: Sequence[AbstractObserver] = (),
+) -> Results:
     """Go on with the run in a directory; see :func:`run`.
 
     Args:
         out: the run directory.
         model: that it was started with; needed where it is a factory, ``package.module:name``, which no file's word is taken for.
         progress: what to show.
+        observers: to be told what happens, beside those that the run names.
 
     Raises:
         RunError: there is no run in it, or one of another model.
@@ -103,7 +116,7 @@ def resume(out: Path | str, *, model: str | None = None, progress: ProgressStyle
         msg = f"{out} holds no run: there is no {store.config_file.name} in it"
         raise RunError(msg)
     named = {} if model is None else {"model": model}
-    return run(resolve(named, [store.config_file]), out=out, progress=progress)
+    return run(resolve(named, [store.config_file]), out=out, progress=progress, observers=observers)
 
 
 def of_this_process(config: RunConfig) -> bool:
@@ -124,7 +137,15 @@ class _Run:
     """A run under way."""
 
     def __init__(
-        self, config: RunConfig, store: RunStore, registry: Registry, progress: AbstractProgress, stop: Stop, *, in_process: bool
+        self,
+        config: RunConfig,
+        store: RunStore,
+        registry: Registry,
+        progress: AbstractProgress,
+        stop: Stop,
+        observers: Sequence[AbstractObserver],
+        *,
+        in_process: bool,
     ) -> None:
         # Not where a stop breaks off what is under way: an import that was cannot be done again in the same process.
         from anarch_core.experiment.context import RunContext
@@ -147,7 +168,8 @@ class _Run:
         self.context: RunContext = attrs.evolve(context, config=self.config)
         self.in_process = in_process or self.config.jobs == 1
         self.running: dict[str, Segment] = {}
-        self.taking = Taking(store, progress.say, stop)
+        self.observing = Observing(observers, context.iterations_per_epoch, progress.say)
+        self.taking = Taking(store, self.say, stop)
         self.seen: set[str] = set()
         self.finished: dict[str, SegmentResult] = {}
         self.failed: dict[str, Unfinished] = {}
@@ -161,9 +183,29 @@ class _Run:
         self.progress.planned(tuple(self.segments.values()))
 
     def run(self) -> Results:
-        """Train everything."""
+        """Train everything, and tell the observers."""
         self.taking.require_known(self.segments)
+        resumed = self.store.config_file.exists()
         prepare(self.context)
+        status = "broken"
+        try:
+            self.observing.begun(self.config, self.store, resumed=resumed)
+            self.observing.planned(tuple(self.segments.values()))
+            results = self.train()
+            status = results.status
+        except Stopped:
+            status = "stopped"
+            raise
+        finally:
+            asked = self.stop.asked
+            with contextlib.suppress(Stopped):
+                self.observing.over(
+                    status, self.store, tuple(self.finished), self.failed, self.skipped, hurry=lambda: self.stop.asked is not asked
+                )
+        return results
+
+    def train(self) -> Results:
+        """Train everything."""
         workers = self.workers()
         try:
             self.walk(workers)
@@ -205,6 +247,7 @@ class _Run:
         for segment in new:
             if segment.id in self.finished:
                 self.progress.ended(segment, "", before=True)
+                self.observing.finished(segment, self.finished[segment.id])
                 for iteration in self.finished[segment.id].switches:
                     self.switched(segment, iteration)
 
@@ -214,6 +257,7 @@ class _Run:
         if moment not in self.switches[segment.seed]:
             self.switches[segment.seed].add(moment)
             self.grow()
+            self.observing.planned(tuple(self.segments.values()))
             self.take()
 
     def submit(self, workers: AbstractWorkers) -> None:
@@ -244,11 +288,13 @@ class _Run:
         if why is not None:
             self.skipped[segment.id] = Unfinished(title=segment.title, error=why)
             self.progress.ended(segment, f"skipped: {why}")
+            self.observing.skipped(segment, why)
         return False
 
     def heard(self, event: Event) -> None:
         """Something happened in a segment."""
         segment = self.segments[event.segment]
+        self.observing.heard(event)
         if event.kind == "started":
             self.progress.started(segment)
         elif event.kind == "trained":
@@ -273,10 +319,12 @@ class _Run:
                 error = f"{error} (see {trace})"
             self.failed[segment.id] = Unfinished(title=segment.title, error=error)
             self.progress.ended(segment, f"failed: {error}")
+            self.observing.failed(segment, error)
         elif outcome.result is not None:
             self.finished[segment.id] = outcome.result
             self.store.segment(segment.id).error_file.unlink(missing_ok=True)
             self.progress.ended(segment, _in_words(outcome.result, self.context.data.objective.metric))
+            self.observing.finished(segment, outcome.result)
         elif not self.stop():
             self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop
         self.write("running")
@@ -285,8 +333,13 @@ class _Run:
         """Whether a segment is tried again whose process died."""
         if self.deaths.hopeless(self.store.segment(segment.id)):
             return False
-        self.progress.say(f"{segment.title}: {how}; it goes on from where its state was saved")
+        self.say(f"{segment.title}: {how}; it goes on from where its state was saved")
         return True
+
+    def say(self, text: str) -> None:
+        """A line about the run."""
+        self.progress.say(text)
+        self.observing.said(text)
 
     def write(self, status: str) -> Results:
         """Write the results so far."""

@@ -28,8 +28,8 @@ def same_experiment(config: RunConfig, store: RunStore) -> RunConfig:
         for name in RunConfig.identity_fields
         if name != "options" and getattr(before, name) != getattr(config, name)
     ]
-    components = {*before.options, *config.options}
-    differing += [f"options of {name}" for name in sorted(components) if before.options.get(name) != config.options.get(name)]
+    options = before.identity_options, config.identity_options
+    differing += [f"options of {name}" for name in sorted({*options[0], *options[1]}) if options[0].get(name) != options[1].get(name)]
     if differing:
         msg = f"{store.path} holds another experiment, which differs in {', '.join(differing)}; choose another --out"
         raise RunError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -107,12 +108,14 @@ class Execution:
         )
         if self.store.resume_file.exists():
             history = self._resume(training)
+            self._tell_begun(training.iteration, history)
             self.emit(Event("trained", segment.id, (training.iteration, None)))
         else:
             write_json(self.store.description, segment.describe())
             self._compare(begun.report)
             make_room(self.store.history_file)
             history = History(self.store.history_file, 0)
+            self._tell_begun(0, history)
             with self.stop.at_once():
                 self._begin(begun, history)
         del begun
@@ -147,6 +150,11 @@ class Execution:
         history.close()
         return self._finish(training, history, diverged, self.seconds + clock.elapsed())
 
+    def _tell_begun(self, iteration: int, history: History) -> None:
+        """Say from where training goes on, and what there is by then."""
+        past = {"iteration": iteration, "rows": tuple(map(dict, history.rows)), "notes": copy.deepcopy(self.notes)}
+        self.emit(Event("begun", self.segment.id, past))
+
     def _compare(self, report: RelaxationReport | None) -> None:
         """Note how exactly the network is the one that it was lifted from."""
         if report is not None:
@@ -160,6 +168,7 @@ class Execution:
         scores = self._scores(begun.model)
         self.notes = attrs.evolve(self.notes, optimizer_state=begun.carried, start=scores)
         history.append({"epoch": 0, **scores, **self.scoring.validation(begun.model)})
+        self.emit(Event("scored", self.segment.id, dict(history.rows[0])))
         self.probing.measure("start", self.notes, begun.model, None, begun.parent)
 
     def _scores(self, model: nn.Module) -> Scores:

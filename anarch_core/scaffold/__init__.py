@@ -100,6 +100,7 @@ _USAGE = {
     "dataset": "anarch run --relax efcn --data {name}",
     "optimizer": "anarch run --relax efcn --optimizer {name} --lr 0.001 --branch-lr 0.0005",
     "augmentation": "anarch run --relax efcn --augment {name}",
+    "observer": "anarch run --relax efcn --observe {name}",
     "figure": "anarch run --relax efcn --probe delta",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -14,6 +14,7 @@ from anarch_core.verbs.given import import_string
 from anarch_core.verbs.settings import Config, Settings, resolved, takes_settings
 
 if TYPE_CHECKING:
+    from anarch_core.observer.base import AbstractObserver
     from anarch_core.planning.run_plan import RunPlan
 
 
@@ -23,6 +24,7 @@ def run(
     *,
     registry: Registry | None = None,
     progress: ProgressStyle | AbstractProgress = "auto",
+    observers: Sequence[AbstractObserver] = (),
     **settings: Unpack[Settings],
 ) -> Results:
     """Train a network, relax it at the switch times, train on, probe, and compare: ``anarch run``.
@@ -37,6 +39,7 @@ def run(
             this process, one segment at a time.
         progress: what to show: ``"auto"`` for bars on a terminal, one display in a notebook and lines elsewhere; ``"bars"``,
             ``"notebook"``, ``"lines"``, ``"silent"``; or an object that is told.
+        observers: objects that are told what happens, beside the components that ``observe`` names.
         **settings: by name, as below.
 
     Returns:
@@ -51,7 +54,7 @@ def run(
         InterruptedRunError: the kernel was interrupted, or SIGINT, SIGTERM or SIGHUP came; the state is saved.
     """
     complete = resolved(config, settings, registry or get_registry())
-    return runner.run(complete, out=complete.directory, registry=registry, progress=progress)
+    return runner.run(complete, out=complete.directory, registry=registry, progress=progress, observers=observers)
 
 
 @takes_settings
@@ -73,7 +76,11 @@ def plan(config: Config = (), *, timed: bool = True, registry: Registry | None =
 
 
 def resume(
-    out: Path | str, *, model: str | Callable[..., Any] | None = None, progress: ProgressStyle | AbstractProgress = "auto"
+    out: Path | str,
+    *,
+    model: str | Callable[..., Any] | None = None,
+    progress: ProgressStyle | AbstractProgress = "auto",
+    observers: Sequence[AbstractObserver] = (),
 ) -> Results:
     """Finish what was interrupted: ``anarch resume``.
 
@@ -81,9 +88,10 @@ def resume(
         out: the run directory.
         model: that it was started with; needed where it is a function of yours, which no file's word is taken for.
         progress: as for :func:`run`.
+        observers: likewise.
 
     Raises:
         RunError: there is no run in it, or one of another model.
         ConfigError: its model is a factory, and ``model`` does not name it.
     """
-    return runner.resume(out, model=import_string(model, "model"), progress=progress)
+    return runner.resume(out, model=import_string(model, "model"), progress=progress, observers=observers)

@@ -52,6 +52,7 @@ class Settings(TypedDict, total=False):
     device: str
     jobs: int | None
     threads: int | None
+    observe: Names
     out: Path | str | None
     recipe: str | None
     options: Mapping[str, Mapping[str, Any]]

@@ -33,7 +33,7 @@ def test_a_file_has_a_table_of_settings_and_tables_of_options(tmp_path):
         ("epochs = 3", "'epochs' belongs into the table [run]"),
         ("relax = 'efcn'", "'relax' belongs into the table [run]"),
         ("epoch = 3", "'epoch' is unknown; did you mean 'epochs'"),
-        ("[optimiser.sgd]", "unknown table [optimiser]; did you mean 'optimizer'?"),
+        ("[optimiser.sgd]", "unknown table [optimiser]; did you mean 'optimizer'"),
         ("[optimizer]\nmomentum = 0.9", "[optimizer] holds tables of options, as in [optimizer.NAME], but 'momentum' is a value"),
     ],
 )

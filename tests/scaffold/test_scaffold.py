@@ -32,6 +32,7 @@ RUN = {
     "dataset": ["--relax", "efcn", "--data", "brand-new-dataset"],
     "optimizer": ["--relax", "efcn", "--optimizer", "brand-new-optimizer", "--lr", "0.001"],
     "augmentation": ["--relax", "efcn", "--augment", "brand-new-augmentation:0.2"],
+    "observer": ["--relax", "efcn", "--observe", "brand-new-observer"],
     "figure": ["--relax", "efcn", "--probe", "delta"],
 }
 

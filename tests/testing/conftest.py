@@ -11,23 +11,11 @@ import pytest
 
 from anarch_core.errors import AnarchError
 from anarch_core.plugin.discovery import PluginRecord, Status
-from anarch_core.plugin.records import (
-    AugmentationInfo,
-    DatasetInfo,
-    FigureInfo,
-    ModelInfo,
-    OptimizerInfo,
-    ProbeInfo,
-    RelaxationInfo,
-    ScheduleInfo,
-)
+from anarch_core.plugin.hooks import RECORDS
 from anarch_core.plugin.registry import Registry, get_registry
 
 Kit = Callable[..., Any]
-INFOS = {
-    info.kind: info
-    for info in (RelaxationInfo, ProbeInfo, ModelInfo, DatasetInfo, ScheduleInfo, OptimizerInfo, AugmentationInfo, FigureInfo)
-}
+INFOS = {record.kind: record for record in RECORDS.values()}
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from anarch_core.testing import (
     DatasetConformance,
     FigureConformance,
     ModelConformance,
+    ObserverConformance,
     OptimizerConformance,
     ProbeConformance,
     RelaxationConformance,
@@ -31,6 +32,7 @@ def test_every_check_is_shown_to_catch_something() -> None:
         DatasetConformance,
         ScheduleConformance,
         OptimizerConformance,
+        ObserverConformance,
         FigureConformance,
     )
     checks = {name for kit in kits for name in dir(kit) if name.startswith("test_") and not name.startswith("test_cuda_")}
