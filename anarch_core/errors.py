@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
+import traceback
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
@@ -40,6 +42,10 @@ class AnarchError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows for it: the caller's own lines and the message, as the command line shows the message alone."""
+        return own_traceback(self)
 
 
 class UnknownComponentError(AnarchError, LookupError):
@@ -178,6 +184,16 @@ def _visible(character: str) -> str:
     if unicodedata.category(character) not in _UNSEEN:
         return character
     return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else f"\\x{ord(character):02x}"
+
+
+def own_traceback(error: BaseException) -> list[str]:
+    """Where an exception was caused by the caller's own lines, and what it says; what a component raised is shown whole."""
+    inside, cause = os.path.dirname(__file__), error.__cause__  # noqa: PTH120
+    frames = list(traceback.extract_tb(error.__traceback__))
+    shell = max((index for index, frame in enumerate(frames) if "IPython" in frame.filename), default=-1)
+    own = [frame for frame in frames[shell + 1 :] if not frame.filename.startswith(inside)]
+    whole = [] if cause is None or isinstance(cause, AnarchError) else [*traceback.format_exception(cause), "\nwhich became\n"]
+    return [text.rstrip("\n") for text in (*whole, *traceback.format_list(own), f"{type(error).__name__}: {error}")]
 
 
 def first_line(error: BaseException) -> str:

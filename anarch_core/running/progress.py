@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO
 
 from anarch_core.running.pace import Pace
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from anarch_core.experiment.segments import Segment
-
-ProgressStyle = Literal["auto", "bars", "lines", "silent"]
 
 LINE_EVERY = 10.0
 """Seconds between two lines where nothing else is to be said."""
@@ -199,10 +197,9 @@ class Bars(AbstractProgress):
         """Move its bar."""
         self._pace.trained(segment, iteration)
         self._bar(segment)
-        scores = {} if row is None else {name: value for name, value in row.items() if name.startswith("train_") and name != "train_loss"}
         self._progress.update(self._tasks[segment.id], completed=iteration)
-        for name, value in list(scores.items())[:1]:
-            self._progress.update(self._tasks[segment.id], note=name.replace("_", " ") + ("" if value is None else f" {value:.4g}"))
+        if note := latest(row):
+            self._progress.update(self._tasks[segment.id], note=note)
         self._draw()
 
     def measuring(self, segment: Segment, what: str) -> None:
@@ -231,12 +228,9 @@ class Bars(AbstractProgress):
         self._progress.update(self._total, description=description, completed=pace.steps, total=pace.iterations, note=note)
 
 
-def make_progress(style: ProgressStyle = "auto") -> AbstractProgress:
-    """Bars on a terminal, else lines; or what is asked for."""
-    if style == "silent":
-        return Silent()
-    if style == "lines" or (style == "auto" and not sys.stderr.isatty()):
-        return Lines()
-    from rich.console import Console
-
-    return Bars(Console(file=cast("TextIO", Listener(sys.stderr))))
+def latest(row: Mapping[str, float | None] | None) -> str:
+    """What a row of a history says of the training score, in few words; empty where it says nothing."""
+    for name, value in (row or {}).items():
+        if name.startswith("train_") and name != "train_loss" and value is not None:
+            return f"{name.replace('_', ' ')} {value:.4g}"
+    return ""

@@ -25,8 +25,9 @@ from anarch_core.running.deaths import Deaths
 from anarch_core.running.observing import Observing
 from anarch_core.running.observing import observers as named_observers
 from anarch_core.running.preparation import prepare, taken
-from anarch_core.running.progress import AbstractProgress, ProgressStyle, make_progress
+from anarch_core.running.progress import AbstractProgress
 from anarch_core.running.same_experiment import same_experiment
+from anarch_core.running.showing import ProgressStyle, make_progress
 from anarch_core.running.stopping import InterruptedRunError, Stop
 from anarch_core.running.taking import Taking
 from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from anarch_core.experiment.results import Results
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running import runner
-from anarch_core.running.progress import AbstractProgress, ProgressStyle
+from anarch_core.running.progress import AbstractProgress
+from anarch_core.running.showing import ProgressStyle
 from anarch_core.verbs.given import import_string
 from anarch_core.verbs.settings import Config, Settings, resolved, takes_settings
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.experiment.segments import Segment, Settings, Task, Transition
 from anarch_core.running.pace import Pace
-from anarch_core.running.progress import LINE_EVERY, Bars, Lines, Silent, make_progress
+from anarch_core.running.progress import LINE_EVERY, Bars, Lines, Silent
+from anarch_core.running.showing import make_progress
 
 
 def segment(seed: int = 0) -> Segment:

@@ -1,0 +1,143 @@
+"""What a run says in a notebook: one display that is drawn anew while it works, and a line of it that stays."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from anarch_core.errors import MissingDependencyError, plain
+from anarch_core.html import Html, element, join
+from anarch_core.machine import human_duration
+from anarch_core.running.pace import Pace
+from anarch_core.running.progress import AbstractProgress, latest
+
+if TYPE_CHECKING:
+    from anarch_core.experiment.segments import Segment
+
+DRAWN_EVERY = 0.3
+"""Seconds between two drawings; a notebook stores and sends every one of them."""
+
+UNUSUAL = ("warning", "failed", "skipped", "diverged")
+"""How what is said begins that is not folded away."""
+
+
+def in_notebook() -> bool:
+    """Whether this is a kernel that shows HTML."""
+    shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+class NotebookDisplay(AbstractProgress):
+    """Bars while the run works; then how many segments were trained, with a line for each to unfold. Needs no widgets."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+        self._begun = self._drawn = time.monotonic()
+        self._running: dict[str, tuple[Segment, int, str]] = {}
+        self._said: list[str] = []
+        self._unusual: list[str] = []
+        self._trained = 0
+        self._handle: Any = None
+
+    def __enter__(self) -> NotebookDisplay:
+        """Open the display.
+
+        Raises:
+            MissingDependencyError: IPython is not installed.
+        """
+        try:
+            display: Any = importlib.import_module("IPython.display").display
+        except ImportError as error:
+            msg = "progress='notebook' needs IPython, which every notebook has; take 'bars' or 'lines' here"
+            raise MissingDependencyError(msg) from error
+        self._handle = display(_bundle("preparing", self._bars()), raw=True, display_id=True)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Leave what stays."""
+        self._update(self._outcome(), join([element("div", self._outcome()), *self._lines()]))
+
+    def planned(self, segments: Sequence[Segment]) -> None:
+        """Set the totals."""
+        self._pace.planned(segments)
+        self._draw()
+
+    def started(self, segment: Segment) -> None:
+        """Add a bar."""
+        self._pace.elsewhere(segment)
+        self._running[segment.id] = segment, 0, ""
+        self._draw()
+
+    def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
+        """Move its bar."""
+        self._pace.trained(segment, iteration)
+        _, _, note = self._running.get(segment.id, (segment, 0, ""))
+        self._running[segment.id] = segment, iteration, latest(row) or note
+        self._draw()
+
+    def measuring(self, segment: Segment, what: str) -> None:
+        """Write it beside its bar."""
+        self._pace.elsewhere(segment)
+        _, iteration, _ = self._running.get(segment.id, (segment, 0, ""))
+        self._running[segment.id] = segment, iteration, what
+        self._draw()
+
+    def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
+        """Take its bar away and note how it ended."""
+        self._pace.end(segment, before=before)
+        self._running.pop(segment.id, None)
+        if not before:
+            self._trained += 1
+            self._note(f"{segment.title}: {outcome}", unusual=outcome.startswith(UNUSUAL))
+        self._draw()
+
+    def say(self, text: str) -> None:
+        """Note it."""
+        self._note(text, unusual=text.startswith(UNUSUAL))
+        self._draw()
+
+    def _note(self, text: str, *, unusual: bool) -> None:
+        (self._unusual if unusual else self._said).append(plain(text))
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn >= DRAWN_EVERY:
+            self._drawn = now
+            self._update(self._state(), self._bars())
+
+    def _state(self) -> str:
+        return f"{self._pace.ended} of {len(self._pace.segments)} segments{self._pace.remaining()}"
+
+    def _bars(self) -> Html:
+        """All segments, those under way, and what was said last."""
+        rows = [_bar(self._state(), self._pace.steps, self._pace.iterations, "")]
+        rows += [_bar(segment.title, done, segment.settings.iterations, note) for segment, done, note in self._running.values()]
+        last = [element("div", text) for text in (*self._unusual, *self._said[-1:])]
+        return join([element("table", element("tbody", *rows)), *last])
+
+    def _outcome(self) -> str:
+        spent, there = human_duration(time.monotonic() - self._begun), self._pace.ended - self._trained
+        before = f", {there} were there" if there else ""
+        return f"{self._pace.ended} of {len(self._pace.segments)} segments: {self._trained} trained in {spent}{before}"
+
+    def _lines(self) -> list[Html]:
+        unusual = [element("div", text) for text in self._unusual]
+        folded = element("details", element("summary", "each"), *(element("div", text) for text in self._said))
+        return [*unusual, folded] if self._said else unusual
+
+    def _update(self, text: str, html: Html) -> None:
+        if self._handle is not None:
+            self._handle.update(_bundle("\n".join([text, *self._unusual]), html), raw=True)
+
+
+def _bar(title: str, done: int, total: int, note: str) -> Html:
+    bar = element("progress", value=str(done), max=str(max(total, 1)), style="width: 12em")
+    cells = (element("td", cell, style="text-align: left") for cell in (bar, title, note))
+    return element("tr", *cells)
+
+
+def _bundle(text: str, html: Html) -> dict[str, str]:
+    return {"text/plain": text, "text/html": str(html)}
