@@ -15,7 +15,8 @@ from anarch_core.plugin.options import check_given, parse_spec, spec_options, to
 from anarch_core.plugin.records import TARGET_PATTERN, ComponentInfo, DatasetInfo
 from anarch_core.plugin.registry import Registry, get_registry
 
-_AFTER_A_SWITCH = ("branch_epochs", "branch_lr", "branch_lr_schedule", "optimizer_state", "switch")
+AFTER_A_SWITCH = ("branch_epochs", "branch_lr", "branch_lr_schedule", "optimizer_state", "switch")
+"""Settings that change nothing in a run without relax, path or control."""
 
 
 def resolve(
@@ -217,7 +218,7 @@ def _refuse_factories_of_files(stack: Sequence[Source], registry: Registry) -> N
 def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
     """Refuse flags that would change nothing. In files they may stand, for runs that add a relaxation."""
     if not (config.relax or config.path or config.control):
-        for name in (*_AFTER_A_SWITCH, "layers"):
+        for name in (*AFTER_A_SWITCH, "layers"):
             if name in flags:
                 msg = f"--{name.replace('_', '-')} changes nothing in a run without relax, path or control; add one, e.g. --relax NAME"
                 raise ConfigError(msg)

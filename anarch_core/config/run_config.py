@@ -21,7 +21,13 @@ from anarch_core.schedule import Moment
 
 
 def _setting(
-    help: str, *, metavar: str | None = None, kind: str | None = None, range: Between | None = None, identity: bool = True
+    help: str,
+    *,
+    metavar: str | None = None,
+    kind: str | None = None,
+    range: Between | None = None,
+    identity: bool = True,
+    grows: bool = False,
 ) -> dict[str, Any]:
     """Metadata of a setting.
 
@@ -30,9 +36,10 @@ def _setting(
         metavar: how its value is called there.
         kind: kind of component it names.
         range: the numbers it takes, for the help.
-        identity: whether two runs that differ in it alone are different experiments.
+        identity: whether two runs that differ in it alone are different runs, and have directories of their own by default.
+        grows: whether a run directory may be asked with another value, which says what segments and numbers are wanted, not how made.
     """
-    return {"help": help, "metavar": metavar, "kind": kind, "range": range, "identity": identity}
+    return {"help": help, "metavar": metavar, "kind": kind, "range": range, "identity": identity, "grows": grows or not identity}
 
 
 def _named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -81,22 +88,22 @@ class RunConfig:
     relax: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.names,
-        metadata=_setting("Relaxations; each gives branches of its own.", metavar="NAMES", kind="relaxation"),
+        metadata=_setting("Relaxations; each gives branches of its own.", metavar="NAMES", kind="relaxation", grows=True),
     )
     probe: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.names,
-        metadata=_setting("Probes, run at the start and end of every segment.", metavar="NAMES", kind="probe"),
+        metadata=_setting("Probes, run at the start and end of every segment.", metavar="NAMES", kind="probe", grows=True),
     )
     layers: tuple[str, ...] = attrs.field(
         default=("*",),
         converter=values.names,
-        metadata=_setting("Layers to relax, as name patterns; a leading ! excludes.", metavar="PATTERNS"),
+        metadata=_setting("Layers to relax, as name patterns; a leading ! excludes.", metavar="PATTERNS", grows=True),
     )
     switch: str = attrs.field(
         default="log",
         converter=values.text,
-        metadata=_setting("When to switch: log:20, at:0,10,40 or plateau:5.", metavar="SCHEDULE", kind="schedule"),
+        metadata=_setting("When to switch: log:20, at:0,10,40 or plateau:5.", metavar="SCHEDULE", kind="schedule", grows=True),
     )
     path: tuple[str, ...] = attrs.field(
         default=(),
@@ -105,6 +112,7 @@ class RunConfig:
             "A staged relaxation, as in lcn@10,efcn@40,conv@80, or layer by layer, lcn[features.0]@10,lcn@40; moments count from the "
             "start of the trunk.",
             metavar="STAGES",
+            grows=True,
         ),
     )
     epochs: int = attrs.field(
@@ -114,7 +122,7 @@ class RunConfig:
         default=100, converter=values.epochs, metadata=_setting("Epochs after the switch.", metavar="N", range=values.EPOCHS)
     )
     seeds: tuple[int, ...] = attrs.field(
-        default=(0,), converter=values.seeds, metadata=_setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS")
+        default=(0,), converter=values.seeds, metadata=_setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS", grows=True)
     )
     control: tuple[values.Control, ...] = attrs.field(
         default=attrs.Factory(_default_control, takes_self=True),
@@ -123,6 +131,7 @@ class RunConfig:
             "Controls: continued (the same network with the branch's settings), scratch (the relaxed network from its default "
             "initialisation), or none; both if there is something to relax.",
             metavar="NAMES",
+            grows=True,
         ),
     )
     optimizer: str = attrs.field(default="sgd", converter=values.text, metadata=_setting("Optimizer.", metavar="NAME", kind="optimizer"))
@@ -163,7 +172,7 @@ class RunConfig:
     )
     precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=_setting("Arithmetic of training."))
     data_root: Path | None = attrs.field(
-        default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR")
+        default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR", grows=True)
     )
     train_limit: int | None = attrs.field(
         default=None, converter=values.count_or_none, metadata=_setting("Use only that many training samples.", metavar="N", range=MANY)

@@ -98,6 +98,10 @@ class RunContext:
         """What is done to training inputs; None for nothing."""
         return Augmenting(self.augmentations, seed) if self.augmentations else None
 
+    def measuring(self, probes: Iterable[str]) -> RunContext:
+        """The same with these of its probes alone."""
+        return attrs.evolve(self, probes={name: self.probes[name] for name in probes})
+
     def reread(self) -> TensorData:
         """The data set once more, as :meth:`open` loaded it."""
         return _data(self.config, self.registry)

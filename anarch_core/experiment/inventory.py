@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import attrs
 
@@ -52,13 +53,16 @@ class Inventory(Record):
     Attributes:
         files: by path below the segment's folder.
         parent: digest of the tensors of the snapshot that it started from; None for a fresh network.
+        probes: by probe that measured, those of its options that differ from their defaults; None where an earlier version noted none.
     """
 
+    later: ClassVar[Sequence[str]] = ("probes",)
     files: Mapping[str, Noted]
     parent: str | None
+    probes: Mapping[str, Mapping[str, Any]] | None = None
 
     @classmethod
-    def of(cls, folder: Path, paths: Iterable[Path], parent: str | None) -> Inventory:
+    def of(cls, folder: Path, paths: Iterable[Path], parent: str | None, probes: Mapping[str, Mapping[str, Any]] | None) -> Inventory:
         """Note those of the files in a folder that are there.
 
         Raises:
@@ -66,7 +70,17 @@ class Inventory(Record):
             OSError: likewise.
         """
         names = sorted(path.relative_to(folder).as_posix() for path in paths if path.exists())
-        return cls(files={name: Noted.of(folder / name) for name in names}, parent=parent)
+        return cls(files={name: Noted.of(folder / name) for name in names}, parent=parent, probes=probes)
+
+    def with_files(self, paths: Iterable[Path], folder: Path) -> Inventory:
+        """With those of the files in a folder that are there, too."""
+        more = Inventory.of(folder, paths, None, None).files
+        return attrs.evolve(self, files=dict(sorted({**self.files, **more}.items())))
+
+    def without_files(self, paths: Iterable[Path], folder: Path) -> Inventory:
+        """Without some files in a folder."""
+        names = {path.relative_to(folder).as_posix() for path in paths}
+        return attrs.evolve(self, files={name: noted for name, noted in self.files.items() if name not in names})
 
     def damage(self, folder: Path, *, growing: str | None = None) -> dict[str, str]:
         """What is wrong with the files, in a few words by name.

@@ -118,6 +118,11 @@ class SegmentResult(Displayed, Record):
     history: Sequence[Mapping[str, float | None]]
 
     @property
+    def by_probe(self) -> set[str]:
+        """The probes that measured it, or said why they did not."""
+        return {*self.probes, *self.probe_notes}
+
+    @property
     def diverged(self) -> bool:
         """Whether training ended because the loss was not finite."""
         return self.diverged_epoch is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +13,7 @@ from typing import IO, Any
 import attrs
 
 from anarch_core.errors import RunError
-from anarch_core.experiment.inventory import Inventory
+from anarch_core.experiment.inventory import Inventory, tensors_digest
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
 from anarch_core.files.leftovers import remove_leftovers
@@ -120,9 +121,18 @@ class SegmentStore:
             if kind(path) is not None:
                 make_room(path)
 
+    def remove(self) -> None:
+        """Remove the folder and all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
     @property
-    def _folders(self) -> tuple[Path, Path]:
-        return self.path / "snapshots", self.path / "probes"
+    def retraced(self) -> SegmentStore:
+        """Where a finished segment is trained again, to reach snapshots that were not kept; removed when they are there."""
+        return SegmentStore(self.path / "retraced")
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return self.path / "snapshots", self.path / "probes", self.retraced.path, self.retraced.path / "snapshots"
 
     @contextlib.contextmanager
     def lock(self, waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
@@ -218,6 +228,16 @@ class RunStore:
         if segment.parent is None or segment.leaves is None:
             return None
         return self.segment(segment.parent.id).snapshot(segment.leaves.iteration)
+
+    def stock(self, result: SegmentResult, left: Inventory | None) -> Inventory:
+        """What a finished segment has left; where an earlier version did not note it, what is there."""
+        if left is not None:
+            return left
+        files = self.segment(result.id)
+        networks = [*files.path.glob("snapshots/*.safetensors"), *files.path.glob("probes/*.safetensors")]
+        start = None if result.parent is None else self.segment(result.parent).snapshot(result.parent_iteration or 0)
+        digest = None if start is None else tensors_digest(start)
+        return Inventory.of(files.path, [files.description, files.history_file, files.final_file, *networks], digest, None)
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs out of this directory."""

@@ -95,7 +95,7 @@ class Observing:
         elif event.kind == "trained" and value[1] is not None:
             self._reached[node.id] = value[0]
             self._tell(_row(node, value[1]))
-        elif event.kind == "measured":
+        elif event.kind == "measured" and node.id in self._begun:  # of another one, all is told when it has ended
             self._tell(Measured(segment=node, step=node.first_step + self._reached[node.id], **value))
         elif event.kind == "switch":
             self._tell(SwitchFound(segment=node, iteration=value, epoch=value / self._unit))

@@ -15,6 +15,7 @@ from anarch_core.config.files import to_toml
 from anarch_core.config.resolution import recorded
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import AnarchError, ConfigError, RunError
+from anarch_core.experiment.owing import Asked, asked_probes
 from anarch_core.experiment.store import RunStore
 from anarch_core.files.leftovers import remove_leftovers
 from anarch_core.files.locks import LOCK
@@ -31,29 +32,41 @@ LONGEST = 200
 
 @contextlib.contextmanager
 def taken(store: RunStore) -> Iterator[None]:
-    """Hold the lock of a run directory; one in which no run began is left as it was found.
+    """Hold the lock of a run directory; one in which no run began, or went on, is left as it was found.
 
     Raises:
         RunError: another process holds it.
     """
     lock = store.path / LOCK
     made = [folder for folder in (store.path, *store.path.parents) if not folder.exists()]
-    strange = not lock.exists()
+    strange, begun = not lock.exists(), _written(store.config_file)
     with store.lock():
         try:
             yield
         finally:
-            if strange and not store.config_file.exists():
+            if strange and _written(store.config_file) == begun:
                 lock.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # something else is in it by now
                     for folder in made:
                         folder.rmdir()
 
 
-def prepare(context: RunContext) -> None:
+def _written(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; None where there is none."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime_ns
+    return None
+
+
+def prepare(context: RunContext, before: RunConfig | None) -> None:
     """Write down what is run, and where.
 
-    The configuration is first: a directory that has one is that of a run, wherever the process is killed.
+    The configuration is first: a directory that has one is that of a run, wherever the process is killed. In a directory that grows, what
+    only the former configuration says is noted before.
+
+    Args:
+        context: of the run.
+        before: what the directory was asked last.
 
     Raises:
         ConfigError: the configuration would be read back as another one.
@@ -70,9 +83,22 @@ def prepare(context: RunContext) -> None:
         msg = f"the data set {config.data!r} is not the one that {store.path} began with; choose another --out"
         raise RunError(msg)
     remove_leftovers(store.path, below=False)
+    if before is not None and text != to_toml(before):
+        note_options(store, asked_probes(before, context.registry))
     write_text(store.config_file, text)
     if not begun:
         write_json(store.environment_file, {"run": secrets.token_hex(6), **machine_record(config.device), "data_sha256": digest})
+
+
+def note_options(store: RunStore, probes: Asked) -> None:
+    """Note in results of earlier versions, which did not, with what options their probes measured."""
+    for file in store.path.glob("segments/*/result.json"):
+        files = store.segment(file.parent.name)
+        with contextlib.suppress(AnarchError, OSError):  # what is damaged is found when it is taken
+            result, noted = files.finished()
+            if noted is None or noted.probes is None:
+                left = store.stock(result, noted)
+                files.finish(result, attrs.evolve(left, probes={name: probes[name] for name in probes if name in result.by_probe}))
 
 
 def require_readable(config: RunConfig, text: str, registry: Registry) -> None:

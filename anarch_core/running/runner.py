@@ -13,6 +13,7 @@ import attrs
 from anarch_core.config.resolution import complete, factory, resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import RunError, Stopped
+from anarch_core.experiment.owing import Owing, asked_probes, owing, with_probes
 from anarch_core.experiment.results import ObjectiveRecord, Results, Unfinished
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment, snapshots, tree
@@ -26,7 +27,8 @@ from anarch_core.running.observing import Observing
 from anarch_core.running.observing import observers as named_observers
 from anarch_core.running.preparation import prepare, taken
 from anarch_core.running.progress import AbstractProgress
-from anarch_core.running.same_experiment import same_experiment
+from anarch_core.running.reuse import reuse
+from anarch_core.running.same_experiment import asked_before, asks_the_same, same_experiment
 from anarch_core.running.showing import ProgressStyle, make_progress
 from anarch_core.running.stopping import InterruptedRunError, Stop
 from anarch_core.running.taking import Taking
@@ -49,7 +51,8 @@ def run(
 ) -> Results:
     """Train every segment of a run that is not done yet.
 
-    A directory that holds the same experiment is gone on with, to the same bytes (on a CPU) as if it had never been left.
+    A directory that holds the same experiment is gone on with, to the same bytes (on a CPU) as if it had never been left. It may be asked
+    for more, other seeds, switch times, relaxations, controls or probes: only what is missing is trained or measured.
 
     Args:
         config: the run.
@@ -81,11 +84,12 @@ def run(
         stop = Stop(notice=lambda: shown.say("stopping: saving the state of what is under way"))
         with stop.on_signals(), taken(store):
             try:
-                config = attrs.evolve(same_experiment(config, store), device=resolve_device(config.device), out=store.path)
+                before = asked_before(store, registry)
+                config = attrs.evolve(same_experiment(config, before, store), device=resolve_device(config.device), out=store.path)
                 if of_this_process(config):
                     config = attrs.evolve(config, jobs=1)
                 told = [*named_observers(config, registry), *observers]
-                results = _Run(config, store, registry, shown, stop, told, in_process=own_registry).run()
+                results = _Run(config, before, store, registry, shown, stop, told, in_process=own_registry).run()
             except Stopped:
                 raise InterruptedRunError.of(store, "stopped at once, what was saved is there", to_name) from None
             if stop.asked is not None:
@@ -140,6 +144,7 @@ class _Run:
     def __init__(
         self,
         config: RunConfig,
+        before: RunConfig | None,
         store: RunStore,
         registry: Registry,
         progress: AbstractProgress,
@@ -154,7 +159,7 @@ class _Run:
         from anarch_core.planning.preflight import settle
 
         progress.say(f"loading {config.data}")
-        self.store, self.registry, self.progress, self.stop = store, registry, progress, stop
+        self.before, self.store, self.registry, self.progress, self.stop = before, store, registry, progress, stop
         with stop.at_once():
             context = RunContext.open(config, store, registry)
         self.clock = Clock(config.epochs, context.iterations_per_epoch)
@@ -167,12 +172,15 @@ class _Run:
             jobs, threads = settle(context, planned, footprints(context, planned))
         self.config = attrs.evolve(config, jobs=jobs, threads=threads)
         self.context: RunContext = attrs.evolve(context, config=self.config)
+        self.probes = asked_probes(self.config, registry)
+        self.grows = before is not None and not asks_the_same(self.config, before)
         self.in_process = in_process or self.config.jobs == 1
         self.running: dict[str, Segment] = {}
         self.observing = Observing(observers, context.iterations_per_epoch, progress.say)
         self.taking = Taking(store, self.say, stop)
         self.seen: set[str] = set()
         self.finished: dict[str, SegmentResult] = {}
+        self.owing: dict[str, Owing] = {}
         self.failed: dict[str, Unfinished] = {}
         self.skipped: dict[str, Unfinished] = {}
         self.deaths = Deaths()
@@ -185,9 +193,9 @@ class _Run:
 
     def run(self) -> Results:
         """Train everything, and tell the observers."""
-        self.taking.require_known(self.segments)
-        resumed = self.store.config_file.exists()
-        prepare(self.context)
+        self.taking.require_known(self.trunk)
+        resumed = self.before is not None
+        prepare(self.context, self.before)
         status = "broken"
         try:
             self.observing.begun(self.config, self.store, resumed=resumed)
@@ -218,9 +226,16 @@ class _Run:
             workers.close()
         return self.write("stopped" if self.stop() else "failed" if self.failed else "finished")
 
+    def trunk(self, seed: int) -> str:
+        """Identity of the trunk of a seed, of this run or another that the directory was asked for."""
+        config = attrs.evolve(self.config, seeds=(seed,), relax=(), path=(), control=(), optimizer_state="reset")
+        return tree(config, self.clock, {}, self.registry)[0].id
+
     def walk(self, workers: AbstractWorkers) -> None:
         """Have trained what is ready until all is done, or what is under way until it is saved."""
         self.take()
+        for line in reuse(self.store, self.segments.values(), self.finished, self.owing, self.clock, grows=self.grows):
+            self.say(line)
         self.write("running")
         told = False
         while True:
@@ -245,12 +260,28 @@ class _Run:
         new = [segment for segment in self.segments.values() if segment.id not in self.seen]
         self.seen.update(segment.id for segment in new)
         self.taking.take(new, self.finished, self.running)
-        for segment in new:
-            if segment.id in self.finished:
+        taken = [segment for segment in new if segment.id in self.finished]
+        for segment in taken:
+            found = self.owed(segment)
+            for iteration in found.switches if found.switches is not None else self.finished[segment.id].switches:
+                self.switched(segment, iteration)
+        for segment in taken:
+            if found := self.owed(segment):
+                self.owing[segment.id] = found
+            else:
                 self.progress.ended(segment, "", before=True)
-                self.observing.finished(segment, self.finished[segment.id])
-                for iteration in self.finished[segment.id].switches:
-                    self.switched(segment, iteration)
+                self.observing.finished(segment, self.answer(segment.id))
+
+    def owed(self, segment: Segment) -> Owing:
+        """What a segment that was taken does not have of what is asked for."""
+        return owing(
+            self.finished[segment.id],
+            self.taking.lefts[segment.id],
+            keep=self.kept.get(segment.id, ()),
+            keep_optimizer=self.config.optimizer_state == "carry",
+            probes=self.probes,
+            schedule=self.context.schedule,
+        )
 
     def switched(self, segment: Segment, iteration: int) -> None:
         """The schedule found a moment while the trunk was trained."""
@@ -268,7 +299,8 @@ class _Run:
         for segment in self.segments.values():
             if len(self.running) >= workers.capacity:
                 return
-            if segment.id in self.finished or segment.id in self.running or segment.id in self.failed or segment.id in self.skipped:
+            done = segment.id in self.finished and segment.id not in self.owing
+            if done or segment.id in self.running or segment.id in self.failed or segment.id in self.skipped:
                 continue
             if self.ready(segment):
                 self.running[segment.id] = segment
@@ -283,7 +315,7 @@ class _Run:
         why = None
         if parent.id in self.failed or parent.id in self.skipped:
             why = f"{parent.title} did not get there"
-        elif parent.id in self.finished and parent.id not in self.running:
+        elif parent.id in self.finished and parent.id not in self.running and parent.id not in self.owing:
             diverged = self.finished[parent.id].diverged_epoch
             why = f"{parent.title} diverged in epoch {diverged}" if diverged is not None else f"the snapshot of {parent.title} is gone"
         if why is not None:
@@ -323,9 +355,10 @@ class _Run:
             self.observing.failed(segment, error)
         elif outcome.result is not None:
             self.finished[segment.id] = outcome.result
+            self.owing.pop(segment.id, None)
             self.store.segment(segment.id).error_file.unlink(missing_ok=True)
             self.progress.ended(segment, _in_words(outcome.result, self.context.data.objective.metric))
-            self.observing.finished(segment, outcome.result)
+            self.observing.finished(segment, self.answer(segment.id))
         elif not self.stop():
             self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop
         self.write("running")
@@ -342,6 +375,11 @@ class _Run:
         self.progress.say(text)
         self.observing.said(text)
 
+    def answer(self, identity: str) -> SegmentResult:
+        """The result of a finished segment, as far as it is asked for and not of other options."""
+        stale = self.owing[identity].probes if identity in self.owing else ()
+        return with_probes(self.finished[identity], [probe for probe in self.context.probes if probe not in stale])
+
     def write(self, status: str) -> Results:
         """Write the results so far."""
         results = Results(
@@ -350,7 +388,7 @@ class _Run:
             model=self.config.model or "",
             objective=ObjectiveRecord.of(self.config.objective, self.context.data.objective),
             status=status,
-            segments=tuple(self.finished[identity] for identity in self.segments if identity in self.finished),
+            segments=tuple(self.answer(identity) for identity in self.segments if identity in self.finished),
             failed=self.failed,
             skipped=self.skipped,
             headlines={name: probe.headlines(self.context.data.objective) for name, probe in self.context.probes.items()},

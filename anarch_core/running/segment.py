@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -17,10 +14,11 @@ from anarch_core.checkpoint import network as checkpoint
 from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.checkpoint.state import load_state, save_state
 from anarch_core.errors import SurgeryError
-from anarch_core.experiment.condition import condition, started_from
+from anarch_core.experiment.condition import Condition, condition, started_from
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
+from anarch_core.experiment.owing import Asked, asked_probes, switches_found
 from anarch_core.experiment.segment_result import Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
 from anarch_core.files.replacing import make_room
@@ -28,9 +26,11 @@ from anarch_core.files.tables import write_json
 from anarch_core.machine import give_back, own_randomness
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
+from anarch_core.running.completion import complete
 from anarch_core.running.probing import Probing
+from anarch_core.running.saving import SaveClock
 from anarch_core.running.scoring import Scoring
-from anarch_core.running.start import Start, fresh_optimizer, start
+from anarch_core.running.start import Start, start, training_from
 from anarch_core.running.stopping import Stop
 from anarch_core.running.waiting import Waiting
 from anarch_core.schedule import Moment
@@ -38,9 +38,6 @@ from anarch_core.training import Training, matmul_precision, optimizer_state
 
 AT_THE_END = 1.0
 """Seconds of training that are saved before what is measured at the end of a segment."""
-
-SAVE_EVERY = 20.0
-"""Seconds of training that a killed run loses at most; more where saving is slow, so that it takes no more than a thirtieth of the time."""
 
 
 def train_segment(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentResult | None:
@@ -67,9 +64,10 @@ def train_segment(context: RunContext, job: Job, emit: Emit, stop: Stop) -> Segm
         found = condition(store)
         if not started_from(found.left, context.store.snapshot_left(job.segment)):
             store.clear()
-        elif found.result is not None and not found.wrong:
-            return found.result
-        return Execution(context, job, store, emit, stop).run()
+            found = Condition()
+        if (found.result is None or found.wrong) and Execution(context, job, store, emit, stop).run() is None:
+            return None
+        return complete(context, job, emit, stop)
 
 
 class Execution:
@@ -80,6 +78,7 @@ class Execution:
         self.keep, self.keep_optimizer = set(job.keep), job.keep_optimizer
         self.iterations_per_epoch = context.iterations_per_epoch
         self.scoring = Scoring(data=context.data, precision=job.segment.settings.precision, iterations_per_epoch=self.iterations_per_epoch)
+        self.probes = asked_probes(context.config, context.registry)
         self.probing = Probing(context, job.segment, store, emit)
         self.seconds = 0.0
         self.notes = Notes()
@@ -90,22 +89,10 @@ class Execution:
         """Train from where it was left; see :func:`train_segment`."""
         segment, settings = self.segment, self.segment.settings
         self.emit(Event("started", segment.id))
-        clock = _SaveClock()
+        clock = SaveClock()
         with self.stop.at_once():
             begun = start(self.context, segment)
-        training = Training(
-            model=begun.model,
-            optimizer=begun.optimizer or fresh_optimizer(self.context, segment, begun.model),
-            x=self.context.data.x_train,
-            y=self.context.data.y_train,
-            batch_size=settings.batch_size,
-            seed=segment.seed,
-            first_epoch=-(-segment.age // self.iterations_per_epoch),
-            learning_rate=lambda iteration: settings.learning_rate.at(iteration, self.iterations_per_epoch),
-            precision=settings.precision,
-            augment=self.context.augmenting(segment.seed),
-            objective=self.context.data.objective,
-        )
+        training = training_from(self.context, segment, begun)
         if self.store.resume_file.exists():
             history = self._resume(training)
             self._tell_begun(training.iteration, history)
@@ -217,7 +204,9 @@ class Execution:
         tensors = [self.store.probe_tensors(probe, moment) for probe, moments in self.notes.probes.items() for moment in moments]
         taken = [iteration for iteration in self.keep if iteration < until]
         networks = [snapshot(iteration) for iteration in taken for snapshot in (self.store.snapshot, self.store.optimizer_snapshot)]
-        return Inventory.of(self.store.path, [self.store.description, self.store.history_file, *networks, *tensors, *more], self.parent)
+        return Inventory.of(
+            self.store.path, [self.store.description, self.store.history_file, *networks, *tensors, *more], self.parent, self.probes
+        )
 
     def _resume(self, training: Training) -> History:
         """Go back to where the state was saved."""
@@ -225,10 +214,22 @@ class Execution:
         metadata = json.loads(strings[SEGMENT_STATE])
         training.load_state(tensors, metadata["training"])
         self.notes, self.seconds = Notes.from_json(metadata["notes"], self.store.resume_file), metadata["seconds"]
+        history = History(self.store.history_file, metadata["history"])
+        if self.segment.kind == "trunk":  # the schedule may be another one by now
+            self.notes.switches[:] = switches_found(self.context.schedule, history.rows, self.iterations_per_epoch)
         self.keep.update(self.notes.switches)
         for iteration in self.notes.switches:
             self.emit(Event("switch", self.segment.id, iteration))
-        return History(self.store.history_file, metadata["history"])
+        self._measure_only(metadata["left"].get("probes") if "left" in metadata else None)
+        return history
+
+    def _measure_only(self, begun: Asked | None) -> None:
+        """Go on with the probes that measured the start, with the options of then; others measure when the segment is done."""
+        self.probes = {name: options for name, options in self.probes.items() if begun is not None and begun.get(name) == options}
+        for table in (self.notes.probes, self.notes.probe_details, self.notes.probe_notes):
+            for name in table.keys() - self.probes.keys():
+                del table[name]
+        self.probing = Probing(self.context.measuring(self.probes), self.segment, self.store, self.emit)
 
     def _finish(self, training: Training, history: History, diverged: float | None, seconds: float) -> SegmentResult:
         """Measure the trained network and write it and the result, the result last."""
@@ -240,7 +241,7 @@ class Execution:
             final = self._scores(model)
         if diverged is None and final.train_loss is None:
             diverged = self.scoring.epochs(training.iteration)
-        if self.context.probes:
+        if self.probes:
             with self.stop.at_once():
                 begun = start(self.context, segment)
                 self.probing.measure("end", self.notes, model, begun.model, begun.parent)
@@ -259,27 +260,6 @@ class Execution:
         self.store.finish(result, self._left(training.iteration + 1, self.store.final_file))
         self.store.resume_file.unlink(missing_ok=True)
         return result
-
-
-class _SaveClock:
-    """Tells when to save."""
-
-    def __init__(self) -> None:
-        self._begun = self._saved = time.monotonic()
-        self._cost = 0.0
-
-    def elapsed(self) -> float:
-        return time.monotonic() - self._begun
-
-    def due(self, every: float | None = None) -> bool:
-        return time.monotonic() >= self._saved + max(SAVE_EVERY if every is None else every, 30 * self._cost)
-
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self._saved = time.monotonic()
-        self._cost = self._saved - begun
 
 
 def _exactness(report: RelaxationReport) -> Exactness:

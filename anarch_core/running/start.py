@@ -20,7 +20,7 @@ from anarch_core.plugin.records import OptimizerInfo
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.relaxation.verbs import initialise_relaxed, project
-from anarch_core.training import load_optimizer_state
+from anarch_core.training import Training, load_optimizer_state
 
 
 @attrs.define
@@ -80,6 +80,24 @@ def _inherited(context: RunContext, segment: Segment) -> Start:
         load_optimizer_state(begun.optimizer, tensors, json.loads(metadata[SEGMENT_STATE]))
         begun.carried = dict.fromkeys(dict(begun.model.named_parameters()), "carried" if tensors else "empty")
     return begun
+
+
+def training_from(context: RunContext, segment: Segment, begun: Start) -> Training:
+    """The training of a segment, at its first step."""
+    settings, iterations_per_epoch = segment.settings, context.iterations_per_epoch
+    return Training(
+        model=begun.model,
+        optimizer=begun.optimizer or fresh_optimizer(context, segment, begun.model),
+        x=context.data.x_train,
+        y=context.data.y_train,
+        batch_size=settings.batch_size,
+        seed=segment.seed,
+        first_epoch=-(-segment.age // iterations_per_epoch),
+        learning_rate=lambda iteration: settings.learning_rate.at(iteration, iterations_per_epoch),
+        precision=settings.precision,
+        augment=context.augmenting(segment.seed),
+        objective=context.data.objective,
+    )
 
 
 def fresh_optimizer(context: RunContext, segment: Segment, model: nn.Module) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files.replacing import write_text
-from anarch_core.files.tables import write_json
+from anarch_core.files.tables import read_table, write_json
 from anarch_core.running.stopping import Stop
 from anarch_core.running.waiting import Waiting
 
@@ -31,23 +31,29 @@ class Taking:
         store: the run directory, which no other run writes to.
         say: told in a line what is damaged, and what is done about it.
         stop: whether the run was asked to stop.
+
+    Attributes:
+        lefts: by identity, what the finished segments that were taken have left.
     """
 
     store: RunStore
     say: Callable[[str], None]
     stop: Stop
+    lefts: dict[str, Inventory] = attrs.field(init=False, factory=dict)
 
-    def require_known(self, segments: Collection[str]) -> None:
-        """Refuse a directory that has finished segments, but none of the run.
+    def require_known(self, trunks: Callable[[int], str]) -> None:
+        """Refuse a directory that has trunks, but none as the run would have it; a run that grows may ask for other seeds.
 
         Args:
-            segments: identities of those of the run that are known so far.
+            trunks: identity of the run's trunk for a seed.
 
         Raises:
             RunError: its configuration was altered.
         """
         done = [path.parent.name for path in self.store.path.glob("segments/*/result.json")]
-        if done and not set(done) & set(segments):
+        begun = {path.parent.name: _trunk_seed(path) for path in self.store.path.glob("segments/*/segment.json")}
+        seeds = {name: seed for name, seed in begun.items() if seed is not None}
+        if done and seeds and not any(trunks(seed) == name for name, seed in seeds.items()):
             msg = f"none of the {len(done)} finished segments in {self.store.path} belongs to what {self.store.config_file.name} describes"
             msg += ": it was altered since, or by another version of anarch; use an intact copy, or choose another --out"
             raise RunError(msg)
@@ -65,17 +71,18 @@ class Taking:
         Raises:
             RunError: a folder is a link to elsewhere.
         """
-        lefts: dict[str, Inventory | None] = {}
+        noted: dict[str, Inventory | None] = {}
         for segment in segments:
             found = self._look(segment)
             if found.result is not None:
-                finished[segment.id], lefts[segment.id] = found.result, found.left
+                finished[segment.id], noted[segment.id] = found.result, found.left
+                self.lefts[segment.id] = self.store.stock(found.result, found.left)
         looked_at: dict[Path, str | None] = {}
         known: set[str] | None = None
         while known != set(finished):
             known = set(finished)
             for segment in reversed(segments):
-                if segment.id in finished and not started_from(lefts[segment.id], self.store.snapshot_left(segment)):
+                if segment.id in finished and not started_from(noted[segment.id], self.store.snapshot_left(segment)):
                     del finished[segment.id]
                 if segment.id not in finished and segment.parent is not None and segment.parent.id not in running:
                     self._look_at_start(segment, segment.parent, finished, looked_at)
@@ -105,11 +112,11 @@ class Taking:
         """Let the parent be made again if the segment could not start from what it left, which is read once for all its children."""
         files, iteration = self.store.segment(parent.id), 0 if segment.leaves is None else segment.leaves.iteration
         paths = [files.snapshot(iteration)]
-        left = finished.get(parent.id)
-        if not paths[0].exists() and (left is None or left.diverged):
-            return  # it will come, or never
         if segment.transition.optimizer_state == "carry":
             paths.append(files.optimizer_snapshot(iteration))
+        kept = self.lefts[parent.id].files if parent.id in finished and parent.id in self.lefts else None
+        if not paths[0].exists() or (kept is not None and any(path.relative_to(files.path).as_posix() not in kept for path in paths)):
+            return  # it will come, or never
         looked_at |= {path: damage(path, whole=True) for path in paths if path not in looked_at}
         reasons = [f"{path} {what}" for path in paths if (what := looked_at[path]) is not None]
         if reasons:
@@ -128,7 +135,8 @@ class Taking:
         write_json(files.description, segment.describe())
         write_text(files.history_file, "".join(f"{json.dumps(dict(row))}\n" for row in result.history))
         if found.left is not None:
-            files.finish(result, Inventory.of(files.path, [files.path / name for name in found.left.files], found.left.parent))
+            paths = [files.path / name for name in found.left.files]
+            files.finish(result, Inventory.of(files.path, paths, found.left.parent, found.left.probes))
         for text in _reasons(files, found):
             self.say(f"{segment.title}: {text}; it is written again")
 
@@ -140,3 +148,13 @@ def _reasons(files: SegmentStore, found: Condition) -> list[str]:
     if found.result is None and not files.resume_file.exists() and files.history_file.exists():
         return [f"there is no saved state of it in {files.path}"]
     return []
+
+
+def _trunk_seed(description: Path) -> int | None:
+    """The seed of a trunk by its description; None for another segment, or where that is damaged."""
+    try:
+        table = read_table(description)
+    except RunError:
+        return None
+    seed = table.get("seed")
+    return seed if table.get("kind") == "trunk" and isinstance(seed, int) else None

@@ -162,9 +162,9 @@ def test_a_run_its_repetition_and_its_resumption(anarch):
     assert anarch("run", *TINY)[:2] == (0, out)
     assert anarch("resume", str(folder))[:2] == (0, out)
     assert [file.stat().st_mtime_ns for file in sorted(folder.glob("segments/*/result.json"))] == times
-    code, _, err = anarch("run", *TINY, "--seeds", "1", "--out", str(folder))
+    code, _, err = anarch("run", *TINY, "--lr", "0.05", "--out", str(folder))
     assert code == 1
-    assert "holds another experiment, which differs in seeds" in err.splitlines()[-1]
+    assert "holds another experiment, which differs in lr" in err.splitlines()[-1]
 
 
 def test_resuming_what_is_no_run_is_refused(anarch):

@@ -152,7 +152,7 @@ class TestARun:
 
 class TestARunThatIsGoneOnWith:
     def test_is_told_from_where_each_segment_goes_on(self, small, tmp_path, monkeypatch):
-        monkeypatch.setattr("anarch_core.running.segment.SAVE_EVERY", 1e6)
+        monkeypatch.setattr("anarch_core.running.saving.SAVE_EVERY", 1e6)
         config = small(epochs=6, switch="at:1", control="none", probe="delta")
         first, second, third = Noting(), Noting(), Noting()
         with pytest.raises(InterruptedRunError):

@@ -25,7 +25,7 @@ from anarch_core.running.runner import resume, run
 
 PROGRAM = """
 import pathlib
-import anarch_core.running.segment
+import anarch_core.running.saving
 from anarch_core.running.progress import Silent
 from anarch_core.config.resolution import resolve
 from anarch_core.running.runner import run
@@ -34,7 +34,7 @@ class Telling(Silent):
     def trained(self, segment, iteration, row):
         steps.send(iteration)
 
-anarch_core.running.segment.SAVE_EVERY = 0.0  # as often as it may, so that kills meet it
+anarch_core.running.saving.SAVE_EVERY = 0.0  # as often as it may, so that kills meet it
 run(resolve({}, [pathlib.Path(config)]), out=out, progress=Telling())
 """
 

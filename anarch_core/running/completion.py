@@ -1,0 +1,103 @@
+"""A finished segment that is asked for more: it is not trained anew, what is missing is made from what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+from torch import nn
+
+from anarch_core.checkpoint import network as checkpoint
+from anarch_core.experiment.context import RunContext
+from anarch_core.experiment.events import Emit, Event, Job
+from anarch_core.experiment.inventory import Inventory
+from anarch_core.experiment.owing import OF_PROBES, Asked, asked_probes, owing, with_probes
+from anarch_core.experiment.segment_result import Notes, SegmentResult
+from anarch_core.experiment.store import SegmentStore
+from anarch_core.files.replacing import make_room
+from anarch_core.machine import give_back
+from anarch_core.running.probing import Probing
+from anarch_core.running.retracing import Retracing
+from anarch_core.running.start import start
+from anarch_core.running.stopping import Stop
+
+
+def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentResult | None:
+    """Make what a finished segment does not have of what it is asked for; see :func:`~anarch_core.experiment.owing.owing`.
+
+    Whenever the process is killed, its result file says what is there, and the rest is made by the next one.
+
+    Args:
+        context: what all segments of the run share.
+        job: the segment, whose lock is held.
+        emit: told what happens.
+        stop: asked after every step.
+
+    Returns:
+        the result; None if stopped.
+
+    Raises:
+        RunError: trained again, it does not come to the same weights.
+        Stopped: it was to stop while it was measured.
+    """
+    files = context.store.segment(job.segment.id)
+    result, noted = files.finished()
+    left = context.store.stock(result, noted)
+    asked = asked_probes(context.config, context.registry)
+    missing = owing(result, left, keep=job.keep, keep_optimizer=job.keep_optimizer, probes=asked, schedule=context.schedule)
+    if not missing:
+        return result
+    emit(Event("started", job.segment.id))
+    if missing.snapshots:
+        emit(Event("trained", job.segment.id, (0, None)))
+        made = Retracing(context, job, result, left, missing.snapshots, emit, stop).run()
+        if made is None:
+            return None
+        left = left.with_files(made, files.path)
+    if missing.switches is not None:
+        result = attrs.evolve(result, switches=missing.switches)
+    files.finish(result, left)
+    files.retraced.remove()
+    if missing.probes:
+        with stop.at_once():
+            result = _measure(context, job, result, left, {name: asked[name] for name in missing.probes}, emit)
+    return result
+
+
+def _measure(context: RunContext, job: Job, result: SegmentResult, left: Inventory, probes: Asked, emit: Emit) -> SegmentResult:
+    """Have probes measure the networks that the segment started and ended with, one after the other."""
+    files, segment = context.store.segment(job.segment.id), job.segment
+    known: Asked = {name: options for name, options in (left.probes or {}).items() if name not in probes}
+    result = with_probes(result, known)
+    left = attrs.evolve(left.without_files(_tensors(files, probes), files.path), probes=known)
+    files.finish(result, left)  # numbers of other options are gone before their files are
+    for path in _tensors(files, probes):
+        make_room(path)
+    begun, model = start(context, segment), _trained(context, job)
+    give_back()
+    for name, options in probes.items():
+        notes, probing = Notes(), Probing(context.measuring([name]), segment, files, emit)
+        probing.measure("start", notes, begun.model, None, begun.parent)
+        probing.measure("end", notes, model, begun.model, begun.parent)
+        known = {**known, name: options}
+        known = {probe: known[probe] for probe in dict.fromkeys([*context.config.probe, *known]) if probe in known}
+        found: dict[str, Any] = {field: {**getattr(result, field), **getattr(notes, field)} for field in OF_PROBES}
+        result = with_probes(attrs.evolve(result, **found), known)
+        left = attrs.evolve(left.with_files(_tensors(files, notes.probes), files.path), probes=known)
+        files.finish(result, left)
+    return result
+
+
+def _tensors(files: SegmentStore, probes: Iterable[str]) -> list[Path]:
+    return [files.probe_tensors(probe, moment) for probe in probes for moment in ("start", "end")]
+
+
+def _trained(context: RunContext, job: Job) -> nn.Module:
+    """The network a segment ended with, built as in training, so that numbers are rounded alike."""
+    model = start(context, job.segment).model
+    base = context.build(job.segment.seed) if context.spec.is_import else None
+    final = context.store.segment(job.segment.id).final_file
+    model.load_state_dict(checkpoint.load(final, model=base, device=context.device, registry=context.registry).state_dict())
+    return model.train()
