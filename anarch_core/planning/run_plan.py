@@ -10,6 +10,7 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.display import Displayed, Overview, Table
 from anarch_core.experiment.segments import Segment
 from anarch_core.machine import human_bytes, human_duration
+from anarch_core.planning.duration import run_seconds
 from anarch_core.planning.footprint import Footprint
 from anarch_core.schedule import Clock, Moment
 
@@ -65,9 +66,12 @@ class RunPlan(Displayed):
 
     @property
     def seconds(self) -> float | None:
-        """Training time, if nothing else runs and as many segments are trained at once as planned; None if it was not measured."""
-        spent = [network.step_seconds and network.step_seconds * network.iterations for network in self.networks]
-        return None if None in spent else sum(value for value in spent if value is not None) / (self.config.jobs or 1)
+        """How long training and scores take, if nothing else runs on the machine; None if it was not measured. Probes are left out."""
+        pace = {id: network.step_seconds for network in self.networks for id in network.footprint.architecture.segments}
+        known = {id: seconds for id, seconds in pace.items() if seconds is not None}
+        if len(known) < len(pace):
+            return None
+        return run_seconds(self.segments, known, samples=self.samples, jobs=self.config.jobs or 1)
 
     def overview(self) -> Overview:
         """Facts, networks and memory; shown by ``print`` and by notebooks."""
@@ -96,8 +100,8 @@ class RunPlan(Displayed):
             ("directory", str(config.directory)),
         ]
         if self.seconds is not None:
-            took = f"about {human_duration(self.seconds)} of training, {_at_once(config.jobs or 1)}; measurements come on top"
-            facts.append(("time", took))
+            took = f"about {human_duration(self.seconds)}, {_at_once(config.jobs or 1)}"
+            facts.append(("time", f"{took}; probes come on top: {', '.join(config.probe)}" if config.probe else took))
         return facts
 
     def costs(self) -> Table:

@@ -48,8 +48,10 @@ def test_segments_and_steps_are_those_of_the_tree(plan):
     assert [(network.segments, network.iterations) for network in plan.networks] == [(3, 3 * (2 + 3 + 3)), (3, 27), (3, 27)]
 
 
-def test_time_is_that_of_all_steps(plan):
-    assert plan.seconds == pytest.approx(sum(network.step_seconds * network.iterations for network in plan.networks))
+def test_time_is_that_of_all_steps_and_evaluations(plan):
+    evaluated = 2 * (250 + 1000) / 3 / 100
+    steps = [network.step_seconds * (network.iterations + evaluated * network.segments) for network in plan.networks]
+    assert plan.seconds == pytest.approx(sum(steps))
     assert plan_run(attrs.evolve(CONFIG, relax="efcn"), timed=False).seconds is None
 
 
