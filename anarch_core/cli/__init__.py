@@ -20,7 +20,7 @@ import click
 
 import anarch_core
 from anarch_core.cli.completion import completing
-from anarch_core.errors import AnarchError, close_matches, did_you_mean, legible, plain
+from anarch_core.errors import AnarchError, close_matches, did_you_mean, legible, one_line, plain
 
 # Short help stands here, so that `anarch --help` imports none of them.
 COMMANDS = {
@@ -167,20 +167,34 @@ def _run(args: Sequence[str] | None, session: Session) -> int:
         usage = io.StringIO()
         error.show(usage)
         click.echo(legible(usage.getvalue().rstrip(), LONGEST), err=True)
+        _document_failure(args, error.exit_code, legible(error.format_message(), LONGEST))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         # click turns an interrupt into Abort.
         said = plain(error if isinstance(error, KeyboardInterrupt) else error.__cause__ or "")
         click.echo(f"Interrupted{f' {said}' if said else ''}.", err=True)
+        _document_failure(args, INTERRUPTED, f"interrupted {said}".rstrip())
         return INTERRUPTED
     except (AnarchError, OSError) as error:
+        code = error.exit_code if isinstance(error, AnarchError) else 1
+        _document_failure(args, code, _told(error))
         if session.debug:
             raise
-        code = error.exit_code if isinstance(error, AnarchError) else 1
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             click.echo(f"{'Interrupted' if code == INTERRUPTED else 'Error'}: {_told(error)}", err=True)
         return code
+    except Exception as error:
+        _document_failure(args, 1, legible(one_line(error), LONGEST))
+        raise
     return code if isinstance(code, int) else 0
+
+
+def _document_failure(args: Sequence[str] | None, code: int, text: str) -> None:
+    """Where the command line asks for a document, the failure is one."""
+    from anarch_core.cli.saying import failure, wants_document
+
+    if wants_document(args):
+        failure(code, text)
 
 
 def _told(error: Exception) -> str:

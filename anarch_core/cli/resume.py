@@ -7,16 +7,21 @@ from pathlib import Path
 import click
 
 from anarch_core.cli.completion import offer_runs
+from anarch_core.cli.saying import Saying, takes_saying
 
 
 @click.command("resume")
 @click.argument("run", type=click.Path(path_type=Path), shell_complete=offer_runs)
 @click.option("--model", metavar="NAME", help="The run's package.module:factory, if that is its model: only you may say what is imported.")
-def command(run: Path, model: str | None) -> None:
+@takes_saying
+def command(run: Path, model: str | None, quiet: bool, as_json: bool) -> None:
     """Finish the run in the directory RUN. On a CPU the results are the same bytes as if it had never been interrupted."""
     from anarch_core.cli.outcome import show
     from anarch_core.running.runner import resume
     from anarch_core.running.stopping import interrupts
 
+    saying = Saying(quiet, as_json)
     with interrupts():
-        show(resume(run, model=model))
+        with saying.working():
+            results = resume(run, model=model, progress=saying.progress)
+        show(results, saying)

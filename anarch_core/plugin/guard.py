@@ -56,7 +56,7 @@ class Guard:
             SlowImportError: it took too long.
         """
         self._note = self._note or CrashNote()
-        with self._note.of(name, owner), _output_kept(), _interruptible(name, owner), _limited(seconds_allowed()):
+        with self._note.of(name, owner), output_kept(), _interruptible(name, owner), _limited(seconds_allowed()):
             yield
 
 
@@ -84,7 +84,7 @@ class _Forwarding:
 
 
 @contextlib.contextmanager
-def _output_kept() -> Iterator[None]:
+def output_kept() -> Iterator[None]:
     """Send what is written to standard output to standard error; afterwards both are what they were, whoever closed them."""
     found = sys.stdout, sys.stderr
     with contextlib.suppress(Exception):

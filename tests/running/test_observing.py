@@ -143,6 +143,7 @@ class TestARun:
         run(config, out=tmp_path / "alone", progress="silent")
         assert bytes_of(tmp_path / "alone") == bytes_of(observed[0].path)
 
+    @pytest.mark.slow
     def test_in_processes_of_its_own_tells_the_same(self, observed, config, tmp_path):
         noting = Noting()
         run(attrs.evolve(config, jobs=2), out=tmp_path / "run", progress="silent", observers=[noting])
