@@ -189,7 +189,7 @@ class TestWhatGoesWrong:
         def failing(*_):
             raise ZeroDivisionError("no luck")
 
-        monkeypatch.setattr("anarch_core.running.segment.fresh_optimizer", failing)
+        monkeypatch.setattr("anarch_core.running.segment.training_from", failing)
         noting = Noting()
         run(small(switch="at:1", control="none"), out=tmp_path, progress="silent", observers=[noting])
         assert [event.segment.kind for event in noting.of(SegmentFailed)] == ["trunk"]
