@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from anarch_core.relaxation.own_loop import Switched, switch, switch_back
     from anarch_core.relaxation.report import Relaxed
     from anarch_core.relaxation.verbs import drift, project, relax
+    from anarch_core.verbs.measuring import measure
+    from anarch_core.verbs.reporting import figure, write_report
     from anarch_core.verbs.running import plan, resume, run
 
 
@@ -26,8 +28,10 @@ __all__ = [
     "Switched",
     "__version__",
     "drift",
+    "figure",
     "hookimpl",
     "load",
+    "measure",
     "plan",
     "project",
     "relax",
@@ -36,6 +40,7 @@ __all__ = [
     "save",
     "switch",
     "switch_back",
+    "write_report",
 ]
 
 # Imported when it is first used: `anarch --help` needs no torch, and `python -m anarch_core` nothing before it has settled where to look.
@@ -55,6 +60,9 @@ __getattr__, __dir__ = lazy_names(
         "save": "anarch_core.checkpoint.network",
         "RunConfig": "anarch_core.config.run_config",
         "Results": "anarch_core.experiment.results",
+        "figure": "anarch_core.verbs.reporting",
+        "measure": "anarch_core.verbs.measuring",
+        "write_report": "anarch_core.verbs.reporting",
         "plan": "anarch_core.verbs.running",
         "resume": "anarch_core.verbs.running",
         "run": "anarch_core.verbs.running",

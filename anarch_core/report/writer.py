@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from anarch_core.display import Displayed, Overview
 from anarch_core.errors import AnarchError, plain
 from anarch_core.files.replacing import write_text
 from anarch_core.html import Html, join, table
@@ -22,8 +23,8 @@ LONGEST = 32
 """Letters of a run's name that fit above a panel."""
 
 
-@attrs.frozen(kw_only=True)
-class Report:
+@attrs.frozen(kw_only=True, repr=False)
+class Report(Displayed):
     """What was written.
 
     Attributes:
@@ -39,6 +40,12 @@ class Report:
     figures: Sequence[str]
     missing: Mapping[str, str]
     damaged: Sequence[str] = ()
+
+    def overview(self) -> Overview:
+        """Where the page lies, and what is not on it; shown by ``print`` and by notebooks."""
+        left_out = [f"left out: {title}: {reason}" for title, reason in self.missing.items()]
+        facts = [("page", str(self.path)), ("figures", f"{self.folder}: {', '.join(self.figures)}")]
+        return Overview(title="Report", facts=facts, notes=[*left_out, *(f"damaged: {text}" for text in self.damaged)])
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
@@ -56,7 +63,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
     Raises:
         RunError: a directory holds no run, or nothing of it is finished.
     """
-    read = [FinishedRun.read(path, label) for path, label in zip(runs, _labels(runs), strict=True)]
+    read = read_runs(runs)
     page_path = out or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     folder = runs[0] / "figures" if len(runs) == 1 else page_path.with_name(f"{page_path.stem}-figures")
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,6 +84,15 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Report:
     write_text(page_path, page(read, drawn, said, missing, folder))
     damaged = [text for run in read for text in run.damaged]
     return Report(path=page_path, folder=folder, figures=[figure.name for figure in drawn], missing=missing, damaged=damaged)
+
+
+def read_runs(paths: Sequence[Path]) -> list[FinishedRun]:
+    """What run directories hold, each with a name of its own.
+
+    Raises:
+        RunError: a directory holds no run, or nothing of it is finished.
+    """
+    return [FinishedRun.read(path, label) for path, label in zip(paths, _labels(paths), strict=True)]
 
 
 def _drawn(listed: ListedFigure, runs: Sequence[FinishedRun], folder: Path) -> Drawn:

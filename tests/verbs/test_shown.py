@@ -8,7 +8,9 @@ from torch import nn
 
 import anarch_core
 from anarch_core.data import load_data
+from anarch_core.errors import ConfigError, ProbeError, UnknownComponentError
 from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.report import NothingToDrawError
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +147,39 @@ def test_settings_that_were_chosen_stand_out(settings):
     assert "<strong>lcn</strong>" in html
     assert "<strong>sgd</strong>" not in html
     assert "cnn1d.channels" in html
+
+
+def test_a_figure_of_the_report_is_drawn_with_its_caption(results):
+    drawn = anarch_core.figure(results, "performance")
+    assert repr(drawn).startswith(f"figure performance: {drawn.caption[:20]}")
+    assert drawn._repr_png_().startswith(b"\x89PNG")
+    assert drawn._repr_html_().startswith('<div><img src="data:image/png;base64,')
+    with pytest.raises(ConfigError, match=r"no figure 'performence'; did you mean 'performance'\?; there are training-curves, "):
+        anarch_core.figure(results, "performence")
+    with pytest.raises(NothingToDrawError, match="the probe filters was not run"):
+        anarch_core.figure(results.path, "filters")
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_a_report_is_written_of_results_or_folders(results, tmp_path):
+    report = anarch_core.write_report(results)
+    assert report.path == results.path / "report.html"
+    assert str(report.path) in repr(report)
+    assert anarch_core.write_report([results, str(results.path)], tmp_path / "both.html").path == tmp_path / "both.html"
+
+
+def test_a_network_is_measured_by_the_name_of_a_probe(relaxed):
+    found = anarch_core.measure(relaxed.model, "delta", reference=relaxed.model)
+    assert (found.scalars["unshared"], found.scalars["moved"]) == (0, 0)
+    assert ["unshared", "0"] in lines(found)
+
+
+def test_what_a_probe_needs_is_said_as_an_argument(relaxed):
+    for probe, model, said in [
+        ("delta", relaxed.parent, "a network with relaxed layers, and this one has none: anarch_core.relax makes one"),
+        ("gradient", relaxed.model, "data to measure on: pass data=TensorData"),
+    ]:
+        with pytest.raises(ProbeError, match=f"the probe {probe} needs {said}"):
+            anarch_core.measure(model, probe)
+    with pytest.raises(UnknownComponentError, match="did you mean 'delta'"):
+        anarch_core.measure(relaxed.model, "dellta")

@@ -1,0 +1,68 @@
+"""``anarch probe`` from Python: a network that is at hand is measured by a probe's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from anarch_core.data.tensor_data import TensorData
+from anarch_core.errors import ProbeError
+from anarch_core.models import input_dtype
+from anarch_core.network import unwrapped
+from anarch_core.plugin.options import parse_spec, spec_options
+from anarch_core.plugin.registry import Registry, get_registry
+from anarch_core.probe.base import Measurement, ProbeContext
+from anarch_core.probe.measuring import measured, missing_needs
+
+_MISSING = {
+    "data": "data to measure on: pass data=TensorData, as anarch_core.data.load_data gives it",
+    "relaxed": "a network with relaxed layers, and this one has none: anarch_core.relax makes one",
+    "reference": "the network to compare with: pass reference=NETWORK, as it was when training began",
+    "parent": "the network that this one was lifted from: pass parent=NETWORK",
+}
+
+
+def measure(
+    model: nn.Module,
+    probe: str,
+    *,
+    data: TensorData | None = None,
+    reference: nn.Module | None = None,
+    parent: nn.Module | None = None,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    registry: Registry | None = None,
+) -> Measurement:
+    """Measure a network, which is left as it was: ``anarch probe``.
+
+    Args:
+        model: the network; a compiled or wrapped one is measured inside.
+        probe: name of a probe, with its first option where it is ``name:value``.
+        data: what to measure on; moved to the network's device and type.
+        reference: the network at the start of its training, for probes that compare.
+        parent: the constrained network it was lifted from, for probes that compare.
+        options: of the probe, by name.
+        seed: for any randomness of the probe.
+        registry: where the probe is looked up, the installed plugins by default.
+
+    Raises:
+        UnknownComponentError: no plugin provides the probe.
+        OptionError: an option is unknown or has a value that is not allowed.
+        ProbeError: something that it needs was not passed, or the network does not allow the measurement.
+    """
+    registry = registry or get_registry()
+    name, value = parse_spec(probe)
+    info = registry.find("probe", name)
+    given = dict(options or {}) | ({} if value is None else spec_options(info.options, value, name=info.name))
+    made = registry.create("probe", name, given)
+    network, others = unwrapped(model), (None if other is None else unwrapped(other) for other in (reference, parent))
+    reference, parent = others
+    for need in missing_needs(made, network, data=data, reference=reference, parent=parent):
+        msg = f"the probe {name} needs {_MISSING[need]}"
+        raise ProbeError(msg)
+    if data is not None:
+        device = next((parameter.device for parameter in network.parameters()), data.x_train.device)
+        data = data.to(device, input_dtype(network, data.x_train))
+    return measured(made, ProbeContext(model=network, data=data, reference=reference, parent=parent, seed=seed))
