@@ -15,7 +15,7 @@ def anarch_probes() -> list[ProbeInfo]:
             summary="Norm of the gradient of the training loss: total, shared, unshared, off-local, and by layer.",
             target="anarch_plugins.probes.gradient.probe:GradientProbe",
             options=GradientOptions,
-            axes={"norm": r"gradient norm $|\nabla\mathcal{L}|$"},
+            axes={"norm_shared": r"gradient norm $|\nabla\mathcal{L}|_\mathrm{shared}$"},
             references=("d'Ascoli, Sagun, Bruna, Biroli 2019, figure 3",),
         )
     ]

@@ -26,7 +26,7 @@ class GradientProbe(AbstractProbe):
     """
 
     needs = frozenset({"data"})
-    headline = ("norm",)
+    headline = ("norm_shared",)
 
     options: GradientOptions
 

@@ -15,7 +15,7 @@ def anarch_probes() -> list[ProbeInfo]:
             summary="Curvature of the training loss: largest eigenvalue with its error; smallest, top-k, trace, density on request.",
             target="anarch_plugins.probes.hessian.probe:HessianProbe",
             options=HessianOptions,
-            axes={"lambda_max": r"largest eigenvalue $\lambda_\mathrm{max}$"},
+            axes={"lambda_max_shared": r"largest eigenvalue $\lambda_\mathrm{max,\,shared}$"},
             references=(
                 "d'Ascoli, Sagun, Bruna, Biroli 2019, figure 3",
                 "Pearlmutter 1994, Fast exact multiplication by the Hessian",

@@ -50,7 +50,7 @@ class HessianOptions:
     )
     gauss_newton: bool = attrs.field(default=False, metadata=opt("Also the largest eigenvalue of the generalised Gauss-Newton matrix."))
     subspaces: tuple[Literal["shared", "unshared", "off-local"], ...] = attrs.field(
-        default=(),
+        default=("shared",),
         metadata=opt("Also the largest eigenvalue on these parts of parameter space, in coordinates that a CNN and its eFCN share."),
     )
     layers: bool = attrs.field(default=False, metadata=opt("Also the largest eigenvalue of the diagonal block of every layer."))

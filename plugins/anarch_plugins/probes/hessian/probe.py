@@ -40,7 +40,7 @@ class HessianProbe(AbstractProbe):
     """
 
     needs = frozenset({"data"})
-    headline = ("lambda_max",)
+    headline = ("lambda_max_shared",)
 
     options: HessianOptions
 
@@ -53,7 +53,7 @@ class HessianProbe(AbstractProbe):
         """Measure what the options ask for.
 
         Raises:
-            ProbeError: the parameters are of half precision or frozen, or the network has no orthonormal coordinates for a subspace.
+            ProbeError: the parameters are of half precision or frozen.
         """
         return _Session(self.options, context, context.required_data).measure()
 
@@ -85,8 +85,10 @@ class _Session:
         self.scalars["loss"] = loss if math.isfinite(loss) else None
         if not math.isfinite(loss):
             # A network that diverged has no curvature; the run that made it goes on.
-            self._not_measured("lambda_max", f"the loss is {loss}")
+            for name in ("lambda_max", *self._subspace_names().values()):
+                self._not_measured(name, f"the loss is {loss}")
             return self._measurement()
+        parts = self._parts()  # calls the network, so that graphs made before would be of no use
         hessian = HessianOperator(self.risk)
         self._extremes("lambda_max", hessian, smallest=options.smallest)
         leading = self._leading(hessian)
@@ -94,12 +96,14 @@ class _Session:
             self._trace(hessian, leading)
         if options.density:
             self._density(hessian)
+        if parts is not None:
+            self._subspaces(hessian, parts)
         self._count(hessian)
+        del hessian  # holds a graph
         if options.gauss_newton:
             operator = GaussNewtonOperator(self.risk)
             self._extremes("lambda_max_gauss_newton", operator)
             self._count(operator)
-        self._subspaces()
         if options.layers:
             self._layers()
         if options.subsets:
@@ -156,17 +160,22 @@ class _Session:
         self.tensors["density_weights"] = density.weights
         self.details["density"] = {"probes": self.options.density, "steps": density.nodes.shape[1], "products": density.products}
 
-    def _subspaces(self) -> None:
+    def _parts(self) -> ParameterParts | None:
         if not self.options.subspaces:
-            return
-        parts = ParameterParts.of(self.context.model, self.risk.inputs[:1])
-        orthonormal = HessianOperator(self.risk)
-        scaled: AbstractOperator = orthonormal
+            return None
+        try:
+            return ParameterParts.of(self.context.model, self.risk.inputs[:1])
+        except ProbeError as error:
+            for name in self._subspace_names().values():
+                self._not_measured(name, str(error))
+            return None
+
+    def _subspaces(self, hessian: AbstractOperator, parts: ParameterParts) -> None:
+        scaled = hessian
         if parts.scale:
             ones = {name: torch.ones_like(tensor) for name, tensor in zip(self.risk.names, self.risk.parameters, strict=True)}
-            scaled = ScaledOperator(orthonormal, self._flat(parts.covariant(ones)))
-        for part in dict.fromkeys(self.options.subspaces):
-            name = f"lambda_max_{part.replace('-', '_')}"
+            scaled = ScaledOperator(hessian, self._flat(parts.covariant(ones)))
+        for part, name in self._subspace_names().items():
             if part != "shared" and not parts.owners:
                 self._not_measured(name, "no layer is relaxed, so every direction is shared")
                 continue
@@ -175,7 +184,9 @@ class _Session:
                 self._extremes(name, operator)
             except ProbeError as error:
                 self._not_measured(name, str(error))
-        self._count(orthonormal)
+
+    def _subspace_names(self) -> dict[Part, str]:
+        return {part: f"lambda_max_{part.replace('-', '_')}" for part in self.options.subspaces}
 
     def _projection(self, parts: ParameterParts, part: Part) -> Callable[[torch.Tensor], torch.Tensor]:
         return lambda vector: self._flat(parts.project(self.risk.named_views(vector), part))
@@ -224,7 +235,8 @@ class _Session:
         self.products += operator.products
 
     def _flat(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.cat([tensors[name].reshape(-1) for name in self.risk.names])
+        # Scales are float64, whatever the parameters are.
+        return torch.cat([tensors[name].reshape(-1).to(self.risk.dtype) for name in self.risk.names])
 
     def _generator(self) -> torch.Generator:
         return torch.Generator(self.risk.device).manual_seed(self.context.seed)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 
+import attrs
 import pytest
 import torch
 from torch import nn
@@ -57,7 +58,9 @@ def test_default_gives_the_largest_eigenvalue_with_its_certificate(cnn, data) ->
     assert result.scalars["lambda_max"] == pytest.approx(exact, rel=1e-3)
     assert abs(result.scalars["lambda_max"] - exact) <= result.scalars["lambda_max_residual"]
     assert result.details["lambda_max"]["converged"]
-    assert result.scalars["products"] == result.details["lambda_max"]["products"] <= 10
+    products = [result.details[name]["products"] for name in ("lambda_max", "lambda_max_shared")]
+    assert result.scalars["products"] == sum(products)
+    assert max(products) <= 10
     assert result.details["samples"] == 50
     assert result.details["training_samples"] == 60
 
@@ -89,6 +92,21 @@ def test_a_cnn_and_its_efcn_have_one_shared_curvature(cnn, efcn, data) -> None:
     assert values[0] == pytest.approx(values[1], rel=1e-9)
 
 
+def test_single_precision_has_a_shared_curvature_too(cnn, efcn, data) -> None:
+    single = attrs.evolve(data, x_train=data.x_train.float(), x_test=data.x_test.float())
+    models = [copy.deepcopy(model).float() for model in (cnn, efcn)]
+    values = [measure(model, single, rtol=1e-3).scalars["lambda_max_shared"] for model in models]
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_a_network_without_orthonormal_coordinates_is_measured_in_its_own(cnn, data) -> None:
+    reflecting = nn.Conv1d(1, 3, 3, padding=1, padding_mode="reflect", dtype=torch.float64)
+    result = measure(nn.Sequential(reflecting, *cnn[1:]), data)
+    assert result.scalars["lambda_max"] > 0
+    assert result.scalars["lambda_max_shared"] is None
+    assert "reflect" in result.details["lambda_max_shared"]["not_measured"]
+
+
 def test_parts_of_the_samples_tell_how_much_their_choice_matters(cnn, data) -> None:
     result = measure(cnn, data, subsets=3)
     parts = result.details["subsets"]
@@ -117,6 +135,7 @@ def test_a_diverged_network_gives_none_and_no_error(cnn, data) -> None:
         broken[0].weight.fill_(float("nan"))
     result = measure(broken, data)
     assert result.scalars["lambda_max"] is None
+    assert result.scalars["lambda_max_shared"] is None
     assert result.scalars["loss"] is None
     json.dumps(dict(result.details), allow_nan=False)
 
