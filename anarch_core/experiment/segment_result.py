@@ -162,6 +162,10 @@ class SegmentResult(Displayed, Record):
         """Scalars of a probe at ``"start"`` or ``"end"``; empty where it did not measure."""
         return self.probes.get(probe, {}).get(moment, {})
 
+    def probe_failed(self, probe: str, moment: str) -> bool:
+        """Whether a probe was asked for numbers at ``"start"`` or ``"end"`` and raised an error."""
+        return self.probe_notes.get(probe, {}).get(moment, "").startswith("failed")
+
     def details(self, probe: str, moment: str) -> Mapping[str, Any]:
         """What a probe reported beside its scalars; empty where it did not measure."""
         found: Mapping[str, Any] = self.probe_details.get(probe, {}).get(moment, {})

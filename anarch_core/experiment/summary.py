@@ -34,6 +34,7 @@ class Row:
         test: final test accuracy, per seed.
         continued: the same of the control that went on without a switch, per seed; empty where there is none.
         probes: by (probe, scalar), the values at the end, per seed.
+        failed: by probe, for how many seeds it failed at the end.
         diverged: how many seeds diverged.
         best: whether no branch has a higher mean test accuracy.
     """
@@ -45,6 +46,7 @@ class Row:
     test: Sequence[float]
     continued: Sequence[float] = ()
     probes: Mapping[tuple[str, str], Sequence[float]] = attrs.field(factory=dict)
+    failed: Mapping[str, int] = attrs.field(factory=dict)
     diverged: int = 0
     best: bool = False
 
@@ -73,6 +75,7 @@ def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str
             test=_values(group, "final", "test_accuracy"),
             continued=controls.get(switch, ()) if rank == 2 else (),
             probes={(probe, scalar): _probed(group, probe, scalar) for probe, scalars in headlines.items() for scalar in scalars},
+            failed={probe: sum(segment.probe_failed(probe, "end") for segment in group) for probe in headlines},
             diverged=sum(segment.diverged for segment in group),
         )
         lines.append((rank, line))
@@ -115,15 +118,35 @@ class Summary:
 
 
 def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str]]) -> Summary:
-    """Segments as lines of text; see :func:`rows`."""
+    """Segments as lines of text; see :func:`rows`.
+
+    A scalar that was also measured in coordinates that compare between networks is shown in these: ``norm_shared`` for ``norm``.
+    """
+    segments = list(segments)
+    measured = {
+        (probe, scalar)
+        for segment in segments
+        for probe, moments in segment.probes.items()
+        for found in moments.values()
+        for scalar in found
+    }
+    headlines = {
+        probe: [f"{scalar}_shared" if (probe, f"{scalar}_shared") in measured else scalar for scalar in scalars]
+        for probe, scalars in headlines.items()
+    }
     lines = rows(segments, headlines)
     controlled = any(line.continued for line in lines)
     columns = [
-        (probe, scalar) for probe, scalars in headlines.items() for scalar in scalars if any(line.probes[probe, scalar] for line in lines)
+        (probe, scalar)
+        for probe, scalars in headlines.items()
+        for scalar in scalars
+        if any(line.probes[probe, scalar] or line.failed[probe] for line in lines)
     ]
     caption = "Test and training accuracy in %; t_w: epoch of the switch; start: test accuracy there; * highest test accuracy of a branch"
     if controlled:
         caption += "; continued: the unrelaxed network trained on from t_w with the branch's settings"
+    if any(len(line.test) > 1 for line in lines):
+        caption += "; ±: sample standard deviation over seeds"
     headings = [
         "network",
         "t_w",
@@ -141,7 +164,7 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
         cells = [line.name, at, spread(line.start, 1), spread(line.train, 1), spread(line.test, 1), mark]
         if controlled:
             cells.append(spread(line.continued, 1) if line.continued else "")
-        texts.append([*cells, *(number(line.probes[column]) for column in columns)])
+        texts.append([*cells, *(_cell(line, column) for column in columns)])
     return Summary(caption=f"{caption}.", headings=headings, lines=texts, best=[index for index, line in enumerate(lines) if line.best])
 
 
@@ -183,6 +206,11 @@ class SummaryTable:
         for index, cells in enumerate(self.content.lines):
             table.add_row(*(Text(plain(cells[column])) for column in columns), style="bold" if index in self.content.best else None)
         return table
+
+
+def _cell(line: Row, column: tuple[str, str]) -> str:
+    value, failed = number(line.probes[column]), line.failed[column[0]]
+    return value if not failed else f"{value} ({failed} failed)" if value else "failed"
 
 
 def _heading(column: tuple[str, str], columns: Sequence[tuple[str, str]]) -> str:

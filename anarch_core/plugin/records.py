@@ -109,7 +109,8 @@ class ProbeInfo(ComponentInfo):
     r"""A probe; its target is a subclass of :class:`anarch_core.probe.base.AbstractProbe`.
 
     Attributes:
-        axes: labels of scalars that figure 3 of a report shows against switch time, each in a panel with a logarithmic axis:
+        axes: labels of scalars that compare between networks, which figure 3 of a report shows against switch time, each in a panel with a
+            logarithmic axis:
             ``{"norm": r"gradient norm $|\nabla\mathcal{L}|$"}``. Words outside of ``$`` name the scalar in the caption.
     """
 

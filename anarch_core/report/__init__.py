@@ -16,7 +16,6 @@ from anarch_core.report.evidence import (
     FinishedRun,
     NothingToDrawError,
     Series,
-    Spread,
     all_series,
     by_switch,
     history,
@@ -27,21 +26,27 @@ from anarch_core.report.evidence import (
     switches,
 )
 from anarch_core.report.figure import AbstractFigure, Table
+from anarch_core.report.spread import Spread
 from anarch_core.report.text import over_seeds, percent, sentences
 
 if TYPE_CHECKING:
     from anarch_core.report.figures.images import LOG_WEIGHT, image_limits, log_weights, panel_title
+    from anarch_core.report.figures.quantity import quantity
     from anarch_core.report.figures.style import (
+        CONTINUED,
         CONTROL,
         INK,
+        MOMENTS,
         NARROW,
         SERIES,
         SWITCH_TIME,
         TEST_ACCURACY,
         TRAINING_LOSS,
+        WHEN,
         WIDE,
         Panel,
         each_run,
+        equal_axes,
         grid,
         legend,
         level,
@@ -54,14 +59,17 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CONTINUED",
     "CONTROL",
     "INK",
     "LOG_WEIGHT",
+    "MOMENTS",
     "NARROW",
     "SERIES",
     "SWITCH_TIME",
     "TEST_ACCURACY",
     "TRAINING_LOSS",
+    "WHEN",
     "WIDE",
     "AbstractFigure",
     "FinishedRun",
@@ -74,6 +82,7 @@ __all__ = [
     "all_series",
     "by_switch",
     "each_run",
+    "equal_axes",
     "figures",
     "grid",
     "history",
@@ -88,6 +97,7 @@ __all__ = [
     "percent",
     "points",
     "probed",
+    "quantity",
     "require_probes",
     "score",
     "sentences",
@@ -101,17 +111,20 @@ __all__ = [
 
 _IMAGES = ("LOG_WEIGHT", "image_limits", "log_weights", "panel_title")
 _STYLE = (
+    "CONTINUED",
     "CONTROL",
     "INK",
+    "MOMENTS",
     "NARROW",
     "SERIES",
     "SWITCH_TIME",
     "TEST_ACCURACY",
     "TRAINING_LOSS",
+    "WHEN",
     "WIDE",
     "Panel",
     "each_run",
-    "figures",
+    "equal_axes",
     "grid",
     "legend",
     "level",
@@ -125,5 +138,9 @@ _STYLE = (
 
 __getattr__, __dir__ = lazy_names(
     __name__,
-    {**dict.fromkeys(_IMAGES, "anarch_core.report.figures.images"), **dict.fromkeys(_STYLE, "anarch_core.report.figures.style")},
+    {
+        **dict.fromkeys(_IMAGES, "anarch_core.report.figures.images"),
+        **dict.fromkeys(_STYLE, "anarch_core.report.figures.style"),
+        "quantity": "anarch_core.report.figures.quantity",
+    },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files.reading import kind, read_text
 from anarch_core.files.tables import read_table
+from anarch_core.report.spread import Spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,29 +26,6 @@ if TYPE_CHECKING:
 
 class NothingToDrawError(AnarchError):
     """The runs do not have what a figure shows; the message says what is missing."""
-
-
-@attrs.frozen
-class Spread:
-    """A quantity over seeds.
-
-    Attributes:
-        mean: over the seeds.
-        deviation: sample standard deviation, 0 for a single seed.
-        count: how many seeds.
-    """
-
-    mean: float
-    deviation: float
-    count: int
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """Sum up the values that are there; None if there are none."""
-        known = [value for value in values if value is not None]
-        if not known:
-            return None
-        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0, len(known))
 
 
 @attrs.frozen(kw_only=True)
@@ -62,9 +39,10 @@ class _Configured(Record):
 class _Environment(Record):
     """What a report relies on of ``run.json``, where it is there at all."""
 
-    later: ClassVar[Sequence[str]] = ("command", "versions")
+    later: ClassVar[Sequence[str]] = ("command", "versions", "samples")
     command: Sequence[str] = ()
     versions: Mapping[str, Any] = attrs.field(factory=dict)
+    samples: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -119,6 +97,26 @@ class FinishedRun:
             environment=environment,
             damaged=[text for segment in results.segments for text in _damaged(store.segment(segment.id))],
         )
+
+    @property
+    def test_samples(self) -> int | None:
+        """Size of the test set; None for runs of versions that did not write it down."""
+        size: int | None = self.environment.get("samples", {}).get("test")
+        return size
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of its finished segments."""
+        return tuple(dict.fromkeys(segment.seed for segment in self.results.segments))
+
+    def epochs_in_all(self, segment: SegmentResult) -> float:
+        """How long a network was trained, with the time before it left the segment that it started from."""
+        parents = {other.id: other for other in self.results.segments}
+        parent = parents.get(segment.parent or "")
+        if parent is None:
+            return segment.epochs + (segment.switch_epoch or 0.0)
+        left = (segment.parent_iteration or 0) / parent.iterations_per_epoch
+        return segment.epochs + left + self.epochs_in_all(parent) - parent.epochs
 
     @property
     def trunk(self) -> tuple[SegmentResult, ...]:
@@ -242,8 +240,14 @@ def require_probes(runs: Sequence[FinishedRun], *probes: str) -> None:
     branches = [segment for run in runs for segment in run.segments("branch")]
     for probe in probes:
         if not any("end" in segment.probes.get(probe, {}) for segment in branches):
-            msg = f"the probe {probe} was not run; run again with --probe {probe}"
+            msg = f"the probe {probe} {why_missing(branches, probe)}"
             raise NothingToDrawError(msg)
+
+
+def why_missing(segments: Iterable[SegmentResult], probe: str) -> str:
+    """Why segments have no results of a probe, to follow its name: it failed, was skipped, or was not asked for."""
+    notes = [note for segment in segments for note in segment.probe_notes.get(probe, {}).values()]
+    return next(iter(sorted(notes, key=lambda note: not note.startswith("failed"))), f"was not run; run again with --probe {probe}")
 
 
 def switches(run: FinishedRun) -> list[float]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
 
-from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.report.evidence import FinishedRun, Series, Spread, score
-from anarch_core.report.text import percent, sentences
+from anarch_core.report.evidence import FinishedRun, Series, score
+from anarch_core.report.figure import Table
+from anarch_core.report.spread import FEWEST, Spread
+from anarch_core.report.text import percent, sentences, together
 
 
 def findings(run: FinishedRun, of_figures: Mapping[str, Sequence[str]] | None = None) -> list[str]:
@@ -17,18 +18,80 @@ def findings(run: FinishedRun, of_figures: Mapping[str, Sequence[str]] | None = 
         of_figures: by relaxation, what the figures say of it.
     """
     paragraphs = [sentences(*_of_series(series), *(of_figures or {}).get(series.relaxation, ())) for series in run.series]
-    seeds = {segment.seed for segment in run.results.segments}
-    doubts = []
-    if run.series:
-        doubts.append("The best switch time is picked by the test accuracy that is then quoted, which flatters it.")
-    if len(seeds) == 1:
-        doubts.append("There is one seed, so nothing tells a difference of a point or two from chance: run again with --seeds 0-4.")
-    if not run.segments("continued") and run.series:
-        doubts.append(
-            "There is no control that continued the CNN with the branches' settings, so a gain may be that of training longer, at another "
-            "learning rate: run again with --control continued,scratch."
+    doubts = _doubts(run) if run.series else []
+    return [*paragraphs, *([sentences(*doubts)] if doubts else [])]
+
+
+def paired(run: FinishedRun) -> list[Table]:
+    """Branch less control by seed, for every relaxation that has both; nothing where there is one seed."""
+    tables = []
+    for series in run.series:
+        gains = _compared(series)
+        if max(map(len, gains.values()), default=0) < 2:
+            continue
+        seeds = sorted({segment.seed for segment in run.segments("continued")})
+        rows = [
+            [f"{switch:g}", *(together(f"{found[seed]:+.1f}") if seed in found else "–" for seed in seeds), *_cells(found)]
+            for switch, found in gains.items()
+        ]
+        tables.append(
+            Table(
+                caption=f"{series.relaxation} less the CNN continued, in points of test accuracy, seed by seed; the intervals are "
+                f"t-intervals of these differences{'' if len(seeds) >= FEWEST else f', for which {len(seeds)} seeds are too few'}",
+                headings=["t_w", *(f"seed {seed}" for seed in seeds), "mean", "95 % interval"],
+                rows=rows,
+            )
         )
-    return [*paragraphs, *([" ".join(doubts)] if doubts else [])]
+    return tables
+
+
+def _cells(gains: Mapping[int, float]) -> list[str]:
+    spread = Spread.of(gains.values())
+    return ["–", "–"] if spread is None else [together(f"{spread.mean:+.1f}"), together(_interval(spread)) or "–"]
+
+
+def _interval(spread: Spread) -> str:
+    """``"+1.9 to +4.9"``; empty where there are too few seeds."""
+    return "" if spread.margin is None else f"{spread.mean - spread.margin:+.1f} to {spread.mean + spread.margin:+.1f}"
+
+
+def _doubts(run: FinishedRun) -> list[str]:
+    doubts = ["The best switch time is picked by the test accuracy that is then quoted, which flatters it."]
+    count = len(run.seeds)
+    if count == 1:
+        doubts.append("There is one seed, so nothing tells a difference of a point or two from chance: run again with --seeds 0-4.")
+    elif count < FEWEST:
+        doubts.append(f"There are {count} seeds, too few for an interval: run again with --seeds 0-4.")
+    reached = score((segment for series in run.series for group in series.branches.values() for segment in group), "final", "test_accuracy")
+    if run.test_samples and reached is not None:
+        error = (reached.mean * (100 - reached.mean) / run.test_samples) ** 0.5
+        doubts.append(
+            f"The test set has {run.test_samples:,} samples, so an accuracy of {reached.mean:.0f} % has a standard error of {error:.1f} "
+            "points (binomial), which more seeds do not lessen."
+        )
+    return doubts + _lengths(run)
+
+
+def _lengths(run: FinishedRun) -> list[str]:
+    """Whether branches were trained longer than the CNN that they are compared with, and what the fair comparison is."""
+    whole = max((run.epochs_in_all(segment) for segment in run.trunk), default=None)
+    epochs = {
+        switch: max(run.epochs_in_all(segment) for segment in group) for series in run.series for switch, group in series.branches.items()
+    }
+    longer = {switch: length for switch, length in epochs.items() if whole is not None and length > whole * (1 + 1e-9)}
+    said = []
+    if longer:
+        at = ", ".join(f"{switch:g}" for switch in longer)
+        which = "Every branch" if len(longer) == len(epochs) else f"The branch{'es' * (len(longer) > 1)} with t_w = {at}"
+        ends = f"{min(longer.values()):g}" if len(set(longer.values())) == 1 else f"{min(longer.values()):g} to {max(longer.values()):g}"
+        said.append(f"{which} had more epochs in all ({ends}) than the CNN ({whole:g})")
+    if run.segments("continued"):
+        return [f"{said[0]}; the fair comparison is with the CNN continued, which had as many."] if said else []
+    absent = (
+        "there is no control that continued the CNN with the branches' settings, so a gain may be that of training longer, at another "
+        "learning rate: run again with --control continued,scratch."
+    )
+    return [f"{said[0]}, and {absent}" if said else absent.capitalize()]
 
 
 def _of_series(series: Series) -> list[str]:
@@ -46,22 +109,15 @@ def _of_series(series: Series) -> list[str]:
         said.append(f"{_count(len(above), len(reached))} above the CNN{_at(above, reached)}.")
     else:
         said[0] += "."
-    continued = series.continued
-    compared = {
-        switch: gains for switch in reached if switch in continued and (gains := _gains(series.branches[switch], continued[switch]))
-    }
+    compared = {switch: gains for switch, gains in _compared(series).items() if switch in reached}
     if compared:
-        above = [switch for switch, gains in compared.items() if sum(gains) > 0]
+        above = [switch for switch, gains in compared.items() if sum(gains.values()) > 0]
         said.append(
             f"Against the control, the CNN trained on from the same moment with the same settings, "
             f"{_count(len(above), len(compared)).lower()} ahead{_at(above, compared)}; "
         )
-        switch = best if best in compared else max(compared, key=lambda at: sum(compared[at]))
-        gain = Spread.of(compared[switch])
-        if gain is not None:
-            wins = sum(value > 0 for value in compared[switch])
-            over = f" ± {gain.deviation:.1f} points (paired over {gain.count} seeds, ahead in {wins})" if gain.count > 1 else " points"
-            said[-1] += f"at t_w = {switch:g} the difference is {gain.mean:+.1f}{over}."
+        switch = best if best in compared else max(compared, key=lambda at: sum(compared[at].values()))
+        said[-1] += f"at t_w = {switch:g} the difference is {_difference(compared[switch])}."
     scratch = score(series.scratch, "final", "test_accuracy")
     if scratch is not None:
         above = [switch for switch, spread in reached.items() if spread.mean > scratch.mean]
@@ -69,11 +125,30 @@ def _of_series(series: Series) -> list[str]:
     return said
 
 
-def _gains(branches: Sequence[SegmentResult], controls: Sequence[SegmentResult]) -> list[float]:
-    """Branch less control in points of test accuracy, for every seed that has both."""
-    accuracies = {segment.seed: segment.score("final", "test_accuracy") for segment in controls}
-    pairs = [(segment.score("final", "test_accuracy"), accuracies.get(segment.seed)) for segment in branches]
-    return [branch - control for branch, control in pairs if branch is not None and control is not None]
+def _compared(series: Series) -> dict[float, dict[int, float]]:
+    """By switch time and seed, branch less control in points of test accuracy, for every seed that has both."""
+    found = {}
+    for switch, controls in series.continued.items():
+        accuracies = {segment.seed: segment.score("final", "test_accuracy") for segment in controls}
+        pairs = {
+            segment.seed: (segment.score("final", "test_accuracy"), accuracies.get(segment.seed)) for segment in series.branches[switch]
+        }
+        gains = {seed: branch - control for seed, (branch, control) in pairs.items() if branch is not None and control is not None}
+        if gains:
+            found[switch] = gains
+    return found
+
+
+def _difference(gains: Mapping[int, float]) -> str:
+    spread = Spread.of(gains.values())
+    if spread is None or spread.count == 1:
+        return f"{sum(gains.values()):+.1f} points"
+    wins = f"paired over {spread.count} seeds, ahead in {sum(value > 0 for value in gains.values())}"
+    interval = _interval(spread)
+    if not interval:
+        return f"{spread.mean:+.1f} points ({wins})"
+    verdict = "" if abs(spread.mean) > (spread.margin or 0) else "; it includes 0"
+    return f"{spread.mean:+.1f} points, 95 % t-interval {interval} ({wins}{verdict})"
 
 
 def _count(some: int, all_: int) -> str:

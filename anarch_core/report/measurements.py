@@ -16,7 +16,7 @@ CERTIFICATE = ("value", "residual", "error_bound", "products", "converged")
 
 def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
     """(probe, its scalars before and after training for every kind of segment) of a run."""
-    names = dict.fromkeys(probe for segment in run.results.segments for probe in segment.probes)
+    names = dict.fromkeys(probe for segment in run.results.segments for probe in (*segment.probes, *segment.probe_notes))
     for probe in names:
         scalars = dict.fromkeys(
             scalar
@@ -24,7 +24,7 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
             for moment in segment.probes.get(probe, {}).values()
             for scalar in moment
             if not scalar.endswith("_residual") and scalar != "products"
-        )
+        ) or {"measured": None}
         rows = []
         for (name, switch), group in _groups(run.results.segments).items():
             cells = [_before_after(group, probe, scalar) for scalar in scalars]
@@ -46,11 +46,22 @@ def _groups(segments: Iterable[SegmentResult]) -> dict[tuple[str, str], list[Seg
     return groups
 
 
+def compares(run: FinishedRun) -> bool:
+    """Whether a probe measured something both in a network's own coordinates and in those that compare."""
+    scalars = {
+        scalar for segment in run.results.segments for probes in segment.probes.values() for found in probes.values() for scalar in found
+    }
+    return any(f"{scalar}_shared" in scalars for scalar in scalars)
+
+
 def _before_after(group: Sequence[SegmentResult], probe: str, scalar: str) -> str:
     found = []
     for moment in ("start", "end"):
-        values = (segment.scalars(probe, moment).get(scalar) for segment in group)
-        found.append(number([value for value in values if value is not None]))
+        values = [segment.scalars(probe, moment).get(scalar) for segment in group]
+        text = number([value for value in values if value is not None])
+        failed = sum(segment.probe_failed(probe, moment) for segment in group)
+        some = f"{failed} " if failed < len(group) else ""
+        found.append(" ".join([*([text] if text else []), *([f"{some}failed"] if failed else [])]))
     return " → ".join(text or "–" for text in found) if any(found) else ""
 
 

@@ -11,11 +11,12 @@ import attrs
 from anarch_core.experiment.summary import summary
 from anarch_core.html import Html, bullets, element, facts, folded, join, paragraph, table
 from anarch_core.report.evidence import FinishedRun
-from anarch_core.report.findings import findings
+from anarch_core.report.findings import findings, paired
 from anarch_core.report.inline_svg import dark_colours
-from anarch_core.report.measurements import certificates, exactness, probe_tables, problems
+from anarch_core.report.measurements import certificates, compares, exactness, probe_tables, problems
 from anarch_core.report.settings_text import command, settings_in_words
 from anarch_core.report.stylesheet import STYLE
+from anarch_core.report.text import COORDINATES
 from anarch_core.version import __version__
 
 
@@ -142,7 +143,8 @@ def _summary(run: FinishedRun) -> Html:
 
 def _findings(run: FinishedRun, said: Sequence[Said]) -> Html:
     beside = {series.relaxation: [one.findings[run.label, series.relaxation] for one in said] for series in run.series}
-    return join(paragraph(text) for text in findings(run, beside))
+    tables = (table(one.caption, one.headings, one.rows) for one in paired(run))
+    return join([*(paragraph(text) for text in findings(run, beside)), *tables])
 
 
 def _tables(said: Said, run: FinishedRun) -> Html:
@@ -161,7 +163,7 @@ def _figures(figures: Sequence[Drawn], missing: Mapping[str, str], folder: Path)
 
 def _probes(run: FinishedRun) -> Html:
     tables = [content for _, content in probe_tables(run)]
-    return join([*tables, certificates(run)])
+    return join([*([paragraph(COORDINATES)] if compares(run) else []), *tables, certificates(run)])
 
 
 def _environment(run: FinishedRun) -> Html:

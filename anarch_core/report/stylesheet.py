@@ -1,8 +1,10 @@
 """How the page looks, on wide and narrow screens, by day, by night and on paper."""
 
 STYLE = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--quiet:#59636e;--line:#d5dae0;--shade:#f4f6f8;--accent:#0b5cad}
+:root{color-scheme:light dark;--paper:#fff;--ink:#1b1f24;--quiet:#59636e;--line:#d5dae0;--shade:#f4f6f8;--accent:#0b5cad;
+--ground:var(--paper);--edge:#1b1f2466}
 @media (prefers-color-scheme:dark){:root{--paper:#14171b;--ink:#e4e7eb;--quiet:#9aa4af;--line:#363c44;--shade:#1d2126;--accent:#7db7f5;
+--edge:#e4e7eb66;
 DARK}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
@@ -20,6 +22,11 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.2rem;margin:.8
 dt{color:var(--quiet)}
 dd{margin:0}
 .scroll{overflow-x:auto;margin:.3rem 0 1rem}
+.scroll,pre{background:linear-gradient(to right,var(--ground) 40%,transparent) 0 0/3rem 100%,
+linear-gradient(to left,var(--ground) 40%,transparent) 100% 0/3rem 100%,
+linear-gradient(to right,var(--edge),transparent) 0 0/1.1rem 100%,
+linear-gradient(to left,var(--edge),transparent) 100% 0/1.1rem 100%,var(--ground);
+background-repeat:no-repeat;background-attachment:local,local,scroll,scroll,scroll}
 .scroll:focus-visible{outline:2px solid var(--accent)}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 .caption{margin:1.2rem 0 0}
@@ -35,7 +42,7 @@ figcaption{max-width:46rem;margin-top:.5rem}
 figcaption b{color:var(--ink)}
 details{margin:.8rem 0}
 summary{cursor:pointer;color:var(--accent)}
-pre{overflow-x:auto;background:var(--shade);padding:.8rem 1rem;border-radius:4px;font-size:.85rem;line-height:1.45}
+pre{--ground:var(--shade);overflow-x:auto;padding:.8rem 1rem;border-radius:4px;font-size:.85rem;line-height:1.45}
 code{font-size:.9em}
 .bad{border-left:4px solid #d55e00;padding-left:.8rem}
 @media (max-width:40rem){

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from anarch_core.report.evidence import FinishedRun, Spread
+from anarch_core.report.evidence import FinishedRun
+from anarch_core.report.spread import FEWEST, Spread
 
 _QUANTITY = re.compile(r"t_w = [\d.]+|[+\u2212]?[\d.]+( ± [\d.]+)? %|[+\u2212]?[\d.]+ ± [\d.]+")
 
@@ -16,8 +17,10 @@ def percent(spread: Spread) -> str:
 
 
 def together(text: str) -> str:
-    """The text with a proper minus sign, and without line breaks inside of quantities."""
-    return _QUANTITY.sub(lambda found: found[0].replace(" ", "\u00a0"), re.sub(r"(?<![\w.])-(?=\d)", "\u2212", text))
+    """The text with a proper minus sign, and without line breaks inside of quantities and of the word t-interval."""
+    return _QUANTITY.sub(lambda found: found[0].replace(" ", "\u00a0"), re.sub(r"(?<![\w.])-(?=\d)", "\u2212", text)).replace(
+        "t-interval", "t\u2011interval"
+    )
 
 
 def sentences(*texts: str) -> str:
@@ -26,8 +29,21 @@ def sentences(*texts: str) -> str:
 
 
 def over_seeds(runs: Sequence[FinishedRun], text: str) -> str:
-    """The sentence ``text`` with its ``{n}`` replaced by how many seeds there are, or that there is but one."""
-    counts = sorted({len({segment.seed for segment in run.results.segments}) for run in runs})
-    if counts == [1]:
-        return "One seed, so no error bars."
-    return text.format(n=" or ".join(map(str, counts))).capitalize() + "."
+    """The sentence ``text`` with its ``{n}`` replaced by how many seeds there are, or that there are too few for an interval."""
+    counts = sorted({len(run.seeds) for run in runs})
+    enough = [count for count in counts if count >= FEWEST]
+    few = " or ".join(f"{_NUMBERS[count]} seed{'s' * (count > 1)}" for count in counts if count < FEWEST)
+    if not enough:
+        return f"{few.capitalize()}: too few for an interval, so no error bars."
+    said = text.format(n=" or ".join(map(str, enough)))
+    return f"{said[0].upper()}{said[1:]}{f'; none where there are {few}' if few else ''}."
+
+
+_NUMBERS = {0: "no", 1: "one", 2: "two"}
+
+COORDINATES = (
+    "What is called shared is taken along the directions that the CNN has too, in units in which a CNN and its relaxation are equal at the "
+    "switch, and compares between networks; plain norms and eigenvalues compare only within one network, as a convolution's weight stands "
+    "for many weights of its relaxation, so that the units are others."
+)
+"""Why a plain gradient norm or largest eigenvalue is not compared between a CNN and its relaxation."""

@@ -87,7 +87,9 @@ def prepare(context: RunContext, before: RunConfig | None) -> None:
         note_options(store, asked_probes(before, context.registry))
     write_text(store.config_file, text)
     if not begun:
-        write_json(store.environment_file, {"run": secrets.token_hex(6), **machine_record(config.device), "data_sha256": digest})
+        samples = {"train": len(context.data.y_train), "test": len(context.data.y_test)}
+        record = {"run": secrets.token_hex(6), **machine_record(config.device), "data_sha256": digest, "samples": samples}
+        write_json(store.environment_file, record)
 
 
 def note_options(store: RunStore, probes: Asked) -> None:

@@ -13,7 +13,7 @@ from anarch_core.errors import RunError
 from anarch_core.experiment.results import Results, Unfinished
 from anarch_core.experiment.segment_result import Scores, SegmentResult
 from anarch_core.experiment.store import RunStore
-from anarch_core.experiment.summary import rows, spread
+from anarch_core.experiment.summary import rows, spread, summary
 from anarch_core.files.tables import read_table, sealed, write_json
 
 
@@ -117,6 +117,22 @@ def test_columns_that_do_not_fit_go_into_further_tables(tmp_path):
     assert "…" not in text
     assert text.count("scratch efcn") == 3
     assert text.count("0.0468 ± 0.0000") == 6
+
+
+def test_numbers_in_coordinates_that_compare_are_shown_instead_of_plain_ones():
+    found = {"norm": 3.0, "norm_shared": 1.0}
+    segments = [attrs.evolve(segment, probes={"gradient": {"end": found}}) for segment in SEGMENTS]
+    table = summary(segments, {"gradient": ["norm"]})
+    assert table.headings[-1] == "norm_shared"
+    assert {line[-1] for line in table.lines} == {"1.000"}
+
+
+def test_a_probe_that_failed_is_called_failed():
+    notes = {"delta": {"end": "failed: no memory"}}
+    broken = [attrs.evolve(segment, probes={}, probe_notes=notes) for segment in SEGMENTS]
+    assert {line[-1] for line in summary(broken, HEADLINES).lines} == {"failed"}
+    other = attrs.evolve(SEGMENTS[1], seed=1, probes={}, probe_notes=notes)
+    assert summary([SEGMENTS[1], other], HEADLINES).lines[0][-1] == "0.0468 (1 failed)"
 
 
 def test_results_of_another_schema_are_refused(tmp_path):

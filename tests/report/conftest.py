@@ -18,7 +18,7 @@ from anarch_core.files.replacing import write_text
 from anarch_core.files.tables import write_json
 
 SWITCHES = (0.0, 2.0, 10.0)
-PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation")
+PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation", "equivariance")
 
 CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 1.5, "products": 6, "converged": True, "confidence": 0.99}
 
@@ -64,8 +64,9 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
     relaxed, switch, test = segment["relaxation"] is not None, segment["switch_epoch"] or 0.0, segment["final"]["test_accuracy"]
     delta = 0.9 if segment["kind"] == "scratch" else 0.4 / (1 + switch)
     found: dict[str, dict[str, float]] = {
-        "hessian": {"lambda_max": 20.0 + switch, "lambda_max_residual": 0.1, "products": 6.0},
-        "gradient": {"norm": 0.5 + switch},
+        "hessian": {"lambda_max": 90.0, "lambda_max_shared": 20.0 + switch, "lambda_max_residual": 0.1, "products": 6.0},
+        "gradient": {"norm": 9.0, "norm_shared": 0.5 + switch},
+        "equivariance": {"equivariance_error": delta if relaxed else 0.0, "output_change": 0.2, "agreement": 90.0, "distance": 1 + delta},
     }
     if relaxed:
         found["delta"] = {"off_local": delta, "unshared": delta / 2, "moved": 0.1}
@@ -84,6 +85,7 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         "delta": {"layers": {"features.0": {"off_local": delta, "unshared": delta / 2, "moved": 0.1}}},
         "hessian": {"lambda_max": CERTIFICATE},
         "interpolation": {"origin": "parent"},
+        "equivariance": {"shift": 1},
     }
     rng = np.random.default_rng(0)
     size = (12,) * dimensions
@@ -164,6 +166,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             "device_name": "x86_64",
             "command": ["/usr/bin/anarch", "run", "--relax", "efcn"],
             "data_sha256": "ab",
+            "samples": {"train": 4000, "test": 1000},
         }
         write_json(RunStore(folder).environment_file, environment)
         return folder

@@ -18,6 +18,7 @@ from anarch_core.report.catalogue import OWN, figures
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Spread, history, some
 from anarch_core.report.figures import style
 
+PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance")
 BUILT_IN = [kind for kind in figures() if kind.info in OWN or kind.registry.plugin_of(kind.info).builtin]
 BY_NAME = {kind.info.name: kind for kind in BUILT_IN}
 
@@ -64,24 +65,53 @@ def test_several_runs_stand_side_by_side_under_their_names(made, kind):
     assert "second" in titles
 
 
-def test_final_accuracy_is_shown_with_the_cnn_the_controls_and_the_spread_over_seeds(made):
-    axes = BY_NAME["performance"].draw([FinishedRun.read(made(seeds=2))]).axes[0]
-    assert labelled(axes, "efcn").tolist() == [[0, 60.5], [2, 70.5], [10, 85.5]]
-    assert labelled(axes, "CNN continued").tolist() == [[0, 79.5], [2, 79.5], [10, 79.5]]
-    assert set(labelled(axes, "CNN")[:, 1]) == {80.5}
-    assert set(labelled(axes, "efcn from scratch")[:, 1]) == {50.5}
+def test_final_accuracy_is_shown_with_the_cnn_the_controls_and_the_interval_over_seeds(made):
+    axes = BY_NAME["performance"].draw([FinishedRun.read(made(seeds=3))]).axes[0]
+    assert labelled(axes, "efcn after training").tolist() == [[0, 61], [2, 71], [10, 86]]
+    assert labelled(axes, "CNN continued").tolist() == [[0, 80], [2, 80], [10, 80]]
+    assert set(labelled(axes, "CNN")[:, 1]) == {81}
+    assert set(labelled(axes, "efcn from scratch")[:, 1]) == {51}
     handles, labels = axes.get_legend_handles_labels()
-    [bars] = handles[labels.index("efcn")][2]
-    assert bars.get_segments()[0][:, 1] == pytest.approx([60.5 - 0.5**0.5, 60.5 + 0.5**0.5])
+    [bars] = handles[labels.index("efcn after training")][2]
+    margin = 4.302653 / 3**0.5  # Student's t of two degrees of freedom, for a standard deviation of 1
+    assert bars.get_segments()[0][:, 1] == pytest.approx([61 - margin, 61 + margin])
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(1, "One seed"), (2, "Two seeds"), (3, "95 % t‑intervals over 3 seeds")])
+def test_fewer_than_three_seeds_have_no_interval_and_the_caption_says_so(made, seeds, said):
+    run = FinishedRun.read(made(seeds=seeds))
+    axes = BY_NAME["performance"].draw([run]).axes[0]
+    handles, labels = axes.get_legend_handles_labels()
+    assert bool(handles[labels.index("efcn after training")][2]) == (seeds == 3)
+    assert said in BY_NAME["performance"].caption([run]).replace("\xa0", " ")
 
 
 def test_sharpness_has_a_panel_for_each_probe_that_ran(made):
     both = BY_NAME["performance"].draw([FinishedRun.read(made("both"))])
     assert len(both.axes) == 3
-    assert labelled(both.axes[2], "after training").tolist() == [[0, 20], [2, 22], [10, 30]]
+    assert labelled(both.axes[2], "efcn after training").tolist() == [[0, 20], [2, 22], [10, 30]]
+    assert set(labelled(both.axes[2], "CNN")[:, 1]) == {20}
+    assert "plain norms and eigenvalues compare only within one network" in BY_NAME["performance"].caption([FinishedRun.read(made())])
     run = FinishedRun.read(made("one", probes=["hessian"]))
     assert len(BY_NAME["performance"].draw([run]).axes) == 2
-    assert "the probe gradient did not run" in BY_NAME["performance"].caption([run])
+    assert "There is no panel for the gradient norm: the probe gradient was not run" in BY_NAME["performance"].caption([run])
+
+
+def test_what_cannot_be_compared_has_no_panel_and_the_caption_says_why(made):
+    def plain_alone(segments):
+        for segment in segments:
+            for moment in segment["probes"]["hessian"].values():
+                moment.pop("lambda_max_shared", None)
+
+    def fail(segments):
+        for segment in segments:
+            segment["probes"].pop("hessian")
+            segment["probe_notes"]["hessian"] = {"start": "failed: no memory", "end": "failed: no memory"}
+
+    for change, why in ((plain_alone, "did not measure lambda_max_shared"), (fail, "failed: no memory")):
+        run = FinishedRun.read(made(change=change))
+        assert len(BY_NAME["performance"].draw([run]).axes) == 2
+        assert f"There is no panel for the largest eigenvalue: the probe hessian {why}." in BY_NAME["performance"].caption([run])
 
 
 def test_a_probe_of_anyones_has_a_panel_where_its_record_gives_an_axis(made, monkeypatch):
@@ -97,10 +127,10 @@ def test_a_probe_of_anyones_has_a_panel_where_its_record_gives_an_axis(made, mon
     run = FinishedRun.read(made(probes=["hessian"], change=measure))
     _, _, norm = BY_NAME["performance"].draw([run]).axes
     assert norm.get_ylabel() == "norm of everything $|w|$"
-    assert labelled(norm, "after training").tolist() == [[0, 2], [2, 2], [10, 2]]
+    assert labelled(norm, "efcn after training").tolist() == [[0, 2], [2, 2], [10, 2]]
     caption = BY_NAME["performance"].caption([run])
     assert "Then the largest eigenvalue and the norm of everything, at the switch and after training." in caption
-    assert "There is no panel for the gradient norm: the probe gradient did not run." in caption
+    assert "There is no panel for the gradient norm: the probe gradient was not run; run again with --probe gradient." in caption
 
 
 def test_of_two_figures_with_one_name_the_own_one_is_drawn():
@@ -112,6 +142,7 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
+    names.append("equivariance")  # not in the paper
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -128,18 +159,68 @@ def test_deviation_is_drawn_against_switch_time_initial_loss_and_final_accuracy(
     assert labelled(accuracy, "efcn from scratch") == pytest.approx(np.array([[50.0, 0.9]]))
 
 
+def test_points_of_the_deviation_carry_their_switch_times(made):
+    for axes in BY_NAME["deviation"].draw([FinishedRun.read(made())]).axes[1:]:
+        assert [text.get_text() for text in axes.texts] == ["0", "2", "10"]
+
+
+def test_families_and_runs_are_shown_on_equal_axes(made):
+    def weaker(segments):
+        for segment in segments:
+            if segment["relaxation"] == "lcn":
+                segment["final"]["test_accuracy"] /= 20
+                segment["history"][-1]["test_accuracy"] /= 20
+                segment["probes"].get("ablation", {}).get("end", {})["accuracy_full"] = 1.0
+
+    run = FinishedRun.read(made("two", relaxations=("efcn", "lcn"), change=weaker))
+    for name in ("training-curves", "accuracy-histories", "parts"):
+        panels = [axes for axes in BY_NAME[name].draw([run]).axes if axes.get_ylabel() == style.TEST_ACCURACY]
+        assert len({(panel.get_ylim(), panel.get_xlim()) for panel in panels}) == 1 < len(panels), name
+    first, second = BY_NAME["performance"].draw([run, FinishedRun.read(made("one"))]).axes[::3]
+    assert first.get_ylim() == second.get_ylim()
+
+
+def test_hollow_is_at_the_switch_and_filled_after_training(made):
+    for name in ("performance", "equivariance"):
+        for axes in BY_NAME[name].draw([FinishedRun.read(made())]).axes[1:]:
+            handles, labels = axes.get_legend_handles_labels()
+            marks = {label: handle[0] for handle, label in zip(handles, labels, strict=True) if isinstance(handle, tuple)}
+            hollow = {label for label, mark in marks.items() if mark.get_markerfacecolor() == "none"}
+            assert hollow == {"efcn at the switch"}
+
+
+def test_equivariance_is_lost_after_an_early_switch(made):
+    run = FinishedRun.read(made())
+    error, _, distance = BY_NAME["equivariance"].draw([run]).axes
+    assert labelled(error, "efcn after training") == pytest.approx(np.array([[0, 0.4], [2, 0.4 / 3], [10, 0.4 / 11]]))
+    assert set(labelled(error, "CNN continued")[:, 1]) == {0}
+    assert distance.get_yscale() == "log"
+    caption = BY_NAME["equivariance"].caption([run]).replace("\xa0", " ")
+    assert "What a shift by 1 pixel does." in caption
+    assert (
+        "efcn: the layers' equivariance error after training is 0.4 for t_w = 0 and 0.0364 for t_w = 10; from scratch it is 0.9." in caption
+    )
+
+
 def test_crosses_stand_above_their_switch_time(made):
     axes = BY_NAME["accuracy-histories"].draw([FinishedRun.read(made())]).axes[0]
-    crosses = {tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() == "x"}
+    crosses = {tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() in ("x", "o")}
     assert crosses == {(0.0, 10.0), (0.0, 60.0), (2.0, 14.0), (2.0, 70.0), (10.0, 30.0), (10.0, 85.0)}
 
 
 @pytest.mark.parametrize(
     ("name", "probe"),
-    [("deviation", "delta"), ("filters", "filters"), ("parts", "ablation"), ("weight-matrix", "weights"), ("paths", "interpolation")],
+    [
+        ("deviation", "delta"),
+        ("filters", "filters"),
+        ("parts", "ablation"),
+        ("weight-matrix", "weights"),
+        ("paths", "interpolation"),
+        ("equivariance", "equivariance"),
+    ],
 )
 def test_a_figure_without_its_probe_says_which_one_to_run(made, name, probe):
-    run = FinishedRun.read(made(probes=[other for other in ("delta", "filters", "ablation", "weights", "interpolation") if other != probe]))
+    run = FinishedRun.read(made(probes=[other for other in PROBES if other != probe]))
     with pytest.raises(NothingToDrawError, match=f"the probe {probe} was not run; run again with --probe {probe}"):
         BY_NAME[name].draw([run])
 
@@ -159,7 +240,7 @@ def test_diverged_segments_are_left_out(made):
                 segment["final"] |= {"train_loss": None, "test_loss": None}
 
     axes = BY_NAME["performance"].draw([FinishedRun.read(made(change=diverge))]).axes[0]
-    assert labelled(axes, "efcn").tolist() == [[0, 60], [10, 85]]
+    assert labelled(axes, "efcn after training").tolist() == [[0, 60], [10, 85]]
 
 
 def test_files_are_the_same_bytes_every_time(made, tmp_path):

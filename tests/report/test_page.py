@@ -17,7 +17,7 @@ from anarch_core.plugin import FigureInfo, get_registry
 from anarch_core.report import writer
 from anarch_core.report.catalogue import OWN, ListedFigure, figures
 from anarch_core.report.evidence import FinishedRun
-from anarch_core.report.findings import findings
+from anarch_core.report.findings import findings, paired
 from anarch_core.report.inline_svg import in_the_dark, inline
 from anarch_core.report.settings_text import command
 from anarch_core.report.text import together
@@ -146,6 +146,35 @@ def test_error_bounds_without_a_probability_are_told_to_be_estimates(made, one_f
     assert "Bounds marked ~ are estimates" in text
 
 
+def test_a_probe_that_failed_is_not_called_missing(made):
+    def fail(segments):
+        for segment in segments:
+            for probe in ("delta", "equivariance"):
+                for moment in ("start", "end") if probe == "delta" else ("end",):
+                    segment["probes"].get(probe, {}).pop(moment, None)
+                    segment["probe_notes"].setdefault(probe, {})[moment] = "failed: ValueError: no"
+
+    run = made(change=fail)
+    report = write_report([run])
+    assert report.missing["Deviation from the constrained subspace"] == "the probe delta failed: ValueError: no"
+    text = " ".join(Checked(report.path.read_text()).text)
+    assert "failed → failed" in text
+    assert "0.2000 → failed" in text
+    assert "delta was not run" not in text
+
+
+def test_wide_tables_and_listings_show_that_they_scroll(page):
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert ".scroll,pre{background:linear-gradient" in style
+    assert "background-attachment:local,local,scroll,scroll,scroll" in style
+
+
+def test_plain_numbers_are_said_to_compare_within_one_network(page, made):
+    assert "plain norms and eigenvalues compare only within one network" in page[page.index('<section id="probes">') :]
+    alone = write_report([made(probes=["delta"])]).path.read_text()
+    assert "compare only within one network" not in alone
+
+
 def test_strings_of_users_are_text(made, one_figure):
     def break_out(segments):
         segments[0]["probe_notes"] = {"delta": {"end": "failed: </p><script>alert(1)</script>"}}
@@ -165,7 +194,7 @@ def test_what_is_missing_is_said(made):
     run = made(probes=["delta"], status="running", skipped={"x": {"title": "efcn at 5ep, seed 0", "error": "the trunk diverged"}})
     report = write_report([run])
     assert report.figures == ["training-curves", "performance", "deviation", "accuracy-histories"]
-    assert len(report.missing) == 4
+    assert len(report.missing) == 5
     text = " ".join(Checked(report.path.read_text()).text)
     assert "the probe ablation was not run; run again with --probe ablation" in text
     assert "The run is running, not finished" in text
@@ -256,11 +285,58 @@ class TestFindings:
 
     def test_seeds_are_paired_with_their_own_control(self, made):
         [said, doubts] = findings(FinishedRun.read(made(seeds=3)))
-        assert "+6.0 ± 0.0 points (paired over 3 seeds, ahead in 3)" in said.replace("\u00a0", " ")
+        assert "+6.0 points, 95 % t‑interval +6.0 to +6.0 (paired over 3 seeds, ahead in 3)" in said.replace("\u00a0", " ")
         assert "one seed" not in doubts
 
     def test_a_missing_control_is_a_doubt(self, made):
         assert "There is no control" in findings(FinishedRun.read(made(controls=False)))[-1]
+
+    def test_branches_that_were_trained_longer_than_the_cnn_are_told(self, made):
+        def lengthen(segments):
+            for segment in segments:
+                if segment["kind"] == "branch" and segment["switch_epoch"] == 10.0:
+                    segment["epochs"] = 15.0
+
+        settings = ({}, {"change": lengthen}, {"change": lengthen, "controls": False})
+        fair, unfair, alone = (findings(FinishedRun.read(made(**how)))[-1].replace("\xa0", " ") for how in settings)
+        assert "epochs in all" not in fair  # 10 epochs after 10 are the CNN's 20
+        told = "The branch with t_w = 10 had more epochs in all (25) than the CNN (20)"
+        assert f"{told}; the fair comparison is with the CNN continued, which had as many." in unfair
+        assert f"{told}, and there is no control that continued the CNN" in alone
+
+    def test_epochs_in_all_are_counted_through_the_stages_of_a_path(self, made):
+        def stage(segments):
+            first, second = (segment for segment in segments if segment["switch_epoch"] in (2.0, 10.0) and segment["kind"] == "branch")
+            second |= {"parent": first["id"], "parent_iteration": 12}
+
+        run = FinishedRun.read(made(change=stage))
+        [*_, second] = run.segments("branch")
+        assert run.epochs_in_all(second) == 2 + 3 + 10  # 12 steps of 4 an epoch
+
+    def test_two_seeds_have_no_interval_and_three_a_wide_one(self, made):
+        [said, doubts] = findings(FinishedRun.read(made(seeds=2)))
+        assert "+6.0 points (paired over 2 seeds, ahead in 2)" in said.replace("\u00a0", " ")
+        assert "There are 2 seeds, too few for an interval" in doubts
+
+        def differ(segments):
+            for segment in segments:
+                if segment["kind"] == "continued":
+                    segment["final"]["test_accuracy"] += 3 * segment["seed"]
+
+        run = FinishedRun.read(made(seeds=3, change=differ))
+        said = findings(run)[0].replace("\u00a0", " ")
+        assert "the difference is +3.0 points, 95 % t‑interval −4.5 to +10.5 (paired over 3 seeds, ahead in 2; it includes 0)" in said
+        [table] = paired(run)
+        assert table.headings == ["t_w", "seed 0", "seed 1", "seed 2", "mean", "95 % interval"]
+        assert table.rows[-1] == ["10", "+6.0", "+3.0", "+0.0", "+3.0", "−4.5 to +10.5"]
+        assert paired(FinishedRun.read(made())) == []
+
+    def test_the_size_of_the_test_set_is_told_with_its_standard_error(self, made):
+        run = made()
+        doubts = findings(FinishedRun.read(run))[-1].replace("\xa0", " ")
+        assert "The test set has 1,000 samples, so an accuracy of 72 % has a standard error of 1.4 points (binomial)" in doubts
+        write_json(run / "run.json", {**read_json(run / "run.json"), "samples": {}})
+        assert "binomial" not in findings(FinishedRun.read(run))[-1]
 
     def test_a_run_that_relaxes_nothing_claims_nothing(self, made):
         assert findings(FinishedRun.read(made(relaxations=(), seeds=2))) == []

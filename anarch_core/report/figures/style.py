@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from anarch_core.files.replacing import replacing
-from anarch_core.report.evidence import FinishedRun, Spread
+from anarch_core.report.evidence import FinishedRun
+from anarch_core.report.spread import Spread
 
 WIDE = 7.2
 """Inches: the text width of a paper."""
@@ -36,6 +37,15 @@ SERIES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 SWITCH_TIME = "switch time $t_w$ (epochs)"
 TEST_ACCURACY = "test accuracy (%)"
 TRAINING_LOSS = "training loss (nats)"
+
+MOMENTS: Mapping[str, Mapping[str, Any]] = {
+    "start": {"fmt": "o:", "mfc": "none", "mew": 1.1},
+    "end": {"fmt": "o-"},
+}
+"""How every figure marks what was found at the switch (hollow, dotted) and after training (filled, solid)."""
+WHEN = {"start": "at the switch", "end": "after training"}
+CONTINUED: Mapping[str, Any] = {"color": CONTROL, "fmt": "s-", "markersize": 3.5, "label": "CNN continued"}
+"""How every figure marks the control, after its training."""
 
 RC: Any = {
     "font.family": "DejaVu Sans",
@@ -110,11 +120,19 @@ Panel = Callable[[Axes, FinishedRun, Mapping[str, str]], None]
 """Draws a run; the last argument gives the colour of every relaxation."""
 
 
-def each_run(runs: Sequence[FinishedRun], draw: Sequence[Panel], *, narrow: bool) -> Figure:
-    """A figure with a row of panels per run, and one legend."""
+def each_run(runs: Sequence[FinishedRun], draw: Sequence[Panel], *, narrow: bool, alike: bool = False) -> Figure:
+    """A figure with a row of panels per run, and one legend; panels that show the same of several runs have equal axes.
+
+    Args:
+        runs: what is drawn.
+        draw: what draws the panels of a run.
+        narrow: see :func:`grid`.
+        alike: whether the panels of one run show the same too, of several networks.
+    """
     names = dict.fromkeys(series.relaxation for run in runs for series in run.series)
     colours = {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
     figure, axes = grid(len(runs), len(draw), narrow=narrow)
+    measured: list[list[Axes]] = [[] for _ in draw]
     for run, row in zip(runs, axes, strict=True):
         for panel, function in zip(row, draw, strict=True):
             function(panel, run, colours)
@@ -124,6 +142,10 @@ def each_run(runs: Sequence[FinishedRun], draw: Sequence[Panel], *, narrow: bool
                 panel.grid(visible=False)
                 panel.set(xticks=[], yticks=[])
                 panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", color=CONTROL)
+        for column, panel in zip(measured, row, strict=True):
+            column += [panel] if panel.has_data() else []
+    for column in [list(itertools.chain(*measured))] if alike else measured:
+        equal_axes(column)
     legend(figure)
     return figure
 
@@ -179,6 +201,26 @@ def time_bar(figure: Figure, axes: Sequence[Axes], colours: Mapping[float, Any],
     bar.set_label(label)
 
 
+def equal_axes(panels: Sequence[Axes]) -> None:
+    """Give panels that show the same one scale and the same ends on both axes, so that a look compares them."""
+    if len(panels) < 2:
+        return
+    if {panel.get_yscale() for panel in panels} == {"linear", "log"}:
+        positive = all(panel.dataLim.y0 > 0 for panel in panels)
+        for panel in panels:
+            panel.set_yscale("log" if positive else "linear")
+    lows, highs = zip(*(panel.get_ylim() for panel in panels), strict=True)
+    widest = max(panels, key=lambda panel: panel.get_xlim()[1])
+    lefts, rights = zip(*(panel.get_xlim() for panel in panels), strict=True)
+    for panel in panels:
+        panel.set_ylim(min(lows), max(highs))
+        if panel.get_yscale() == "log" and max(highs) < 1000 * min(lows):
+            plain_numbers(panel)
+        if panel.get_xscale() == "symlog":
+            panel.xaxis.set_major_locator(FixedLocator(list(widest.get_xticks())))
+        panel.set_xlim(min(lefts), max(rights))
+
+
 def time_axis(axes: Axes, times: Iterable[float], label: str) -> None:
     """A logarithmic axis of epochs that has a place for epoch 0."""
     last = max([*times, 1.0])
@@ -189,15 +231,17 @@ def time_axis(axes: Axes, times: Iterable[float], label: str) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlim(-0.12 if last <= 5 else -0.18, last * 1.12)
+    axes.set_xlim(-0.12 if last <= 5 else -0.18, last * 1.35)
     axes.set_xlabel(label)
 
 
-def log_axis(axes: Axes, values: Iterable[float]) -> None:
-    """A logarithmic y axis where positive values span more than a factor of ten."""
+def log_axis(axes: Axes, values: Iterable[float], *, always: bool = False) -> None:
+    """A logarithmic y axis where positive values span more than a factor of ten, or always where all are positive."""
     known = list(values)
-    if known and min(known) > 0 and max(known) > 10 * min(known):
+    if known and min(known) > 0 and (always or max(known) > 10 * min(known)):
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, min(known) / 4), high)  # an interval may reach down to nothing
         if max(known) < 1000 * min(known):
             plain_numbers(axes)
 
@@ -210,20 +254,34 @@ def plain_numbers(axes: Axes) -> None:
 
 
 def points(axes: Axes, places: Sequence[float], spreads: Sequence[Spread | None], **style: Any) -> None:
-    """Means with their standard deviation as error bars, joined by a line."""
+    """Means with their t-intervals as error bars, joined by a line."""
     known = [(place, spread) for place, spread in zip(places, spreads, strict=True) if spread is not None]
     if known:
-        deviations = [spread.deviation for _, spread in known]
-        bars = deviations if any(deviations) else None
-        axes.errorbar([place for place, _ in known], [spread.mean for _, spread in known], yerr=bars, **style)
+        axes.errorbar(
+            [place for place, _ in known],
+            [spread.mean for _, spread in known],
+            yerr=margins([spread for _, spread in known]),
+            elinewidth=0.9,
+            **style,
+        )
+
+
+def margins(spreads: Sequence[Spread]) -> list[float] | None:
+    """Lengths of error bars, 0 where there are too few seeds for an interval; None where no bar is to be drawn."""
+    found = [spread.margin or 0.0 for spread in spreads]
+    return found if any(found) else None
 
 
 def level(axes: Axes, spread: Spread | None, *, label: str, colour: str, dashes: str = "-") -> None:
-    """A horizontal line at the mean, in a band of its standard deviation."""
-    if spread is not None:
-        axes.axhline(spread.mean, color=colour, linestyle=dashes, linewidth=1.1, label=label)
-        if spread.deviation:
-            axes.axhspan(spread.mean - spread.deviation, spread.mean + spread.deviation, color=colour, alpha=0.12, linewidth=0)
+    """A horizontal line at the mean, with its t-interval at the right end."""
+    if spread is None:
+        return
+    axes.axhline(spread.mean, color=colour, linestyle=dashes, linewidth=1.1, label=label)
+    if spread.margin:
+        before = sum(line.get_gid() == "level" for line in axes.lines)
+        axes.lines[-1].set_gid("level")
+        place = axes.get_yaxis_transform()
+        axes.errorbar(0.985 - 0.022 * before, spread.mean, yerr=spread.margin, fmt="none", ecolor=colour, elinewidth=1.4, transform=place)
 
 
 def svg(figure: Figure) -> str:

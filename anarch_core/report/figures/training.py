@@ -13,10 +13,12 @@ from anarch_core.report.evidence import FinishedRun, Series, all_series, history
 from anarch_core.report.figure import AbstractFigure
 from anarch_core.report.figures.style import (
     INK,
-    SERIES,
+    MOMENTS,
     SWITCH_TIME,
     TEST_ACCURACY,
     TRAINING_LOSS,
+    WHEN,
+    equal_axes,
     grid,
     legend,
     level,
@@ -27,6 +29,13 @@ from anarch_core.report.figures.style import (
     time_colours,
 )
 from anarch_core.report.text import over_seeds, percent, sentences
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "start": {"marker": "o", "linestyle": "none", "mfc": MOMENTS["start"]["mfc"], "mew": MOMENTS["start"]["mew"]},
+    "end": {"marker": "o", "linestyle": "none"},
+    "between": {"marker": "x", "linestyle": "none", "markersize": 4.0, "mew": 1.0},
+}
+"""As of :data:`MOMENTS`, and of the epochs between."""
 
 
 class TrainingCurves(AbstractFigure):
@@ -47,7 +56,7 @@ class TrainingCurves(AbstractFigure):
                 for switch, segments in series.branches.items():
                     _curve(panel, segments, name, color=colours[switch], linewidth=1.0)
                 _curve(panel, series.run.trunk, name, color=INK, linewidth=1.6, label="CNN")
-                _curve(panel, series.scratch, name, color=SERIES[0], linewidth=1.6, linestyle="--", label="relaxed network from scratch")
+                _curve(panel, series.scratch, name, color=INK, linewidth=1.2, linestyle="--", label="relaxed network from scratch")
                 time_axis(panel, _epochs(series), "training time (epochs)")
                 panel.set_ylabel(label)
                 if len(every) > 1:
@@ -57,6 +66,8 @@ class TrainingCurves(AbstractFigure):
                 [spread.mean for group in (*series.branches.values(), series.run.trunk) for _, spread in history(group, "train_loss")],
             )
             time_bar(figure, row, colours, SWITCH_TIME)
+        for column in zip(*axes, strict=True):
+            equal_axes(column)
         legend(figure)
         return figure
 
@@ -66,7 +77,7 @@ class TrainingCurves(AbstractFigure):
             "Training loss and test accuracy against training time, counted for a branch from its switch (as d'Ascoli et al. "
             "2019, Fig. 2).",
             "The axis is logarithmic and includes epoch 0. Within an epoch the loss is that of the batches as they came.",
-            over_seeds(runs, "lines are means over {n} seeds, bands one standard deviation"),
+            over_seeds(runs, "lines are means over {n} seeds, bands their 95 % t-intervals"),
             *(f"{series.label(runs)}: {_reached(series)}." for run in runs for series in run.series),
         )
 
@@ -92,16 +103,16 @@ class AccuracyHistories(AbstractFigure):
         colours = time_colours(epoch for curves in found for curve in curves.values() for epoch in curve)
         for series, curves, panel in zip(every, found, panels, strict=False):
             _curve(panel, series.run.trunk, "test_accuracy", color=INK, linewidth=1.4, label="CNN")
-            level(
-                panel, score(series.scratch, "final", "test_accuracy"), label="relaxed network from scratch", colour=SERIES[0], dashes="--"
-            )
+            level(panel, score(series.scratch, "final", "test_accuracy"), label="relaxed network from scratch", colour=INK, dashes="--")
             for switch, curve in curves.items():
                 for epoch, spread in curve.items():
-                    panel.plot(switch, spread.mean, "x", color=colours[epoch], markersize=4.5, markeredgewidth=1.1)
-            time_axis(panel, [*series.branches, *_epochs(series, branches=False)], f"training time of the CNN, {SWITCH_TIME}")
+                    moment = "start" if epoch == min(curve) else "end" if epoch == max(curve) else "between"
+                    panel.plot(switch, spread.mean, label=WHEN.get(moment, "in between"), color=colours[epoch], **_MARKS[moment])
+            time_axis(panel, [*series.branches, *_epochs(series, branches=False)], f"training time, {SWITCH_TIME}")
             panel.set_ylabel(TEST_ACCURACY)
             if len(every) > 1:
                 panel.set_title(series.label(runs), loc="left")
+        equal_axes(panels[: len(every)])
         time_bar(figure, panels[: len(every)], colours, "epochs after the switch")
         legend(figure)
         return figure
@@ -110,8 +121,9 @@ class AccuracyHistories(AbstractFigure):
         """How to read the crosses, and what was reached."""
         return sentences(
             "The CNN's test accuracy while it trains (line) and, above every switch time, the test accuracies that the branch leaving "
-            "there goes through (crosses, coloured by epochs since the switch; as d'Ascoli et al. 2019, Fig. 9).",
-            over_seeds(runs, "everything is a mean over {n} seeds"),
+            "there goes through (hollow at the switch, filled after training, crosses in between, coloured by epochs since the switch; as "
+            "d'Ascoli et al. 2019, Fig. 9).",
+            over_seeds(runs, "everything is a mean over {n} seeds, bands are 95 % t-intervals"),
             *(f"{series.label(runs)}: {_reached(series)}." for run in runs for series in run.series),
         )
 
@@ -127,15 +139,16 @@ def _reached(series: Series) -> str:
 
 
 def _curve(axes: Axes, segments: Sequence[SegmentResult], name: str, **style: Any) -> None:
-    """Mean over seeds, in a band of the standard deviation."""
+    """Mean over seeds, in a band of its t-interval."""
     curve = list(history(segments, name))
     if not curve:
         return
     epochs, means = [epoch for epoch, _ in curve], [spread.mean for _, spread in curve]
     axes.plot(epochs, means, **style)
-    if any(spread.deviation for _, spread in curve):
-        low = [max(spread.mean - spread.deviation, spread.mean / 10) for _, spread in curve]
-        high = [spread.mean + spread.deviation for _, spread in curve]
+    margins = [spread.margin or 0.0 for _, spread in curve]
+    if any(margins):
+        low = [max(mean - margin, mean / 10) for mean, margin in zip(means, margins, strict=True)]
+        high = [mean + margin for mean, margin in zip(means, margins, strict=True)]
         axes.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)
 
 

@@ -46,7 +46,7 @@ class Parts(AbstractFigure):
         if not names:
             msg = "no relaxation of these runs has off-local weights"
             raise NothingToDrawError(msg)
-        return each_run(runs, [_parts(name) for name in names], narrow=narrow)
+        return each_run(runs, [_parts(name) for name in names], narrow=narrow, alike=True)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """What the parts are, and where the off-local weights add most."""
@@ -65,7 +65,7 @@ class Parts(AbstractFigure):
             "Test accuracy of the trained network with only its local weights (receptive fields of the CNN) and with only its "
             "off-local ones "
             "(as d'Ascoli et al. 2019, Fig. 7); as a control, random masks that keep as many weights per row as the receptive field has.",
-            over_seeds(runs, "bars are one standard deviation over {n} seeds"),
+            over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
         )
 
@@ -81,15 +81,15 @@ def _parts(relaxation: str) -> Panel:
     shown = {
         "accuracy_full": (INK, "o-", "whole network"),
         "accuracy_local": ("#0072b2", "s-", "local weights only"),
-        "accuracy_off_local": ("#d55e00", "x-", "off-local weights only"),
-        "accuracy_random": (CONTROL, "^:", "random masks, same size"),
+        "accuracy_off_local": ("#d55e00", "D-", "off-local weights only"),
+        "accuracy_random": (CONTROL, "^-", "random masks, same size"),
     }
 
     def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
         series = Series(run=run, relaxation=relaxation)
         for scalar, (colour, fmt, label) in shown.items():
             found = {switch: probed(group, "ablation", "end", scalar) for switch, group in series.branches.items()}
-            points(axes, list(found), list(found.values()), color=colour, fmt=fmt, mfc="none", label=label)
+            points(axes, list(found), list(found.values()), color=colour, fmt=fmt, label=label)
         time_axis(axes, switches(run), SWITCH_TIME)
         axes.set_ylabel(TEST_ACCURACY)
         axes.set_title(relaxation, loc="right")

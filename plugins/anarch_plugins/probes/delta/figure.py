@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anarch_core.report import (
+    MOMENTS,
     SWITCH_TIME,
     TEST_ACCURACY,
     AbstractFigure,
@@ -17,6 +18,7 @@ from anarch_core.report import (
     Panel,
     SegmentResult,
     Series,
+    Spread,
     Table,
     each_run,
     log_axis,
@@ -27,6 +29,7 @@ from anarch_core.report import (
     require_probes,
     score,
     sentences,
+    some,
     styled,
     switches,
     time_axis,
@@ -72,8 +75,9 @@ class Deviation(AbstractFigure):
         return sentences(
             "Deviation δ from the constrained subspace, the norm of the off-local weights over that of all relaxed weights, after training "
             "(as d'Ascoli et al. 2019, Fig. 4): against switch time, the loss at the switch, and the final test accuracy.",
-            "Squares: the part that giving up sharing added, over the same norm. The diamond is the relaxed network from scratch.",
-            over_seeds(runs, "bars are one standard deviation over {n} seeds"),
+            "Diamonds: the part that giving up sharing added, over the same norm. Numbers beside points are switch times t_w; the star is "
+            "the relaxed network from scratch.",
+            over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
         )
 
@@ -99,13 +103,13 @@ def _deviation(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None
     shown = []
     for series in run.series:
         colour = colours[series.relaxation]
-        for scalar, fmt, label in (
-            ("off_local", "x-", rf"{series.relaxation}: $\delta$"),
-            ("unshared", "s:", f"{series.relaxation}: unshared"),
+        for scalar, style, label in (
+            ("off_local", MOMENTS["end"], rf"{series.relaxation}: $\delta$"),
+            ("unshared", {"fmt": "D-", "markersize": 3.5, "linewidth": 0.8}, f"{series.relaxation}: unshared"),
         ):
             found = {switch: probed(group, "delta", "end", scalar) for switch, group in series.branches.items()}
             if any(spread is not None and spread.mean > 0 for spread in found.values()):
-                points(axes, list(found), list(found.values()), color=colour, fmt=fmt, mfc="none" if fmt == "s:" else None, label=label)
+                points(axes, list(found), list(found.values()), color=colour, label=label, **style)
                 shown += [spread.mean for spread in found.values() if spread is not None]
     log_axis(axes, shown)
     time_axis(axes, switches(run), SWITCH_TIME)
@@ -114,24 +118,38 @@ def _deviation(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None
 
 def _against(moment: str, name: str, label: str) -> Panel:
     def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
-        shown = []
+        shown: list[float] = []
         for series in run.series:
-            groups: list[tuple[Sequence[SegmentResult], dict[str, Any]]] = [
-                (group, {"fmt": "x", "label": rf"{series.relaxation}: $\delta$"}) for group in series.branches.values()
-            ]
-            groups.append((series.scratch, {"fmt": "D", "mfc": "none", "label": f"{series.relaxation} from scratch"}))
-            for group, style in groups:
-                delta, other = probed(group, "delta", "end", "off_local"), score(group, moment, name)
-                if delta is not None and other is not None and delta.mean > 0:
-                    if other.deviation or delta.deviation:
-                        style |= {"xerr": other.deviation, "yerr": delta.deviation}
-                    axes.errorbar(other.mean, delta.mean, color=colours[series.relaxation], mew=1.3, **style)
-                    shown.append(delta.mean)
+            colour = colours[series.relaxation]
+            met = {switch: found for switch, group in series.branches.items() if (found := _met(group, moment, name)) is not None}
+            if met:
+                axes.plot(*zip(*((other.mean, delta.mean) for other, delta in met.values()), strict=True), color=colour, linewidth=0.6)
+            named = some(list(met), 6)
+            for index, (switch, found) in enumerate(met.items()):
+                _mark(axes, found, color=colour, fmt="o", label=rf"{series.relaxation}: $\delta$")
+                if switch in named:
+                    place: dict[str, Any] = {"xytext": (0, 4 if index % 2 == 0 else -10), "textcoords": "offset points", "ha": "center"}
+                    axes.annotate(f"{switch:g}", (found[0].mean, found[1].mean), color=colour, fontsize=6.5, **place)
+            scratch = _met(series.scratch, moment, name)
+            if scratch is not None:
+                _mark(axes, scratch, color=colour, fmt="*", markersize=7, label=f"{series.relaxation} from scratch")
+            shown += [delta.mean for _, delta in (*met.values(), *([scratch] if scratch else []))]
         log_axis(axes, shown)
         axes.set_xlabel(label)
         axes.set_ylabel(r"deviation $\delta$")
 
     return draw
+
+
+def _met(group: Sequence[SegmentResult], moment: str, name: str) -> tuple[Spread, Spread] | None:
+    """A score and δ, where both are there and a logarithm of δ can be."""
+    other, delta = score(group, moment, name), probed(group, "delta", "end", "off_local")
+    return None if other is None or delta is None or delta.mean <= 0 else (other, delta)
+
+
+def _mark(axes: Axes, found: tuple[Spread, Spread], **style: Any) -> None:
+    other, delta = found
+    axes.errorbar(other.mean, delta.mean, xerr=other.margin, yerr=delta.margin, elinewidth=0.7, capsize=0, **style)
 
 
 def _by_layer(series: Series, scalar: str, title: str) -> Table | None:

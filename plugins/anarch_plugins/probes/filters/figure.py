@@ -16,6 +16,7 @@ from anarch_core.report import (
     LOG_WEIGHT,
     NARROW,
     SERIES,
+    WHEN,
     AbstractFigure,
     FinishedRun,
     NothingToDrawError,
@@ -144,8 +145,8 @@ def _curve(panels: Sequence[Axes], pair: Pair, *, labelled: bool) -> None:
     for panel, change, label in zip(panels, changes, ("weight $w$", LOG_WEIGHT), strict=True):
         if len(seen):  # at a border it may read nothing but padding
             panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label="receptive field of the CNN")
-        panel.plot(place, change(pair.end), color=SERIES[0], linewidth=1.0, label="after training")
-        panel.plot(place, change(pair.start), color=INK, linewidth=0.9, linestyle="--", label="before")
+        panel.plot(place, change(pair.end), color=SERIES[0], linewidth=1.0, label=WHEN["end"])
+        panel.plot(place, change(pair.start), color=INK, linewidth=0.9, linestyle=":", label=f"{WHEN['start']}, or at initialisation")
         panel.set_xlim(-0.5, len(place) - 0.5)
         if labelled:
             panel.set_ylabel(label)
@@ -163,7 +164,7 @@ def _images(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedR
         images = [[log_weights(image) for image in (pair.start, pair.end, pair.end - pair.start)] for pair in pairs]
         limits = image_limits([image for column in images for image in column])
         for column, pair in enumerate(pairs):
-            for row, image, when in zip(rows, images[column], ("before", "after training", "change"), strict=True):
+            for row, image, when in zip(rows, images[column], ("before", WHEN["end"], "change"), strict=True):
                 shown = row[column].imshow(image, **limits)
                 row[column].set_xticks([])
                 row[column].set_yticks([])

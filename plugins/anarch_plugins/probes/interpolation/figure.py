@@ -20,6 +20,7 @@ from anarch_core.report import (
     Series,
     Spread,
     all_series,
+    equal_axes,
     grid,
     legend,
     over_seeds,
@@ -77,6 +78,8 @@ class Paths(AbstractFigure):
                 panel.set_ylabel(label)
                 panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
                 panel.set_xlabel(r"position on the path $\alpha$")
+        for same in zip(*axes, strict=True):
+            equal_axes(same)
         legend(figure)
         return figure
 
@@ -92,7 +95,7 @@ class Paths(AbstractFigure):
             f"Training loss and test accuracy on the way from {begin} (α = 0) to the trained relaxed network (α = 1) (as "
             "d'Ascoli et al. 2019, Fig. 12).",
             "For curved paths α is the length travelled.",
-            over_seeds(runs, "bars are one standard deviation over {n} seeds"),
+            over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
         )
 

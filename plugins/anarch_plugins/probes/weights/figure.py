@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from anarch_core.report import (
     LOG_WEIGHT,
     SERIES,
+    WHEN,
     AbstractFigure,
     FinishedRun,
     NothingToDrawError,
@@ -53,7 +54,7 @@ class WeightMatrix(AbstractFigure):
         for (series, switch, start, end), row in zip(every, axes, strict=True):
             images = [log_weights(start["block"]), log_weights(end["block"])]
             limits = image_limits(images)
-            for panel, image, when in zip(row, images, ("at the switch", "after training"), strict=False):
+            for panel, image, when in zip(row, images, WHEN.values(), strict=False):
                 flat = max(image.shape) > 2 * min(image.shape)
                 shown = panel.imshow(image, aspect="auto" if flat else "equal", **limits)
                 label = series.label(runs) if len(every) > 1 and (narrow or panel is row[0]) else None

@@ -1,0 +1,76 @@
+"""How much translation equivariance a relaxed network keeps, by switch time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from anarch_core.report import (
+    AbstractFigure,
+    FinishedRun,
+    Series,
+    each_run,
+    over_seeds,
+    probed,
+    quantity,
+    require_probes,
+    sentences,
+    styled,
+)
+
+PANELS = [
+    quantity("equivariance", "equivariance_error", "equivariance error of layers", scale="linear"),
+    quantity("equivariance", "output_change", "change of the output", scale="linear"),
+    quantity("equivariance", "distance", "distance of weights (pixels)", scale="log"),
+]
+
+
+class Equivariance(AbstractFigure):
+    """Equivariance of the layers, invariance of the whole network, and where the weights are."""
+
+    @styled
+    def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+        """Equivariance error, change of the output and distance of the weights, at the switch and after training, against switch time.
+
+        Raises:
+            NothingToDrawError: the probe equivariance was not run.
+        """
+        require_probes(runs, "equivariance")
+        return each_run(runs, PANELS, narrow=narrow)
+
+    def caption(self, runs: Sequence[FinishedRun]) -> str:
+        """What the panels show, and how much each relaxation unlearns."""
+        shift = _shift(runs)
+        return sentences(
+            f"What a shift by {shift} does. Left: how far the relaxed layers are from commuting with it, |g(Th) − T g(h)| / |g(h)| of a "
+            "layer g on its own inputs h away from the borders, root mean square over layers; a convolution has 0. Middle: how far the "
+            "network's output moves, |f(Tx) − f(x)| / |f(x)|; borders and strides move that of a CNN too. Right: root mean square distance "
+            "of the weights from the centres of their receptive fields.",
+            over_seeds(runs, "bars are 95 % t-intervals over {n} seeds, those of horizontal lines at the right end"),
+            *(f"{series.label(runs)}: {seen}" for run in runs for series in run.series if (seen := _seen(series))),
+        )
+
+    def findings(self, series: Series) -> list[str]:
+        """The equivariance error for the first switch and the last, and from scratch."""
+        seen = _seen(series)
+        return [seen[0].upper() + seen[1:]] if seen else []
+
+
+def _seen(series: Series) -> str:
+    errors = {switch: probed(group, "equivariance", "end", "equivariance_error") for switch, group in series.branches.items()}
+    known = {switch: spread.mean for switch, spread in errors.items() if spread is not None}
+    if not known:
+        return ""
+    first, last = min(known), max(known)
+    text = f"the layers' equivariance error after training is {known[first]:.3g} for t_w = {first:g}"
+    text += f" and {known[last]:.3g} for t_w = {last:g}" if last != first else ""
+    scratch = probed(series.scratch, "equivariance", "end", "equivariance_error")
+    return text + (f"; from scratch it is {scratch.mean:.3g}." if scratch is not None else ".")
+
+
+def _shift(runs: Sequence[FinishedRun]) -> str:
+    shifts = {
+        int(found["shift"]) for run in runs for segment in run.segments("branch") if (found := segment.details("equivariance", "end"))
+    }
+    return " or ".join(f"{shift} pixel{'s' * (shift != 1)}" for shift in sorted(shifts)) or "some pixels"
