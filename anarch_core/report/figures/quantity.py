@@ -14,7 +14,7 @@ from anarch_core.report.figures.style import CONTINUED, INK, MOMENTS, SWITCH_TIM
 Line = tuple[Mapping[float, Sequence[SegmentResult]], str, Mapping[str, Any]]
 
 
-def quantity(probe: str, scalar: str, label: str, *, scale: Literal["fitting", "linear", "log"] = "fitting") -> Panel:
+def quantity(probe: str, scalar: str, label: str, *, scale: Literal["fitting", "linear", "logarithmic"] = "fitting") -> Panel:
     """A panel for :func:`anarch_core.report.each_run`; a scalar that compares between networks.
 
     Args:
@@ -31,7 +31,7 @@ def quantity(probe: str, scalar: str, label: str, *, scale: Literal["fitting", "
             points(axes, list(groups), spreads, **style)
             values += [spread.mean for spread in spreads if spread is not None]
         if scale != "linear":
-            log_axis(axes, values, always=scale == "log")
+            log_axis(axes, values, always=scale == "logarithmic")
         time_axis(axes, switches(run), SWITCH_TIME)
         axes.set_ylabel(label)
 

@@ -22,7 +22,7 @@ from anarch_core.report import (
 PANELS = [
     quantity("equivariance", "equivariance_error", "equivariance error of layers", scale="linear"),
     quantity("equivariance", "output_change", "change of the output", scale="linear"),
-    quantity("equivariance", "distance", "distance of weights (pixels)", scale="log"),
+    quantity("equivariance", "distance", "distance of weights (pixels)", scale="logarithmic"),
 ]
 
 
