@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +13,13 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from anarch_core.errors import AnarchError, ConfigError, UnknownComponentError, one_line, warn
+from anarch_core.errors import ConfigError, one_line, warn
 from anarch_core.network import in_evaluation_mode
 from anarch_core.objective.outputs import require_outputs
 from anarch_core.plugin.blame import expected
+from anarch_core.plugin.factories import call_factory, is_factory
 from anarch_core.plugin.options import parse_spec, spec_options, to_dict
-from anarch_core.plugin.records import TARGET_PATTERN, read_only
+from anarch_core.plugin.records import read_only
 from anarch_core.plugin.registry import Registry, get_registry
 
 __all__ = ["ModelSpec", "build_model", "flattened_size", "model_spec"]
@@ -103,10 +101,14 @@ class ModelSpec:
             msg = f"the model was built by {self.name!r}, and nothing that a file names is imported; build it yourself and pass it along"
             raise ConfigError(msg)
         with _seeded(seed):
-            model = _call_factory(self) if self.is_import else self.make(registry=registry, trusted=trusted)
+            model = self._call() if self.is_import else self.make(registry=registry, trusted=trusted)
             if not trusted and isinstance(model, nn.Module) and not any(map(nn.parameter.is_lazy, model.parameters())):
                 return model
             return _checked(model, self)
+
+    def _call(self) -> object:
+        available = {"input_shape": self.input_shape, "classes": self.classes, "num_classes": self.classes, "outputs": self.classes}
+        return call_factory("model", self.name, available, self.options)
 
     def make(self, *, registry: Registry | None = None, trusted: bool = False) -> Any:
         """What the plugin of a registered model gives, whatever it is; the random state goes on. Arguments as for :meth:`build`."""
@@ -144,12 +146,9 @@ def model_spec(
     registry = registry or get_registry()
     name, value = parse_spec(registry.spelt_out("model", spec))
     given = dict(options or {})
-    try:
-        info = registry.find("model", name)
-    except UnknownComponentError:
-        if TARGET_PATTERN.fullmatch(spec):
-            return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
-        raise
+    if is_factory("model", spec, registry):
+        return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
+    info = registry.find("model", name)
     if value is not None:
         given |= spec_options(info.options, value, name=info.name)
     parsed = registry.parse_options(info, given)
@@ -197,39 +196,6 @@ def _without_files(options: Any) -> Any:
     """The options with every path at its default: the tensors that follow in the checkpoint replace what the files held."""
     paths = [field for field in attrs.fields(type(options)) if isinstance(getattr(options, field.name), Path)]
     return attrs.evolve(options, **{field.name: field.default for field in paths})
-
-
-def _call_factory(spec: ModelSpec) -> object:
-    """Call the factory with those of ``input_shape``, ``classes``, ``num_classes`` and ``outputs`` that it declares, and the options."""
-    factory = _import_factory(spec.name)
-    available = {"input_shape": spec.input_shape, "classes": spec.classes, "num_classes": spec.classes, "outputs": spec.classes}
-    arguments = {key: value for key, value in available.items() if key in inspect.signature(factory).parameters} | dict(spec.options)
-    try:
-        return factory(**arguments)
-    except AnarchError:
-        raise
-    except Exception as error:
-        called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        msg = f"model {spec.name}: the call {spec.name.partition(':')[2]}({called}) failed: {one_line(error)}"
-        raise ConfigError(msg) from error
-
-
-def _import_factory(name: str) -> Callable[..., object]:
-    """What ``package.module:factory`` names, found as ``python -m`` would find it: in the working directory, then among the packages."""
-    module_name, _, attribute = name.partition(":")
-    sys.path.insert(0, "")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        msg = f"model {name}: cannot import the module {module_name!r}: {one_line(error)}"
-        raise ConfigError(msg) from error
-    finally:
-        sys.path.remove("")
-    factory: object = getattr(module, attribute, None)
-    if not callable(factory):
-        msg = f"model {name}: {module_name!r} has no function or class {attribute!r}"
-        raise ConfigError(msg)
-    return factory
 
 
 def _checked(model: object, spec: ModelSpec) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import nn
 from anarch_core.augmentation import Augmenting
 from anarch_core.config.values import Precision
 from anarch_core.data.order import batches_per_epoch, epoch_order
+from anarch_core.data.stored import Inputs, Stored, batches
 from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.network import in_evaluation_mode
 from anarch_core.objective.base import AbstractObjective
@@ -109,7 +110,7 @@ def _autocast(precision: Precision, device: torch.device) -> AbstractContextMana
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    x: torch.Tensor,
+    x: Inputs,
     y: torch.Tensor,
     batch: int = EVALUATED,
     *,
@@ -120,7 +121,7 @@ def evaluate(
 
     Args:
         model: the network.
-        x: inputs [n, channels, *spatial] on the model's device.
+        x: inputs [n, channels, *spatial] on the model's device, or read to it a batch at a time.
         y: targets [n, ...], for a classification int64 [n].
         batch: samples per forward pass.
         precision: as in training.
@@ -131,9 +132,10 @@ def evaluate(
     """
     objective = objective or CrossEntropy()
     tally = Tally.empty(objective, x.device)
-    with in_evaluation_mode(model):
-        laid_out = takes_channels_last(model, x)
-        for inputs, targets in zip(torch.split(x, batch), torch.split(y, batch), strict=True):
+    wanted = [slice(start, start + batch) for start in range(0, len(x), batch)]
+    with in_evaluation_mode(model), contextlib.closing(batches(x, wanted)) as read:
+        laid_out = takes_channels_last(model, x[:2])
+        for inputs, targets in zip(read, torch.split(y, batch), strict=True):
             with _autocast(precision, x.device):
                 outputs = outputs_of(model, channels_last(inputs) if laid_out else inputs, targets, objective)
             if not tally.totals and (problem := objective.mismatch(outputs, y)) is not None:
@@ -154,7 +156,7 @@ class Training:
     Attributes:
         model: the network, trained in place.
         optimizer: holds the model's parameters.
-        x: training inputs [n, channels, *spatial] on the model's device.
+        x: training inputs [n, channels, *spatial] on the model's device, or read to it a batch at a time.
         y: training targets [n, ...].
         batch_size: samples per step; the last batch of an epoch may be smaller.
         seed: of the batch order.
@@ -168,7 +170,7 @@ class Training:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    x: torch.Tensor
+    x: Inputs
     y: torch.Tensor
     batch_size: int
     seed: int
@@ -182,7 +184,7 @@ class Training:
     _channels_last: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._channels_last = takes_channels_last(self.model, self.x)
+        self._channels_last = takes_channels_last(self.model, self.x[:2])
         self.model.train()
         self._tally = Tally.empty(self.objective, self.x.device)
 
@@ -194,21 +196,22 @@ class Training:
     def advance(self, until: int, pause: Callable[[], bool] = lambda: False) -> None:
         """Take steps until ``until`` of them are done in all, the epoch ends, or ``pause`` says so (asked after every step)."""
         epoch, done = divmod(self.iteration, self.iterations_per_epoch)
-        order = epoch_order(len(self.y), self.seed, self.first_epoch + epoch).to(self.x.device)
-        batches = torch.split(order, self.batch_size)[done : until - self.iteration + done]
+        order = epoch_order(len(self.y), self.seed, self.first_epoch + epoch)
+        there = torch.split(order.to(self.x.device), self.batch_size)[done : until - self.iteration + done]
+        here = torch.split(order, self.batch_size)[done : until - self.iteration + done]
         rate = None
-        for rows in batches:
-            if (wanted := self.learning_rate(self.iteration)) != rate:
-                rate = wanted
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate * group.get("lr_scale", 1.0)
-            inputs = self.x.index_select(0, rows)
-            if self.augment is not None:
-                inputs = self.augment(inputs, rows, self.first_epoch + epoch)
-            self._step(channels_last(inputs) if self._channels_last else inputs, self.y.index_select(0, rows))
-            self.iteration += 1
-            if pause():
-                break
+        with contextlib.closing(batches(self.x, here if isinstance(self.x, Stored) else there)) as read:
+            for rows, inputs in zip(there, read, strict=True):
+                if (wanted := self.learning_rate(self.iteration)) != rate:
+                    rate = wanted
+                    for group in self.optimizer.param_groups:
+                        group["lr"] = rate * group.get("lr_scale", 1.0)
+                if self.augment is not None:
+                    inputs = self.augment(inputs, rows, self.first_epoch + epoch)
+                self._step(channels_last(inputs) if self._channels_last else inputs, self.y.index_select(0, rows))
+                self.iteration += 1
+                if pause():
+                    break
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         with fused_sgd(self.optimizer):

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from anarch_core.cli.completion import offered
 from anarch_core.errors import AnarchError, ComponentConflictError, plain
+from anarch_core.plugin.factories import is_factory
 from anarch_core.plugin.option_types import BoolType, OptionType
 from anarch_core.plugin.options import OptionField, option_fields, parse_spec
 from anarch_core.plugin.records import ComponentInfo
@@ -121,11 +122,8 @@ class ComponentCommand(click.Command):
         wanted = []
         for parameter, kind in self.components.items():
             for spec in specs.get(parameter, ()):
-                name, value = parse_spec(spec)
-                # A model may also be "package.module:factory", which is no component.
-                if kind == "model" and name not in registry.names(kind) and value is not None:
-                    continue
-                wanted.append((kind, name))
+                if not is_factory(kind, spec, registry):
+                    wanted.append((kind, parse_spec(spec)[0]))
         return registry.find_all(list(dict.fromkeys(wanted)))
 
     def _explain(self, ctx: click.Context, flag: str) -> None:

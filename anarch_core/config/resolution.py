@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import attrs
 from anarch_core.config.files import KINDS, Source, chosen, options_key, plain_name, read_file, read_recipe
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError, OptionError, UnknownComponentError
+from anarch_core.plugin.factories import FACTORIES, is_factory
 from anarch_core.plugin.options import check_given, parse_spec, spec_options, to_dict
-from anarch_core.plugin.records import TARGET_PATTERN, ComponentInfo, DatasetInfo
+from anarch_core.plugin.records import ComponentInfo, DatasetInfo
 from anarch_core.plugin.registry import Registry, get_registry
 
 AFTER_A_SWITCH = ("branch_epochs", "branch_lr", "branch_lr_schedule", "optimizer_state", "switch")
@@ -122,22 +124,19 @@ def complete(config: RunConfig, registry: Registry | None = None) -> RunConfig:
 
 
 def _component(kind: str, spec: str, registry: Registry) -> ComponentInfo | None:
-    """The component that ``spec`` names; None for a model that is a factory of the user's, ``package.module:factory``."""
-    try:
-        return registry.find(kind, parse_spec(spec)[0])
-    except UnknownComponentError:
-        if kind == "model" and TARGET_PATTERN.fullmatch(spec):
-            return None
-        raise
+    """The component that ``spec`` names; None for a factory of the user's, ``package.module:factory``, where the kind takes one."""
+    return None if is_factory(kind, spec, registry) else registry.find(kind, parse_spec(spec)[0])
 
 
-def factory(model: str, registry: Registry) -> bool:
-    """Whether a model is a function to import, ``package.module:factory``, and no component.
+def factories(settings: Mapping[str, Any], registry: Registry) -> dict[str, str]:
+    """Those of the settings whose values are functions to import, ``package.module:factory``, and no components.
 
     Raises:
-        UnknownComponentError: it is neither.
+        UnknownComponentError: a value is neither.
     """
-    return _component("model", registry.spelt_out("model", model), registry) is None
+    named = {name: settings.get(name) for name, kind in KINDS.items() if kind in FACTORIES}
+    given = {name: spec for name, spec in named.items() if spec is not None}
+    return {name: spec for name, spec in given.items() if _component(KINDS[name], registry.spelt_out(KINDS[name], spec), registry) is None}
 
 
 def _spelt_out(config: RunConfig, registry: Registry) -> RunConfig:
@@ -149,9 +148,9 @@ def recommended(spec: str, registry: Registry) -> Mapping[str, Any]:
     """The settings that a data set recommends.
 
     Raises:
-        UnknownComponentError: no plugin provides it.
+        UnknownComponentError: no plugin provides it, nor is it a factory.
     """
-    info = registry.find("dataset", parse_spec(spec)[0])
+    info = _component("dataset", spec, registry)
     return info.defaults if isinstance(info, DatasetInfo) else {}
 
 
@@ -200,19 +199,26 @@ def _all_options(info: ComponentInfo, spec: str, given: Mapping[str, Any], regis
 
 
 def _refuse_factories_of_files(stack: Sequence[Source], registry: Registry) -> None:
-    """Refuse a model that is a factory where a file, which may be anyone's, is what names it: to name it is to run it."""
-    source = next((source for source in reversed(stack) if "model" in source.settings), None)
-    model = source.settings["model"] if source is not None and source.foreign else None
-    if source is None or model is None:
-        return
-    try:
-        named = factory(model, registry)
-    except UnknownComponentError:
-        return  # reported with all other names that are unknown
-    if named:
-        how = f"pass it again from Python: model={model.partition(':')[2]}" if model.startswith("__main__:") else f"add --model {model}"
-        msg = f"{source.name}: the model {model!r} is a function to import, which only you may name, not a file; {how}"
+    """Refuse a factory where a file, which may be anyone's, is what names it: to name it is to run it."""
+    refused: dict[str, str] = {}
+    for setting in (name for name, kind in KINDS.items() if kind in FACTORIES):
+        source = next((source for source in reversed(stack) if setting in source.settings), None)
+        if source is not None and source.foreign:
+            with suppress(UnknownComponentError):  # reported with all other names that are unknown
+                refused |= dict.fromkeys(factories({setting: source.settings[setting]}, registry), source.name)
+    if refused:
+        named = {setting: merged(stack)[setting] for setting in refused}
+        what = " and ".join(f"the {setting} {spec!r}" for setting, spec in named.items())
+        are = "is a function" if len(named) == 1 else "are functions"
+        msg = f"{next(iter(refused.values()))}: {what} {are} to import, which only you may name, not a file; {named_again(named)}"
         raise ConfigError(msg)
+
+
+def named_again(named: Mapping[str, str]) -> str:
+    """How a caller names factories again, by setting, that no file's word is taken for."""
+    if any(spec.startswith("__main__:") for spec in named.values()):
+        return "pass it again from Python: " + ", ".join(f"{setting}={spec.partition(':')[2]}" for setting, spec in named.items())
+    return "add " + " ".join(f"--{setting} {spec}" for setting, spec in named.items())
 
 
 def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
@@ -225,7 +231,7 @@ def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
     if config.path and not config.relax and "switch" in flags:
         msg = "--switch changes nothing where staged paths, which say when, are the only branches; add --relax or leave it out"
         raise ConfigError(msg)
-    known = {plain_name(spec) for setting in KINDS for spec in chosen(config, setting)} | set(chosen(config, "model"))
+    known = {plain_name(spec) for setting in KINDS for spec in chosen(config, setting)} | {config.data, *chosen(config, "model")}
     for component in flags.get("options", {}):
         if component not in known:
             msg = f"options for {component!r}, which is not chosen; chosen: {', '.join(sorted(known))}"

@@ -72,7 +72,11 @@ class RunConfig:
         ConfigError: a value of the wrong type or range, or an impossible combination.
     """
 
-    data: str = attrs.field(default="mnist1d", converter=values.text, metadata=_setting("Data set.", metavar="NAME", kind="dataset"))
+    data: str = attrs.field(
+        default="mnist1d",
+        converter=values.text,
+        metadata=_setting("Data set: a name or package.module:factory.", metavar="NAME", kind="dataset"),
+    )
     model: str | None = attrs.field(
         default=None,
         converter=values.text_or_none,
@@ -173,6 +177,15 @@ class RunConfig:
     precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=_setting("Arithmetic of training."))
     data_root: Path | None = attrs.field(
         default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR", grows=True)
+    )
+    data_on: values.DataPlace = attrs.field(
+        default="auto",
+        converter=values.data_place,
+        metadata=_setting(
+            "Where inputs are kept: device, host (read a batch at a time, ahead), or auto (on the device if they take half of what is free "
+            "there at most).",
+            identity=False,
+        ),
     )
     train_limit: int | None = attrs.field(
         default=None, converter=values.count_or_none, metadata=_setting("Use only that many training samples.", metavar="N", range=MANY)

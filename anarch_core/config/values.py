@@ -14,6 +14,7 @@ from anarch_core.errors import ConfigError
 Control = Literal["continued", "scratch"]
 Precision = Literal["float32", "float64", "tf32", "bfloat16"]
 OptimizerState = Literal["reset", "carry"]
+DataPlace = Literal["auto", "device", "host"]
 
 EPOCHS = Between(1, 10**6)
 PROCESSES = Between(1, 1024)
@@ -110,6 +111,12 @@ def optimizer_state(value: Any) -> OptimizerState:
     """A name of :data:`OptimizerState`."""
     _one_of(get_args(OptimizerState), value)
     return cast("OptimizerState", value)
+
+
+def data_place(value: Any) -> DataPlace:
+    """A name of :data:`DataPlace`."""
+    _one_of(get_args(DataPlace), value)
+    return cast("DataPlace", value)
 
 
 def _list(value: object) -> list[object]:

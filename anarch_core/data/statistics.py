@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import torch
 
@@ -18,13 +19,17 @@ def channel_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         mean and standard deviation, float64, [channels]; the deviation of a constant channel is given as 1.
     """
-    channels = x.shape[1]
-    total, squares = torch.zeros(2, channels, dtype=torch.float64).unbind()
-    for chunk in chunks(x):
-        values = chunk.double().transpose(0, 1).reshape(channels, -1)
-        total += values.sum(1)
-        squares += values.square().sum(1)
-    count = x.numel() // channels
+    return statistics_of(chunks(x))
+
+
+def statistics_of(pieces: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`channel_statistics`, of inputs that come in pieces."""
+    total = squares = torch.zeros((), dtype=torch.float64)
+    count = 0
+    for piece in pieces:
+        values = piece.double().transpose(0, 1).flatten(1)
+        total, squares = total + values.sum(1), squares + values.square().sum(1)
+        count += values.shape[1]
     mean = total / count
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
     return mean, torch.where(deviation > 0, deviation, 1.0)
@@ -38,14 +43,27 @@ def normalised(x: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> 
         mean: [channels].
         deviation: [channels].
     """
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    mean, deviation = mean.float().view(shape), deviation.float().view(shape)
     result = torch.empty(x.shape, dtype=torch.float32)
     for source, target in zip(chunks(x), chunks(result), strict=True):
-        target.copy_(source).sub_(mean).div_(deviation)
+        target.copy_(scaled(source, mean, deviation))
     return result
 
 
-def chunks(x: torch.Tensor) -> Iterator[torch.Tensor]:
+def scaled(x: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+    """As :func:`normalised`, of few samples, on their device."""
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, deviation = (each.float().to(x.device).view(shape) for each in (mean, deviation))
+    return x.to(torch.float32, copy=True).sub_(mean).div_(deviation)
+
+
+class _Sliceable(Protocol):
+    """A tensor, or what gives one for a slice."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice, /) -> torch.Tensor: ...
+
+
+def chunks(x: _Sliceable) -> Iterator[torch.Tensor]:
     """Views of so few samples at once that arithmetic on them needs no second copy of the set."""
     return (x[start : start + 1024] for start in range(0, len(x), 1024))

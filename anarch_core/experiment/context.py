@@ -18,6 +18,7 @@ from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ConfigError, PluginError
 from anarch_core.experiment.segments import Transition, changed_options
 from anarch_core.experiment.store import RunStore
+from anarch_core.machine import available_bytes
 from anarch_core.models import ModelSpec, model_spec
 from anarch_core.plugin.blame import answering, expected, origin
 from anarch_core.plugin.options import parse_spec
@@ -28,6 +29,9 @@ from anarch_core.relaxation.report import Relaxed
 from anarch_core.relaxation.verbs import project, relax
 from anarch_core.schedule import AbstractSchedule, Clock, Moment
 from anarch_core.training import dtype_of
+
+ON_THE_DEVICE = 0.5
+"""Share of a device's free memory that data take at most there, where nobody says where they are to be."""
 
 
 @attrs.frozen(kw_only=True)
@@ -130,7 +134,7 @@ class RunContext:
         return relax(
             model,
             transition.relaxation or "",
-            example_input=self.data.x_train[:2],
+            example_input=self.data.inputs("train")[:2],
             layers=transition.layers,
             options=transition.options,
             check=check,
@@ -169,9 +173,19 @@ def _data(config: RunConfig, registry: Registry) -> TensorData:
         limit=config.train_limit,
         validation=config.validation or None,
         objective=create(registry, "objective", config.objective, config),
+        whole=False,
         registry=registry,
     )
-    return data.to(torch.device(config.device), dtype_of(config.precision))
+    return _placed(data, torch.device(config.device), config)
+
+
+def _placed(data: TensorData, device: torch.device, config: RunConfig) -> TensorData:
+    """The data where they are kept: inputs on the device, or in the host's memory and files."""
+    place = config.data_on
+    if place == "auto":
+        place = "device" if data.bytes_to_load(device) <= ON_THE_DEVICE * available_bytes(device) else "host"
+    data = data.whole() if place == "device" else data.kept_on_host()
+    return data.to(device, dtype_of(config.precision))
 
 
 def create(registry: Registry, kind: str, spec: str, config: RunConfig) -> Any:

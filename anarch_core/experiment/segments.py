@@ -17,6 +17,7 @@ from anarch_core.config.stages import Stage, essential
 from anarch_core.config.values import Precision
 from anarch_core.errors import ConfigError
 from anarch_core.files.tables import canonical_json
+from anarch_core.plugin.factories import is_factory
 from anarch_core.plugin.options import parse_spec, spec_options, to_dict
 from anarch_core.plugin.registry import Registry
 from anarch_core.schedule import Clock, Moment
@@ -178,7 +179,7 @@ def changed_options(config: RunConfig, registry: Registry, kind: str, spec: str)
     """JSON-ready options of a component, as ``name`` or ``name:value``, that differ from their defaults."""
     name, value = parse_spec(spec)
     given = dict(config.options.get(options_key(config, spec), {}))
-    if kind == "model" and name not in registry.names("model"):
+    if is_factory(kind, spec, registry):
         return given  # a factory of the user's
     info = registry.find(kind, name)
     if value is not None:
@@ -220,7 +221,7 @@ class _Grower:
         self.config, self.clock, self.registry = config, clock, registry
         model = config.model or ""
         self.task = Task(
-            data=parse_spec(config.data)[0],
+            data=config.data if is_factory("dataset", config.data, registry) else parse_spec(config.data)[0],
             data_options=self.options("dataset", config.data),
             train_limit=config.train_limit,
             validation=config.validation,

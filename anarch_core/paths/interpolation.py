@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from anarch_core.bounds import between, shown
+from anarch_core.data.stored import batches
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.models import input_dtype, warn_of_batch_dependence
@@ -171,8 +172,8 @@ def interpolate(
     train, test = [], []
     for index, (point, place) in enumerate(zip(path, fractions(points), strict=True)):
         network = landscape.go(point, pair.between(place))
-        train.append(evaluate(network, part.x_train, part.y_train, objective=part.objective))
-        test.append(evaluate(network, part.x_test, part.y_test, objective=part.objective))
+        train.append(evaluate(network, part.inputs("train"), part.y_train, objective=part.objective))
+        test.append(evaluate(network, part.inputs("test"), part.y_test, objective=part.objective))
         progress(index + 1, points)
     shift: float | None = 0.0
     if landscape.normalised:
@@ -183,12 +184,12 @@ def interpolate(
 
 def _undisturbed_loss(network: nn.Module, data: TensorData) -> float:
     with undisturbed(network), torch.no_grad():
-        return evaluate(network, data.x_train, data.y_train, objective=data.objective).loss
+        return evaluate(network, data.inputs("train"), data.y_train, objective=data.objective).loss
 
 
 def _require_place(data: TensorData, *networks: nn.Module) -> None:
     """Refuse networks that are not where the data are."""
-    where = str(data.x_train.device)
+    where = str(data.inputs("train").device)
     away = sorted({str(tensor.device) for network in networks for tensor in (*network.parameters(), *network.buffers())} - {where})
     if away:
         msg = f"the networks are on {', '.join(away)} and the data on {where}; move all to one device with .to(device)"
@@ -200,7 +201,7 @@ def _batches(landscape: Landscape, pair: Ends, data: TensorData, batch_size: int
     count = -(-len(data.y_train) // batch_size)
 
     def gradient(rows: torch.Tensor, point: torch.Tensor, place: float) -> tuple[float, torch.Tensor]:
-        return landscape.gradient(point, data.x_train[rows], data.y_train[rows], pair.between(place))
+        return landscape.gradient(point, data.inputs("train")[rows], data.y_train[rows], pair.between(place))
 
     while True:
         order = torch.randperm(len(data.y_train), generator=generator).to(data.y_train.device)
@@ -212,11 +213,12 @@ def _batches(landscape: Landscape, pair: Ends, data: TensorData, batch_size: int
 def _output_space(a: nn.Module, b: nn.Module, data: TensorData, method: Method, points: int) -> Profile:
     """Mix the outputs of both networks: one forward pass of each serves every point."""
     scores: list[list[Score]] = []
-    for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
+    for x, y in ((data.inputs("train"), data.y_train), (data.inputs("test"), data.y_test)):
         said = []
         for model in (a, b):
             with undisturbed(model), torch.no_grad():
-                parts = zip(torch.split(x.to(input_dtype(model, x)), 1000), torch.split(y, 1000), strict=True)
+                wanted = [slice(start, start + 1000) for start in range(0, len(y), 1000)]
+                parts = zip(batches(x.to(dtype=input_dtype(model, x[:1])), wanted), torch.split(y, 1000), strict=True)
                 outputs = torch.cat([outputs_of(model, inputs, targets, data.objective) for inputs, targets in parts]).double()
             said.append(outputs if method == "logits" else outputs.softmax(1))
         if said[0].shape != said[1].shape:

@@ -91,7 +91,7 @@ class _Finder:
     def __call__(self, step: Transition) -> Selection:
         key = repr(_plain(step))
         if key not in self._found:
-            example, registry = self.context.data.x_train[:2], self.context.registry
+            example, registry = self.context.data.inputs("train")[:2], self.context.registry
             self._found[key] = Selection.of(self.model, step.relaxation or "", example, step.layers, step.options, registry)
         return self._found[key]
 

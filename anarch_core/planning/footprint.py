@@ -110,10 +110,15 @@ def _rehearsed(context: RunContext, model: nn.Module, architecture: Architecture
     for part in architecture.parts:
         rehearsal.relax(part)
     tested = min(EVALUATED, max(len(data.y_train), len(data.y_test)))
-    evaluation = rehearsal.evaluation(data.x_train, data.y_train, tested, config.precision, data.objective)
+    evaluation = rehearsal.evaluation(data.inputs("train"), data.y_train, tested, config.precision, data.objective)
     return (
         rehearsal.training(
-            lambda network: context.optimizer(network, config.lr), data.x_train, data.y_train, batch, config.precision, data.objective
+            lambda network: context.optimizer(network, config.lr),
+            data.inputs("train"),
+            data.y_train,
+            batch,
+            config.precision,
+            data.objective,
         ),
         evaluation.beyond(round(_remembered(context) * sum(parameter.nbytes for parameter in rehearsal.model.parameters()))),
     )

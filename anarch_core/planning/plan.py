@@ -88,7 +88,7 @@ def _network_plan(context: RunContext, footprint: Footprint, larger: Footprint, 
         timed: take some optimizer steps, if memory allows.
     """
     model = context.build(context.config.seeds[0])
-    by_layer = _flops(model, context.data.x_train[:1])
+    by_layer = _flops(model, context.data.inputs("train")[:1])
     flops, report = by_layer[""], footprint.report
     users = [segment for segment in segments if segment.id in footprint.architecture.segments]
     for layer in report.layers if report else ():
@@ -132,7 +132,7 @@ def _step_seconds(context: RunContext, model: nn.Module) -> float:
     training = Training(
         model=model,
         optimizer=context.optimizer(model, 1e-12),
-        x=data.x_train,
+        x=data.inputs("train"),
         y=data.y_train,
         batch_size=config.batch_size,
         seed=0,

@@ -136,7 +136,7 @@ def _try_augmenting(context: RunContext, size: int) -> None:
             "would have to move with them; leave it out, or augment such data before they are loaded"
         )
         raise ConfigError(msg)
-    augment(data.x_train[:size], torch.arange(size), 0)
+    augment(data.inputs("train")[:size], torch.arange(size), 0)
 
 
 def _outputs(context: RunContext, model: nn.Module, samples: int) -> torch.Tensor:
@@ -147,7 +147,7 @@ def _outputs(context: RunContext, model: nn.Module, samples: int) -> torch.Tenso
     """
     mode = "training" if model.training else "evaluation"
     with _told(context, samples):
-        output = model(context.data.x_train[:samples])
+        output = model(context.data.inputs("train")[:samples])
     given = {1: "one input", 2: "two inputs"}.get(samples, f"{samples} inputs") + f" of shape {context.spec.input_shape} in {mode} mode"
     outputs = require_outputs(output, samples, context.spec.outputs, f"model {context.spec}", given)
     losses = context.data.objective.loss(outputs.detach(), context.data.y_train[:samples], "none")  # minus infinity may rule a class out

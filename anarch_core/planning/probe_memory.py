@@ -87,7 +87,7 @@ def taken(context: ProbeContext, do: Callable[[], object], *, real: bool = False
     Raises:
         RuntimeError: without numbers, what is done depends on them or takes too many steps.
     """
-    ledger = Ledger(context.required_data.x_train.device, sys.maxsize if real else STEPS, makes=real)
+    ledger = Ledger(context.required_data.inputs("train").device, sys.maxsize if real else STEPS, makes=real)
     for network in _networks(context):
         for tensor in [*network.parameters(), *network.buffers()]:
             ledger.note(tensor)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from anarch_core.config.values import Precision
+from anarch_core.data.stored import Inputs
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.cross_entropy import CrossEntropy
@@ -45,7 +46,7 @@ class Rehearsal:
     def training(
         self,
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-        x: torch.Tensor,
+        x: Inputs,
         y: torch.Tensor,
         batch: int,
         precision: Precision = "float32",
@@ -83,7 +84,7 @@ class Rehearsal:
         return ledger.peak()
 
     def evaluation(
-        self, x: torch.Tensor, y: torch.Tensor, batch: int, precision: Precision = "float32", objective: AbstractObjective | None = None
+        self, x: Inputs, y: torch.Tensor, batch: int, precision: Precision = "float32", objective: AbstractObjective | None = None
     ) -> Peak:
         """Peak of evaluating one batch, the network included, the data set not; arguments as above.
 
@@ -95,7 +96,7 @@ class Rehearsal:
         return ledger.peak()
 
     @contextlib.contextmanager
-    def _counted(self, x: torch.Tensor, y: torch.Tensor, batch: int) -> Iterator[tuple[Ledger, torch.Tensor, torch.Tensor]]:
+    def _counted(self, x: Inputs, y: torch.Tensor, batch: int) -> Iterator[tuple[Ledger, torch.Tensor, torch.Tensor]]:
         inputs, labels = (Hollow(torch.empty(batch, *each.shape[1:], dtype=each.dtype, device="meta"), each.device) for each in (x, y))
         ledger = Ledger(x.device)
         for tensor in [*self.model.parameters(), *self.model.buffers()]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from anarch_core.config.resolution import complete, factory, resolve
+from anarch_core.config.resolution import complete, factories, resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import RunError, Stopped
 from anarch_core.experiment.owing import Owing, asked_probes, owing, with_probes
@@ -79,7 +79,7 @@ def run(
     if out is None:
         msg = "no run directory was given; pass out=..."
         raise RunError(msg)
-    store, to_name = RunStore(Path(out)), config.model if factory(config.model or "", registry) else None
+    store, to_name = RunStore(Path(out)), factories({"model": config.model, "data": config.data}, registry)
     with _progress(progress) as shown:
         stop = Stop(notice=lambda: shown.say("stopping: saving the state of what is under way"))
         with stop.on_signals(), taken(store):
@@ -101,6 +101,7 @@ def resume(
     out: Path | str,
     *,
     model: str | None = None,
+    data: str | None = None,
     progress: ProgressStyle | AbstractProgress = "auto",
     observers: Sequence[AbstractObserver] = (),
 ) -> Results:
@@ -109,24 +110,25 @@ def resume(
     Args:
         out: the run directory.
         model: that it was started with; needed where it is a factory, ``package.module:name``, which no file's word is taken for.
+        data: likewise.
         progress: what to show.
         observers: to be told what happens, beside those that the run names.
 
     Raises:
-        RunError: there is no run in it, or one of another model.
-        ConfigError: its model is a factory, and ``model`` does not name it.
+        RunError: there is no run in it, or one of another model or other data.
+        ConfigError: its model or its data are a factory, and the argument does not name it.
     """
     store = RunStore(Path(out))
     if not store.config_file.exists():
         msg = f"{out} holds no run: there is no {store.config_file.name} in it"
         raise RunError(msg)
-    named = {} if model is None else {"model": model}
+    named = {name: given for name, given in (("model", model), ("data", data)) if given is not None}
     return run(resolve(named, [store.config_file]), out=out, progress=progress, observers=observers)
 
 
 def of_this_process(config: RunConfig) -> bool:
-    """Whether the model is a function of a script or a notebook, ``__main__:name``, which no other process can import."""
-    return (config.model or "").startswith("__main__:")
+    """Whether the model or the data are a function of a script or a notebook, ``__main__:name``, which no other process can import."""
+    return any(spec.startswith("__main__:") for spec in (config.model or "", config.data))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from anarch_core.config.values import Precision
+from anarch_core.data.stored import PartName
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.experiment.segment_result import Scores
 from anarch_core.experiment.store import History
@@ -34,12 +35,12 @@ class Scoring:
     def scores(self, model: nn.Module) -> Scores:
         """Of a network on the training and the test set."""
         data = self.data
-        return Scores({**self._part("train", model, data.x_train, data.y_train), **self._part("test", model, data.x_test, data.y_test)})
+        return Scores({**self._part("train", model, data.y_train), **self._part("test", model, data.y_test)})
 
     def validation(self, model: nn.Module) -> dict[str, float | None]:
         """Of a network on the part of the training set that is held out; empty where none is."""
-        x, y = self.data.x_validation, self.data.y_validation
-        return {} if x is None or y is None else self._part("validation", model, x, y)
+        y = self.data.y_validation
+        return {} if y is None else self._part("validation", model, y)
 
     def row(self, training: Training, score: Score, history: History, *, last: bool) -> dict[str, float | None]:
         """The history row of the epoch that just ended.
@@ -63,7 +64,7 @@ class Scoring:
         tests = 1 + sum("test_loss" in earlier for earlier in history.rows[1:])
         affordable = tests * len(self.data.y_test) <= TESTING * 3 * len(self.data.y_train) * whole
         if last or (rest == 0 and is_milestone(whole) and affordable):
-            row.update(self._part("test", training.model, self.data.x_test, self.data.y_test))
+            row.update(self._part("test", training.model, self.data.y_test))
         return row
 
     def epochs(self, iterations: int) -> int | float:
@@ -71,8 +72,8 @@ class Scoring:
         whole, rest = divmod(iterations, self.iterations_per_epoch)
         return iterations / self.iterations_per_epoch if rest else whole
 
-    def _part(self, part: str, model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> dict[str, float | None]:
-        score = evaluate(model, x, y, precision=self.precision, objective=self.data.objective)
+    def _part(self, part: PartName, model: nn.Module, y: torch.Tensor) -> dict[str, float | None]:
+        score = evaluate(model, self.data.inputs(part), y, precision=self.precision, objective=self.data.objective)
         return {f"{part}_loss": finite(score.loss), **{f"{part}_{name}": finite(value) for name, value in score.metrics.items()}}
 
 

@@ -88,7 +88,7 @@ def training_from(context: RunContext, segment: Segment, begun: Start) -> Traini
     return Training(
         model=begun.model,
         optimizer=begun.optimizer or fresh_optimizer(context, segment, begun.model),
-        x=context.data.x_train,
+        x=context.data.inputs("train"),
         y=context.data.y_train,
         batch_size=settings.batch_size,
         seed=segment.seed,

@@ -11,7 +11,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import FrameType
 
 from anarch_core.errors import RunError, Stopped
@@ -30,19 +30,21 @@ class InterruptedRunError(RunError):
     exit_code = 130
 
     @classmethod
-    def of(cls, store: RunStore, state: str, factory: str | None) -> InterruptedRunError:
+    def of(cls, store: RunStore, state: str, factories: Mapping[str, str]) -> InterruptedRunError:
         """Says how to go on, and in which state the run is.
 
         Args:
             store: its directory.
             state: in words.
-            factory: its model, where that has to be named again because no file's word is taken for it.
+            factories: its model and its data by setting, where they have to be named again because no file's word is taken for them.
         """
         if store.config_file.exists():
-            if factory and factory.startswith("__main__:"):
-                name = factory.partition(":")[2]
-                return cls(f"{state}; go on where {name} is defined: anarch_core.resume({str(store.path)!r}, model={name})")
-            return cls(f"{state}; go on with: anarch resume {store.path}{f' --model {factory}' if factory else ''}")
+            if any(spec.startswith("__main__:") for spec in factories.values()):
+                names = {setting: spec.partition(":")[2] for setting, spec in factories.items()}
+                given = ", ".join([repr(str(store.path)), *(f"{setting}={name}" for setting, name in names.items())])
+                return cls(f"{state}; go on where {' and '.join(names.values())} is defined: anarch_core.resume({given})")
+            named = "".join(f" --{setting} {spec}" for setting, spec in factories.items())
+            return cls(f"{state}; go on with: anarch resume {store.path}{named}")
         return cls("stopped before anything was trained; nothing was written")
 
 

@@ -10,14 +10,15 @@ from anarch_core.errors import ConfigError, plain
 
 
 def named(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a command line could say them: a function or a class that makes the model is its import string.
+    """Settings as a command line could say them: a function or a class that makes the model or the data is its import string.
 
     Raises:
         ConfigError: an object was given that cannot be named.
     """
     said = dict(settings)
-    if "model" in said:
-        said["model"] = import_string(said["model"], "model")
+    for name in ("model", "data"):
+        if name in said:
+            said[name] = import_string(said[name], name)
     return said
 
 

@@ -80,6 +80,7 @@ def resume(
     out: Path | str,
     *,
     model: str | Callable[..., Any] | None = None,
+    data: str | Callable[..., Any] | None = None,
     progress: ProgressStyle | AbstractProgress = "auto",
     observers: Sequence[AbstractObserver] = (),
 ) -> Results:
@@ -88,11 +89,12 @@ def resume(
     Args:
         out: the run directory.
         model: that it was started with; needed where it is a function of yours, which no file's word is taken for.
+        data: likewise.
         progress: as for :func:`run`.
         observers: likewise.
 
     Raises:
-        RunError: there is no run in it, or one of another model.
-        ConfigError: its model is a factory, and ``model`` does not name it.
+        RunError: there is no run in it, or one of another model or other data.
+        ConfigError: its model or its data are a factory, and the argument does not name it.
     """
-    return runner.resume(out, model=import_string(model, "model"), progress=progress, observers=observers)
+    return runner.resume(out, model=import_string(model, "model"), data=import_string(data, "data"), progress=progress, observers=observers)

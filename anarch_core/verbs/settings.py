@@ -25,7 +25,7 @@ Names = str | Sequence[str]
 class Settings(TypedDict, total=False):
     """The settings of a run, each as :class:`~anarch_core.config.run_config.RunConfig` documents it; a test keeps the two in step."""
 
-    data: Any
+    data: str | Callable[..., Any]
     model: str | Callable[..., Any] | None
     objective: str
     relax: Names
@@ -47,6 +47,7 @@ class Settings(TypedDict, total=False):
     augment: Names
     precision: values.Precision
     data_root: Path | str | None
+    data_on: values.DataPlace
     train_limit: int | None
     validation: float
     device: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import random
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -161,3 +163,28 @@ def test_a_run_of_the_users_own_factory_goes_on_where_the_user_names_it_again(sm
     with pytest.raises(RunError, match="differs in model"):
         resume(out, model="os:system", progress="silent")
     assert resume(out, model=factory, progress="silent").segments == results.segments
+
+
+def test_a_run_on_data_of_the_users_own_factory_goes_on_where_the_user_names_it_again(small, tmp_path, module_of):
+    text = (
+        "import torch\n"
+        "def make(samples=60):\n"
+        "    x = SCALE * torch.randn(samples, 1, 16, generator=torch.Generator().manual_seed(0))\n"
+        "    return (x, torch.arange(samples) % 3), (x[:30], torch.arange(30) % 3)\n"
+    )
+    module = module_of(f"SCALE = 1\n{text}")
+    factory, out = f"{module}:make", tmp_path / "out"
+    config = small(epochs=1, relax=(), control="none")
+    options = {name: table for name, table in config.options.items() if name != "tensors"} | {factory: {"samples": 90}}
+    results = run(attrs.evolve(config, data=factory, options=options), out=out, progress="silent")
+    assert results.segments[0].iterations_per_epoch == -(-90 // config.batch_size)
+    with pytest.raises(ConfigError, match=f"the data '{factory}' is a function to import, .* add --data {factory}"):
+        resume(out, progress="silent")
+    with pytest.raises(RunError, match="differs in data"):
+        resume(out, data="os:system", progress="silent")
+    assert resume(out, data=factory, progress="silent").segments == results.segments
+    (tmp_path / f"{module}.py").write_text(f"SCALE = 2\n{text}")
+    sys.modules.pop(module)
+    importlib.invalidate_caches()
+    with pytest.raises(RunError, match=r"is not the one that .* began with"):
+        resume(out, data=factory, progress="silent")

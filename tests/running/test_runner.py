@@ -152,6 +152,21 @@ def test_continued_with_the_trunk_s_settings_retraces_the_trunk(small, tmp_path,
     assert set(segment(results, "continued", 1.0).optimizer_state.values()) == {"carried"}
 
 
+@pytest.mark.parametrize("validation", [0, 0.2])
+def test_inputs_that_are_read_a_batch_at_a_time_give_the_same_bytes(small, tmp_path, validation):
+    there, here = (
+        run(small(probe="gradient,weights", validation=validation, augment="flip", data_on=place), out=tmp_path / place, progress="silent")
+        for place in ("device", "host")
+    )
+    assert finals(tmp_path / "device") == finals(tmp_path / "host")
+    for one, other in zip(there.segments, here.segments, strict=True):
+        assert attrs.evolve(one, seconds=0) == attrs.evolve(other, seconds=0)
+    assert (
+        run(small(probe="gradient,weights", validation=validation, augment="flip"), out=tmp_path / "host", progress="silent").status
+        == "finished"
+    )
+
+
 def test_caller_s_random_state_and_threads_are_left_alone(small, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(1)

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 
-from anarch_core.data import TensorData, channel_statistics, normalised
+from anarch_core.data import Stored, TensorData, channel_statistics
 from anarch_core.errors import DataError, OutOfMemoryError
 from anarch_plugins.datasets.image_folder.index import Index
 from anarch_plugins.datasets.image_folder.options import ImageFolderOptions
@@ -45,9 +45,9 @@ def load(root: Path | None, options: ImageFolderOptions) -> TensorData:
     statistics = channel_statistics(x_train)
     return TensorData(
         name="image-folder",
-        x_train=normalised(x_train, *statistics),
+        x_train=Stored(x_train, *statistics),
         y_train=y_train,
-        x_test=normalised(x_test, *statistics),
+        x_test=Stored(x_test, *statistics),
         y_test=y_test,
         classes=len(train.classes),
         class_names=train.classes,
@@ -55,8 +55,7 @@ def load(root: Path | None, options: ImageFolderOptions) -> TensorData:
 
 
 def _foresee_memory(images: int, size: int, itemsize: int) -> None:
-    # The values as read and four bytes for each as normalised, both held while normalising.
-    needed = images * 3 * size**2 * (itemsize + 4)
+    needed = images * 3 * size**2 * itemsize
     available = psutil.virtual_memory().available
     if needed > available:
         msg = (

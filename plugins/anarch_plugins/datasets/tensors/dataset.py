@@ -8,9 +8,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from anarch_core.data import TensorData, channel_statistics, normalised, permutation
+from anarch_core.data import Meaning, TensorData, assembled
 from anarch_core.errors import DataError
-from anarch_plugins.datasets.tensors.meaning import class_numbers, counted_from_0, warn_of_odd, with_channels
 from anarch_plugins.datasets.tensors.options import TensorsOptions
 
 
@@ -38,35 +37,17 @@ def load(root: Path | None, options: TensorsOptions) -> TensorData:
         present = ", ".join(sorted(tensors)) or "none"
         msg = f"{str(path)!r} has no tensor {', '.join(missing)} (it has {present}); expected x, y and, together, x_test, y_test"
         raise DataError(msg)
-    where = repr(str(path))
-    x, y = with_channels(f"{where}: x", tensors["x"], options.layout), class_numbers(f"{where}, y", tensors["y"])
-    if len(x) != len(y) or len(y) < 2:
-        msg = f"{where}: x has {len(x)} samples and y {len(y)}, expected equally many and at least two"
-        raise DataError(msg)
+    meaning = Meaning(
+        where=repr(str(path)),
+        flag="--tensors-",
+        layout=options.layout,
+        first_label=options.first_label,
+        test_fraction=options.test_fraction,
+    )
+    parts = {"train": (tensors["x"], tensors["y"])}
     if "x_test" in tensors:
-        x_test = with_channels(f"{where}: x_test", tensors["x_test"], options.layout)
-        y, y_test = counted_from_0(where, [y, class_numbers(f"{where}, y_test", tensors["y_test"])], options.first_label)
-    else:
-        (y,) = counted_from_0(where, [y], options.first_label)
-        order = permutation(len(y), "test")
-        count = min(max(round(options.test_fraction * len(y)), 1), len(y) - 1)
-        test, train = order[:count].sort().values, order[count:].sort().values
-        x, y, x_test, y_test = x[train], y[train], x[test], y[test]
-    if x.is_floating_point() and x_test.is_floating_point():
-        x, x_test = x.float(), x_test.float()
-    elif x.dtype != x_test.dtype:
-        msg = f"{where}: x is {x.dtype} and x_test {x_test.dtype}; expected the same type, so that they are scaled alike"
-        raise DataError(msg)
-    else:
-        statistics = channel_statistics(x)
-        x, x_test = normalised(x, *statistics), normalised(x_test, *statistics)
-    classes = int(max(y.max(), y_test.max())) + 1
-    if classes > len(y) + len(y_test):
-        msg = f"{where}: the largest label is {classes - 1}, with only {len(y) + len(y_test)} samples; labels are class numbers from 0"
-        raise DataError(msg)
-    if y.min() >= 0 and y_test.min() >= 0:
-        warn_of_odd(where, x, y, y_test, classes)
-    return TensorData(name="tensors", x_train=x, y_train=y, x_test=x_test, y_test=y_test, classes=classes)
+        parts["test"] = tensors["x_test"], tensors["y_test"]
+    return assembled("tensors", parts, meaning)
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

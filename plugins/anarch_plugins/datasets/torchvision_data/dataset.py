@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import torch
 
-from anarch_core.data import TensorData, channel_statistics, normalised
+from anarch_core.data import Stored, TensorData, channel_statistics
 from anarch_core.errors import DataError
 from anarch_plugins.vision import torchvision
 
@@ -60,9 +60,9 @@ def load(source: _Source, root: Path | None, options: None) -> TensorData:
     statistics = channel_statistics(x_train)
     return TensorData(
         name=source.name,
-        x_train=normalised(x_train, *statistics),
+        x_train=Stored(x_train, *statistics),
         y_train=y_train,
-        x_test=normalised(x_test, *statistics),
+        x_test=Stored(x_test, *statistics),
         y_test=y_test,
         classes=source.classes,
         class_names=tuple(getattr(train, "classes", map(str, range(source.classes)))),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import torch
 from torch import nn
 
-from anarch_core.data import TensorData
+from anarch_core.data import Inputs, TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
 from anarch_core.layers import RelaxedLayer, relaxed_layers
@@ -97,12 +97,12 @@ class AblationProbe(AbstractProbe):
         return Measurement(scalars=scalars, units=units, details=details)
 
 
-def _data(data: TensorData, part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    x, y = getattr(data, f"x_{part}"), getattr(data, f"y_{part}")
-    if x is None or y is None:
+def _data(data: TensorData, part: Literal["train", "test", "validation"]) -> tuple[Inputs, torch.Tensor]:
+    y = getattr(data, f"y_{part}")
+    if y is None:
         msg = f"the probe ablation needs {part} data, and the data set {data.name!r} has none"
         raise ProbeError(msg)
-    return x, y
+    return data.inputs(part), y
 
 
 def _relaxed_parameters(model: nn.Module) -> Iterator[tuple[str, RelaxedLayer, str, nn.Parameter]]:

@@ -39,7 +39,7 @@ class EquivarianceProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data, or they have no spatial axis.
         """
-        x = context.required_data.x_test
+        x = context.required_data.inputs("test")
         if x.ndim < 3:
             msg = f"the probe equivariance needs images or signals to shift, [n, channels, *spatial], got inputs of {list(x.shape)}"
             raise ProbeError(msg)

@@ -25,7 +25,7 @@ class FiltersProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data to size the layers by, or no such layer.
         """
-        layer = chosen_layer(spatial_layers(context.model, context.required_data.x_test[:1]), self.options.layer)
+        layer = chosen_layer(spatial_layers(context.model, context.required_data.inputs("test")[:1]), self.options.layer)
         sizes = layer.geometry.output_size
         position = tuple(0 if self.options.position == "first" else size // 2 for size in sizes)
         filters = layer.filters(position)[: self.options.channels].clone()

@@ -40,7 +40,7 @@ class WeightsProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data to size the layers by, or no such layer.
         """
-        layer = chosen_layer(spatial_layers(context.model, context.required_data.x_test[:1]), self.options.layer)
+        layer = chosen_layer(spatial_layers(context.model, context.required_data.inputs("test")[:1]), self.options.layer)
         tensors = {"block": _block(layer, self.options.size), "edges": torch.linspace(LOWEST, HIGHEST, self.options.bins + 1)}
         details: dict[str, Any] = {"layer": layer.path, "layers": {}}
         squares, numbers = {"local": 0.0, "off_local": 0.0}, {"local": 0, "off_local": 0}
