@@ -18,7 +18,7 @@ from anarch_core.data.stored import Inputs, Stored, batches
 from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.network import in_evaluation_mode
 from anarch_core.objective.base import AbstractObjective
-from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.classification import CrossEntropy
 from anarch_core.objective.outputs import outputs_of
 from anarch_core.ops.fused import fused_sgd
 from anarch_core.ops.memory_format import channels_last, takes_channels_last

@@ -1,4 +1,4 @@
-"""``anarch interpolate A B``: loss and accuracy on the way from one checkpoint to another."""
+"""``anarch interpolate A B``: loss and score on the way from one checkpoint to another."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from anarch_core.cli.numbers import number_option
 from anarch_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from anarch_core.objective import AbstractObjective
     from anarch_core.paths.interpolation import Profile
 
 METHODS = ("linear", "curvilinear", "string", "band", "logits", "probabilities")
 
 
-@click.command("interpolate", cls=ComponentCommand, components={"data": "dataset", "model": "model"})
+@click.command("interpolate", cls=ComponentCommand, components={"data": "dataset", "objective": "objective", "model": "model"})
 @click.argument("a", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
 @click.argument("b", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
 @click.option(
@@ -52,6 +53,7 @@ def command(
     b: Path,
     method: tuple[str, ...],
     data: str | None,
+    objective: str,
     data_root: Path | None,
     device: str,
     out: Path | None,
@@ -80,11 +82,11 @@ def command(
         raise ConfigError(msg)
     from anarch_core.paths.interpolation import interpolate
 
-    loaded = load_fitting(ctx, data, data_root, first.spec, a, first.network, where)
+    loaded = load_fitting(ctx, data, objective, data_root, first.spec, a, first.network, where)
     ends = first.network.to(where), second.network.to(where)
     profiles = [interpolate(*ends, loaded, method=name, **settings) for name in methods]  # type: ignore[arg-type]
     for profile in profiles:
-        _print(profile)
+        _print(profile, loaded.objective)
     if out is not None:
         from anarch_core.files.tables import write_json
 
@@ -92,11 +94,14 @@ def command(
         click.echo(f"wrote {out}")
 
 
-def _print(profile: Profile) -> None:
+def _print(profile: Profile, objective: AbstractObjective) -> None:
     click.echo(profile.method)
-    rows = [("position", "train loss", "train %", "test loss", "test %")]
+    metric = objective.metric
+    score = metric.unit if metric.name == "accuracy" else metric.name
+    rows = [("position", "train loss", f"train {score}", "test loss", f"test {score}")]
     for position, train, test in zip(profile.positions, profile.train, profile.test, strict=True):
-        rows.append((f"{position:.3f}", f"{train.loss:.4f}", f"{train.accuracy:.1f}", f"{test.loss:.4f}", f"{test.accuracy:.1f}"))
+        scores = [(f"{part.loss:.4f}", f"{part.metrics[metric.name]:.{metric.digits}f}") for part in (train, test)]
+        rows.append((f"{position:.3f}", *scores[0], *scores[1]))
     print_table(rows, numbers=5)
     for part, barrier in (("training", profile.train_barrier), ("test", profile.test_barrier)):
         over = f"not measurable, {barrier.not_measured}"
@@ -116,7 +121,8 @@ def _record(profile: Profile) -> dict[str, Any]:
     """JSON-ready; a loss that is not finite is None."""
 
     def scores(part: Sequence[Any]) -> list[dict[str, float | None]]:
-        return [{"loss": score.loss if math.isfinite(score.loss) else None, "accuracy": score.accuracy} for score in part]
+        numbers = [{"loss": score.loss, **score.metrics} for score in part]
+        return [{name: value if math.isfinite(value) else None for name, value in found.items()} for found in numbers]
 
     barriers = {"train": attrs.asdict(profile.train_barrier), "test": attrs.asdict(profile.test_barrier)}
     scored = {"train": scores(profile.train), "test": scores(profile.test)}

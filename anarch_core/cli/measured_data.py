@@ -11,7 +11,8 @@ import click
 from anarch_core.cli.completion import offer_components
 from anarch_core.cli.components import component_options
 from anarch_core.errors import DataError
-from anarch_core.plugin.options import parse_spec
+from anarch_core.plugin.options import parse_spec, spec_options
+from anarch_core.plugin.registry import get_registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,13 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--device", default="auto", metavar="DEVICE", help="Device: auto, cpu, cuda or cuda:N.  [default: auto]"),
         click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder the data is found in."),
         click.option(
+            "--objective",
+            default="cross-entropy",
+            metavar="NAME",
+            shell_complete=offer_components("objective"),
+            help="What the network was trained for.  [default: cross-entropy]",
+        ),
+        click.option(
             "--data",
             metavar="NAME",
             shell_complete=offer_components("dataset"),
@@ -37,23 +45,44 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load_fitting(
-    ctx: click.Context, name: str, root: Path | None, spec: ModelSpec, file: Path, network: nn.Module, device: str
+    ctx: click.Context, name: str, objective: str, root: Path | None, spec: ModelSpec, file: Path, network: nn.Module, device: str
 ) -> TensorData:
-    """The data set on the network's device and in its precision.
+    """The data set on the network's device and in its precision, with what is to be learnt of it.
 
     Raises:
-        DataError: its inputs or classes are not those of the network.
+        DataError: its inputs or targets are not those of the network.
     """
     from anarch_core.data.loading import load_data
     from anarch_core.models import input_dtype
 
-    data = load_data(name, root=root, options=component_options(ctx).get(parse_spec(name)[0]))
-    if tuple(data.input_shape) != tuple(spec.input_shape) or data.classes != spec.classes:
-        there, here = (_shape(shape, classes) for shape, classes in ((data.input_shape, data.classes), (spec.input_shape, spec.classes)))
+    data = load_data(
+        name, root=root, options=component_options(ctx).get(parse_spec(name)[0]), objective=create(ctx, "objective", objective)
+    )
+    shapes = (tuple(data.input_shape), tuple(data.output_shape)), (tuple(spec.input_shape), tuple(spec.outputs))
+    if shapes[0] != shapes[1]:
+        there, here = (_shape(*pair) for pair in shapes)
         msg = f"{name} has {there}, but the network of {file} takes {here}; name the data set that it was trained on"
         raise DataError(msg)
     return data.to(device, input_dtype(network, data.x_train))
 
 
-def _shape(shape: tuple[int, ...], classes: int) -> str:
-    return f"inputs {'×'.join(map(str, shape))} and {classes} classes"
+def create(ctx: click.Context, kind: str, spec: str) -> Any:
+    """A component with the options of the command line.
+
+    Args:
+        ctx: of the command.
+        kind: of the component.
+        spec: ``name`` or ``name:value``.
+    """
+    name, value = parse_spec(spec)
+    registry = get_registry()
+    info = registry.find(kind, name)
+    options = dict(component_options(ctx).get(info.name, {}))
+    if value is not None:
+        options |= spec_options(info.options, value, name=info.name)
+    return registry.create(kind, info.name, options)
+
+
+def _shape(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> str:
+    told = f"{outputs[0]} classes" if len(outputs) == 1 else f"outputs {'×'.join(map(str, outputs))}"
+    return f"inputs {'×'.join(map(str, inputs))} and {told}"

@@ -11,18 +11,16 @@ import click
 from anarch_core.bounds import SEED
 from anarch_core.cli.checkpoints import model_options, open_network, print_table
 from anarch_core.cli.completion import offer_checkpoints, offer_components
-from anarch_core.cli.components import ComponentCommand, component_options, split_names
-from anarch_core.cli.measured_data import data_options, load_fitting
+from anarch_core.cli.components import ComponentCommand, split_names
+from anarch_core.cli.measured_data import create, data_options, load_fitting
 from anarch_core.cli.numbers import number_option
 from anarch_core.errors import ProbeError
-from anarch_core.plugin.options import parse_spec, spec_options
-from anarch_core.plugin.registry import get_registry
 from anarch_core.report.measurements import certified, error_bound
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from anarch_core.probe.base import AbstractProbe, Measurement
+    from anarch_core.probe.base import Measurement
 
 MISSING = {
     "data": "data to measure on; add --data NAME",
@@ -33,7 +31,7 @@ MISSING = {
 """What a probe needs and where it comes from."""
 
 
-@click.command("probe", cls=ComponentCommand, components={"probe": "probe", "data": "dataset", "model": "model"})
+@click.command("probe", cls=ComponentCommand, components={"probe": "probe", "data": "dataset", "objective": "objective", "model": "model"})
 @click.argument("file", type=click.Path(path_type=Path), shell_complete=offer_checkpoints)
 @click.option(
     "--probe",
@@ -68,6 +66,7 @@ def command(
     file: Path,
     probe: tuple[str, ...],
     data: str | None,
+    objective: str,
     data_root: Path | None,
     device: str,
     reference: Path | None,
@@ -83,7 +82,7 @@ def command(
     from anarch_core.probe.base import ProbeContext
     from anarch_core.probe.measuring import measured, missing_needs
 
-    probes = {name: _create(ctx, name) for name in split_names(probe)}
+    probes = {name: create(ctx, "probe", name) for name in split_names(probe)}
     opened = open_network(ctx, file, model, input_shape, classes)
     for name, made in probes.items():
         for need in missing_needs(made, opened.network, data=data, reference=reference, parent=parent):
@@ -96,7 +95,7 @@ def command(
 
     context = ProbeContext(
         model=opened.network.to(where),
-        data=None if data is None else load_fitting(ctx, data, data_root, opened.spec, file, opened.network, where),
+        data=None if data is None else load_fitting(ctx, data, objective, data_root, opened.spec, file, opened.network, where),
         reference=network(reference),
         parent=network(parent),
         seed=seed,
@@ -106,17 +105,6 @@ def command(
         _print(name, measurement)
     if out is not None:
         _write(out, file, data, seed, found)
-
-
-def _create(ctx: click.Context, spec: str) -> AbstractProbe:
-    name, value = parse_spec(spec)
-    registry = get_registry()
-    info = registry.find("probe", name)
-    options = dict(component_options(ctx).get(info.name, {}))
-    if value is not None:
-        options |= spec_options(info.options, value, name=info.name)
-    probe: AbstractProbe = registry.create("probe", info.name, options)
-    return probe
 
 
 def _print(name: str, measurement: Measurement) -> None:

@@ -19,7 +19,7 @@ from anarch_core.errors import DataError, OutOfMemoryError
 from anarch_core.labels import labels_problem
 from anarch_core.machine import available_bytes, human_bytes
 from anarch_core.objective.base import AbstractObjective
-from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.classification import CrossEntropy
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)

@@ -12,15 +12,26 @@ from anarch_core.objective.base import AbstractObjective, Metric, Reduction, red
 
 if TYPE_CHECKING:
     from anarch_core.labels import described, labels_problem
-    from anarch_core.objective.cross_entropy import CrossEntropy
+    from anarch_core.objective.classification import AbstractClassification, CrossEntropy
     from anarch_core.objective.outputs import outputs_of
 
-__all__ = ["AbstractObjective", "CrossEntropy", "Metric", "Reduction", "described", "labels_problem", "outputs_of", "reduced"]
+__all__ = [
+    "AbstractClassification",
+    "AbstractObjective",
+    "CrossEntropy",
+    "Metric",
+    "Reduction",
+    "described",
+    "labels_problem",
+    "outputs_of",
+    "reduced",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "CrossEntropy": "anarch_core.objective.cross_entropy",
+        "AbstractClassification": "anarch_core.objective.classification",
+        "CrossEntropy": "anarch_core.objective.classification",
         "described": "anarch_core.labels",
         "labels_problem": "anarch_core.labels",
         "outputs_of": "anarch_core.objective.outputs",

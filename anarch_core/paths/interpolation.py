@@ -18,7 +18,7 @@ from anarch_core.errors import ProbeError
 from anarch_core.models import input_dtype, warn_of_batch_dependence
 from anarch_core.network import undisturbed
 from anarch_core.objective.base import AbstractObjective
-from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.classification import AbstractClassification
 from anarch_core.objective.outputs import outputs_of
 from anarch_core.paths.curves import Curvilinear, Gradient, arc_length, fractions, linear, nudged_elastic_band, straight, string
 from anarch_core.paths.ends import Ends, ends
@@ -145,7 +145,7 @@ def interpolate(
     data.check()
     for network in (a, b):
         warn_of_batch_dependence(network)
-    if method == "probabilities" and not isinstance(data.objective, CrossEntropy):
+    if method == "probabilities" and not isinstance(data.objective, AbstractClassification):
         trained_by = type(data.objective).__name__
         msg = f"the outputs of a network trained by {trained_by} are no probabilities of classes; take the method 'logits'"
         raise ProbeError(msg)

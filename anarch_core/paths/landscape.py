@@ -13,7 +13,7 @@ from anarch_core.curvature.differentiable import differentiable, require_visible
 from anarch_core.errors import ProbeError
 from anarch_core.network import undisturbed
 from anarch_core.objective.base import AbstractObjective
-from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.classification import CrossEntropy
 from anarch_core.objective.outputs import outputs_of
 
 Point = Callable[[Sequence[torch.Tensor]], None]

@@ -18,7 +18,7 @@ from anarch_core.config.values import Precision
 from anarch_core.data.stored import Inputs
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.objective.base import AbstractObjective
-from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.classification import CrossEntropy
 from anarch_core.planning.hollow import Hollow, hollowed
 from anarch_core.planning.ledger import Ledger, Peak
 from anarch_core.plugin.blame import answering

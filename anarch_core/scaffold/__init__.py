@@ -99,6 +99,7 @@ _USAGE = {
     "model": "anarch run --relax efcn --model {name}",
     "dataset": "anarch run --relax efcn --data {name}",
     "optimizer": "anarch run --relax efcn --optimizer {name} --lr 0.001 --branch-lr 0.0005",
+    "objective": "anarch run --relax efcn --objective {name}",
     "augmentation": "anarch run --relax efcn --augment {name}",
     "observer": "anarch run --relax efcn --observe {name}",
     "figure": "anarch run --relax efcn --probe delta",

@@ -31,6 +31,7 @@ pytest.register_assert_rewrite(
             "figure",
             "lift",
             "model",
+            "objective",
             "observer",
             "optimizer",
             "probe",
@@ -45,6 +46,7 @@ from anarch_core.testing.augmentation import AugmentationConformance  # noqa: E4
 from anarch_core.testing.dataset import DatasetConformance  # noqa: E402
 from anarch_core.testing.figure import FigureConformance  # noqa: E402
 from anarch_core.testing.model import ModelConformance  # noqa: E402
+from anarch_core.testing.objective import ObjectiveConformance  # noqa: E402
 from anarch_core.testing.observer import ObserverConformance  # noqa: E402
 from anarch_core.testing.optimizer import OptimizerConformance  # noqa: E402
 from anarch_core.testing.probe import ProbeConformance  # noqa: E402
@@ -56,6 +58,7 @@ __all__ = [
     "DatasetConformance",
     "FigureConformance",
     "ModelConformance",
+    "ObjectiveConformance",
     "ObserverConformance",
     "OptimizerConformance",
     "ProbeConformance",

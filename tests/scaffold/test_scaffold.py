@@ -31,6 +31,7 @@ RUN = {
     "model": ["--relax", "efcn", "--model", "brand-new-model"],
     "dataset": ["--relax", "efcn", "--data", "brand-new-dataset"],
     "optimizer": ["--relax", "efcn", "--optimizer", "brand-new-optimizer", "--lr", "0.001"],
+    "objective": ["--relax", "efcn", "--objective", "brand-new-objective:1"],
     "augmentation": ["--relax", "efcn", "--augment", "brand-new-augmentation:0.2"],
     "observer": ["--relax", "efcn", "--observe", "brand-new-observer"],
     "figure": ["--relax", "efcn", "--probe", "delta"],

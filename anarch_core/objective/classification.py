@@ -1,4 +1,4 @@
-"""Classification: one class for each sample. What everything is measured by unless another objective is named."""
+"""Classification: one class for each sample. What objectives of that kind share, and the one that is used unless another is named."""
 
 from __future__ import annotations
 
@@ -12,23 +12,12 @@ from anarch_core.labels import labels_problem
 from anarch_core.objective.base import AbstractObjective, Metric, Reduction
 
 
-class CrossEntropy(AbstractObjective):
-    """Cross-entropy in nats between a class and the softmax of the outputs; scored by accuracy.
-
-    Args:
-        options: with ``label_smoothing`` s: the loss is that of the distribution ``(1 - s) one-hot + s / classes`` (Szegedy et al. 2016),
-            in training and wherever else it is measured. None for none.
-    """
+class AbstractClassification(AbstractObjective):
+    """One class for each sample, told by the largest output; scored by accuracy. What is left to say is the loss."""
 
     metrics: ClassVar = (Metric(name="accuracy", label="accuracy", unit="%"),)
-    loss_label: ClassVar = "loss"
-    loss_unit: ClassVar = "nats"
     takes: ClassVar = "int64 [n], the number of its class for each sample"
     gives: ClassVar = "one number for each class of each sample"
-
-    def __init__(self, options: Any = None) -> None:
-        super().__init__(options)
-        self._smoothing: float = 0.0 if options is None else options.label_smoothing
 
     def problem(self, targets: torch.Tensor, classes: int) -> str | None:
         """Whether these are class numbers, counted from 0."""
@@ -49,15 +38,8 @@ class CrossEntropy(AbstractObjective):
     def mismatch(self, outputs: torch.Tensor, targets: torch.Tensor) -> str | None:
         """Whether there are fewer outputs than classes."""
         largest = int(targets.max())
-        return (
-            None
-            if largest < outputs.shape[1]
-            else f"labels go up to {largest}, but the network tells only {outputs.shape[1]} classes apart"
-        )
-
-    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
-        """Cross-entropies of samples, in nats."""
-        return cross_entropy(outputs, targets, reduction=reduction, label_smoothing=self._smoothing)
+        told = f"labels go up to {largest}, but the network tells only {outputs.shape[1]} classes apart"
+        return None if largest < outputs.shape[1] else told
 
     def tally(self, outputs: torch.Tensor, targets: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """Samples that are classified rightly: none of those that are given nan, which argmax would take for the largest."""
@@ -70,3 +52,22 @@ class CrossEntropy(AbstractObjective):
     def decisions(self, outputs: torch.Tensor) -> torch.Tensor | None:
         """The class of the largest output."""
         return outputs.argmax(1)
+
+
+class CrossEntropy(AbstractClassification):
+    """Cross-entropy in nats between a class and the softmax of the outputs.
+
+    Args:
+        options: with ``label_smoothing`` s: the loss is that of the distribution ``(1 - s) one-hot + s / classes`` (Szegedy et al. 2016),
+            in training and wherever else it is measured. None for none.
+    """
+
+    loss_unit: ClassVar = "nats"
+
+    def __init__(self, options: Any = None) -> None:
+        super().__init__(options)
+        self._smoothing: float = 0.0 if options is None else options.label_smoothing
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
+        """Cross-entropies of samples, in nats."""
+        return cross_entropy(outputs, targets, reduction=reduction, label_smoothing=self._smoothing)

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from anarch_core.testing import ObjectiveConformance
+
+
+class TestConformance(ObjectiveConformance):
+    name = "mse"
