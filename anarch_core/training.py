@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 
 from anarch_core.augmentation import Augmenting
+from anarch_core.averages import RunningAverage, statistics_anew
 from anarch_core.config.values import Precision
 from anarch_core.data.order import batches_per_epoch, epoch_order
 from anarch_core.data.stored import Inputs, Stored, batches
@@ -165,6 +167,9 @@ class Training:
         precision: see :func:`dtype_of` and :func:`matmul_precision`.
         augment: what is done to the inputs of a batch before the network is given them, if anything.
         objective: whose loss is lowered.
+        clip_norm: largest 2-norm of a step's gradient over all parameters that are trained, as :func:`torch.nn.utils.clip_grad_norm_` has
+            it; None for any.
+        average: of the weights, kept up while they are trained; None without one.
         iteration: steps done.
     """
 
@@ -179,6 +184,8 @@ class Training:
     precision: Precision = "float32"
     augment: Augmenting | None = None
     objective: AbstractObjective = attrs.field(factory=CrossEntropy)
+    clip_norm: float | None = None
+    average: RunningAverage | None = None
     iteration: int = 0
     _tally: Tally = attrs.field(init=False)
     _channels_last: bool = attrs.field(init=False)
@@ -196,30 +203,41 @@ class Training:
     def advance(self, until: int, pause: Callable[[], bool] = lambda: False) -> None:
         """Take steps until ``until`` of them are done in all, the epoch ends, or ``pause`` says so (asked after every step)."""
         epoch, done = divmod(self.iteration, self.iterations_per_epoch)
-        order = epoch_order(len(self.y), self.seed, self.first_epoch + epoch)
-        there = torch.split(order.to(self.x.device), self.batch_size)[done : until - self.iteration + done]
-        here = torch.split(order, self.batch_size)[done : until - self.iteration + done]
         rate = None
-        with contextlib.closing(batches(self.x, here if isinstance(self.x, Stored) else there)) as read:
-            for rows, inputs in zip(there, read, strict=True):
+        with contextlib.closing(self._batches(self.first_epoch + epoch, done, done + until - self.iteration)) as read:
+            for rows, inputs in read:
                 if (wanted := self.learning_rate(self.iteration)) != rate:
                     rate = wanted
                     for group in self.optimizer.param_groups:
                         group["lr"] = rate * group.get("lr_scale", 1.0)
-                if self.augment is not None:
-                    inputs = self.augment(inputs, rows, self.first_epoch + epoch)
-                self._step(channels_last(inputs) if self._channels_last else inputs, self.y.index_select(0, rows))
+                self._step(inputs, self.y.index_select(0, rows))
                 self.iteration += 1
+                if self.average is not None:
+                    self.average.after_step(self.iteration)
                 if pause():
                     break
 
+    def _batches(self, epoch: int, first: int = 0, last: int | None = None) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
+        """Some batches of an epoch of the network's life: their rows, and the inputs as the network is given them."""
+        order = epoch_order(len(self.y), self.seed, epoch)
+        there = torch.split(order.to(self.x.device), self.batch_size)[first:last]
+        here = torch.split(order, self.batch_size)[first:last]
+        with contextlib.closing(batches(self.x, here if isinstance(self.x, Stored) else there)) as read:
+            for rows, inputs in zip(there, read, strict=True):
+                if self.augment is not None:
+                    inputs = self.augment(inputs, rows, epoch)
+                yield rows, channels_last(inputs) if self._channels_last else inputs
+
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        with fused_sgd(self.optimizer):
+        # Fused steps change weights before the whole gradient is known.
+        with fused_sgd(self.optimizer) if self.clip_norm is None else contextlib.nullcontext():
             with _autocast(self.precision, inputs.device):
                 outputs = outputs_of(self.model, inputs, targets, self.objective)
                 loss = self.objective.loss(outputs, targets)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.clip_norm is not None:
+                clip_grad_norm_([weight for group in self.optimizer.param_groups for weight in group["params"]], self.clip_norm)
             with on_behalf_of(origin(self.optimizer)):
                 self.optimizer.step()
         self._tally.loss.add_(loss.detach(), alpha=len(targets))
@@ -231,9 +249,27 @@ class Training:
         Gradients are dropped, so that whatever comes between epochs has their room.
         """
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.after_epoch(self.iteration)
         steps = self.iteration % self.iterations_per_epoch or self.iterations_per_epoch
         samples = min(steps * self.batch_size, len(self.y))
         return self._tally.score(samples)
+
+    def take_average(self) -> bool:
+        """Put the average of the weights in their place, once training is over; False where nothing was averaged.
+
+        An equal average has no statistics of batches: they are estimated on the training set, in the batches of the stretch's first epoch.
+        """
+        average, self.average = self.average, None
+        if average is None or not average.count:
+            return False
+        average.put_into_network()
+        if average.estimates_statistics:
+            with torch.no_grad(), statistics_anew(self.model) as any_statistics:
+                for _, inputs in self._batches(self.first_epoch) if any_statistics else ():
+                    with _autocast(self.precision, self.x.device):
+                        self.model(inputs)
+        return True
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All that is needed to go on to the same bits: weights, optimizer, random state, running sums; as tensors and JSON-ready data."""
@@ -245,7 +281,11 @@ class Training:
             tensors["generator.cuda"] = torch.cuda.get_rng_state(self.x.device)
         tensors["running.loss"] = self._tally.loss
         tensors.update({f"running.{name}": total for name, total in self._tally.totals.items()})
-        return tensors, {"iteration": self.iteration, "optimizer": scalars}
+        metadata: dict[str, Any] = {"iteration": self.iteration, "optimizer": scalars}
+        if self.average is not None:
+            tensors.update(self.average.state())
+            metadata["averaged"] = self.average.count
+        return tensors, metadata
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
         """Take up what :meth:`state` gave.
@@ -267,6 +307,8 @@ class Training:
         self._tally.loss.copy_(running.pop("loss"))
         self._tally.totals = {name: total.to(self.x.device, copy=True) for name, total in running.items()}
         self.iteration = metadata["iteration"]
+        if self.average is not None:
+            self.average.load_state(tensors, metadata["averaged"])
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:

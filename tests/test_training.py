@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, update_bn
 
+from anarch_core.averages import RunningAverage
 from anarch_core.data.order import epoch_order
 from anarch_core.errors import CheckpointError, ConfigError
+from anarch_core.ops.fused import linear
 from anarch_core.running.scoring import is_milestone
 from anarch_core.training import Training, dtype_of, evaluate, matmul_precision
 
@@ -103,13 +106,16 @@ def test_stops_inside_an_epoch_change_nothing(samples):
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+@pytest.mark.parametrize("average", [None, "ema", "swa"])
 @pytest.mark.parametrize("stop", [0, 4, STEPS_PER_EPOCH + 1])
-def test_state_goes_on_to_the_same_bits(samples, optimizer, stop):
+def test_state_goes_on_to_the_same_bits(samples, optimizer, stop, average):
     options = {"momentum": 0.9} if optimizer is torch.optim.SGD else {}
 
     def start(seed: int) -> Training:
         model = network(seed, dropout=0.5)
-        return training(model, samples, optimizer=optimizer(model.parameters(), lr=0.1, **options), learning_rate=lambda _: 0.01)
+        optimized = optimizer(model.parameters(), lr=0.1, **options)
+        kept = average and RunningAverage(model, average, 0.5, 2 * STEPS_PER_EPOCH)
+        return training(model, samples, optimizer=optimized, learning_rate=lambda _: 0.01, clip_norm=1.0, average=kept)
 
     def go(loop: Training, until: int) -> None:
         while loop.iteration < until:
@@ -136,6 +142,74 @@ def test_state_goes_on_to_the_same_bits(samples, optimizer, stop):
 
     assert_same_weights(whole.model, second.model)
     assert scores == expected
+    assert whole.take_average() == second.take_average() == (average is not None)
+    assert_same_weights(whole.model, second.model)
+
+
+class Relaxed(nn.Linear):
+    """A layer whose weight plain descent updates within the backward pass."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def deep() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(FEATURES, 12), nn.BatchNorm1d(12), nn.ReLU(), Relaxed(12, CLASSES))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_clipped_step_is_torch_s(samples, momentum):
+    x, y = samples
+    expected, model = deep(), deep()
+    optimizer = torch.optim.SGD(expected.parameters(), lr=0.3, momentum=momentum)
+    norms = []
+    for rows in torch.split(epoch_order(SAMPLES, 3, 0), BATCH):
+        optimizer.zero_grad()
+        cross_entropy(expected(x[rows]), y[rows]).backward()
+        norms.append(nn.utils.clip_grad_norm_(expected.parameters(), 0.8).item())
+        optimizer.step()
+    assert min(norms) < 0.8 < max(norms)
+
+    settings = {"optimizer": torch.optim.SGD(model.parameters(), lr=0.3, momentum=momentum), "learning_rate": lambda _: 0.3}
+    training(model, samples, clip_norm=0.8, **settings).advance(STEPS_PER_EPOCH)
+    assert_same_weights(expected, model)
+
+
+@pytest.mark.parametrize("kind", ["ema", "swa"])
+def test_an_average_changes_nothing_in_what_is_trained(samples, kind):
+    plain, averaged = network(), network()
+    run_epochs(training(plain, samples), 2)
+    run_epochs(training(averaged, samples, average=RunningAverage(averaged, kind, 0.5, 2 * STEPS_PER_EPOCH)), 2)
+    assert_same_weights(plain, averaged)
+
+
+def test_an_equal_average_is_torch_s_with_its_statistics_estimated_on_the_training_set(samples):
+    x, _ = samples
+    model = network()
+    loop = training(model, samples, average=RunningAverage(model, "swa", 0.5, 4 * STEPS_PER_EPOCH), first_epoch=10)
+    expected = AveragedModel(model)
+    for epoch in range(1, 5):
+        loop.advance(epoch * STEPS_PER_EPOCH)
+        loop.end_epoch()
+        if epoch >= 2:
+            expected.update_parameters(model)
+    update_bn([x[rows] for rows in torch.split(epoch_order(SAMPLES, 3, 10), BATCH)], expected)
+    modes = [module.training for module in model.modules()]
+    assert loop.take_average()
+    assert [module.training for module in model.modules()] == modes
+    for name, tensor in expected.module.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_where_nothing_was_averaged_the_network_stays(samples):
+    model = network()
+    loop = training(model, samples, average=RunningAverage(model, "swa", 0.9, 4 * STEPS_PER_EPOCH))
+    run_epochs(loop, 1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert not loop.take_average()
+    assert not training(model, samples).take_average()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_state_of_another_network_is_refused(samples):

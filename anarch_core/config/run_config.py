@@ -13,8 +13,10 @@ import attrs
 
 from anarch_core.bounds import MANY, Between, shown
 from anarch_core.config import values
+from anarch_core.config.early_stopping import EarlyStopping
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.config.stages import Stage
+from anarch_core.config.weight_average import WeightAverage
 from anarch_core.display import Overview, Table
 from anarch_core.errors import ConfigError
 from anarch_core.schedule import Moment
@@ -174,6 +176,27 @@ class RunConfig:
             "Augmentations of training inputs, one after another, as in crop:4,flip,cutout:8.", metavar="NAMES", kind="augmentation"
         ),
     )
+    clip_norm: float | None = attrs.field(
+        default=None,
+        converter=values.norm_or_none,
+        metadata=_setting("Largest 2-norm of a step's whole gradient; a longer one is shortened to it.", metavar="X", range=values.NORM),
+    )
+    average: str | None = attrs.field(
+        default=None,
+        converter=values.weight_average,
+        metadata=_setting(
+            "Average of the weights, a network of its own: ema:0.999 (decay per step) or swa:0.75 (ends of epochs after that share).",
+            metavar="AVERAGE",
+        ),
+    )
+    stop_early: str | None = attrs.field(
+        default=None,
+        converter=values.early_stopping,
+        metadata=_setting(
+            "End a segment after so many epochs in which validation loss, or another score, has not improved: 10, validation_accuracy:10.",
+            metavar="RULE",
+        ),
+    )
     precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=_setting("Arithmetic of training."))
     data_root: Path | None = attrs.field(
         default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR", grows=True)
@@ -244,6 +267,16 @@ class RunConfig:
         return {name: options for name, options in self.options.items() if name not in watching}
 
     @property
+    def weight_average(self) -> WeightAverage | None:
+        """The average of the weights, parsed."""
+        return None if self.average is None else WeightAverage.parse(self.average)
+
+    @property
+    def early_stopping(self) -> EarlyStopping | None:
+        """What ends a segment before its epochs, parsed."""
+        return None if self.stop_early is None else EarlyStopping.parse(self.stop_early)
+
+    @property
     def digest(self) -> str:
         """A name for the experiment: equal for configurations that agree in :attr:`identity_fields`."""
         record = {name: getattr(self, name) for name in self.identity_fields} | {"options": self.identity_options}
@@ -296,6 +329,11 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
     augmentations = [spec.partition(":")[0].partition("@")[0] for spec in config.augment]
     for name in {name for name in augmentations if augmentations.count(name) > 1}:
         yield f"augment names {shown(name)} twice; each augmentation is applied once, so say all of it in one place"
+    if config.early_stopping is not None and config.early_stopping.validates and not config.validation:
+        yield (
+            f"stop_early {shown(config.stop_early)} needs a part of the training set that is held out: add validation, as in "
+            f"--validation 0.1, or let the training decide, 'train_loss:{config.early_stopping.patience}'"
+        )
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"
 

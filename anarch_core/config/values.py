@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from anarch_core.bounds import MANY, SEED, Between, normal_path, normal_text, shown
+from anarch_core.config.early_stopping import EarlyStopping
 from anarch_core.config.learning_rate import read
+from anarch_core.config.weight_average import WeightAverage
 from anarch_core.errors import ConfigError
 
 Control = Literal["continued", "scratch"]
@@ -19,6 +21,7 @@ DataPlace = Literal["auto", "device", "host"]
 EPOCHS = Between(1, 10**6)
 PROCESSES = Between(1, 1024)
 LEARNING_RATE = Between(0, 10**6, above=True)
+NORM = Between(0, 10**9, above=True)
 
 MOST_NAMES = 1000
 """Entries of a list of names."""
@@ -89,8 +92,17 @@ def processes(value: object) -> int | None:
 
 def learning_rate(value: object) -> float:
     """A number above 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in LEARNING_RATE:
-        msg = f"expected a number {LEARNING_RATE}, got {shown(value)}"
+    return _number(LEARNING_RATE, value)
+
+
+def norm_or_none(value: object) -> float | None:
+    """A number above 0, or None."""
+    return None if value is None else _number(NORM, value)
+
+
+def _number(range: Between, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in range:
+        msg = f"expected a number {range}, got {shown(value)}"
         raise ConfigError(msg)
     return float(value)
 
@@ -191,6 +203,19 @@ def learning_rate_schedule(value: object) -> str:
     written = text(value).replace(" ", "")
     read(written)
     return written
+
+
+def weight_average(value: object) -> str | None:
+    """What :class:`~anarch_core.config.weight_average.WeightAverage` can read, spelt out, or None."""
+    return None if value is None else str(WeightAverage.parse(text(value)))
+
+
+def early_stopping(value: object) -> str | None:
+    """What :class:`~anarch_core.config.early_stopping.EarlyStopping` can read, spelt out, or a number of epochs, or None."""
+    if value is None:
+        return None
+    written = str(_whole(EPOCHS, value)) if isinstance(value, int) and not isinstance(value, bool) else text(value)
+    return str(EarlyStopping.parse(written))
 
 
 def device(value: object) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from anarch_core.augmentation import AbstractAugmentation, Augmenting
+from anarch_core.averages import RunningAverage
 from anarch_core.config.files import plain_name
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data.loading import load_data
@@ -163,6 +164,11 @@ class RunContext:
         network = (model,) if cast(OptimizerInfo, info).takes_model else ()
         made = self.registry.call(info, parameters, lr, options, *network)
         return expected(self.registry.origin(info), "it", made, torch.optim.Optimizer)
+
+    def running_average(self, model: nn.Module, iterations: int) -> RunningAverage | None:
+        """What keeps the average of the weights that a segment of so many steps passes through; None where the run takes none."""
+        wanted = self.config.weight_average
+        return None if wanted is None else RunningAverage(model, wanted.kind, wanted.number, iterations)
 
 
 def _data(config: RunConfig, registry: Registry) -> TensorData:

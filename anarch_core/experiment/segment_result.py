@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 
 from anarch_core.display import Displayed, Overview, Table
+from anarch_core.errors import SurgeryError
 from anarch_core.experiment.record import Record
+from anarch_core.relaxation.report import RelaxationReport
 
 Scalars = Mapping[str, float | None]
+
+EPOCHS, DIVERGED = "epochs", "diverged"
+"""Why training ended, unless it was stopped early."""
 
 
 class Scores(dict[str, float | None]):
@@ -51,6 +57,24 @@ class Exactness(Record):
     layers: Mapping[str, float | None]
     notes: Sequence[str] = ()
 
+    @classmethod
+    def of(cls, report: RelaxationReport) -> Exactness:
+        """What the report of a relaxation says, per layer and end to end.
+
+        Raises:
+            SurgeryError: an error is not finite, so the network is not the one that it left, nor anything to be trained.
+        """
+        layers = {layer.path: layer.error for layer in report.layers}
+        bad = [path or "the network" for path, error in layers.items() if error is not None and not math.isfinite(error)]
+        if bad or (report.error is not None and not math.isfinite(report.error)):
+            where = f"of {', '.join(bad)} " if bad else ""
+            msg = f"the outputs {where}are not finite after {report.relaxation}, so how far they are from the parent's is not known; "
+            msg += "look at the numbers in the parent's snapshot, or use --precision float64"
+            raise SurgeryError(msg, paths=tuple(bad))
+        return cls(
+            error=report.error, tolerance=report.tolerance, exact=report.exact, dtype=report.dtype, layers=layers, notes=report.notes
+        )
+
 
 @attrs.frozen(kw_only=True)
 class Notes(Record):
@@ -81,12 +105,14 @@ class SegmentResult(Displayed, Record):
         epochs: its length.
         iterations_per_epoch: optimizer steps per epoch.
         parameters: numbers that are trained or could be.
+        ended: why training did: ``"epochs"``, all were trained; ``"stopped early: …"`` with the reason; ``"diverged"``.
+        average: scores of the average of the weights; None where none was taken.
         diverged_epoch: epoch whose training loss was not finite; None otherwise.
         final: scores at the end.
         start: scores after the transition.
         exactness: of the relaxation it began with; None without one.
         optimizer_state: by parameter, ``"carried"``, ``"reset"`` or ``"empty"``; None where nothing was to be carried over.
-        probes: by probe and moment (``"start"``, ``"end"``), its scalars.
+        probes: by probe and moment (``"start"``, ``"end"``, ``"average"``), its scalars.
         probe_details: likewise, what a probe reports beside them.
         probe_notes: likewise, why a probe was skipped or failed.
         switches: optimizer steps at which the schedule found a switch while a trunk was trained.
@@ -94,6 +120,7 @@ class SegmentResult(Displayed, Record):
         history: one row per epoch, epoch 0 first.
     """
 
+    later: ClassVar[Sequence[str]] = ("average", "ended")
     id: str
     kind: str
     seed: int
@@ -116,6 +143,20 @@ class SegmentResult(Displayed, Record):
     switches: Sequence[int]
     seconds: float
     history: Sequence[Mapping[str, float | None]]
+    average: Scores | None = None
+    ended: str = attrs.field(default=attrs.Factory(lambda self: EPOCHS if self.diverged_epoch is None else DIVERGED, takes_self=True))
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether training ended because a score had not improved."""
+        return self.ended not in (EPOCHS, DIVERGED)
+
+    def ended_before(self, iteration: int) -> str | None:
+        """How training ended without coming to that optimizer step, as the end of a sentence; None if it came there."""
+        if self.diverged:
+            return f"diverged in epoch {self.diverged_epoch}"
+        last = self.history[-1]["epoch"] if self.history else None
+        return self.ended if self.stopped_early and round((last or 0) * self.iterations_per_epoch) < iteration else None
 
     @property
     def by_probe(self) -> set[str]:
@@ -154,12 +195,12 @@ class SegmentResult(Displayed, Record):
         )
 
     def score(self, moment: str, name: str) -> float | None:
-        """One of the :class:`Scores` at ``"start"`` or ``"final"``, e.g. ``"test_accuracy"``; None where there is none."""
-        scores: Scores = getattr(self, moment)
-        return scores.get(name)
+        """One of the :class:`Scores` at ``"start"``, ``"final"`` or of the ``"average"``, as ``"test_accuracy"``; None without."""
+        scores: Scores | None = getattr(self, moment)
+        return None if scores is None else scores.get(name)
 
     def scalars(self, probe: str, moment: str) -> Scalars:
-        """Scalars of a probe at ``"start"`` or ``"end"``; empty where it did not measure."""
+        """Scalars of a probe at ``"start"``, at the ``"end"`` or of the ``"average"``; empty where it did not measure."""
         return self.probes.get(probe, {}).get(moment, {})
 
     def probe_failed(self, probe: str, moment: str) -> bool:

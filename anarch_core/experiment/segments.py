@@ -10,11 +10,13 @@ from typing import Any, Literal
 
 import attrs
 
+from anarch_core.config.early_stopping import EarlyStopping
 from anarch_core.config.files import options_key
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.config.run_config import RunConfig
 from anarch_core.config.stages import Stage, essential
 from anarch_core.config.values import Precision
+from anarch_core.config.weight_average import WeightAverage
 from anarch_core.errors import ConfigError
 from anarch_core.files.tables import canonical_json
 from anarch_core.plugin.factories import is_factory
@@ -65,6 +67,9 @@ class Settings:
         learning_rate: over the segment.
         precision: arithmetic.
         augmentations: name and options of each, in the order in which they are applied.
+        clip_norm: largest 2-norm of a step's gradient, None for any.
+        average: of the weights, a network of its own; None without one.
+        early_stopping: what ends it before its steps are done, None if nothing does.
     """
 
     iterations: int
@@ -74,6 +79,9 @@ class Settings:
     learning_rate: LearningRate
     precision: Precision = "float32"
     augmentations: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    clip_norm: float | None = None
+    average: WeightAverage | None = None
+    early_stopping: EarlyStopping | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -251,6 +259,9 @@ class _Grower:
             learning_rate=learning_rate,
             precision=self.config.precision,
             augmentations=tuple((parse_spec(spec)[0], self.options("augmentation", spec)) for spec in self.config.augment),
+            clip_norm=self.config.clip_norm,
+            average=self.config.weight_average,
+            early_stopping=self.config.early_stopping,
         )
 
     def require_room(self, learning_rate: LearningRate, iterations: int, where: str) -> None:

@@ -59,6 +59,11 @@ class SegmentStore:
         return self.path / "final.safetensors"
 
     @property
+    def average_file(self) -> Path:
+        """The average of the weights that training passed through, where one was asked for."""
+        return self.path / "average.safetensors"
+
+    @property
     def error_file(self) -> Path:
         """Where in the program it failed."""
         return self.path / "error.txt"
@@ -72,7 +77,7 @@ class SegmentStore:
         return self.path / "snapshots" / f"{iteration}.optimizer.safetensors"
 
     def probe_tensors(self, probe: str, moment: str) -> Path:
-        """Arrays a probe measured at ``"start"`` or ``"end"``."""
+        """Arrays a probe measured at ``"start"``, at the ``"end"`` or of the ``"average"``."""
         return self.path / "probes" / f"{probe}-{moment}.safetensors"
 
     def finished(self) -> tuple[SegmentResult, Inventory | None]:
@@ -116,8 +121,9 @@ class SegmentStore:
         for folder in (self.path, *self._folders):
             if folder.exists() and not folder.is_dir():
                 make_room(folder)
-        own = [self.description, self.result_file, self.history_file, self.resume_file, self.final_file, self.error_file]
-        for path in (*own, *(path for folder in self._folders for path in folder.glob("*.safetensors"))):
+        files = [self.description, self.result_file, self.history_file, self.resume_file, self.error_file]
+        networks = [self.final_file, self.average_file, *(path for folder in self._folders for path in folder.glob("*.safetensors"))]
+        for path in (*files, *networks):
             if kind(path) is not None:
                 make_room(path)
 

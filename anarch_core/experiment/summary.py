@@ -32,6 +32,7 @@ class Row:
         start: test accuracy at the start, per seed.
         train: final training accuracy, per seed.
         test: final test accuracy, per seed.
+        average: the same of the average of the weights; empty where none was taken.
         continued: the same of the control that went on without a switch, per seed; empty where there is none.
         probes: by (probe, scalar), the values at the end, per seed.
         failed: by probe, for how many seeds it failed at the end.
@@ -44,6 +45,7 @@ class Row:
     start: Sequence[float]
     train: Sequence[float]
     test: Sequence[float]
+    average: Sequence[float] = ()
     continued: Sequence[float] = ()
     probes: Mapping[tuple[str, str], Sequence[float]] = attrs.field(factory=dict)
     failed: Mapping[str, int] = attrs.field(factory=dict)
@@ -73,6 +75,7 @@ def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str
             start=_values(group, "start", "test_accuracy"),
             train=_values(group, "final", "train_accuracy"),
             test=_values(group, "final", "test_accuracy"),
+            average=_values(group, "average", "test_accuracy"),
             continued=controls.get(switch, ()) if rank == 2 else (),
             probes={(probe, scalar): _probed(group, probe, scalar) for probe, scalars in headlines.items() for scalar in scalars},
             failed={probe: sum(segment.probe_failed(probe, "end") for segment in group) for probe in headlines},
@@ -135,7 +138,7 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
         for probe, scalars in headlines.items()
     }
     lines = rows(segments, headlines)
-    controlled = any(line.continued for line in lines)
+    averaged, controlled = any(line.average for line in lines), any(line.continued for line in lines)
     columns = [
         (probe, scalar)
         for probe, scalars in headlines.items()
@@ -143,6 +146,8 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
         if any(line.probes[probe, scalar] or line.failed[probe] for line in lines)
     ]
     caption = "Test and training accuracy in %; t_w: epoch of the switch; start: test accuracy there; * highest test accuracy of a branch"
+    if averaged:
+        caption += "; average: test accuracy of the average of the weights"
     if controlled:
         caption += "; continued: the unrelaxed network trained on from t_w with the branch's settings"
     if any(len(line.test) > 1 for line in lines):
@@ -154,6 +159,7 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
         "train",
         "test",
         "",
+        *(["average"] if averaged else []),
         *(["continued"] if controlled else []),
         *(_heading(column, columns) for column in columns),
     ]
@@ -162,6 +168,8 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
         at = "" if line.switch is None else f"{line.switch:g}" if line.switch == int(line.switch) else f"{line.switch:.2f}"
         mark = f"{line.diverged} diverged" if line.diverged else "*" if line.best else ""
         cells = [line.name, at, spread(line.start, 1), spread(line.train, 1), spread(line.test, 1), mark]
+        if averaged:
+            cells.append(spread(line.average, 1) if line.average else "")
         if controlled:
             cells.append(spread(line.continued, 1) if line.continued else "")
         texts.append([*cells, *(_cell(line, column) for column in columns)])

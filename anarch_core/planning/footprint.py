@@ -35,8 +35,9 @@ class Footprint:
         parameters: numbers that are trained.
         bytes: of parameters and buffers.
         batch: samples of a training step.
-        training: memory of a training step: network, optimizer state, gradients where there are any, activations, temporaries.
-        evaluation: memory of evaluating a batch, the optimizer's state included: it is there whenever an epoch ends.
+        training: memory of a training step: network, optimizer state, gradients where there are any, activations, temporaries, and the
+            average of the weights if one is taken.
+        evaluation: memory of evaluating a batch, the optimizer's state included: it is there whenever an epoch ends; so is the average.
         probes: memory of each probe's measurement by its name, with the networks that are held then: the one that is measured, the one that
             the segment started with, and the parent.
         complete: whether activations are counted; they are not where the way a network takes depends on the numbers in it.
@@ -89,7 +90,7 @@ def _footprint(context: RunContext, model: nn.Module, architecture: Architecture
         training, evaluation = _rehearsed(context, model, architecture, batch)
         complete = True
     except Exception:  # a network may do anything, and some of it only with numbers
-        evaluation = Peak(used=size, small=0, large=size).beyond(round(size * _remembered(context)))
+        evaluation = Peak(used=size, small=0, large=size).beyond(round(size * _remembered(context)) + _averaged(context, size))
         training = evaluation.beyond(size)
         complete = False
     return Footprint(
@@ -111,17 +112,18 @@ def _rehearsed(context: RunContext, model: nn.Module, architecture: Architecture
         rehearsal.relax(part)
     tested = min(EVALUATED, max(len(data.y_train), len(data.y_test)))
     evaluation = rehearsal.evaluation(data.inputs("train"), data.y_train, tested, config.precision, data.objective)
-    return (
-        rehearsal.training(
-            lambda network: context.optimizer(network, config.lr),
-            data.inputs("train"),
-            data.y_train,
-            batch,
-            config.precision,
-            data.objective,
-        ),
-        evaluation.beyond(round(_remembered(context) * sum(parameter.nbytes for parameter in rehearsal.model.parameters()))),
+    training = rehearsal.training(
+        lambda network: context.optimizer(network, config.lr),
+        data.inputs("train"),
+        data.y_train,
+        batch,
+        config.precision,
+        data.objective,
+        config.clip_norm,
     )
+    remembered = round(_remembered(context) * sum(parameter.nbytes for parameter in rehearsal.model.parameters()))
+    average = _averaged(context, network_bytes(rehearsal.model))
+    return training.beyond(average), evaluation.beyond(remembered + average)
 
 
 def _of_probes(context: RunContext, parent: nn.Module, architecture: Architecture, activations: int) -> dict[str, Peak]:
@@ -137,11 +139,11 @@ def _of_probes(context: RunContext, parent: nn.Module, architecture: Architectur
         seed=context.config.seeds[0],
         moment="end",
     )
-    # At the start of a segment there is no other network yet, but the state that was carried over to its optimizer.
+    # At the start of a segment there is no other network yet, but the state that was carried over to its optimizer; at the end the average.
     size, state = network_bytes(model), _remembered(context) if context.config.optimizer_state == "carry" else 0
-    carried = max(0, round(state * size) - size)
+    beside = max(0, round(state * size) - size, _averaged(context, size))
     return {
-        name: peak_of_probe(probe, measured, otherwise=activations, beside=carried)
+        name: peak_of_probe(probe, measured, otherwise=activations, beside=beside)
         for name, probe in context.probes.items()
         if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
     }
@@ -168,6 +170,11 @@ def _relaxed(context: RunContext, model: nn.Module, architecture: Architecture) 
     applied = [part.applied(context.registry) for part in architecture.parts]
     rehearsal.model.anarch_relaxations = (*applied_relaxations(model), *applied)  # type: ignore[assignment]
     return rehearsal.model
+
+
+def _averaged(context: RunContext, size: int) -> int:
+    """Bytes of the average of the weights of a network of that size, where one is kept."""
+    return 0 if context.config.average is None else size
 
 
 def _remembered(context: RunContext) -> float:

@@ -138,6 +138,8 @@ def _step_seconds(context: RunContext, model: nn.Module) -> float:
         seed=0,
         learning_rate=lambda _: 1e-12,
         precision=config.precision,
+        clip_norm=config.clip_norm,
+        average=context.running_average(model, config.epochs * context.iterations_per_epoch),
     )
     with matmul_precision(config.precision), _threads(config.threads):
         training.advance(1)

@@ -51,6 +51,7 @@ class Rehearsal:
         batch: int,
         precision: Precision = "float32",
         objective: AbstractObjective | None = None,
+        clip_norm: float | None = None,
     ) -> Peak:
         """Peak of a training step, the network and the optimizer's state included, the data set not.
 
@@ -61,6 +62,7 @@ class Rehearsal:
             batch: samples per step.
             precision: as in training.
             objective: what is learnt; classification by cross-entropy if None.
+            clip_norm: as in training; where gradients are clipped, all of them are held at once.
 
         Raises:
             RuntimeError: how the network goes on depends on numbers.
@@ -76,6 +78,7 @@ class Rehearsal:
                 learning_rate=lambda _: 1e-3,
                 precision=precision,
                 objective=objective or CrossEntropy(),
+                clip_norm=clip_norm,
             )
             training.advance(1)
             if training.optimizer.state:  # what the first step left stays from now on

@@ -28,7 +28,7 @@ class ProbeContext:
         reference: the network at the start of its segment, same architecture as ``model``; None when ``model`` is that start, or unknown.
         parent: the constrained network the segment was lifted from; None for a network that was never relaxed.
         seed: for any randomness of the probe.
-        moment: ``"start"`` or ``"end"`` of the segment, or ``"checkpoint"``.
+        moment: ``"start"`` or ``"end"`` of the segment, ``"average"`` for the average of its weights, or ``"checkpoint"``.
         progress: called with (done, total, what) during long measurements.
     """
 
@@ -108,8 +108,8 @@ class Measurement(Displayed):
 class AbstractProbe(ABC):
     """Measures a network and leaves it as found.
 
-    A probe is built with an instance of its option class (or None). Probes run at the start and at the end of every segment, and on
-    single checkpoints.
+    A probe is built with an instance of its option class (or None). Probes run at the start and at the end of every segment, on the average
+    of its weights where one is taken, and on single checkpoints.
 
     Attributes:
         needs: what the context must hold: any of ``"data"``, ``"reference"``, ``"parent"``, ``"relaxed"`` (the model has relaxed

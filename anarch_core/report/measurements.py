@@ -25,13 +25,19 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
             for scalar in moment
             if not scalar.endswith("_residual") and scalar != "products"
         ) or {"measured": None}
-        rows = []
+        rows, averages = [], []
         for (name, switch), group in _groups(run.results.segments).items():
             cells = [_before_after(group, probe, scalar) for scalar in scalars]
             if any(cells):
                 rows.append([name, switch, *cells])
+            cells = [_over_seeds(group, probe, "average", scalar) for scalar in scalars]
+            if any(cells):
+                averages.append([name, switch, *cells])
+        headings = ["network", "t_w", *scalars]
         if rows:
-            yield probe, table(f"{probe}: at the start of the segment → at its end", ["network", "t_w", *scalars], rows)
+            yield probe, table(f"{probe}: at the start of the segment → at its end", headings, rows)
+        if averages:
+            yield probe, table(f"{probe}: of the average of the weights", headings, averages)
 
 
 def _groups(segments: Iterable[SegmentResult]) -> dict[tuple[str, str], list[SegmentResult]]:
@@ -55,14 +61,16 @@ def compares(run: FinishedRun) -> bool:
 
 
 def _before_after(group: Sequence[SegmentResult], probe: str, scalar: str) -> str:
-    found = []
-    for moment in ("start", "end"):
-        values = [segment.scalars(probe, moment).get(scalar) for segment in group]
-        text = number([value for value in values if value is not None])
-        failed = sum(segment.probe_failed(probe, moment) for segment in group)
-        some = f"{failed} " if failed < len(group) else ""
-        found.append(" ".join([*([text] if text else []), *([f"{some}failed"] if failed else [])]))
+    found = [_over_seeds(group, probe, moment, scalar) for moment in ("start", "end")]
     return " → ".join(text or "–" for text in found) if any(found) else ""
+
+
+def _over_seeds(group: Sequence[SegmentResult], probe: str, moment: str, scalar: str) -> str:
+    values = [segment.scalars(probe, moment).get(scalar) for segment in group]
+    text = number([value for value in values if value is not None])
+    failed = sum(segment.probe_failed(probe, moment) for segment in group)
+    some = f"{failed} " if failed < len(group) else ""
+    return " ".join([*([text] if text else []), *([f"{some}failed"] if failed else [])])
 
 
 def certificates(run: FinishedRun) -> Html:
@@ -71,7 +79,7 @@ def certificates(run: FinishedRun) -> Html:
     sure: list[float] = []
     for (name, switch), group in _groups(run.results.segments).items():
         for segment in group:
-            for moment in ("start", "end"):
+            for moment in ("start", "end", "average"):
                 for probe, details in segment.probe_details.items():
                     for label, found in certified(details.get(moment, {})):
                         value, residual, _, products, converged = (found[key] for key in CERTIFICATE)
@@ -178,6 +186,7 @@ def problems(run: FinishedRun) -> list[str]:
     said += [f"{segment.title} was skipped: {segment.error}" for segment in results.skipped.values()]
     diverged = [segment for segment in results.segments if segment.diverged_epoch is not None]
     said += [f"{_name(segment)} diverged in epoch {segment.diverged_epoch:g} and is left out of every mean." for segment in diverged]
+    said += [f"{_name(segment)} {segment.ended}." for segment in results.segments if segment.stopped_early]
     notes: dict[str, list[str]] = {}
     for segment in results.segments:
         for probe, moments in segment.probe_notes.items():

@@ -67,7 +67,7 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
 
 
 def _measure(context: RunContext, job: Job, result: SegmentResult, left: Inventory, probes: Asked, emit: Emit) -> SegmentResult:
-    """Have probes measure the networks that the segment started and ended with, one after the other."""
+    """Have probes measure the networks that the segment started and ended with and its average, one after the other."""
     files, segment = context.store.segment(job.segment.id), job.segment
     known: Asked = {name: options for name, options in (left.probes or {}).items() if name not in probes}
     result = with_probes(result, known)
@@ -75,12 +75,15 @@ def _measure(context: RunContext, job: Job, result: SegmentResult, left: Invento
     files.finish(result, left)  # numbers of other options are gone before their files are
     for path in _tensors(files, probes):
         make_room(path)
-    begun, model = start(context, segment), _trained(context, job)
+    begun, model = start(context, segment), _trained(context, job, files.final_file)
+    average = None if result.average is None else _trained(context, job, files.average_file)
     give_back()
     for name, options in probes.items():
         notes, probing = Notes(), Probing(context.measuring([name]), segment, files, emit)
         probing.measure("start", notes, begun.model, None, begun.parent)
         probing.measure("end", notes, model, begun.model, begun.parent)
+        if average is not None:
+            probing.measure("average", notes, average, begun.model, begun.parent)
         known = {**known, name: options}
         known = {probe: known[probe] for probe in dict.fromkeys([*context.config.probe, *known]) if probe in known}
         found: dict[str, Any] = {field: {**getattr(result, field), **getattr(notes, field)} for field in OF_PROBES}
@@ -91,13 +94,12 @@ def _measure(context: RunContext, job: Job, result: SegmentResult, left: Invento
 
 
 def _tensors(files: SegmentStore, probes: Iterable[str]) -> list[Path]:
-    return [files.probe_tensors(probe, moment) for probe in probes for moment in ("start", "end")]
+    return [files.probe_tensors(probe, moment) for probe in probes for moment in ("start", "end", "average")]
 
 
-def _trained(context: RunContext, job: Job) -> nn.Module:
-    """The network a segment ended with, built as in training, so that numbers are rounded alike."""
+def _trained(context: RunContext, job: Job, file: Path) -> nn.Module:
+    """The network a segment ended with, or its average, built as in training, so that numbers are rounded alike."""
     model = start(context, job.segment).model
     base = context.build(job.segment.seed) if context.spec.is_import else None
-    final = context.store.segment(job.segment.id).final_file
-    model.load_state_dict(checkpoint.load(final, model=base, device=context.device, registry=context.registry).state_dict())
+    model.load_state_dict(checkpoint.load(file, model=base, device=context.device, registry=context.registry).state_dict())
     return model.train()

@@ -40,7 +40,7 @@ class Probing:
         """Run all probes; one that does not apply, fails or left something changed is noted, and the segment goes on.
 
         Args:
-            moment: ``"start"`` or ``"end"``.
+            moment: ``"start"``, ``"end"``, or ``"average"`` for the average of the weights.
             notes: written to.
             model: the network.
             reference: the network at the start of the segment.
@@ -99,7 +99,8 @@ class Probing:
 
     def _note(self, probe: str, moment: str, notes: Notes, text: str) -> None:
         notes.probe_notes.setdefault(probe, {})[moment] = text
-        self._emit(Event("warning", self._segment.id, f"probe {probe} at the {moment} of {self._segment.title}: {text}"))
+        where = "on the average of" if moment == "average" else f"at the {moment} of"
+        self._emit(Event("warning", self._segment.id, f"probe {probe} {where} {self._segment.title}: {text}"))
 
     def _telling(self, probe: str) -> Callable[[int, int, str], None]:
         """What a probe calls while it measures: passes on at most five calls a second."""

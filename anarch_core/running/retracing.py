@@ -84,7 +84,7 @@ class Retracing:
 
     def _begun(self) -> Training:
         """Training where an earlier process saved it, else at the last snapshot from which it can go on, else at the start."""
-        training = training_from(self.context, self.job.segment, start(self.context, self.job.segment))
+        training = self._fresh()
         if self.aside.path.exists():
             if self._resumed(training):
                 return training
@@ -96,7 +96,7 @@ class Retracing:
         if not nearest or any(not name.startswith(REBUILT) for name in training.state()[0]):
             return training
         if _draws(training):
-            return training_from(self.context, self.job.segment, start(self.context, self.job.segment))
+            return self._fresh()
         base = self.context.build(self.job.segment.seed) if self.context.spec.is_import else None
         network = checkpoint.load(self.known[nearest], model=base, device=self.context.device, registry=self.context.registry)
         training.model.load_state_dict(network.state_dict())
@@ -104,6 +104,9 @@ class Retracing:
         load_optimizer_state(training.optimizer, tensors, json.loads(strings[SEGMENT_STATE]))
         training.iteration = nearest
         return training
+
+    def _fresh(self) -> Training:
+        return training_from(self.context, self.job.segment, start(self.context, self.job.segment), averaged=False)
 
     def _with_optimizer(self, iteration: int) -> bool:
         return f"snapshots/{iteration}.optimizer.safetensors" in self.left.files

@@ -318,8 +318,8 @@ class _Run:
         if parent.id in self.failed or parent.id in self.skipped:
             why = f"{parent.title} did not get there"
         elif parent.id in self.finished and parent.id not in self.running and parent.id not in self.owing:
-            diverged = self.finished[parent.id].diverged_epoch
-            why = f"{parent.title} diverged in epoch {diverged}" if diverged is not None else f"the snapshot of {parent.title} is gone"
+            how = self.finished[parent.id].ended_before(segment.leaves.iteration)
+            why = f"the snapshot of {parent.title} is gone" if how is None else f"{parent.title} {how}"
         if why is not None:
             self.skipped[segment.id] = Unfinished(title=segment.title, error=why)
             self.progress.ended(segment, f"skipped: {why}")
@@ -403,4 +403,5 @@ def _in_words(result: SegmentResult, metric: Metric) -> str:
     if result.diverged:
         return f"diverged in epoch {result.diverged_epoch}"
     reached = ", ".join(f"{part} {metric.text(result.score('final', f'{part}_{metric.name}'))}" for part in ("train", "test"))
-    return f"{reached} ({result.seconds:.0f} s)"
+    text = f"{reached} ({result.seconds:.0f} s)"
+    return f"{text}; {result.ended}" if result.stopped_early else text

@@ -6,6 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+AT_THE_END = 1.0
+"""Seconds of training that are saved before what is measured at the end of a segment."""
+
 SAVE_EVERY = 20.0
 """Seconds of training that a killed run loses at most; more where saving is slow, so that it takes no more than a thirtieth of the time."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import attrs
 import torch
 from torch import nn
 
+from anarch_core.config.early_stopping import EarlyStopping
 from anarch_core.config.values import Precision
 from anarch_core.data.stored import PartName
 from anarch_core.data.tensor_data import TensorData
@@ -26,11 +29,13 @@ class Scoring:
         data: on the networks' device.
         precision: arithmetic.
         iterations_per_epoch: optimizer steps per epoch.
+        early_stopping: what ends training before its steps are done, None if nothing does.
     """
 
     data: TensorData
     precision: Precision
     iterations_per_epoch: int
+    early_stopping: EarlyStopping | None = None
 
     def scores(self, model: nn.Module) -> Scores:
         """Of a network on the training and the test set."""
@@ -51,7 +56,7 @@ class Scoring:
             training: under way.
             score: of the steps of the epoch.
             history: the rows so far.
-            last: whether training ends here.
+            last: whether the steps are done; it is the last one, too, where training is stopped early by what it says.
         """
         whole, rest = divmod(training.iteration, self.iterations_per_epoch)
         row = {
@@ -61,11 +66,16 @@ class Scoring:
             "learning_rate": training.optimizer.param_groups[0]["lr"],
             **self.validation(training.model),
         }
+        last = last or self.enough([*history.rows, row]) is not None
         tests = 1 + sum("test_loss" in earlier for earlier in history.rows[1:])
         affordable = tests * len(self.data.y_test) <= TESTING * 3 * len(self.data.y_train) * whole
         if last or (rest == 0 and is_milestone(whole) and affordable):
             row.update(self._part("test", training.model, self.data.y_test))
         return row
+
+    def enough(self, rows: Sequence[Mapping[str, float | None]]) -> str | None:
+        """Why training is to stop early after these rows of its history, in words; None if it goes on."""
+        return None if self.early_stopping is None else self.early_stopping.reason(rows[1:])
 
     def epochs(self, iterations: int) -> int | float:
         """Optimizer steps in epochs; a whole number where they are whole ones."""

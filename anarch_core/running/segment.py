@@ -13,13 +13,12 @@ from torch import nn
 from anarch_core.checkpoint import network as checkpoint
 from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.checkpoint.state import load_state, save_state
-from anarch_core.errors import SurgeryError
 from anarch_core.experiment.condition import Condition, condition, started_from
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
 from anarch_core.experiment.owing import Asked, asked_probes, switches_found
-from anarch_core.experiment.segment_result import Exactness, Notes, Scores, SegmentResult
+from anarch_core.experiment.segment_result import DIVERGED, EPOCHS, Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
 from anarch_core.files.replacing import make_room
 from anarch_core.files.tables import write_json
@@ -28,16 +27,13 @@ from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.running.completion import complete
 from anarch_core.running.probing import Probing
-from anarch_core.running.saving import SaveClock
+from anarch_core.running.saving import AT_THE_END, SaveClock
 from anarch_core.running.scoring import Scoring
 from anarch_core.running.start import Start, start, training_from
 from anarch_core.running.stopping import Stop
 from anarch_core.running.waiting import Waiting
 from anarch_core.schedule import Moment
 from anarch_core.training import Training, matmul_precision, optimizer_state
-
-AT_THE_END = 1.0
-"""Seconds of training that are saved before what is measured at the end of a segment."""
 
 
 def train_segment(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentResult | None:
@@ -77,7 +73,12 @@ class Execution:
         self.context, self.segment, self.store, self.emit, self.stop = context, job.segment, store, emit, stop
         self.keep, self.keep_optimizer = set(job.keep), job.keep_optimizer
         self.iterations_per_epoch = context.iterations_per_epoch
-        self.scoring = Scoring(data=context.data, precision=job.segment.settings.precision, iterations_per_epoch=self.iterations_per_epoch)
+        self.scoring = Scoring(
+            data=context.data,
+            precision=job.segment.settings.precision,
+            iterations_per_epoch=self.iterations_per_epoch,
+            early_stopping=job.segment.settings.early_stopping,
+        )
         self.probes = asked_probes(context.config, context.registry)
         self.probing = Probing(context, job.segment, store, emit)
         self.seconds = 0.0
@@ -114,7 +115,7 @@ class Execution:
             if diverged is not None:
                 break
             self._snapshot(training)
-            if training.iteration >= settings.iterations:
+            if training.iteration >= settings.iterations or self.scoring.enough(history.rows) is not None:
                 break
             goal = min([settings.iterations, *(kept for kept in self.keep if kept > training.iteration)])
             training.advance(goal, pause=lambda: clock.due() or self.stop())
@@ -124,6 +125,7 @@ class Execution:
                 score = training.end_epoch()
                 row = self.scoring.row(training, score, history, last=last)
                 history.append(row)
+                last = last or self.scoring.enough(history.rows) is not None
                 if math.isfinite(score.loss):
                     self._switch(training.iteration, history)
             self.emit(Event("trained", segment.id, (training.iteration, row)))
@@ -145,7 +147,7 @@ class Execution:
     def _compare(self, report: RelaxationReport | None) -> None:
         """Note how exactly the network is the one that it was lifted from."""
         if report is not None:
-            self.notes = attrs.evolve(self.notes, exactness=_exactness(report))
+            self.notes = attrs.evolve(self.notes, exactness=Exactness.of(report))
             for text in [report.complaint, *report.notes]:
                 if text:
                     self.emit(Event("warning", self.segment.id, f"{self.segment.title}: {text}"))
@@ -245,39 +247,44 @@ class Execution:
             with self.stop.at_once():
                 begun = start(self.context, segment)
                 self.probing.measure("end", self.notes, model, begun.model, begun.parent)
+        else:
+            begun = None
+        average = None if diverged is not None else self._average(training, begun)
         described = {field.name for field in attrs.fields(SegmentResult)}
         result = SegmentResult(
             **{name: value for name, value in segment.describe().items() if name in described},
             epochs=self.scoring.epochs(segment.settings.iterations),
             iterations_per_epoch=self.iterations_per_epoch,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
+            ended=self._ended(training, history, diverged),
             diverged_epoch=diverged,
             final=final,
+            average=average,
             **attrs.asdict(self.notes, recurse=False),
             seconds=round(seconds, 3),
             history=history.rows,
         )
-        self.store.finish(result, self._left(training.iteration + 1, self.store.final_file))
+        self.store.finish(result, self._left(training.iteration + 1, self.store.final_file, self.store.average_file))
         self.store.resume_file.unlink(missing_ok=True)
         return result
 
+    def _average(self, training: Training, begun: Start | None) -> Scores | None:
+        """Measure the average of the weights, which takes the place of the trained network, and write it; None where none was taken."""
+        with self.stop.at_once():
+            if not training.take_average():
+                return None
+            model = training.model
+            checkpoint.save(model, self.store.average_file, model_spec=self.context.spec, moment=self._moment(training.iteration))
+            scores = self._scores(model)
+            if begun is not None:
+                self.probing.measure("average", self.notes, model, begun.model, begun.parent)
+        return scores
 
-def _exactness(report: RelaxationReport) -> Exactness:
-    """How exact a relaxation was, per layer and end to end.
-
-    Raises:
-        SurgeryError: an error is not finite, so the network is not the one that it left, nor anything to be trained.
-    """
-    layers = {layer.path: layer.error for layer in report.layers}
-    bad = [path or "the network" for path, error in layers.items() if error is not None and not math.isfinite(error)]
-    if bad or (report.error is not None and not math.isfinite(report.error)):
-        where = f"of {', '.join(bad)} " if bad else ""
-        msg = f"the outputs {where}are not finite after {report.relaxation}, so how far they are from the parent's is not known; "
-        msg += "look at the numbers in the parent's snapshot, or use --precision float64"
-        raise SurgeryError(msg, paths=tuple(bad))
-    return Exactness(
-        error=report.error, tolerance=report.tolerance, exact=report.exact, dtype=report.dtype, layers=layers, notes=report.notes
-    )
+    def _ended(self, training: Training, history: History, diverged: float | None) -> str:
+        """Why training did."""
+        if diverged is not None:
+            return DIVERGED
+        return EPOCHS if training.iteration >= self.segment.settings.iterations else f"stopped early: {self.scoring.enough(history.rows)}"
 
 
 def _finite(model: nn.Module) -> bool:

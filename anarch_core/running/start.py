@@ -82,8 +82,8 @@ def _inherited(context: RunContext, segment: Segment) -> Start:
     return begun
 
 
-def training_from(context: RunContext, segment: Segment, begun: Start) -> Training:
-    """The training of a segment, at its first step."""
+def training_from(context: RunContext, segment: Segment, begun: Start, *, averaged: bool = True) -> Training:
+    """The training of a segment, at its first step; ``averaged`` for its average of the weights, if it takes one."""
     settings, iterations_per_epoch = segment.settings, context.iterations_per_epoch
     return Training(
         model=begun.model,
@@ -97,6 +97,8 @@ def training_from(context: RunContext, segment: Segment, begun: Start) -> Traini
         precision=settings.precision,
         augment=context.augmenting(segment.seed),
         objective=context.data.objective,
+        clip_norm=settings.clip_norm,
+        average=context.running_average(begun.model, settings.iterations) if averaged else None,
     )
 
 

@@ -178,6 +178,10 @@ def test_identity_ignores_what_does_not_change_the_weights(registry):
         {"options": {"cnn1d": {"channels": 8}}},
         {"optimizer": "adam"},
         {"augment": "flip"},
+        {"clip_norm": 1.0},
+        {"average": "ema"},
+        {"average": "swa"},
+        {"stop_early": "train_loss:3"},
     ],
     ids=str,
 )

@@ -175,6 +175,18 @@ def test_plain_numbers_are_said_to_compare_within_one_network(page, made):
     assert "compare only within one network" not in alone
 
 
+def test_averages_and_early_ends_are_told(made, one_figure):
+    def averaged(segments):
+        segments[0] |= {"ended": "stopped early: train_loss has not improved for 3 epochs (best 0.1 in epoch 7)"}
+        for segment in segments:
+            segment["probes"].setdefault("delta", {})["average"] = {"off_local": 0.0625}
+
+    text = " ".join(read(made("averaged", change=averaged)).text)
+    assert "trunk, seed 0 stopped early: train_loss has not improved for 3 epochs (best 0.1 in epoch 7)." in text
+    assert "delta: of the average of the weights" in text
+    assert "0.0625" in text
+
+
 def test_strings_of_users_are_text(made, one_figure):
     def break_out(segments):
         segments[0]["probe_notes"] = {"delta": {"end": "failed: </p><script>alert(1)</script>"}}
