@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from anarch_core.display import Displayed, Overview, Table
 from anarch_core.errors import SurgeryError
 from anarch_core.experiment.record import Record
-from anarch_core.relaxation.report import RelaxationReport
+
+if TYPE_CHECKING:
+    from anarch_core.relaxation.report import RelaxationReport
 
 Scalars = Mapping[str, float | None]
 
