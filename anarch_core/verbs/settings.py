@@ -45,6 +45,9 @@ class Settings(TypedDict, total=False):
     branch_lr_schedule: str
     batch_size: int
     augment: Names
+    clip_norm: float | None
+    average: str | None
+    stop_early: str | int | None
     precision: values.Precision
     data_root: Path | str | None
     data_on: values.DataPlace
