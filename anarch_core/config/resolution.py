@@ -12,7 +12,7 @@ import attrs
 from anarch_core.config.files import KINDS, Source, chosen, options_key, plain_name, read_file, read_recipe
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError, OptionError, UnknownComponentError
-from anarch_core.plugin.factories import FACTORIES, is_factory
+from anarch_core.plugin.factories import FACTORIES, as_argument, is_factory, of_this_process
 from anarch_core.plugin.options import check_given, parse_spec, spec_options, to_dict
 from anarch_core.plugin.records import ComponentInfo, DatasetInfo
 from anarch_core.plugin.registry import Registry, get_registry
@@ -216,8 +216,8 @@ def _refuse_factories_of_files(stack: Sequence[Source], registry: Registry) -> N
 
 def named_again(named: Mapping[str, str]) -> str:
     """How a caller names factories again, by setting, that no file's word is taken for."""
-    if any(spec.startswith("__main__:") for spec in named.values()):
-        return "pass it again from Python: " + ", ".join(f"{setting}={spec.partition(':')[2]}" for setting, spec in named.items())
+    if any(map(of_this_process, named.values())):
+        return "give it again from Python: " + ", ".join(f"{setting}={as_argument(spec)}" for setting, spec in named.items())
     return "add " + " ".join(f"--{setting} {spec}" for setting, spec in named.items())
 
 

@@ -16,6 +16,20 @@ from anarch_core.plugin.registry import Registry
 FACTORIES = ("model", "dataset")
 """Kinds of components for which a factory may stand."""
 
+_OF_THIS_PROCESS = ("__main__", "anarch_core.data.held")
+"""Modules that hold something else in every process: a script or a notebook, and data that were given as an object."""
+
+
+def of_this_process(spec: str) -> bool:
+    """Whether what a factory's name leads to is known in this process alone, so that no worker can have it."""
+    return spec.partition(":")[0] in _OF_THIS_PROCESS
+
+
+def as_argument(spec: str) -> str:
+    """What is given again in Python for a factory of this process: its name in the notebook, ``...`` for an object without one."""
+    module, _, name = spec.partition(":")
+    return name if module == "__main__" else f'"{spec}"' if not of_this_process(spec) else "..."
+
 
 def is_factory(kind: str, spec: str, registry: Registry) -> bool:
     """Whether ``spec`` is to be imported, written ``package.module:factory``, and no component has the name before the colon."""

@@ -21,6 +21,7 @@ from anarch_core.experiment.store import RunStore
 from anarch_core.files.replacing import write_text
 from anarch_core.machine import resolve_device
 from anarch_core.objective.base import Metric
+from anarch_core.plugin.factories import of_this_process
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.deaths import Deaths
 from anarch_core.running.observing import Observing
@@ -86,7 +87,7 @@ def run(
             try:
                 before = asked_before(store, registry)
                 config = attrs.evolve(same_experiment(config, before, store), device=resolve_device(config.device), out=store.path)
-                if of_this_process(config):
+                if only_here(config):
                     config = attrs.evolve(config, jobs=1)
                 told = [*named_observers(config, registry), *observers]
                 results = _Run(config, before, store, registry, shown, stop, told, in_process=own_registry).run()
@@ -126,9 +127,9 @@ def resume(
     return run(resolve(named, [store.config_file]), out=out, progress=progress, observers=observers)
 
 
-def of_this_process(config: RunConfig) -> bool:
-    """Whether the model or the data are a function of a script or a notebook, ``__main__:name``, which no other process can import."""
-    return any(spec.startswith("__main__:") for spec in (config.model or "", config.data))
+def only_here(config: RunConfig) -> bool:
+    """Whether no other process can have the model or the data: functions of a script or a notebook, or objects."""
+    return any(map(of_this_process, (config.model or "", config.data)))
 
 
 @contextlib.contextmanager

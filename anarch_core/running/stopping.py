@@ -16,6 +16,7 @@ from types import FrameType
 
 from anarch_core.errors import RunError, Stopped
 from anarch_core.experiment.store import RunStore
+from anarch_core.plugin.factories import as_argument, of_this_process
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the end of a batch job, a closing terminal."""
@@ -39,10 +40,9 @@ class InterruptedRunError(RunError):
             factories: its model and its data by setting, where they have to be named again because no file's word is taken for them.
         """
         if store.config_file.exists():
-            if any(spec.startswith("__main__:") for spec in factories.values()):
-                names = {setting: spec.partition(":")[2] for setting, spec in factories.items()}
-                given = ", ".join([repr(str(store.path)), *(f"{setting}={name}" for setting, name in names.items())])
-                return cls(f"{state}; go on where {' and '.join(names.values())} is defined: anarch_core.resume({given})")
+            if any(map(of_this_process, factories.values())):
+                given = ", ".join([repr(str(store.path)), *(f"{setting}={as_argument(spec)}" for setting, spec in factories.items())])
+                return cls(f"{state}; go on in this script or notebook: anarch_core.resume({given})")
             named = "".join(f" --{setting} {spec}" for setting, spec in factories.items())
             return cls(f"{state}; go on with: anarch resume {store.path}{named}")
         return cls("stopped before anything was trained; nothing was written")

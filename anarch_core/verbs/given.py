@@ -1,4 +1,4 @@
-"""Functions and classes that are given where a setting takes a name: a run is resumed and trained by others, so it needs the name."""
+"""Functions, classes and data that are given where a setting takes a name: a run is resumed and trained by others, so it needs the name."""
 
 from __future__ import annotations
 
@@ -23,17 +23,22 @@ def named(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def import_string(given: Any, what: str) -> Any:
-    """``package.module:name`` for a function or a class; other things as they are where a setting can hold or refuse them.
+    """``package.module:name`` for a function or a class, and for data that are given as an object, which this process then holds.
 
     Args:
         given: a name, a function, a class, or something else.
-        what: it is to make.
+        what: ``"model"`` or ``"data"``.
 
     Raises:
         ConfigError: it is an object without a name of its own, as a lambda or a network.
+        DataError: it is no data, or unfit to train on.
     """
-    if given is None or isinstance(given, (str, int, float, list, tuple, Mapping)):
+    if given is None or isinstance(given, (str, int, float)):
         return given
+    if what == "data" and not callable(given):
+        from anarch_core.data.held import hold
+
+        return hold(given)
     module, name = getattr(given, "__module__", None), getattr(given, "__qualname__", None)
     if isinstance(module, str) and isinstance(name, str) and getattr(sys.modules.get(module), name, None) is given:
         return f"{module}:{name}"

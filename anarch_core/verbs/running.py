@@ -80,7 +80,7 @@ def resume(
     out: Path | str,
     *,
     model: str | Callable[..., Any] | None = None,
-    data: str | Callable[..., Any] | None = None,
+    data: str | Callable[..., Any] | Any = None,
     progress: ProgressStyle | AbstractProgress = "auto",
     observers: Sequence[AbstractObserver] = (),
 ) -> Results:

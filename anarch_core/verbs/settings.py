@@ -25,7 +25,7 @@ Names = str | Sequence[str]
 class Settings(TypedDict, total=False):
     """The settings of a run, each as :class:`~anarch_core.config.run_config.RunConfig` documents it; a test keeps the two in step."""
 
-    data: str | Callable[..., Any]
+    data: str | Callable[..., Any] | Any
     model: str | Callable[..., Any] | None
     objective: str
     relax: Names

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 import anarch_core
-from anarch_core.errors import ConfigError, RunError
+from anarch_core.data import TensorData
+from anarch_core.errors import ConfigError, DataError, RunError
 from anarch_core.experiment.segments import Segment
 from anarch_core.running.progress import Silent
 from anarch_core.running.stopping import SIGNALS, InterruptedRunError
@@ -97,7 +100,7 @@ def test_a_model_of_a_notebook_is_trained_here_and_resumed_when_it_is_given_agai
     own = {**settings, "model": in_main, "options": {}, "jobs": 2}
     results = anarch_core.run(**own, progress="silent")
     assert (results.model, results.status, results.failed) == ("__main__:Net", "finished", {})
-    with pytest.raises(ConfigError, match="pass it again from Python: model=Net"):
+    with pytest.raises(ConfigError, match="give it again from Python: model=Net"):
         anarch_core.resume(own["out"], progress="silent")
     assert anarch_core.resume(own["out"], model=in_main, progress="silent") == results
 
@@ -114,7 +117,7 @@ def test_an_interrupted_cell_leaves_handlers_as_they_were_and_the_same_call_goes
 
 def test_an_interrupted_model_of_a_notebook_says_how_it_goes_on(settings, in_main):
     own = {**settings, "model": in_main, "options": {}}
-    with pytest.raises(InterruptedRunError, match=r"go on where Net is defined: anarch_core\.resume\('.*', model=Net\)"):
+    with pytest.raises(InterruptedRunError, match=r"go on in this script or notebook: anarch_core\.resume\('.*', model=Net\)"):
         anarch_core.run(**own, progress=Interrupting())
     assert anarch_core.resume(own["out"], model=in_main, progress="silent").status == "finished"
 
@@ -131,3 +134,44 @@ def test_a_run_in_a_thread_sets_no_handlers(settings):
 def test_no_run_is_no_traceback(tmp_path):
     with pytest.raises(RunError, match="holds no run"):
         anarch_core.resume(tmp_path)
+
+
+@pytest.fixture
+def arrays():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(60) % 3
+    x = torch.sin(torch.arange(16) * (y[:, None] + 1) * 0.7)[:, None, :] + 0.5 * torch.randn(60, 1, 16, generator=generator)
+    return (x[:40], y[:40]), (x[40:].numpy(), y[40:].numpy())
+
+
+def test_data_may_be_arrays_which_this_process_holds(settings, arrays, monkeypatch):
+    own = {**settings, "data": arrays, "jobs": 2}
+    results = anarch_core.run(**own, progress="silent")
+    assert re.fullmatch(r"anarch_core\.data\.held:given_[0-9a-f]{8}", results.data)
+    assert (results.status, results.failed) == ("finished", {})
+    assert anarch_core.resume(own["out"], data=arrays, progress="silent") == results
+    with pytest.raises(ConfigError, match=r"which only you may name, not a file; give it again from Python: data=\.\.\."):
+        anarch_core.resume(own["out"], progress="silent")
+    monkeypatch.setattr("anarch_core.data.held._HELD", {})  # another process
+    with pytest.raises(DataError, match=r"were given as an object, and this process does not have them; give the same again, data=\.\.\."):
+        anarch_core.resume(own["out"], data=results.data, progress="silent")
+
+
+def test_other_data_are_another_experiment(settings, arrays):
+    anarch_core.run(**{**settings, "data": arrays}, progress="silent")
+    (x, y), test = arrays
+    with pytest.raises(RunError, match="data"):
+        anarch_core.run(**{**settings, "data": ((x + 1, y), test)}, progress="silent")
+
+
+def test_a_data_set_of_tensors_keeps_its_name(settings, arrays):
+    (x, y), (x_test, y_test) = arrays
+    data = TensorData(name="My digits", x_train=x, y_train=y, x_test=torch.from_numpy(x_test), y_test=torch.from_numpy(y_test), classes=3)
+    assert anarch_core.plan(**{**settings, "data": data}, timed=False).config.data.startswith("anarch_core.data.held:my_digits_")
+
+
+@pytest.mark.parametrize("data", [torch.zeros(3, 1, 4), [1, 2], object()])
+def test_what_is_no_data_is_refused(settings, data):
+    with pytest.raises(DataError, match="expected"):
+        anarch_core.run(**{**settings, "data": data}, progress="silent")
+    assert not settings["out"].exists()
