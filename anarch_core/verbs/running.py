@@ -41,7 +41,7 @@ def run(
         progress: what to show: ``"auto"`` for bars on a terminal, one display in a notebook and lines elsewhere; ``"bars"``,
             ``"notebook"``, ``"lines"``, ``"silent"``; or an object that is told.
         observers: objects that are told what happens, beside the components that ``observe`` names.
-        **settings: by name, as below.
+        **settings: by name, as the flags of `anarch run`; ``help()`` lists them.
 
     Returns:
         the results; segments that failed are in ``failed``, the others went on without them.
@@ -66,7 +66,7 @@ def plan(config: Config = (), *, timed: bool = True, registry: Registry | None =
         config: as for :func:`run`.
         timed: take some optimizer steps to measure their time.
         registry: where components are looked up, the installed plugins by default.
-        **settings: by name, as below.
+        **settings: by name, as the flags of `anarch run`; ``help()`` lists them.
 
     Raises:
         AnarchError: as for :func:`run`; the data cannot be loaded, or the network not be built.
