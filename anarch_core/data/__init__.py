@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from anarch_core.data.assembling import assembled
+from anarch_core.data.gathering import gathered
 from anarch_core.data.loading import load_data
 from anarch_core.data.meaning import Meaning
 from anarch_core.data.order import permutation
@@ -18,6 +19,7 @@ __all__ = [
     "TensorData",
     "assembled",
     "channel_statistics",
+    "gathered",
     "labels_problem",
     "load_data",
     "normalised",

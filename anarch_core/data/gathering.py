@@ -60,7 +60,7 @@ def gathered(
         gathered: dict[str, Part] = {}
         class_names: Sequence[str] = ()
         mapped = False
-        for part, content in _parts(name, given, parts).items():
+        for part, content in _parts(name, given, parts, meaning.test_fraction).items():
             where = f"{meaning.where}, {part} part"
             pair = _pair(content)
             if pair is None and not _is_map_style(content):
@@ -96,7 +96,7 @@ def as_tensor(where: str, array: Any) -> torch.Tensor:
         return torch.from_numpy(found)
 
 
-def _parts(name: str, given: object, wanted: Sequence[str]) -> dict[str, object]:
+def _parts(name: str, given: object, wanted: Sequence[str], test_fraction: float | None) -> dict[str, object]:
     """The parts by the names that they have here."""
     if isinstance(given, (tuple, list)) and len(given) in (2, 3) and not _is_array(given[0]):
         names = ("train", "test") if len(given) == 2 else ("train", "validation", "test")
@@ -110,7 +110,7 @@ def _parts(name: str, given: object, wanted: Sequence[str]) -> dict[str, object]
                     msg = f"data {name!r}: {part} is given twice, under {', '.join(repr(key) for key in given if known.get(key) == part)}"
                     raise DataError(msg)
                 found[part] = content
-        missing = [part for part in ("train", "test") if part not in found]
+        missing = [part for part in ("train", "test") if part not in found and not (part == "test" and test_fraction)]
         if not missing:
             return found
         msg = f"data {name!r}: there is no part {' and no '.join(map(repr, missing))} among {', '.join(map(repr, given)) or 'none'}"

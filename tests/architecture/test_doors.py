@@ -34,6 +34,8 @@ OTHER_MEANINGS = {
     ("testing/family.py", "shared"): "a part of a weight",
     ("plugin/records.py", "gradient"): "a role of an optimizer's state",
     ("relaxation/optimizer_state.py", "gradient"): "a role of an optimizer's state",
+    ("machine.py", "numpy"): "a package whose version is noted",
+    ("testing/component.py", "numpy"): "a package that is slow to import",
     ("testing/component.py", "torchvision"): "a package that is slow to import",
     ("report/figures/style.py", "log"): "matplotlib's word for a scale",
     ("report/figures/images.py", "interpolation"): "an argument of matplotlib's",
