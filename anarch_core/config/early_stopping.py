@@ -14,8 +14,7 @@ _WRITTEN = re.compile(r"(?:([a-z][a-z0-9_]{0,60}):)?([0-9]{1,7})")
 
 PATIENCE = Between(1, 10**6)
 
-HIGHER_IS_BETTER = {"loss": False, "accuracy": True}
-"""The scores of a network, and their direction."""
+_PARTS = ("validation", "train")
 
 
 @attrs.frozen
@@ -25,7 +24,8 @@ class EarlyStopping:
     It is a function of the history alone, so a resumed stretch ends where it would have ended.
 
     Attributes:
-        score: a key of history rows, never one of the test set: ``"validation_loss"``, ``"train_accuracy"``, ...
+        score: a key of history rows, never one of the test set: ``"validation_loss"``, ``"train_accuracy"``, or of another score of the
+            objective.
         patience: epochs.
     """
 
@@ -37,7 +37,7 @@ class EarlyStopping:
         """Read ``"validation_accuracy:10"``; ``"10"`` is ``"validation_loss:10"``.
 
         Raises:
-            ConfigError: the text is none of these, or names a score that there is not or that must not decide.
+            ConfigError: the text is none of these, or names a score that must not decide.
         """
         match = _WRITTEN.fullmatch(text.replace(" ", ""))
         if match is None or int(match[2]) not in PATIENCE:
@@ -48,9 +48,8 @@ class EarlyStopping:
         if part == "test":
             msg = f"{score} is of the test set, which is only reported and decides nothing; take 'validation_{name}:{match[2]}'"
             raise ConfigError(msg)
-        if part not in ("train", "validation") or name not in HIGHER_IS_BETTER:
-            known = ", ".join(f"{part}_{name}" for part in ("validation", "train") for name in HIGHER_IS_BETTER)
-            msg = f"{shown(score)} is not known of an epoch; take one of {known}"
+        if part not in _PARTS or not name:
+            msg = f"{shown(score)} is no score of a part of the data; write 'validation_loss:{match[2]}', or 'train_loss:{match[2]}'"
             raise ConfigError(msg)
         return cls(score, int(match[2]))
 
@@ -59,13 +58,30 @@ class EarlyStopping:
         """Whether it needs a part of the training set that is held out."""
         return self.score.startswith("validation_")
 
-    def reason(self, history: Sequence[Mapping[str, float | None]]) -> str | None:
+    def higher_is_better(self, scores: Mapping[str, bool]) -> bool:
+        """The direction in which the score improves.
+
+        Args:
+            scores: the direction of each score that there is, by its name without the part of the data.
+
+        Raises:
+            ConfigError: there is no such score.
+        """
+        name = self.score.partition("_")[2]
+        if name not in scores:
+            known = ", ".join(f"{part}_{name}" for part in _PARTS for name in scores)
+            msg = f"stop_early: {shown(self.score)} is not known of an epoch; take one of {known}"
+            raise ConfigError(msg)
+        return scores[name]
+
+    def reason(self, history: Sequence[Mapping[str, float | None]], *, higher_is_better: bool) -> str | None:
         """Why training ends now, as a half sentence; None as long as it goes on.
 
         Args:
             history: one row per epoch, oldest first, that of epoch 0 left out.
+            higher_is_better: the direction of the score.
         """
-        sign = 1 if HIGHER_IS_BETTER[self.score.partition("_")[2]] else -1
+        sign = 1 if higher_is_better else -1
         best: Mapping[str, float | None] | None = None
         waited = 0
         for row in history:

@@ -71,9 +71,11 @@ class RunContext:
             registry: where components are looked up.
 
         Raises:
-            AnarchError: the data cannot be loaded, or a component does not take its options.
+            AnarchError: the data cannot be loaded, or a component does not take its options; or what is to stop early has no such score.
         """
         model, data = config.model or "", _data(config, registry)
+        if config.early_stopping is not None:
+            config.early_stopping.higher_is_better(data.objective.directions)
         shape = data.output_shape
         spec = model_spec(
             model,

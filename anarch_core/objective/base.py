@@ -67,6 +67,11 @@ class AbstractObjective(ABC):
         """The score that runs are compared by."""
         return self.metrics[0]
 
+    @property
+    def directions(self) -> dict[str, bool]:
+        """Whether higher is better, of the loss and of every metric by its name."""
+        return {"loss": False, **{metric.name: metric.higher_is_better for metric in self.metrics}}
+
     @abstractmethod
     def problem(self, targets: torch.Tensor, classes: int) -> str | None:
         """What is wrong with the targets of a part of the data, to complete a message; None if nothing is.

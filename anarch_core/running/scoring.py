@@ -75,7 +75,10 @@ class Scoring:
 
     def enough(self, rows: Sequence[Mapping[str, float | None]]) -> str | None:
         """Why training is to stop early after these rows of its history, in words; None if it goes on."""
-        return None if self.early_stopping is None else self.early_stopping.reason(rows[1:])
+        if self.early_stopping is None:
+            return None
+        higher_is_better = self.early_stopping.higher_is_better(self.data.objective.directions)
+        return self.early_stopping.reason(rows[1:], higher_is_better=higher_is_better)
 
     def epochs(self, iterations: int) -> int | float:
         """Optimizer steps in epochs; a whole number where they are whole ones."""

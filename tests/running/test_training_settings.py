@@ -13,6 +13,7 @@ import torch
 
 from anarch_core.checkpoint import network as checkpoint
 from anarch_core.config.run_config import RunConfig
+from anarch_core.errors import ConfigError
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.summary import summary
@@ -205,6 +206,12 @@ class TestStoppingEarly:
         assert "; stopped early: validation_accuracy has not improved for an epoch" in trunk
         assert any("] efcn at 4ep, seed 0: skipped: trunk, seed 0 stopped early: " in line for line in lines)
         assert lines[-1].startswith("[3/3] ")
+
+
+def test_a_score_that_the_objective_does_not_give_is_refused_before_the_run(small, tmp_path):
+    with pytest.raises(ConfigError, match=r"^stop_early: 'validation_f1' is not known of an epoch; take one of validation_loss"):
+        run(small(stop_early="validation_f1:3", validation=8), out=tmp_path / "run", progress="silent")
+    assert not (tmp_path / "run").exists()
 
 
 def test_controls_and_stages_have_the_branch_s_settings(small, tmp_path):
