@@ -13,7 +13,7 @@ from anarch_core.augmentation import AbstractAugmentation, Augmenting, Draws
 from anarch_core.data.order import epoch_order
 from anarch_core.errors import ConfigError, PluginError
 from anarch_core.plugin import get_registry
-from anarch_core.training import Training
+from anarch_core.training.loop import Training
 
 
 def chain(*names: str, seed: int = 0) -> Augmenting:

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from anarch_core.augmentation import AbstractAugmentation, Augmenting
-from anarch_core.averages import RunningAverage
 from anarch_core.config.files import plain_name
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data.loading import load_data
@@ -29,7 +28,8 @@ from anarch_core.probe.base import AbstractProbe
 from anarch_core.relaxation.report import Relaxed
 from anarch_core.relaxation.verbs import project, relax
 from anarch_core.schedule import AbstractSchedule, Clock, Moment
-from anarch_core.training import dtype_of
+from anarch_core.training.averages import RunningAverage
+from anarch_core.training.precision import dtype_of
 
 ON_THE_DEVICE = 0.5
 """Share of a device's free memory that data take at most there, where nobody says where they are to be."""

@@ -23,7 +23,7 @@ from anarch_core.objective.outputs import outputs_of
 from anarch_core.paths.curves import Curvilinear, Gradient, arc_length, fractions, linear, nudged_elastic_band, straight, string
 from anarch_core.paths.ends import Ends, ends
 from anarch_core.paths.landscape import Landscape, copying
-from anarch_core.training import Score, Tally, evaluate
+from anarch_core.training.evaluation import Score, Tally, evaluate
 
 Method = Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -23,7 +23,7 @@ from anarch_core.probe.base import ProbeContext
 from anarch_core.probe.measuring import missing_needs
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.relaxation.verbs import applied_relaxations
-from anarch_core.training import EVALUATED
+from anarch_core.training.evaluation import EVALUATED
 
 
 @attrs.frozen(kw_only=True)

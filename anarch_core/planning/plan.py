@@ -26,7 +26,8 @@ from anarch_core.planning.preflight import bytes_needed, settle
 from anarch_core.planning.run_plan import NetworkPlan, RunPlan
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.schedule import Clock
-from anarch_core.training import Training, matmul_precision
+from anarch_core.training.loop import Training
+from anarch_core.training.precision import matmul_precision
 
 TIMED_SECONDS = 0.5
 """How long steps of one network are timed."""

@@ -17,7 +17,7 @@ from anarch_core.objective.outputs import require_outputs
 from anarch_core.planning.footprint import Footprint
 from anarch_core.planning.sharing import share_machine
 from anarch_core.plugin.blame import answering
-from anarch_core.training import EVALUATED
+from anarch_core.training.evaluation import EVALUATED
 
 ON_THE_WAY = 32 * 2**20
 """Bytes of what a run loads and notes while it goes on."""

@@ -24,7 +24,8 @@ from anarch_core.planning.ledger import Ledger, Peak
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.copying import replace
 from anarch_core.relaxation.selection import Selection
-from anarch_core.training import Training, evaluate
+from anarch_core.training.evaluation import evaluate
+from anarch_core.training.loop import Training
 
 
 class Rehearsal:

@@ -22,7 +22,8 @@ from anarch_core.running.saving import SaveClock
 from anarch_core.running.start import start, training_from
 from anarch_core.running.stopping import Stop
 from anarch_core.schedule import Moment
-from anarch_core.training import Training, load_optimizer_state, optimizer_state
+from anarch_core.training.loop import Training
+from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
 
 REBUILT = ("model.", "optimizer.", "generator.", "running.")
 """What a state of training is made of where a network's snapshot and its optimizer's are enough to go on to the same bits."""

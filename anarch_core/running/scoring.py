@@ -15,7 +15,8 @@ from anarch_core.data.tensor_data import TensorData
 from anarch_core.experiment.segment_result import Scores
 from anarch_core.experiment.store import History
 from anarch_core.probe.measuring import finite
-from anarch_core.training import Score, Training, evaluate
+from anarch_core.training.evaluation import Score, evaluate
+from anarch_core.training.loop import Training
 
 TESTING = 0.1
 """Share of the training's cost that tests on the way may take; a sample costs a third of what it costs in training."""

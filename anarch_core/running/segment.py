@@ -33,7 +33,9 @@ from anarch_core.running.start import Start, start, training_from
 from anarch_core.running.stopping import Stop
 from anarch_core.running.waiting import Waiting
 from anarch_core.schedule import Moment
-from anarch_core.training import Training, matmul_precision, optimizer_state
+from anarch_core.training.loop import Training
+from anarch_core.training.optimizer_state import optimizer_state
+from anarch_core.training.precision import matmul_precision
 
 
 def train_segment(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentResult | None:

@@ -20,7 +20,8 @@ from anarch_core.plugin.records import OptimizerInfo
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.relaxation.verbs import initialise_relaxed, project
-from anarch_core.training import Training, load_optimizer_state
+from anarch_core.training.loop import Training
+from anarch_core.training.optimizer_state import load_optimizer_state
 
 
 @attrs.define

@@ -11,7 +11,7 @@ from torch import nn
 from anarch_core.surroundings import Surroundings
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.snapshot import Snapshot, same_bits
-from anarch_core.training import load_optimizer_state, optimizer_state
+from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
 
 
 class OptimizerConformance(ComponentConformance):

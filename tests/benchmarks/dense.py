@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from anarch_core.models import build_model
 from anarch_core.ops import sparse_product
 from anarch_core.relaxation.verbs import relax
-from anarch_core.training import Training
+from anarch_core.training.loop import Training
 
 BATCH, SIDE, RATE = 250, 32, 0.01
 # (channels, side, padding) of the input and (channels, side) of the output of the three layers

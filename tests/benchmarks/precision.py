@@ -22,7 +22,8 @@ from anarch_core.config.values import Precision
 from anarch_core.layers.base import relaxed_layers
 from anarch_core.models import build_model
 from anarch_core.relaxation.verbs import relax
-from anarch_core.training import Training, dtype_of
+from anarch_core.training.loop import Training
+from anarch_core.training.precision import dtype_of
 
 aten = torch.ops.aten
 # Which arguments of a product are its operands; what it adds to is not rounded.

@@ -35,7 +35,7 @@ from anarch_core.planning.rehearsal import Peak, Rehearsal
 from anarch_core.plugin.registry import get_registry
 from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.verbs import relax
-from anarch_core.training import Training
+from anarch_core.training.loop import Training
 
 NETWORKS = {"conv": "CNN", "efcn": "eFCN", "lcn": "LCN", "shared": "shared", "tiled": "tiled"}
 BATCHES = 2  # that the data set has

@@ -20,7 +20,7 @@ from torch.nn import functional
 from anarch_core.data.order import epoch_order
 from anarch_core.models import build_model
 from anarch_core.relaxation.verbs import relax
-from anarch_core.training import Training
+from anarch_core.training.loop import Training
 
 SIBLINGS, PROCESSES = 10, 2
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from anarch_core.models import build_model
 from anarch_core.relaxation.verbs import relax
-from anarch_core.training import Training
+from anarch_core.training.loop import Training
 
 BATCH, RATE, STEPS = 100, 0.01, 20
 

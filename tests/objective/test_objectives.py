@@ -16,7 +16,7 @@ from anarch_core.data import TensorData
 from anarch_core.errors import ConfigError, DataError
 from anarch_core.objective import AbstractObjective, CrossEntropy
 from anarch_core.plugin import get_registry
-from anarch_core.training import Tally, evaluate
+from anarch_core.training.evaluation import Tally, evaluate
 
 NAMES = ("cross-entropy", "mse", "bce", "pixel-cross-entropy")
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from anarch_core.ops.memory_format import channels_last, is_channels_last, takes_channels_last
 from anarch_core.relaxation.verbs import relax
-from anarch_core.training import Training, evaluate
+from anarch_core.training.evaluation import evaluate
+from anarch_core.training.loop import Training
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (2, 1, 5), (2, 3, 4, 5), (2, 1, 4, 5), (2, 3, 2, 4, 5)])

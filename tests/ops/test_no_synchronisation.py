@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from anarch_core.models import build_model
 from anarch_core.plugin.registry import get_registry
 from anarch_core.relaxation.verbs import relax
-from anarch_core.training import Training
+from anarch_core.training.loop import Training
 
 OPTIMIZERS = [("sgd", {}), ("sgd", {"momentum": 0.9, "weight_decay": 1e-3}), ("adam", {}), ("adamw", {})]
 

@@ -14,7 +14,7 @@ from anarch_core.data import TensorData
 from anarch_core.errors import ConfigError, ProbeError
 from anarch_core.paths.curves import fractions
 from anarch_core.paths.interpolation import METHODS, Barrier, Profile, interpolate
-from anarch_core.training import Score, evaluate
+from anarch_core.training.evaluation import Score, evaluate
 
 WEIGHT_SPACE = ("linear", "curvilinear", "string", "band")
 

@@ -14,7 +14,7 @@ from anarch_core.paths.common import common_architecture
 from anarch_core.paths.curves import straight
 from anarch_core.paths.interpolation import METHODS, Barrier, interpolate
 from anarch_core.paths.landscape import Landscape, refresh_batch_norm
-from anarch_core.training import evaluate
+from anarch_core.training.evaluation import evaluate
 
 
 @pytest.fixture

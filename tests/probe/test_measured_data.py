@@ -14,7 +14,7 @@ from anarch_core.errors import ConfigError, DataError
 from anarch_core.paths.interpolation import interpolate
 from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
 from anarch_core.probe.measuring import measured
-from anarch_core.training import evaluate
+from anarch_core.training.evaluation import evaluate
 
 
 class Nothing(AbstractProbe):

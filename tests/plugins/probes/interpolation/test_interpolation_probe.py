@@ -10,7 +10,7 @@ from anarch_core import project, relax
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.probe.base import ProbeContext
-from anarch_core.training import evaluate
+from anarch_core.training.evaluation import evaluate
 from anarch_plugins.probes.interpolation.options import InterpolationOptions
 from anarch_plugins.probes.interpolation.probe import InterpolationProbe
 

@@ -8,12 +8,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from anarch_core.averages import RunningAverage
 from anarch_core.data.order import epoch_order
 from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.ops.fused import linear
 from anarch_core.running.scoring import is_milestone
-from anarch_core.training import Training, dtype_of, evaluate, matmul_precision
+from anarch_core.training.averages import RunningAverage
+from anarch_core.training.evaluation import evaluate
+from anarch_core.training.loop import Training
+from anarch_core.training.precision import dtype_of, matmul_precision
 
 SAMPLES, FEATURES, CLASSES, BATCH = 50, 6, 3, 8
 STEPS_PER_EPOCH = 7

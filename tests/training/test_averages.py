@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core.averages import RunningAverage, statistics_anew
 from anarch_core.errors import CheckpointError
+from anarch_core.training.averages import RunningAverage, statistics_anew
 
 WAY = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import attrs
@@ -13,139 +12,20 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from anarch_core.augmentation import Augmenting
-from anarch_core.averages import RunningAverage, statistics_anew
 from anarch_core.config.values import Precision
 from anarch_core.data.order import batches_per_epoch, epoch_order
 from anarch_core.data.stored import Inputs, Stored, batches
-from anarch_core.errors import CheckpointError, ConfigError
-from anarch_core.network import in_evaluation_mode
+from anarch_core.errors import CheckpointError
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import CrossEntropy
 from anarch_core.objective.outputs import outputs_of
 from anarch_core.ops.fused import fused_sgd
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
-
-__all__ = ["Score", "evaluate"]
-
-EVALUATED = 1000
-"""Samples that a network is evaluated on at a time."""
-
-
-@attrs.frozen
-class Score:
-    """How well a network does on some data.
-
-    Attributes:
-        loss: mean loss of the objective.
-        metrics: its scores by name; each is an attribute, too: ``score.accuracy``.
-    """
-
-    loss: float
-    metrics: Mapping[str, float]
-
-    def __getattr__(self, name: str) -> float:
-        """A score by its name."""
-        try:
-            return self.metrics[name]
-        except KeyError:
-            msg = f"there is no score {name!r}; there are {', '.join(['loss', *self.metrics])}"
-            raise AttributeError(msg) from None
-
-
-@attrs.define(eq=False)
-class Tally:
-    """The running sums behind a score, on the device: nothing waits for it until the score is asked for.
-
-    Attributes:
-        objective: what is learnt.
-        loss: sum of the losses of samples, float64.
-        totals: sums of what the objective tallies, by name.
-    """
-
-    objective: AbstractObjective
-    loss: torch.Tensor
-    totals: dict[str, torch.Tensor] = attrs.field(factory=dict)
-
-    @classmethod
-    def empty(cls, objective: AbstractObjective, device: torch.device) -> Tally:
-        """Of no sample."""
-        return cls(objective, torch.zeros((), dtype=torch.float64, device=device))
-
-    def count(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Add the samples of a batch, but for their loss."""
-        for name, tensor in self.objective.tally(outputs, targets).items():
-            if name in self.totals:
-                self.totals[name].add_(tensor)
-            else:
-                self.totals[name] = tensor.clone()
-
-    def score(self, samples: int) -> Score:
-        """The means over so many samples; they are counted afresh from now on."""
-        score = Score(self.loss.item() / samples, dict(self.objective.scores(self.totals, samples)))
-        self.loss.zero_()
-        for tensor in self.totals.values():
-            tensor.zero_()
-        return score
-
-
-def dtype_of(precision: Precision) -> torch.dtype:
-    """Type of the weights and the inputs; under ``bfloat16`` the weights stay float32 and only products are taken in bfloat16."""
-    return torch.float64 if precision == "float64" else torch.float32
-
-
-@contextlib.contextmanager
-def matmul_precision(precision: Precision) -> Iterator[None]:
-    """Allow TF32 in matrix products and convolutions only where it was asked for; the settings found are put back."""
-    found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = found
-
-
-def _autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    x: Inputs,
-    y: torch.Tensor,
-    batch: int = EVALUATED,
-    *,
-    precision: Precision = "float32",
-    objective: AbstractObjective | None = None,
-) -> Score:
-    """Loss and scores in eval mode; every module's mode is put back.
-
-    Args:
-        model: the network.
-        x: inputs [n, channels, *spatial] on the model's device, or read to it a batch at a time.
-        y: targets [n, ...], for a classification int64 [n].
-        batch: samples per forward pass.
-        precision: as in training.
-        objective: what is measured, ``data.objective``; classification by cross-entropy if None.
-
-    Raises:
-        ConfigError: the network gives something else than the objective expects, or tells fewer classes apart than there are.
-    """
-    objective = objective or CrossEntropy()
-    tally = Tally.empty(objective, x.device)
-    wanted = [slice(start, start + batch) for start in range(0, len(x), batch)]
-    with in_evaluation_mode(model), contextlib.closing(batches(x, wanted)) as read:
-        laid_out = takes_channels_last(model, x[:2])
-        for inputs, targets in zip(read, torch.split(y, batch), strict=True):
-            with _autocast(precision, x.device):
-                outputs = outputs_of(model, channels_last(inputs) if laid_out else inputs, targets, objective)
-            if not tally.totals and (problem := objective.mismatch(outputs, y)) is not None:
-                msg = f"{problem} (network {type(model).__name__})"
-                raise ConfigError(msg)
-            tally.loss += objective.loss(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), targets, "sum")
-            tally.count(outputs, targets)
-    return tally.score(len(y))
+from anarch_core.training.averages import RunningAverage, statistics_anew
+from anarch_core.training.evaluation import Score, Tally
+from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
+from anarch_core.training.precision import autocast
 
 
 @attrs.define(kw_only=True)
@@ -231,7 +111,7 @@ class Training:
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         # Fused steps change weights before the whole gradient is known.
         with fused_sgd(self.optimizer) if self.clip_norm is None else contextlib.nullcontext():
-            with _autocast(self.precision, inputs.device):
+            with autocast(self.precision, inputs.device):
                 outputs = outputs_of(self.model, inputs, targets, self.objective)
                 loss = self.objective.loss(outputs, targets)
             self.optimizer.zero_grad()
@@ -267,7 +147,7 @@ class Training:
         if average.estimates_statistics:
             with torch.no_grad(), statistics_anew(self.model) as any_statistics:
                 for _, inputs in self._batches(self.first_epoch) if any_statistics else ():
-                    with _autocast(self.precision, self.x.device):
+                    with autocast(self.precision, self.x.device):
                         self.model(inputs)
         return True
 
@@ -309,29 +189,3 @@ class Training:
         self.iteration = metadata["iteration"]
         if self.average is not None:
             self.average.load_state(tensors, metadata["averaged"])
-
-
-def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
-    """An optimizer's memory as tensors named ``optimizer.<index>.<key>`` and, by index, the entries that are not tensors."""
-    tensors: dict[str, torch.Tensor] = {}
-    scalars: dict[str, dict[str, Any]] = {}
-    for index, entries in optimizer.state_dict()["state"].items():
-        for key, value in entries.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer.{index}.{key}"] = value
-            else:
-                scalars.setdefault(str(index), {})[key] = value
-    return tensors, scalars
-
-
-def load_optimizer_state(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor], scalars: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Give a fresh optimizer the memory that :func:`optimizer_state` took; settings such as momentum stay its own."""
-    state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in scalars.items()}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            # A copy: PyTorch keeps the tensor it is given, and one inside a file's buffer may be laid out so that rounding differs.
-            state.setdefault(int(index), {})[key] = tensor.clone()
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
