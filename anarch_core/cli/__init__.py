@@ -26,6 +26,7 @@ from anarch_core.errors import AnarchError, close_matches, did_you_mean, legible
 COMMANDS = {
     "run": "Train, relax at the switch times, train on, probe, and compare.",
     "resume": "Finish a run that was interrupted.",
+    "runs": "List the runs in a folder: what, how far, how good, how large.",
     "plan": "Show what a run would do: layers, parameters, memory, time.",
     "plugins": "List the installed plugins, find out what is wrong with one, or start your own.",
     "inspect": "Show what a checkpoint holds, without loading its tensors.",

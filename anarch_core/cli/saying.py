@@ -14,7 +14,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DOCUMENTED = ("run", "resume", "report")
+DOCUMENTED = ("run", "resume", "report", "runs")
 """Commands whose ``--json`` prints one document, whatever happens."""
 
 _QUIET = ("quiet", "-q", "--quiet")

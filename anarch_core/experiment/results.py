@@ -100,6 +100,7 @@ class Results(Displayed):
         failed: by identity, the segments that failed.
         skipped: by identity, the segments that could not start because of that.
         headlines: by probe, the scalars that are worth a column.
+        planned: segments of the run, as far as its schedule knows them; None in files of earlier versions.
     """
 
     path: Path
@@ -111,6 +112,7 @@ class Results(Displayed):
     failed: Mapping[str, Unfinished] = attrs.field(factory=dict)
     skipped: Mapping[str, Unfinished] = attrs.field(factory=dict)
     headlines: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+    planned: int | None = None
 
     @classmethod
     def read(cls, path: Path | str) -> Results:
@@ -177,7 +179,7 @@ class Results(Displayed):
 class _Content(Record):
     """What ``results.json`` holds of :class:`Results`."""
 
-    later: ClassVar[Sequence[str]] = ("objective",)
+    later: ClassVar[Sequence[str]] = ("objective", "planned")
 
     data: str
     model: str
@@ -186,4 +188,5 @@ class _Content(Record):
     failed: Mapping[str, Unfinished]
     skipped: Mapping[str, Unfinished]
     headlines: Mapping[str, Sequence[str]]
+    planned: int | None = None
     segments: Sequence[SegmentResult]

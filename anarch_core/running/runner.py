@@ -392,6 +392,7 @@ class _Run:
             objective=ObjectiveRecord.of(self.config.objective, self.context.data.objective),
             status=status,
             segments=tuple(self.answer(identity) for identity in self.segments if identity in self.finished),
+            planned=len(self.segments),
             failed=self.failed,
             skipped=self.skipped,
             headlines={name: probe.headlines(self.context.data.objective) for name, probe in self.context.probes.items()},
