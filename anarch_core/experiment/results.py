@@ -141,11 +141,11 @@ class Results(Displayed):
 
     def table(self) -> SummaryTable:
         """The summary, for ``rich.print``."""
-        return SummaryTable(summary(self.segments, self.headlines))
+        return SummaryTable(summary(self.segments, self.headlines, self.objective.metric))
 
     def overview(self) -> Overview:
         """The summary, and which segments have no result; shown by ``print`` and by notebooks."""
-        found = summary(self.segments, self.headlines)
+        found = summary(self.segments, self.headlines, self.objective.metric)
         table = Table(headings=found.headings, rows=found.lines, caption=found.caption, texts=2, strong=found.best)
         unfinished = (("failed", self.failed), ("skipped", self.skipped))
         return Overview(

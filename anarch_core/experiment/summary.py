@@ -11,6 +11,7 @@ import attrs
 
 from anarch_core.errors import plain
 from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.objective import Metric
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -29,15 +30,15 @@ class Row:
     Attributes:
         name: ``"trunk"``, ``"efcn"``, ``"scratch efcn"``, ...
         switch: epoch of the switch, None where there is none.
-        start: test accuracy at the start, per seed.
-        train: final training accuracy, per seed.
-        test: final test accuracy, per seed.
+        start: test score at the start, per seed.
+        train: final training score, per seed.
+        test: final test score, per seed.
         average: the same of the average of the weights; empty where none was taken.
         continued: the same of the control that went on without a switch, per seed; empty where there is none.
         probes: by (probe, scalar), the values at the end, per seed.
         failed: by probe, for how many seeds it failed at the end.
         diverged: how many seeds diverged.
-        best: whether no branch has a higher mean test accuracy.
+        best: whether no branch has a better mean test score.
     """
 
     name: str
@@ -53,14 +54,15 @@ class Row:
     best: bool = False
 
 
-def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str]]) -> list[Row]:
+def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str]], metric: Metric) -> list[Row]:
     """Segments as lines of the summary: trunk, scratch, then by relaxation and switch time; a control stands beside its branch."""
+    test = f"test_{metric.name}"
     groups: dict[tuple[int, str, float], list[SegmentResult]] = {}
     controls: dict[float, list[float]] = {}
     for segment in segments:
         kind, relaxation, switch = segment.kind, segment.relaxation or "", segment.switch_epoch
         if kind == "continued" and switch is not None:
-            controls.setdefault(switch, []).extend(_values([segment], "final", "test_accuracy"))
+            controls.setdefault(switch, []).extend(_values([segment], "final", test))
         rank = ("trunk", "scratch", "branch", "continued").index(kind)
         name = {"trunk": "trunk", "branch": relaxation}.get(kind, f"{kind} {relaxation}".rstrip())
         groups.setdefault((rank, name, -1.0 if switch is None else switch), []).append(segment)
@@ -72,10 +74,10 @@ def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str
         line = Row(
             name=name,
             switch=None if switch < 0 else switch,
-            start=_values(group, "start", "test_accuracy"),
-            train=_values(group, "final", "train_accuracy"),
-            test=_values(group, "final", "test_accuracy"),
-            average=_values(group, "average", "test_accuracy"),
+            start=_values(group, "start", test),
+            train=_values(group, "final", f"train_{metric.name}"),
+            test=_values(group, "final", test),
+            average=_values(group, "average", test),
             continued=controls.get(switch, ()) if rank == 2 else (),
             probes={(probe, scalar): _probed(group, probe, scalar) for probe, scalars in headlines.items() for scalar in scalars},
             failed={probe: sum(segment.probe_failed(probe, "end") for segment in group) for probe in headlines},
@@ -83,7 +85,8 @@ def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str
         )
         lines.append((rank, line))
     means = [statistics.fmean(line.test) for rank, line in lines if rank == 2 and line.test]
-    return [attrs.evolve(line, best=rank == 2 and bool(line.test) and statistics.fmean(line.test) == max(means)) for rank, line in lines]
+    best = (max if metric.higher_is_better else min)(means, default=None)
+    return [attrs.evolve(line, best=rank == 2 and bool(line.test) and statistics.fmean(line.test) == best) for rank, line in lines]
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -111,7 +114,7 @@ class Summary:
         caption: how to read it.
         headings: of the columns: that of the network's name, an empty one over the mark of the best branch, all others over numbers.
         lines: cells.
-        best: index of the line with the highest test accuracy of a branch; empty where there is no branch.
+        best: index of the line with the best test score of a branch; empty where there is no branch.
     """
 
     caption: str
@@ -120,7 +123,7 @@ class Summary:
     best: Sequence[int]
 
 
-def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str]]) -> Summary:
+def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str]], metric: Metric) -> Summary:
     """Segments as lines of text; see :func:`rows`.
 
     A scalar that was also measured in coordinates that compare between networks is shown in these: ``norm_shared`` for ``norm``.
@@ -137,7 +140,7 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
         probe: [f"{scalar}_shared" if (probe, f"{scalar}_shared") in measured else scalar for scalar in scalars]
         for probe, scalars in headlines.items()
     }
-    lines = rows(segments, headlines)
+    lines = rows(segments, headlines, metric)
     averaged, controlled = any(line.average for line in lines), any(line.continued for line in lines)
     columns = [
         (probe, scalar)
@@ -145,9 +148,12 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
         for scalar in scalars
         if any(line.probes[probe, scalar] or line.failed[probe] for line in lines)
     ]
-    caption = "Test and training accuracy in %; t_w: epoch of the switch; start: test accuracy there; * highest test accuracy of a branch"
+    unit = f" in {metric.unit}" if metric.unit else ""
+    best = "highest" if metric.higher_is_better else "lowest"
+    caption = f"Test and training {metric.label}{unit}; t_w: epoch of the switch; start: test {metric.label} there; "
+    caption += f"* {best} test {metric.label} of a branch"
     if averaged:
-        caption += "; average: test accuracy of the average of the weights"
+        caption += f"; average: test {metric.label} of the average of the weights"
     if controlled:
         caption += "; continued: the unrelaxed network trained on from t_w with the branch's settings"
     if any(len(line.test) > 1 for line in lines):
@@ -167,11 +173,11 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
     for line in lines:
         at = "" if line.switch is None else f"{line.switch:g}" if line.switch == int(line.switch) else f"{line.switch:.2f}"
         mark = f"{line.diverged} diverged" if line.diverged else "*" if line.best else ""
-        cells = [line.name, at, spread(line.start, 1), spread(line.train, 1), spread(line.test, 1), mark]
+        cells = [line.name, at, *(spread(values, metric.digits) for values in (line.start, line.train, line.test)), mark]
         if averaged:
-            cells.append(spread(line.average, 1) if line.average else "")
+            cells.append(spread(line.average, metric.digits) if line.average else "")
         if controlled:
-            cells.append(spread(line.continued, 1) if line.continued else "")
+            cells.append(spread(line.continued, metric.digits) if line.continued else "")
         texts.append([*cells, *(_cell(line, column) for column in columns)])
     return Summary(caption=f"{caption}.", headings=headings, lines=texts, best=[index for index, line in enumerate(lines) if line.best])
 

@@ -27,7 +27,7 @@ from anarch_core.report.evidence import (
 )
 from anarch_core.report.figure import AbstractFigure, Table
 from anarch_core.report.spread import Spread
-from anarch_core.report.text import over_seeds, percent, sentences
+from anarch_core.report.text import difference, in_units, names, over_seeds, sentences
 
 if TYPE_CHECKING:
     from anarch_core.report.figures.images import LOG_WEIGHT, image_limits, log_weights, panel_title
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
         NARROW,
         SERIES,
         SWITCH_TIME,
-        TEST_ACCURACY,
-        TRAINING_LOSS,
         WHEN,
         WIDE,
         Panel,
@@ -67,8 +65,6 @@ __all__ = [
     "NARROW",
     "SERIES",
     "SWITCH_TIME",
-    "TEST_ACCURACY",
-    "TRAINING_LOSS",
     "WHEN",
     "WIDE",
     "AbstractFigure",
@@ -81,20 +77,22 @@ __all__ = [
     "Table",
     "all_series",
     "by_switch",
+    "difference",
     "each_run",
     "equal_axes",
     "figures",
     "grid",
     "history",
     "image_limits",
+    "in_units",
     "legend",
     "level",
     "log_axis",
     "log_weights",
+    "names",
     "number",
     "over_seeds",
     "panel_title",
-    "percent",
     "points",
     "probed",
     "quantity",
@@ -118,8 +116,6 @@ _STYLE = (
     "NARROW",
     "SERIES",
     "SWITCH_TIME",
-    "TEST_ACCURACY",
-    "TRAINING_LOSS",
     "WHEN",
     "WIDE",
     "Panel",

@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 OWN = (
     FigureInfo(
         name="training-curves",
-        summary="Loss and accuracy against training time.",
-        title="Loss and accuracy while training",
+        summary="Loss and score against training time.",
+        title="Loss and score while training",
         target="anarch_core.report.figures.training:TrainingCurves",
         order=2,
     ),
     FigureInfo(
         name="performance",
-        summary="Final accuracy, and what probes give an axis, against switch time.",
-        title="Final accuracy and sharpness by switch time",
+        summary="Final score, and what probes give an axis, against switch time.",
+        title="Final score and sharpness by switch time",
         target="anarch_core.report.figures.performance:Performance",
         order=3,
     ),
     FigureInfo(
         name="accuracy-histories",
-        summary="Accuracies that branches go through, over the CNN's curve.",
+        summary="Scores that branches go through, over the CNN's curve.",
         title="What branches go through, over the CNN's curve",
         target="anarch_core.report.figures.training:AccuracyHistories",
         order=9,

@@ -18,6 +18,7 @@ from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files.reading import kind, read_text
 from anarch_core.files.tables import read_table
+from anarch_core.objective import Metric
 from anarch_core.report.spread import Spread
 
 if TYPE_CHECKING:
@@ -99,6 +100,25 @@ class FinishedRun:
         )
 
     @property
+    def metric(self) -> Metric:
+        """The score that its networks are compared by: accuracy, unless its objective says otherwise."""
+        return self.results.objective.metric
+
+    @property
+    def test_score(self) -> str:
+        """The key of that score on the test set, as of histories: ``"test_accuracy"``."""
+        return f"test_{self.metric.name}"
+
+    def score_label(self) -> str:
+        """Of an axis with that score: ``"test accuracy (%)"``."""
+        return _labelled(f"test {self.metric.label}", self.metric.unit)
+
+    def loss_label(self, when: str = "") -> str:
+        """Of an axis with the training loss, perhaps at some moment: ``"training loss at the switch (nats)"``."""
+        objective = self.results.objective
+        return _labelled(f"training {objective.loss_label}{f' {when}' if when else ''}", objective.loss_unit)
+
+    @property
     def test_samples(self) -> int | None:
         """Size of the test set; None for runs of versions that did not write it down."""
         size: int | None = self.environment.get("samples", {}).get("test")
@@ -157,6 +177,10 @@ class FinishedRun:
         verify(path)
         arrays: dict[str, np.ndarray[Any, Any]] = load_file(path)
         return arrays
+
+
+def _labelled(words: str, unit: str) -> str:
+    return f"{words} ({unit})" if unit else words
 
 
 def _damaged(files: SegmentStore) -> Iterator[str]:
@@ -221,7 +245,7 @@ def all_series(runs: Sequence[FinishedRun]) -> tuple[Series, ...]:
 
 
 def score(segments: Iterable[SegmentResult], moment: str, name: str) -> Spread | None:
-    """Loss or accuracy at ``"start"`` or ``"final"``, over seeds."""
+    """Loss or score, as ``run.test_score``, at ``"start"`` or ``"final"``, over seeds."""
     return Spread.of(segment.score(moment, name) for segment in segments)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
 
+from anarch_core.objective import Metric
 from anarch_core.report.evidence import FinishedRun, Series, score
 from anarch_core.report.figure import Table
 from anarch_core.report.spread import FEWEST, Spread
-from anarch_core.report.text import percent, sentences, together
+from anarch_core.report.text import difference, in_units, sentences, together
 
 
 def findings(run: FinishedRun, of_figures: Mapping[str, Sequence[str]] | None = None) -> list[str]:
@@ -29,14 +30,16 @@ def paired(run: FinishedRun) -> list[Table]:
         gains = _compared(series)
         if max(map(len, gains.values()), default=0) < 2:
             continue
+        metric, digits = run.metric, run.metric.digits
+        unit = " points of" if metric.unit == "%" else ""
         seeds = sorted({segment.seed for segment in run.segments("continued")})
         rows = [
-            [f"{switch:g}", *(together(f"{found[seed]:+.1f}") if seed in found else "–" for seed in seeds), *_cells(found)]
+            [f"{switch:g}", *(_signed(found[seed], digits) if seed in found else "–" for seed in seeds), *_cells(found, digits)]
             for switch, found in gains.items()
         ]
         tables.append(
             Table(
-                caption=f"{series.relaxation} less the CNN continued, in points of test accuracy, seed by seed; the intervals are "
+                caption=f"{series.relaxation} less the CNN continued, in{unit} test {metric.label}, seed by seed; the intervals are "
                 f"t-intervals of these differences{'' if len(seeds) >= FEWEST else f', for which {len(seeds)} seeds are too few'}",
                 headings=["t_w", *(f"seed {seed}" for seed in seeds), "mean", "95 % interval"],
                 rows=rows,
@@ -45,25 +48,30 @@ def paired(run: FinishedRun) -> list[Table]:
     return tables
 
 
-def _cells(gains: Mapping[int, float]) -> list[str]:
+def _cells(gains: Mapping[int, float], digits: int) -> list[str]:
+    """Mean and interval."""
     spread = Spread.of(gains.values())
-    return ["–", "–"] if spread is None else [together(f"{spread.mean:+.1f}"), together(_interval(spread)) or "–"]
+    if spread is None:
+        return ["–", "–"]
+    ends = [_signed(end, digits) for end in spread.interval]
+    return [_signed(spread.mean, digits), " to ".join(ends) or "–"]
 
 
-def _interval(spread: Spread) -> str:
-    """``"+1.9 to +4.9"``; empty where there are too few seeds."""
-    return "" if spread.margin is None else f"{spread.mean - spread.margin:+.1f} to {spread.mean + spread.margin:+.1f}"
+def _signed(value: float, digits: int) -> str:
+    return together(f"{value:+.{digits}f}")
 
 
 def _doubts(run: FinishedRun) -> list[str]:
-    doubts = ["The best switch time is picked by the test accuracy that is then quoted, which flatters it."]
+    doubts = [f"The best switch time is picked by the test {run.metric.label} that is then quoted, which flatters it."]
     count = len(run.seeds)
     if count == 1:
-        doubts.append("There is one seed, so nothing tells a difference of a point or two from chance: run again with --seeds 0-4.")
+        small = "difference of a point or two" if run.metric.unit == "%" else "small difference"
+        doubts.append(f"There is one seed, so nothing tells a {small} from chance: run again with --seeds 0-4.")
     elif count < FEWEST:
         doubts.append(f"There are {count} seeds, too few for an interval: run again with --seeds 0-4.")
-    reached = score((segment for series in run.series for group in series.branches.values() for segment in group), "final", "test_accuracy")
-    if run.test_samples and reached is not None:
+    reached = score((segment for series in run.series for group in series.branches.values() for segment in group), "final", run.test_score)
+    counted = run.metric.name == run.metric.label == "accuracy"  # the part of samples that are right; other scores are no such mean
+    if counted and run.test_samples and reached is not None:
         error = (reached.mean * (100 - reached.mean) / run.test_samples) ** 0.5
         doubts.append(
             f"The test set has {run.test_samples:,} samples, so an accuracy of {reached.mean:.0f} % has a standard error of {error:.1f} "
@@ -95,60 +103,65 @@ def _lengths(run: FinishedRun) -> list[str]:
 
 
 def _of_series(series: Series) -> list[str]:
-    finals = {switch: score(group, "final", "test_accuracy") for switch, group in series.branches.items()}
+    metric, key = series.run.metric, series.run.test_score
+    sign = 1 if metric.higher_is_better else -1
+    side = "above" if metric.higher_is_better else "below"
+    finals = {switch: score(group, "final", key) for switch, group in series.branches.items()}
     reached = {switch: spread for switch, spread in finals.items() if spread is not None}
     if not reached:
         return [f"Every {series.relaxation} branch diverged."]
-    best = max(reached, key=lambda switch: reached[switch].mean)
-    trunk = score(series.run.trunk, "final", "test_accuracy")
-    said = [f"The best {series.relaxation} branch is the one that switched at epoch {best:g}; it ends at a test accuracy of "]
-    said[0] += percent(reached[best])
+    best = max(reached, key=lambda switch: sign * reached[switch].mean)
+    trunk = score(series.run.trunk, "final", key)
+    said = [f"The best {series.relaxation} branch is the one that switched at epoch {best:g}; it ends at a test {metric.label} of "]
+    said[0] += in_units(reached[best], metric)
     if trunk is not None:
-        above = [switch for switch, spread in reached.items() if spread.mean > trunk.mean]
-        said[0] += f", the CNN itself at {percent(trunk)}."
-        said.append(f"{_count(len(above), len(reached))} above the CNN{_at(above, reached)}.")
+        better = [switch for switch, spread in reached.items() if sign * (spread.mean - trunk.mean) > 0]
+        said[0] += f", the CNN itself at {in_units(trunk, metric)}."
+        said.append(f"{_count(len(better), len(reached))} {side} the CNN{_at(better, reached)}.")
     else:
         said[0] += "."
     compared = {switch: gains for switch, gains in _compared(series).items() if switch in reached}
     if compared:
-        above = [switch for switch, gains in compared.items() if sum(gains.values()) > 0]
+        ahead = [switch for switch, gains in compared.items() if sign * sum(gains.values()) > 0]
         said.append(
             f"Against the control, the CNN trained on from the same moment with the same settings, "
-            f"{_count(len(above), len(compared)).lower()} ahead{_at(above, compared)}; "
+            f"{_count(len(ahead), len(compared)).lower()} ahead{_at(ahead, compared)}; "
         )
-        switch = best if best in compared else max(compared, key=lambda at: sum(compared[at].values()))
-        said[-1] += f"at t_w = {switch:g} the difference is {_difference(compared[switch])}."
-    scratch = score(series.scratch, "final", "test_accuracy")
+        switch = best if best in compared else max(compared, key=lambda at: sign * sum(compared[at].values()))
+        said[-1] += f"at t_w = {switch:g} the difference is {_difference(compared[switch], metric)}."
+    scratch = score(series.scratch, "final", key)
     if scratch is not None:
-        above = [switch for switch, spread in reached.items() if spread.mean > scratch.mean]
-        said.append(f"From scratch, the relaxed network reaches {percent(scratch)}; {_count(len(above), len(reached)).lower()} above that.")
+        better = [switch for switch, spread in reached.items() if sign * (spread.mean - scratch.mean) > 0]
+        count = _count(len(better), len(reached)).lower()
+        said.append(f"From scratch, the relaxed network reaches {in_units(scratch, metric)}; {count} {side} that.")
     return said
 
 
 def _compared(series: Series) -> dict[float, dict[int, float]]:
-    """By switch time and seed, branch less control in points of test accuracy, for every seed that has both."""
+    """By switch time and seed, branch less control in the test score, for every seed that has both."""
+    key = series.run.test_score
     found = {}
     for switch, controls in series.continued.items():
-        accuracies = {segment.seed: segment.score("final", "test_accuracy") for segment in controls}
-        pairs = {
-            segment.seed: (segment.score("final", "test_accuracy"), accuracies.get(segment.seed)) for segment in series.branches[switch]
-        }
+        scores = {segment.seed: segment.score("final", key) for segment in controls}
+        pairs = {segment.seed: (segment.score("final", key), scores.get(segment.seed)) for segment in series.branches[switch]}
         gains = {seed: branch - control for seed, (branch, control) in pairs.items() if branch is not None and control is not None}
         if gains:
             found[switch] = gains
     return found
 
 
-def _difference(gains: Mapping[int, float]) -> str:
+def _difference(gains: Mapping[int, float], metric: Metric) -> str:
     spread = Spread.of(gains.values())
     if spread is None or spread.count == 1:
-        return f"{sum(gains.values()):+.1f} points"
-    wins = f"paired over {spread.count} seeds, ahead in {sum(value > 0 for value in gains.values())}"
-    interval = _interval(spread)
-    if not interval:
-        return f"{spread.mean:+.1f} points ({wins})"
-    verdict = "" if abs(spread.mean) > (spread.margin or 0) else "; it includes 0"
-    return f"{spread.mean:+.1f} points, 95 % t-interval {interval} ({wins}{verdict})"
+        return difference(sum(gains.values()), metric)
+    ahead = sum((value > 0) == metric.higher_is_better and value != 0 for value in gains.values())
+    paired = f"paired over {spread.count} seeds, ahead in {ahead}"
+    if not spread.interval:
+        return f"{difference(spread.mean, metric)} ({paired})"
+    low, high = spread.interval
+    ends = f"{low:+.{metric.digits}f} to {high:+.{metric.digits}f}"
+    verdict = "; it includes 0" if low <= 0 <= high else ""
+    return f"{difference(spread.mean, metric)}, 95 % t-interval {ends} ({paired}{verdict})"
 
 
 def _count(some: int, all_: int) -> str:

@@ -137,7 +137,7 @@ def _what(runs: Sequence[FinishedRun]) -> Html:
 
 
 def _summary(run: FinishedRun) -> Html:
-    content = summary(run.results.segments, run.results.headlines)
+    content = summary(run.results.segments, run.results.headlines, run.metric)
     return table(content.caption, content.headings, content.lines, strong=content.best)
 
 

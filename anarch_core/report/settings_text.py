@@ -18,6 +18,7 @@ def settings_in_words(run: FinishedRun) -> list[tuple[str, str]]:
         ("constrained network", f"{said['model']}, {_parameters(run)}"),
         ("training", f"{said['epochs']} epochs, {said['optimizer']}, learning rate {said['lr']} ({said['lr_schedule']}), "
                      f"batches of {said['batch_size']}, {said['precision']}"),
+        ("objective", said["objective"] if "objective" in said.values else ""),
         ("relaxed to", _list(said.values.get("relax")) or "nothing"),
         ("layers", "all" if said.values.get("layers") == ["*"] else _list(said.values.get("layers"))),
         ("switch times", f"{said['switch']}: epochs {_switches(run)}"),

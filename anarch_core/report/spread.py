@@ -40,6 +40,11 @@ class Spread:
         """Half the width of the 95 % t-interval of the mean (Student 1908); None where there are fewer than three seeds."""
         return _quantile(self.count - 1) * self.deviation / self.count**0.5 if self.count >= FEWEST else None
 
+    @property
+    def interval(self) -> tuple[float, ...]:
+        """Both ends of that interval; empty where there is none."""
+        return () if self.margin is None else (self.mean - self.margin, self.mean + self.margin)
+
 
 @functools.cache
 def _quantile(freedom: int) -> float:

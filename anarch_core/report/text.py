@@ -5,15 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from anarch_core.objective import Metric
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.spread import FEWEST, Spread
 
 _QUANTITY = re.compile(r"t_w = [\d.]+|[+\u2212]?[\d.]+( ± [\d.]+)? %|[+\u2212]?[\d.]+ ± [\d.]+")
 
 
-def percent(spread: Spread) -> str:
-    """``"88.8 %"`` or ``"88.8 ± 0.3 %"``."""
-    return f"{spread.mean:.1f} %" if spread.count == 1 else f"{spread.mean:.1f} ± {spread.deviation:.1f} %"
+def in_units(spread: Spread, metric: Metric) -> str:
+    """A score: ``"88.8 %"`` or ``"88.8 ± 0.3 %"``."""
+    text = f"{spread.mean:.{metric.digits}f}"
+    text += f" ± {spread.deviation:.{metric.digits}f}" if spread.count > 1 else ""
+    return f"{text} {metric.unit}".rstrip()
+
+
+def difference(value: float, metric: Metric) -> str:
+    """A difference of a score with its sign, in points for percent: ``"+1.9 points"``."""
+    return f"{value:+.{metric.digits}f} {'points' if metric.unit == '%' else metric.unit}".rstrip()
+
+
+def names(runs: Sequence[FinishedRun]) -> str:
+    """How the scores of the runs are called: ``"accuracy"``, or ``"accuracy or R²"`` where they differ."""
+    return " or ".join(dict.fromkeys(run.metric.label for run in runs))
 
 
 def together(text: str) -> str:

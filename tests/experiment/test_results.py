@@ -15,6 +15,7 @@ from anarch_core.experiment.segment_result import Scores, SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.summary import rows, spread, summary
 from anarch_core.files.tables import read_table, sealed, write_json
+from anarch_core.objective import Metric
 
 
 def entry(kind, test, *, relaxation=None, switch=None, seed=0, delta=None, diverged=None):
@@ -54,10 +55,11 @@ SEGMENTS = (
     entry("scratch", 61.9, relaxation="efcn", delta=0.92),
 )
 HEADLINES = {"delta": ["off_local"]}
+ACCURACY = Metric(name="accuracy", label="accuracy", unit="%")
 
 
 def test_rows_are_trunk_scratch_then_branches_by_switch_time_with_their_control_beside():
-    lines = rows(SEGMENTS, HEADLINES)
+    lines = rows(SEGMENTS, HEADLINES, ACCURACY)
     assert [(line.name, line.switch, list(line.test), list(line.continued), line.best) for line in lines] == [
         ("trunk", None, [88.8], [], False),
         ("scratch efcn", None, [61.9], [], False),
@@ -68,7 +70,7 @@ def test_rows_are_trunk_scratch_then_branches_by_switch_time_with_their_control_
 
 
 def test_seeds_share_a_row():
-    lines = rows([entry("trunk", 88.0, seed=0), entry("trunk", 90.0, seed=1)], {})
+    lines = rows([entry("trunk", 88.0, seed=0), entry("trunk", 90.0, seed=1)], {}, ACCURACY)
     assert [list(line.test) for line in lines] == [[88.0, 90.0]]
     assert spread(lines[0].test, 1) == "89.0 ± 1.4"
 
@@ -79,13 +81,13 @@ def test_spread_of_one_seed_is_its_value_and_of_none_a_dash():
 
 
 def test_controls_without_a_branch_have_rows_of_their_own():
-    lines = rows([entry("trunk", 88.0), entry("continued", 87.0, switch=2.0)], {})
+    lines = rows([entry("trunk", 88.0), entry("continued", 87.0, switch=2.0)], {}, ACCURACY)
     assert [(line.name, line.switch) for line in lines] == [("trunk", None), ("continued", 2.0)]
 
 
 def test_a_diverged_seed_is_counted_and_not_averaged():
     group = [entry("trunk", 88.0, seed=0), entry("trunk", 9.8, seed=1, diverged=3)]
-    [line] = rows(group, {})
+    [line] = rows(group, {}, ACCURACY)
     assert (list(line.test), line.diverged) == ([88.0], 1)
 
 
@@ -122,17 +124,30 @@ def test_columns_that_do_not_fit_go_into_further_tables(tmp_path):
 def test_numbers_in_coordinates_that_compare_are_shown_instead_of_plain_ones():
     found = {"norm": 3.0, "norm_shared": 1.0}
     segments = [attrs.evolve(segment, probes={"gradient": {"end": found}}) for segment in SEGMENTS]
-    table = summary(segments, {"gradient": ["norm"]})
+    table = summary(segments, {"gradient": ["norm"]}, ACCURACY)
     assert table.headings[-1] == "norm_shared"
     assert {line[-1] for line in table.lines} == {"1.000"}
+
+
+def test_a_score_that_is_better_when_lower_is_told_by_its_name_and_without_percent():
+    found = {"train_loss": 0.1, "test_loss": 0.1, "train_rmse": 0.05}
+    errors = (0.31, 0.125, 0.25, 0.2, 0.2, 0.5)
+    segments = [
+        attrs.evolve(segment, start=Scores(found | {"test_rmse": 1.0}), final=Scores(found | {"test_rmse": error}))
+        for segment, error in zip(SEGMENTS, errors, strict=True)
+    ]
+    table = summary(segments, {}, Metric(name="rmse", label="root mean square error", higher_is_better=False, digits=4))
+    assert "* lowest test root mean square error of a branch" in table.caption
+    assert "%" not in table.caption
+    assert [table.lines[index][:6] for index in table.best] == [["efcn", "10", "1.0000", "0.0500", "0.1250", "*"]]
 
 
 def test_a_probe_that_failed_is_called_failed():
     notes = {"delta": {"end": "failed: no memory"}}
     broken = [attrs.evolve(segment, probes={}, probe_notes=notes) for segment in SEGMENTS]
-    assert {line[-1] for line in summary(broken, HEADLINES).lines} == {"failed"}
+    assert {line[-1] for line in summary(broken, HEADLINES, ACCURACY).lines} == {"failed"}
     other = attrs.evolve(SEGMENTS[1], seed=1, probes={}, probe_notes=notes)
-    assert summary([SEGMENTS[1], other], HEADLINES).lines[0][-1] == "0.0468 (1 failed)"
+    assert summary([SEGMENTS[1], other], HEADLINES, ACCURACY).lines[0][-1] == "0.0468 (1 failed)"
 
 
 def test_results_of_another_schema_are_refused(tmp_path):

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
 
 from anarch_core.checkpoint.network import save_state
-from anarch_core.experiment.results import Results
+from anarch_core.experiment.results import MetricRecord, ObjectiveRecord, Results
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.store import RunStore
 from anarch_core.files.replacing import write_text
@@ -172,3 +173,37 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@attrs.frozen
+class Judged:
+    """How a run is judged by something else than accuracy.
+
+    Attributes:
+        record: what its objective says of itself.
+        change: turns the segments of :func:`made` into such: an error of 1 − accuracy / 100.
+    """
+
+    record: ObjectiveRecord
+    change: Callable[[list[dict[str, Any]]], None]
+
+
+@pytest.fixture(scope="session")
+def judged_by_error() -> Judged:
+    """Lower is better, and there is no unit."""
+    score = MetricRecord(name="rmse", label="root mean square error", unit="", higher_is_better=False, digits=4)
+
+    def renamed(table: dict[str, Any]) -> None:
+        for key in [key for key in table if "accuracy" in key]:
+            value = table.pop(key)
+            table[key.replace("accuracy", "rmse")] = 1 - value / 100
+
+    def change(segments: list[dict[str, Any]]) -> None:
+        for segment in segments:
+            seen = []
+            for table in (segment["start"], segment["final"], *segment["history"], *segment["probes"].get("ablation", {}).values()):
+                if not any(table is other for other in seen):
+                    seen.append(table)
+                    renamed(table)
+
+    return Judged(ObjectiveRecord(name="mse", loss_label="squared error", loss_unit="", scores=[score]), change)

@@ -174,7 +174,7 @@ def test_families_and_runs_are_shown_on_equal_axes(made):
 
     run = FinishedRun.read(made("two", relaxations=("efcn", "lcn"), change=weaker))
     for name in ("training-curves", "accuracy-histories", "parts"):
-        panels = [axes for axes in BY_NAME[name].draw([run]).axes if axes.get_ylabel() == style.TEST_ACCURACY]
+        panels = [axes for axes in BY_NAME[name].draw([run]).axes if axes.get_ylabel() == "test accuracy (%)"]
         assert len({(panel.get_ylim(), panel.get_xlim()) for panel in panels}) == 1 < len(panels), name
     first, second = BY_NAME["performance"].draw([run, FinishedRun.read(made("one"))]).axes[::3]
     assert first.get_ylim() == second.get_ylim()
@@ -187,6 +187,30 @@ def test_hollow_is_at_the_switch_and_filled_after_training(made):
             marks = {label: handle[0] for handle, label in zip(handles, labels, strict=True) if isinstance(handle, tuple)}
             hollow = {label for label, mark in marks.items() if mark.get_markerfacecolor() == "none"}
             assert hollow == {"efcn at the switch"}
+
+
+def test_figures_follow_the_scores_of_the_objective(made, judged_by_error):
+    run = FinishedRun.read(made(change=judged_by_error.change, objective=judged_by_error.record))
+    for kind in BUILT_IN:
+        figure = kind.draw([run])
+        texts_inside(figure)
+        labels = {axes.get_xlabel() for axes in figure.axes} | {axes.get_ylabel() for axes in figure.axes}
+        assert not any("accuracy" in label or "%" in label for label in labels), kind.info.name
+        said = f"{kind.info.title} {kind.caption([run])}".replace("95\xa0%", "").replace("95 %", "")
+        assert not any(word in said for word in ("ccurac", "%", "nats")), said
+    scores = BY_NAME["performance"].draw([run]).axes[0]
+    assert scores.get_ylabel() == "final test root mean square error"
+    assert labelled(scores, "efcn after training").tolist() == [[0, 0.4], [2, 0.3], [10, 0.15]]
+    assert BY_NAME["training-curves"].draw([run]).axes[0].get_ylabel() == "training squared error"
+    assert "the off-local weights add most for t_w = 0, −0.0500." in BY_NAME["parts"].caption([run]).replace("\xa0", " ")
+
+
+def test_runs_with_different_scores_stand_side_by_side_on_axes_of_their_own(made, judged_by_error):
+    runs = [FinishedRun.read(made("one")), FinishedRun.read(made("two", change=judged_by_error.change, objective=judged_by_error.record))]
+    first, second = BY_NAME["performance"].draw(runs).axes[::3]
+    assert first.get_ylim()[1] > 80
+    assert second.get_ylim()[1] < 1
+    assert "Final test accuracy or root mean square error" in BY_NAME["performance"].caption(runs)
 
 
 def test_equivariance_is_lost_after_an_early_switch(made):

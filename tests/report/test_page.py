@@ -350,6 +350,17 @@ class TestFindings:
         write_json(run / "run.json", {**read_json(run / "run.json"), "samples": {}})
         assert "binomial" not in findings(FinishedRun.read(run))[-1]
 
+    def test_lower_scores_are_better_where_the_objective_says_so(self, made, judged_by_error):
+        run = FinishedRun.read(made(change=judged_by_error.change, objective=judged_by_error.record))
+        [said, doubts] = (text.replace("\u00a0", " ") for text in findings(run))
+        assert "switched at epoch 10; it ends at a test root mean square error of 0.1500, the CNN itself at 0.2000." in said
+        assert "1 of 3 branches ends below the CNN (t_w = 10)." in said
+        assert "1 of 3 branches ends ahead (t_w = 10); at t_w = 10 the difference is −0.0600." in said
+        assert "reaches 0.5000; all 3 branches end below that" in said
+        assert "picked by the test root mean square error" in doubts
+        assert "binomial" not in doubts  # no part of samples that are right
+        assert "point" not in said + doubts
+
     def test_a_run_that_relaxes_nothing_claims_nothing(self, made):
         assert findings(FinishedRun.read(made(relaxations=(), seeds=2))) == []
 

@@ -21,7 +21,6 @@ from anarch_core.report.figures.style import (
     INK,
     MOMENTS,
     SWITCH_TIME,
-    TEST_ACCURACY,
     WHEN,
     each_run,
     level,
@@ -30,7 +29,7 @@ from anarch_core.report.figures.style import (
     time_axis,
 )
 from anarch_core.report.spread import Spread
-from anarch_core.report.text import COORDINATES, over_seeds, sentences
+from anarch_core.report.text import COORDINATES, names, over_seeds, sentences
 
 
 @attrs.frozen
@@ -61,13 +60,13 @@ class Performance(AbstractFigure):
         """A row of panels per run."""
         all_series(runs)
         measured, _ = _scalars(runs)
-        return each_run(runs, [_accuracy, *(quantity(shown.probe, shown.scalar, shown.label) for shown in measured)], narrow=narrow)
+        return each_run(runs, [_score, *(quantity(shown.probe, shown.scalar, shown.label) for shown in measured)], narrow=narrow)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """Which panels there are and which are not, and where the scalars are largest."""
         measured, missing = _scalars(runs)
         return sentences(
-            "Final test accuracy against switch time (as d'Ascoli et al. 2019, Fig. 3), with the CNN at the end of its training, the "
+            f"Final test {names(runs)} against switch time (as d'Ascoli et al. 2019, Fig. 3), with the CNN at the end of its training, the "
             "relaxed network from scratch, and the CNN continued from the same moment with the branch's settings.",
             f"Then the {' and the '.join(shown.words for shown in measured)}, at the switch and after training." if measured else "",
             COORDINATES if any(shown.scalar.endswith("_shared") for shown in measured) else "",
@@ -108,24 +107,24 @@ def _largest(runs: Sequence[FinishedRun], measured: Sequence[Shown]) -> list[str
     return said
 
 
-def _accuracy(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
-    level(axes, score(run.trunk, "final", "test_accuracy"), label="CNN", colour=INK)
+def _score(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
+    level(axes, score(run.trunk, "final", run.test_score), label="CNN", colour=INK)
     continued = {switch: group for series in run.series for switch, group in series.continued.items()}
-    _line(axes, continued, lambda group: score(group, "final", "test_accuracy"), **CONTINUED)
+    _line(axes, continued, lambda group: score(group, "final", run.test_score), **CONTINUED)
     for series in run.series:
         colour = colours[series.relaxation]
         name = series.relaxation
-        level(axes, score(series.scratch, "final", "test_accuracy"), label=f"{name} from scratch", colour=colour, dashes="--")
+        level(axes, score(series.scratch, "final", run.test_score), label=f"{name} from scratch", colour=colour, dashes="--")
         _line(
             axes,
             series.branches,
-            lambda group: score(group, "final", "test_accuracy"),
+            lambda group: score(group, "final", run.test_score),
             color=colour,
             **MOMENTS["end"],
             label=f"{name} {WHEN['end']}",
         )
     time_axis(axes, switches(run), SWITCH_TIME)
-    axes.set_ylabel(f"final {TEST_ACCURACY}")
+    axes.set_ylabel(f"final {run.score_label()}")
 
 
 def _line(axes: Axes, groups: Any, value: Callable[[Iterable[SegmentResult]], Spread | None], **style: Any) -> None:

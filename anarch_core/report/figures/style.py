@@ -35,8 +35,6 @@ SERIES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito (2008)."""
 
 SWITCH_TIME = "switch time $t_w$ (epochs)"
-TEST_ACCURACY = "test accuracy (%)"
-TRAINING_LOSS = "training loss (nats)"
 
 MOMENTS: Mapping[str, Mapping[str, Any]] = {
     "start": {"fmt": "o:", "mfc": "none", "mew": 1.1},
@@ -120,19 +118,11 @@ Panel = Callable[[Axes, FinishedRun, Mapping[str, str]], None]
 """Draws a run; the last argument gives the colour of every relaxation."""
 
 
-def each_run(runs: Sequence[FinishedRun], draw: Sequence[Panel], *, narrow: bool, alike: bool = False) -> Figure:
-    """A figure with a row of panels per run, and one legend; panels that show the same of several runs have equal axes.
-
-    Args:
-        runs: what is drawn.
-        draw: what draws the panels of a run.
-        narrow: see :func:`grid`.
-        alike: whether the panels of one run show the same too, of several networks.
-    """
+def each_run(runs: Sequence[FinishedRun], draw: Sequence[Panel], *, narrow: bool) -> Figure:
+    """A figure with a row of panels per run, and one legend; panels that show the same have equal axes."""
     names = dict.fromkeys(series.relaxation for run in runs for series in run.series)
     colours = {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
     figure, axes = grid(len(runs), len(draw), narrow=narrow)
-    measured: list[list[Axes]] = [[] for _ in draw]
     for run, row in zip(runs, axes, strict=True):
         for panel, function in zip(row, draw, strict=True):
             function(panel, run, colours)
@@ -142,10 +132,7 @@ def each_run(runs: Sequence[FinishedRun], draw: Sequence[Panel], *, narrow: bool
                 panel.grid(visible=False)
                 panel.set(xticks=[], yticks=[])
                 panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", color=CONTROL)
-        for column, panel in zip(measured, row, strict=True):
-            column += [panel] if panel.has_data() else []
-    for column in [list(itertools.chain(*measured))] if alike else measured:
-        equal_axes(column)
+    equal_axes(figure.axes)
     legend(figure)
     return figure
 
@@ -201,10 +188,17 @@ def time_bar(figure: Figure, axes: Sequence[Axes], colours: Mapping[float, Any],
     bar.set_label(label)
 
 
-def equal_axes(panels: Sequence[Axes]) -> None:
-    """Give panels that show the same one scale and the same ends on both axes, so that a look compares them."""
-    if len(panels) < 2:
-        return
+def equal_axes(panels: Iterable[Axes]) -> None:
+    """Give panels with the same labels one scale and the same ends on both axes, so that a look compares them."""
+    alike: dict[tuple[str, str], list[Axes]] = {}
+    for panel in panels:
+        if panel.has_data():
+            alike.setdefault((panel.get_xlabel(), panel.get_ylabel()), []).append(panel)
+    for group in alike.values():
+        _equal(group)
+
+
+def _equal(panels: Sequence[Axes]) -> None:
     if {panel.get_yscale() for panel in panels} == {"linear", "log"}:
         positive = all(panel.dataLim.y0 > 0 for panel in panels)
         for panel in panels:

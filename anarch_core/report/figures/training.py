@@ -15,8 +15,6 @@ from anarch_core.report.figures.style import (
     INK,
     MOMENTS,
     SWITCH_TIME,
-    TEST_ACCURACY,
-    TRAINING_LOSS,
     WHEN,
     equal_axes,
     grid,
@@ -28,7 +26,7 @@ from anarch_core.report.figures.style import (
     time_bar,
     time_colours,
 )
-from anarch_core.report.text import over_seeds, percent, sentences
+from anarch_core.report.text import in_units, names, over_seeds, sentences
 
 _MARKS: dict[str, dict[str, Any]] = {
     "start": {"marker": "o", "linestyle": "none", "mfc": MOMENTS["start"]["mfc"], "mew": MOMENTS["start"]["mew"]},
@@ -43,7 +41,7 @@ class TrainingCurves(AbstractFigure):
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-        """Training loss and test accuracy against training time, coloured by switch time (figure 2); a row per relaxation.
+        """Training loss and test score against training time, coloured by switch time (figure 2); a row per relaxation.
 
         Raises:
             NothingToDrawError: no branch is finished.
@@ -52,7 +50,8 @@ class TrainingCurves(AbstractFigure):
         figure, axes = grid(len(every), 2, narrow=narrow, height=2.5)
         for series, row in zip(every, axes, strict=True):
             colours = time_colours(series.branches)
-            for panel, name, label in zip(row, ("train_loss", "test_accuracy"), (TRAINING_LOSS, TEST_ACCURACY), strict=True):
+            shown = {"train_loss": series.run.loss_label(), series.run.test_score: series.run.score_label()}
+            for panel, (name, label) in zip(row, shown.items(), strict=True):
                 for switch, segments in series.branches.items():
                     _curve(panel, segments, name, color=colours[switch], linewidth=1.0)
                 _curve(panel, series.run.trunk, name, color=INK, linewidth=1.6, label="CNN")
@@ -66,15 +65,14 @@ class TrainingCurves(AbstractFigure):
                 [spread.mean for group in (*series.branches.values(), series.run.trunk) for _, spread in history(group, "train_loss")],
             )
             time_bar(figure, row, colours, SWITCH_TIME)
-        for column in zip(*axes, strict=True):
-            equal_axes(column)
+        equal_axes(panel for row in axes for panel in row)
         legend(figure)
         return figure
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """How to read the axes, and what was reached."""
         return sentences(
-            "Training loss and test accuracy against training time, counted for a branch from its switch (as d'Ascoli et al. "
+            f"Training loss and test {names(runs)} against training time, counted for a branch from its switch (as d'Ascoli et al. "
             "2019, Fig. 2).",
             "The axis is logarithmic and includes epoch 0. Within an epoch the loss is that of the batches as they came.",
             over_seeds(runs, "lines are means over {n} seeds, bands their 95 % t-intervals"),
@@ -87,7 +85,7 @@ class AccuracyHistories(AbstractFigure):
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-        """Above every switch time the test accuracies that its branch went through, over the CNN's curve ; a panel per relaxation.
+        """Above every switch time the test scores that its branch went through, over the CNN's curve; a panel per relaxation.
 
         Raises:
             NothingToDrawError: no branch is finished.
@@ -99,17 +97,20 @@ class AccuracyHistories(AbstractFigure):
         panels = [panel for row in axes for panel in row]
         for spare in panels[len(every) :]:
             spare.remove()
-        found = [{switch: dict(history(segments, "test_accuracy")) for switch, segments in series.branches.items()} for series in every]
+        found = [
+            {switch: dict(history(segments, series.run.test_score)) for switch, segments in series.branches.items()} for series in every
+        ]
         colours = time_colours(epoch for curves in found for curve in curves.values() for epoch in curve)
         for series, curves, panel in zip(every, found, panels, strict=False):
-            _curve(panel, series.run.trunk, "test_accuracy", color=INK, linewidth=1.4, label="CNN")
-            level(panel, score(series.scratch, "final", "test_accuracy"), label="relaxed network from scratch", colour=INK, dashes="--")
+            _curve(panel, series.run.trunk, series.run.test_score, color=INK, linewidth=1.4, label="CNN")
+            scratch = score(series.scratch, "final", series.run.test_score)
+            level(panel, scratch, label="relaxed network from scratch", colour=INK, dashes="--")
             for switch, curve in curves.items():
                 for epoch, spread in curve.items():
                     moment = "start" if epoch == min(curve) else "end" if epoch == max(curve) else "between"
                     panel.plot(switch, spread.mean, label=WHEN.get(moment, "in between"), color=colours[epoch], **_MARKS[moment])
             time_axis(panel, [*series.branches, *_epochs(series, branches=False)], f"training time, {SWITCH_TIME}")
-            panel.set_ylabel(TEST_ACCURACY)
+            panel.set_ylabel(series.run.score_label())
             if len(every) > 1:
                 panel.set_title(series.label(runs), loc="left")
         equal_axes(panels[: len(every)])
@@ -120,8 +121,8 @@ class AccuracyHistories(AbstractFigure):
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """How to read the crosses, and what was reached."""
         return sentences(
-            "The CNN's test accuracy while it trains (line) and, above every switch time, the test accuracies that the branch leaving "
-            "there goes through (hollow at the switch, filled after training, crosses in between, coloured by epochs since the switch; as "
+            f"The CNN's test {names(runs)} while it trains (line) and, above every switch time, what the branch leaving there goes through "
+            "(hollow at the switch, filled after training, crosses in between, coloured by epochs since the switch; as "
             "d'Ascoli et al. 2019, Fig. 9).",
             over_seeds(runs, "everything is a mean over {n} seeds, bands are 95 % t-intervals"),
             *(f"{series.label(runs)}: {_reached(series)}." for run in runs for series in run.series),
@@ -129,12 +130,16 @@ class AccuracyHistories(AbstractFigure):
 
 
 def _reached(series: Series) -> str:
-    finals = {switch: spread for switch, group in series.branches.items() if (spread := score(group, "final", "test_accuracy"))}
+    key, metric = series.run.test_score, series.run.metric
+    finals = {switch: spread for switch, group in series.branches.items() if (spread := score(group, "final", key))}
+    if not finals:
+        return "no branch has a score"
     low, high = (choose(finals, key=lambda switch: finals[switch].mean) for choose in (min, max))
-    text = f"final test accuracies lie between {percent(finals[low])} (t_w = {low:g}) and {percent(finals[high])} (t_w = {high:g})"
+    ends = " and ".join(f"{in_units(finals[switch], metric)} (t_w = {switch:g})" for switch in (low, high))
+    text = f"the final test {metric.label} lies between {ends}"
     for name, segments in (("the CNN", series.run.trunk), ("from scratch", series.scratch)):
-        reached = score(segments, "final", "test_accuracy")
-        text += f", {name} {percent(reached)}" if reached is not None else ""
+        reached = score(segments, "final", key)
+        text += f", {name} {in_units(reached, metric)}" if reached is not None else ""
     return text
 
 
@@ -147,7 +152,7 @@ def _curve(axes: Axes, segments: Sequence[SegmentResult], name: str, **style: An
     axes.plot(epochs, means, **style)
     margins = [spread.margin or 0.0 for _, spread in curve]
     if any(margins):
-        low = [max(mean - margin, mean / 10) for mean, margin in zip(means, margins, strict=True)]
+        low = [mean - margin for mean, margin in zip(means, margins, strict=True)]
         high = [mean + margin for mean, margin in zip(means, margins, strict=True)]
         axes.fill_between(epochs, low, high, color=style["color"], alpha=0.12, linewidth=0)
 

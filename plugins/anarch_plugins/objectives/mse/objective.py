@@ -20,7 +20,7 @@ class MeanSquaredError(AbstractObjective):
     """
 
     metrics: ClassVar = (
-        Metric(name="r2", label=r"$R^2$", digits=3),
+        Metric(name="r2", label="R²", digits=3),
         Metric(name="rmse", label="root mean square error", higher_is_better=False, digits=4),
         Metric(name="mae", label="mean absolute error", higher_is_better=False, digits=4),
     )

@@ -11,13 +11,14 @@ from anarch_core.report import (
     CONTROL,
     INK,
     SWITCH_TIME,
-    TEST_ACCURACY,
     AbstractFigure,
     FinishedRun,
     NothingToDrawError,
     Panel,
     Series,
+    difference,
     each_run,
+    names,
     over_seeds,
     points,
     probed,
@@ -34,7 +35,7 @@ class Parts(AbstractFigure):
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-        """Test accuracy of the local and of the off-local weights alone against switch time (figure 7).
+        """Test score of the local and of the off-local weights alone against switch time (figure 7).
 
         There is a panel for every relaxation with off-local weights.
 
@@ -46,7 +47,7 @@ class Parts(AbstractFigure):
         if not names:
             msg = "no relaxation of these runs has off-local weights"
             raise NothingToDrawError(msg)
-        return each_run(runs, [_parts(name) for name in names], narrow=narrow, alike=True)
+        return each_run(runs, [_parts(name) for name in names], narrow=narrow)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """What the parts are, and where the off-local weights add most."""
@@ -55,14 +56,15 @@ class Parts(AbstractFigure):
             for series in run.series:
                 gains = {}
                 for switch, group in series.branches.items():
-                    full, local = (probed(group, "ablation", "end", f"accuracy_{part}") for part in ("full", "local"))
+                    full, local = (probed(group, "ablation", "end", f"{run.metric.name}_{part}") for part in ("full", "local"))
                     if full is not None and local is not None:
                         gains[switch] = full.mean - local.mean
                 if gains and any(gains.values()):
-                    most = max(gains, key=lambda switch: gains[switch])
-                    seen.append(f"{series.label(runs)}: the off-local weights add most for t_w = {most:g}, {gains[most]:+.1f} points.")
+                    most = (max if run.metric.higher_is_better else min)(gains, key=lambda switch: gains[switch])
+                    gain = difference(gains[most], run.metric)
+                    seen.append(f"{series.label(runs)}: the off-local weights add most for t_w = {most:g}, {gain}.")
         return sentences(
-            "Test accuracy of the trained network with only its local weights (receptive fields of the CNN) and with only its "
+            f"Test {names(runs)} of the trained network with only its local weights (receptive fields of the CNN) and with only its "
             "off-local ones "
             "(as d'Ascoli et al. 2019, Fig. 7); as a control, random masks that keep as many weights per row as the receptive field has.",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
@@ -79,19 +81,19 @@ def _has_off_local(series: Series) -> bool:
 
 def _parts(relaxation: str) -> Panel:
     shown = {
-        "accuracy_full": (INK, "o-", "whole network"),
-        "accuracy_local": ("#0072b2", "s-", "local weights only"),
-        "accuracy_off_local": ("#d55e00", "D-", "off-local weights only"),
-        "accuracy_random": (CONTROL, "^-", "random masks, same size"),
+        "full": (INK, "o-", "whole network"),
+        "local": ("#0072b2", "s-", "local weights only"),
+        "off_local": ("#d55e00", "D-", "off-local weights only"),
+        "random": (CONTROL, "^-", "random masks, same size"),
     }
 
     def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
         series = Series(run=run, relaxation=relaxation)
-        for scalar, (colour, fmt, label) in shown.items():
-            found = {switch: probed(group, "ablation", "end", scalar) for switch, group in series.branches.items()}
+        for part, (colour, fmt, label) in shown.items():
+            found = {switch: probed(group, "ablation", "end", f"{run.metric.name}_{part}") for switch, group in series.branches.items()}
             points(axes, list(found), list(found.values()), color=colour, fmt=fmt, label=label)
         time_axis(axes, switches(run), SWITCH_TIME)
-        axes.set_ylabel(TEST_ACCURACY)
+        axes.set_ylabel(run.score_label())
         axes.set_title(relaxation, loc="right")
 
     return draw

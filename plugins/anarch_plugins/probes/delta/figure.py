@@ -12,16 +12,15 @@ from matplotlib.figure import Figure
 from anarch_core.report import (
     MOMENTS,
     SWITCH_TIME,
-    TEST_ACCURACY,
     AbstractFigure,
     FinishedRun,
-    Panel,
     SegmentResult,
     Series,
     Spread,
     Table,
     each_run,
     log_axis,
+    names,
     number,
     over_seeds,
     points,
@@ -51,14 +50,13 @@ class Deviation(AbstractFigure):
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-        """Deviation from the constrained subspace against switch time, initial loss and final accuracy (figure 4).
+        """Deviation from the constrained subspace against switch time, initial loss and final score (figure 4).
 
         Raises:
             NothingToDrawError: the probe delta was not run.
         """
         require_probes(runs, "delta")
-        beside = [_against("start", "train_loss", "training loss at the switch (nats)"), _against("final", "test_accuracy", TEST_ACCURACY)]
-        return each_run(runs, [_deviation, *beside], narrow=narrow)
+        return each_run(runs, [_deviation, _against_loss, _against_score], narrow=narrow)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """How to read the panels, and whether δ falls with later switches."""
@@ -74,7 +72,7 @@ class Deviation(AbstractFigure):
                     seen.append(f"{series.label(runs)}: δ {how} with later switches, from {deltas[0]:.3g} to {deltas[-1]:.3g}.")
         return sentences(
             "Deviation δ from the constrained subspace, the norm of the off-local weights over that of all relaxed weights, after training "
-            "(as d'Ascoli et al. 2019, Fig. 4): against switch time, the loss at the switch, and the final test accuracy.",
+            f"(as d'Ascoli et al. 2019, Fig. 4): against switch time, the loss at the switch, and the final test {names(runs)}.",
             "Diamonds: the part that giving up sharing added, over the same norm. Numbers beside points are switch times t_w; the star is "
             "the relaxed network from scratch.",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
@@ -116,29 +114,35 @@ def _deviation(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None
     axes.set_ylabel(r"deviation $\delta$")
 
 
-def _against(moment: str, name: str, label: str) -> Panel:
-    def draw(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
-        shown: list[float] = []
-        for series in run.series:
-            colour = colours[series.relaxation]
-            met = {switch: found for switch, group in series.branches.items() if (found := _met(group, moment, name)) is not None}
-            if met:
-                axes.plot(*zip(*((other.mean, delta.mean) for other, delta in met.values()), strict=True), color=colour, linewidth=0.6)
-            named = some(list(met), 6)
-            for index, (switch, found) in enumerate(met.items()):
-                _mark(axes, found, color=colour, fmt="o", label=rf"{series.relaxation}: $\delta$")
-                if switch in named:
-                    place: dict[str, Any] = {"xytext": (0, 4 if index % 2 == 0 else -10), "textcoords": "offset points", "ha": "center"}
-                    axes.annotate(f"{switch:g}", (found[0].mean, found[1].mean), color=colour, fontsize=6.5, **place)
-            scratch = _met(series.scratch, moment, name)
-            if scratch is not None:
-                _mark(axes, scratch, color=colour, fmt="*", markersize=7, label=f"{series.relaxation} from scratch")
-            shown += [delta.mean for _, delta in (*met.values(), *([scratch] if scratch else []))]
-        log_axis(axes, shown)
-        axes.set_xlabel(label)
-        axes.set_ylabel(r"deviation $\delta$")
+def _against_loss(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
+    _against(axes, run, colours, "start", "train_loss")
+    axes.set_xlabel(run.loss_label("at the switch"))
 
-    return draw
+
+def _against_score(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
+    _against(axes, run, colours, "final", run.test_score)
+    axes.set_xlabel(run.score_label())
+
+
+def _against(axes: Axes, run: FinishedRun, colours: Mapping[str, str], moment: str, name: str) -> None:
+    shown: list[float] = []
+    for series in run.series:
+        colour = colours[series.relaxation]
+        met = {switch: found for switch, group in series.branches.items() if (found := _met(group, moment, name)) is not None}
+        if met:
+            axes.plot(*zip(*((other.mean, delta.mean) for other, delta in met.values()), strict=True), color=colour, linewidth=0.6)
+        named = some(list(met), 6)
+        for index, (switch, found) in enumerate(met.items()):
+            _mark(axes, found, color=colour, fmt="o", label=rf"{series.relaxation}: $\delta$")
+            if switch in named:
+                place: dict[str, Any] = {"xytext": (0, 4 if index % 2 == 0 else -10), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(f"{switch:g}", (found[0].mean, found[1].mean), color=colour, fontsize=6.5, **place)
+        scratch = _met(series.scratch, moment, name)
+        if scratch is not None:
+            _mark(axes, scratch, color=colour, fmt="*", markersize=7, label=f"{series.relaxation} from scratch")
+        shown += [delta.mean for _, delta in (*met.values(), *([scratch] if scratch else []))]
+    log_axis(axes, shown)
+    axes.set_ylabel(r"deviation $\delta$")
 
 
 def _met(group: Sequence[SegmentResult], moment: str, name: str) -> tuple[Spread, Spread] | None:

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 
 from anarch_core.report import (
     CONTROL,
-    TEST_ACCURACY,
-    TRAINING_LOSS,
     AbstractFigure,
     FinishedRun,
     NothingToDrawError,
@@ -23,6 +21,7 @@ from anarch_core.report import (
     equal_axes,
     grid,
     legend,
+    names,
     over_seeds,
     points,
     require_probes,
@@ -39,8 +38,8 @@ METHODS = {
     "logits": ("#009e73", "^-", "logits mixed"),
     "probabilities": ("#56b4e9", "x-", "probabilities mixed"),
 }
-COLUMNS = {1: TRAINING_LOSS, 4: TEST_ACCURACY}
-"""Columns of a profile that are drawn: it holds position, training loss and accuracy, test loss and accuracy."""
+TRAINING_LOSS, TEST_SCORE = 1, 4
+"""Columns of a profile that are drawn: it holds position, training loss and score, test loss and score."""
 
 
 class Paths(AbstractFigure):
@@ -48,7 +47,7 @@ class Paths(AbstractFigure):
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-        """Training loss and test accuracy along paths to the trained relaxed network (figure 12).
+        """Training loss and test score along paths to the trained relaxed network (figure 12).
 
         For four switch times, or two of every relaxation.
 
@@ -69,7 +68,8 @@ class Paths(AbstractFigure):
         figure, axes = grid(len(rows), 2, narrow=narrow, height=1.75)
         several = len({(series.run.label, series.relaxation) for series, _, _ in rows}) > 1
         for (series, switch, profiles), row in zip(rows, axes, strict=True):
-            for panel, (column, label) in zip(row, COLUMNS.items(), strict=True):
+            labels = {TRAINING_LOSS: series.run.loss_label(), TEST_SCORE: series.run.score_label()}
+            for panel, (column, label) in zip(row, labels.items(), strict=True):
                 for method, tables in profiles.items():
                     colour, fmt, name = METHODS.get(method, (CONTROL, ".-", method))
                     places = [float(np.mean([table[index, 0] for table in tables])) for index in range(len(tables[0]))]
@@ -78,8 +78,7 @@ class Paths(AbstractFigure):
                 panel.set_ylabel(label)
                 panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
                 panel.set_xlabel(r"position on the path $\alpha$")
-        for same in zip(*axes, strict=True):
-            equal_axes(same)
+        equal_axes(figure.axes)
         legend(figure)
         return figure
 
@@ -92,7 +91,7 @@ class Paths(AbstractFigure):
         }.get(_origin(runs) or "", "the network it is compared with")
         seen = [f"{series.label(runs)}: {told}." for run in runs for series in run.series if (told := _straight(series))]
         return sentences(
-            f"Training loss and test accuracy on the way from {begin} (α = 0) to the trained relaxed network (α = 1) (as "
+            f"Training loss and test {names(runs)} on the way from {begin} (α = 0) to the trained relaxed network (α = 1) (as "
             "d'Ascoli et al. 2019, Fig. 12).",
             "For curved paths α is the length travelled.",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
@@ -114,7 +113,7 @@ def _straight(series: Series) -> str:
     if not heights:
         return open_end
     if max(heights) > 1e-6:
-        told = f"has a barrier of up to {max(heights):.2g} nats"
+        told = f"has a barrier of up to {max(heights):.2g} {series.run.results.objective.loss_unit}".rstrip()
     else:
         told = "has no barrier at any other switch time" if unknown else "has no barrier at any switch time"
     return f"the straight path {told}" + (f"; {open_end}" if unknown else "")
