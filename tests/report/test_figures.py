@@ -200,7 +200,7 @@ def test_figures_follow_the_scores_of_the_objective(made, judged_by_error):
         assert not any(word in said for word in ("ccurac", "%", "nats")), said
     scores = BY_NAME["performance"].draw([run]).axes[0]
     assert scores.get_ylabel() == "final test root mean square error"
-    assert labelled(scores, "efcn after training").tolist() == [[0, 0.4], [2, 0.3], [10, 0.15]]
+    assert labelled(scores, "efcn after training") == pytest.approx(np.array([[0, 0.4], [2, 0.3], [10, 0.15]]))
     assert BY_NAME["training-curves"].draw([run]).axes[0].get_ylabel() == "training squared error"
     assert "the off-local weights add most for t_w = 0, −0.0500." in BY_NAME["parts"].caption([run]).replace("\xa0", " ")
 

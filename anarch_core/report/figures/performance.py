@@ -53,7 +53,7 @@ class Shown:
 
 
 class Performance(AbstractFigure):
-    """Final accuracy and the scalars that probes' records give an axis, against switch time; probes that did not run have no panel."""
+    """Final score and the scalars that probes' records give an axis, against switch time; probes that did not run have no panel."""
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:

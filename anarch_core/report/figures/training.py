@@ -37,7 +37,7 @@ _MARKS: dict[str, dict[str, Any]] = {
 
 
 class TrainingCurves(AbstractFigure):
-    """Loss and accuracy while training: figure 2."""
+    """Loss and score while training: figure 2."""
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:

@@ -1,4 +1,4 @@
-"""What the parts of the relaxed weights do: accuracy with only some of them."""
+"""What the parts of the relaxed weights do: score with only some of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def anarch_probes() -> list[ProbeInfo]:
     return [
         ProbeInfo(
             name="ablation",
-            summary="Accuracy and loss with only the local, off-local or shared weights; a random mask of the local size as control.",
+            summary="Score and loss with only the local, off-local or shared weights; a random mask of the local size as control.",
             target="anarch_plugins.probes.ablation.probe:AblationProbe",
             options=AblationOptions,
             references=("d'Ascoli, Sagun, Bruna, Biroli 2019, figure 7",),
@@ -26,7 +26,7 @@ def anarch_figures() -> list[FigureInfo]:
     return [
         FigureInfo(
             name="parts",
-            summary="Accuracy of the local and of the off-local weights alone, by switch time.",
+            summary="Score of the local and of the off-local weights alone, by switch time.",
             title="Local and off-local weights alone",
             target="anarch_plugins.probes.ablation.figure:Parts",
             needs=("ablation",),

@@ -26,7 +26,7 @@ def anarch_figures() -> Iterable[FigureInfo]:
     return [
         FigureInfo(
             name="deviation",
-            summary="Deviation from the constrained subspace, by switch time, loss at the switch and final accuracy.",
+            summary="Deviation from the constrained subspace, by switch time, loss at the switch and final score.",
             title="Deviation from the constrained subspace",
             target="anarch_plugins.probes.delta.figure:Deviation",
             needs=("delta",),

@@ -12,7 +12,7 @@ def anarch_probes() -> list[ProbeInfo]:
     return [
         ProbeInfo(
             name="interpolation",
-            summary="Loss and accuracy on paths from a relaxed network to its own projection, its parent or its start; barriers.",
+            summary="Loss and score on paths from a relaxed network to its own projection, its parent or its start; barriers.",
             target="anarch_plugins.probes.interpolation.probe:InterpolationProbe",
             options=InterpolationOptions,
             references=(
@@ -30,7 +30,7 @@ def anarch_figures() -> list[FigureInfo]:
     return [
         FigureInfo(
             name="paths",
-            summary="Loss and accuracy on paths into the trained relaxed network.",
+            summary="Loss and score on paths into the trained relaxed network.",
             title="On the way into the relaxed network",
             target="anarch_plugins.probes.interpolation.figure:Paths",
             needs=("interpolation",),
