@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from anarch_core.data.gathering import gathered
+from anarch_core.data.learning import suggestion, with_objective
 from anarch_core.data.tensor_data import TensorData
+from anarch_core.errors import DataError
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.plugin.blame import expected, on_behalf_of
 from anarch_core.plugin.factories import call_factory, is_factory
@@ -54,10 +54,13 @@ def load_data(
     """
     registry = registry or get_registry()
     data, origin = _read(name, root, options or {}, registry)
-    if objective is not None:
-        data = attrs.evolve(data, objective=objective)
+    data = with_objective(data, objective, registry)
     with on_behalf_of(origin, "its data cannot be checked"):
-        data.check()
+        try:
+            data.check()
+        except DataError as error:
+            msg = f"{error}{suggestion(data, registry)}"
+            raise DataError(msg) from error
     if validation is not None:
         data = data.with_validation(validation, seed)
     if limit is not None:

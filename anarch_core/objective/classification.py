@@ -22,7 +22,7 @@ class AbstractClassification(AbstractObjective):
     def problem(self, targets: torch.Tensor, classes: int) -> str | None:
         """Whether these are class numbers, counted from 0."""
         if (wrong := labels_problem(targets)) is not None:
-            return f"{wrong}; for other targets choose another objective"
+            return wrong
         if classes < 2:
             return f"{classes} class, expected at least 2"
         least, most = int(targets.min()), int(targets.max())

@@ -47,7 +47,10 @@ class PixelCrossEntropy(AbstractObjective):
         return None
 
     def output_shape(self, targets: torch.Tensor, classes: int) -> tuple[int, ...]:
-        """``(classes, *spatial)``."""
+        """``(classes, *spatial)``; a last class that does not count, as of 0 to 20 and 255, is none, nor are those before it."""
+        if classes and self.options.ignore == classes - 1:
+            counted = targets[targets != self.options.ignore]
+            classes = int(counted.max()) + 1 if counted.numel() else classes
         return (classes, *targets.shape[1:])
 
     def mismatch(self, outputs: torch.Tensor, targets: torch.Tensor) -> str | None:
