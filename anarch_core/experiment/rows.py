@@ -10,13 +10,14 @@ from anarch_core.experiment.segment_result import SegmentResult
 IDENTITY = ("id", "kind", "seed", "relaxation", "switch_epoch")
 """Columns that say which segment a row is of."""
 
-_NUMBERS = (
+_BESIDE = (
     "switch_iteration",
     "parent",
     "parent_iteration",
     "epochs",
     "iterations_per_epoch",
     "parameters",
+    "ended",
     "diverged_epoch",
     "seconds",
 )
@@ -26,9 +27,9 @@ def segment_rows(segments: Iterable[SegmentResult]) -> Iterator[Mapping[str, Any
     """A row for each segment: identity, numbers, scores as ``final.test_loss``, scalars of probes as ``delta.end.shared``."""
     for segment in segments:
         table = segment.to_json()
-        row = {name: table[name] for name in (*IDENTITY, *_NUMBERS)}
-        for moment in ("start", "final"):
-            row |= {f"{moment}.{score}": value for score, value in table[moment].items()}
+        row = {name: table[name] for name in (*IDENTITY, *_BESIDE)}
+        for moment in ("start", "final", "average"):
+            row |= {f"{moment}.{score}": value for score, value in (table[moment] or {}).items()}
         if segment.exactness is not None:
             row |= {"exactness.error": segment.exactness.error, "exactness.exact": segment.exactness.exact}
         for probe, moments in segment.probes.items():

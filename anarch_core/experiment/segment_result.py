@@ -177,22 +177,23 @@ class SegmentResult(Displayed, Record):
             ("epochs", f"{self.epochs:g}" if self.switch_epoch is None else f"{self.epochs:g}, from epoch {self.switch_epoch:g} on"),
             ("parameters", f"{self.parameters:,}"),
         ]
-        if self.diverged_epoch is not None:
-            facts.append(("diverged", f"in epoch {self.diverged_epoch:g}"))
+        if self.ended != EPOCHS:
+            facts.append(("ended", self.ended if self.diverged_epoch is None else f"diverged in epoch {self.diverged_epoch:g}"))
         if self.exactness is not None:
             error = "not compared" if self.exactness.error is None else f"differs from its parent by {self.exactness.error:.1e}"
             facts.append(("exactness", error))
-        table = self.to_json()
-        rows = [[name, _in_short(table["start"].get(name)), _in_short(value)] for name, value in table["final"].items()]
-        for probe, moments in self.probes.items():
-            names = dict.fromkeys(name for scalars in moments.values() for name in scalars)
-            rows += [
-                [f"{probe}.{name}", *(_in_short(self.scalars(probe, moment).get(name)) for moment in ("start", "end"))] for name in names
-            ]
+        scores, moments = {"start": self.start, "end": self.final}, ["start", "end"]
+        if self.average is not None:
+            scores["average"] = self.average
+            moments.append("average")
+        rows = [[name, *(_in_short(scores[moment].get(name)) for moment in moments)] for name in self.final]
+        for probe, measured in self.probes.items():
+            names = dict.fromkeys(name for scalars in measured.values() for name in scalars)
+            rows += [[f"{probe}.{name}", *(_in_short(measured.get(moment, {}).get(name)) for moment in moments)] for name in names]
         return Overview(
             title=f"Segment {self.id}: {' '.join(filter(None, (self.kind, self.relaxation)))}",
             facts=facts,
-            tables=[Table(headings=["", "start", "end"], rows=rows)],
+            tables=[Table(headings=["", *moments], rows=rows)],
             notes=[f"{probe} at the {moment}: {note}" for probe, notes in self.probe_notes.items() for moment, note in notes.items()],
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 import anarch_core
 from anarch_core.data import load_data
 from anarch_core.errors import ConfigError, ProbeError, UnknownComponentError
+from anarch_core.experiment.rows import segment_rows
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.report import NothingToDrawError
 
@@ -59,6 +61,16 @@ def test_a_segment_is_its_scores_and_measurements(branch):
     assert float(unshared[1]) == 0
     assert float(unshared[2]) > 0
     assert "delta.unshared" in branch._repr_html_()
+
+
+def test_a_segment_says_how_it_ended_and_what_its_average_is(branch):
+    stopped = attrs.evolve(branch, ended="stopped early: nothing better in 3 epochs", average=branch.final)
+    text = lines(stopped)
+    assert ["ended", *stopped.ended.split()] in text
+    assert ["test_loss", f"{branch.start.test_loss:.4g}", *[f"{branch.final.test_loss:.4g}"] * 2] in text
+    assert ["ended", "diverged", "in", "epoch", "0.5"] in lines(attrs.evolve(branch, ended="diverged", diverged_epoch=0.5))
+    (row,) = segment_rows([stopped])
+    assert (row["ended"], row["average.test_loss"]) == (stopped.ended, branch.final.test_loss)
 
 
 def test_a_frame_of_segments(results, branch):
