@@ -141,6 +141,8 @@ def _step_seconds(context: RunContext, model: nn.Module) -> float:
         precision=config.precision,
         clip_norm=config.clip_norm,
         average=context.running_average(model, config.epochs * context.iterations_per_epoch),
+        augment=context.augmenting(0),
+        objective=data.objective,
     )
     with matmul_precision(config.precision), _threads(config.threads):
         training.advance(1)

@@ -11,8 +11,10 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.data import load_data
 from anarch_core.errors import ConfigError
 from anarch_core.models import build_model
+from anarch_core.objective.cross_entropy import CrossEntropy
 from anarch_core.planning.plan import plan_run
 from anarch_core.planning.preflight import ON_THE_WAY
+from anarch_core.training import Training
 
 CONFIG = RunConfig(relax="efcn,lcn", switch="at:0,2", epochs=2, branch_epochs=3, train_limit=250, batch_size=100, device="cpu", jobs=1)
 
@@ -108,3 +110,20 @@ def test_a_step_that_fails_leaves_the_number_of_threads_as_it_was(monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(found)
+
+
+def test_steps_are_timed_as_they_will_be_taken(monkeypatch):
+    """With the run's objective and its augmentations, which may take longer than the network."""
+    taken = []
+
+    class Watched(Training):
+        def __attrs_post_init__(self):
+            taken.append((self.objective, self.augment))
+            super().__attrs_post_init__()
+
+    monkeypatch.setattr("anarch_core.planning.plan.Training", Watched)
+    monkeypatch.setattr("anarch_core.planning.plan.TIMED_SECONDS", 0.01)
+    plan_run(attrs.evolve(CONFIG, relax=(), control=(), augment="crop"))
+    ((objective, augment),) = taken
+    assert isinstance(objective, CrossEntropy)
+    assert augment is not None
