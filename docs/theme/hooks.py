@@ -38,6 +38,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return diagram.drawn(links.relinked(markdown, page.file.src_uri, _places()))
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Leave source code out of the search, which would find little else."""
+    return html.replace('<details class="mkdocstrings-source">', '<details class="mkdocstrings-source" data-search-exclude>')
+
+
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """Take the script that makes the search work without a server from the site, not from elsewhere."""
     return output.replace(SHIM, get_relative_url("theme/worker.js", page.url))

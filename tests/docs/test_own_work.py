@@ -28,7 +28,7 @@ def empty_folder(tmp_path, monkeypatch):
 
 
 def commands(block):
-    return [shlex.split(line)[1:] for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in block.replace("\\\n", "").splitlines()]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.data import load_data
 from anarch_core.errors import ConfigError
 from anarch_core.models import build_model
-from anarch_core.objective.cross_entropy import CrossEntropy
+from anarch_core.objective.classification import CrossEntropy
 from anarch_core.planning.plan import plan_run
 from anarch_core.planning.preflight import ON_THE_WAY
 from anarch_core.training import Training
