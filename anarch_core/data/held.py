@@ -24,10 +24,9 @@ def hold(given: object) -> str:
         given: a TensorData, or what :func:`~anarch_core.data.gathering.gathered` makes one of, as ``((x, y), (x_test, y_test))``.
 
     Raises:
-        DataError: it is something else, or unfit to train on.
+        DataError: it is something else. Whether it fits the objective is seen when it is loaded.
     """
     data = gathered("given", given)
-    data.check()
     name = f"{re.sub(r'[^0-9a-z]+', '_', data.name.lower()).strip('_') or 'given'}_{data.digest()[:8]}"
     name = name if name[0].isalpha() else f"data_{name}"
     _HELD[name] = data

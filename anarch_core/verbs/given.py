@@ -31,7 +31,7 @@ def import_string(given: Any, what: str) -> Any:
 
     Raises:
         ConfigError: it is an object without a name of its own, as a lambda or a network.
-        DataError: it is no data, or unfit to train on.
+        DataError: it is no data.
     """
     if given is None or isinstance(given, (str, int, float)):
         return given

@@ -14,7 +14,7 @@ from anarch_core.models import build_model
 from anarch_core.objective.classification import CrossEntropy
 from anarch_core.planning.plan import plan_run
 from anarch_core.planning.preflight import ON_THE_WAY
-from anarch_core.training import Training
+from anarch_core.training.loop import Training
 
 CONFIG = RunConfig(relax="efcn,lcn", switch="at:0,2", epochs=2, branch_epochs=3, train_limit=250, batch_size=100, device="cpu", jobs=1)
 

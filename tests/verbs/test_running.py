@@ -170,6 +170,14 @@ def test_a_data_set_of_tensors_keeps_its_name(settings, arrays):
     assert anarch_core.plan(**{**settings, "data": data}, timed=False).config.data.startswith("anarch_core.data.held:my_digits_")
 
 
+def test_arrays_have_the_targets_that_the_objective_takes(settings, arrays):
+    (x, y), (x_test, y_test) = arrays
+    numbers = (x, y.float()), (x_test, y_test.astype("float32"))
+    assert anarch_core.plan(**{**settings, "data": numbers, "objective": "mse"}, timed=False).refusal is None
+    with pytest.raises(DataError, match="targets of a regression"):
+        anarch_core.plan(**{**settings, "data": numbers}, timed=False)
+
+
 @pytest.mark.parametrize("data", [torch.zeros(3, 1, 4), [1, 2], object()])
 def test_what_is_no_data_is_refused(settings, data):
     with pytest.raises(DataError, match="expected"):
