@@ -27,6 +27,23 @@ class AbstractSchedule(ABC):
     def __init__(self, options: Any) -> None:
         self.options = options
 
+    @property
+    def needs(self) -> Sequence[str]:
+        """Columns of the history that it looks at; by default none, which also says that every run has what it needs.
+
+        A run that cannot have a column is refused before it starts. Every row has ``"train_loss"`` and the other scores of the training
+        set, ``"learning_rate"``, and the same scores of ``"validation_..."`` where a validation part was split off. These are there if a
+        schedule needs them:
+
+        * ``"gradient_norm"``: mean over the steps of the epoch of the 2-norm of the gradient that the step was taken with, over all
+          parameters as they are, before it is clipped: (1/T) Σ ‖∇L_t(w_t)‖₂;
+        * ``"PROBE.SCALAR"``, as ``"hessian.lambda_max"`` or ``"gradient.norm"`` (of the whole training set): what a probe measures of the
+          trunk, in the rows of every ``watch_every``-th epoch. A number that could not be measured is nan.
+
+        What is measured on the test set is in no row that a schedule sees.
+        """
+        return ()
+
     @abstractmethod
     def moments(self, clock: Clock) -> tuple[Moment, ...]:
         """Moments known before the trunk is trained, in any order, duplicates allowed.
@@ -43,8 +60,9 @@ class AbstractSchedule(ABC):
         """Whether to switch at the end of the epoch that was just trained.
 
         Args:
-            history: one row per finished epoch of the trunk, oldest first, each with at least ``epoch``, ``train_loss``, ``train_accuracy``
-                and, where a validation part was split off, ``validation_loss`` and ``validation_accuracy`` (accuracies in percent).
+            history: one row per finished epoch of the trunk, oldest first, each with at least ``epoch``, ``train_loss`` and, where a
+                validation part was split off, ``validation_loss``, the further scores of either (``train_accuracy`` in percent), and the
+                columns of :attr:`needs`.
         """
 
 

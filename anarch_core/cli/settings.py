@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -14,9 +15,9 @@ from anarch_core.bounds import ordinary_digits
 from anarch_core.cli.completion import component_items, offered
 from anarch_core.cli.components import ComponentCommand, component_options
 from anarch_core.config.files import KINDS, SETTINGS, chosen, recipe_names
-from anarch_core.config.resolution import merged, resolve, sources
+from anarch_core.config.resolution import merged, merged_options, resolve, sources, watching
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import ConfigError
+from anarch_core.errors import AnarchError, ConfigError
 from anarch_core.plugin.registry import get_registry
 
 _EPILOG = (
@@ -58,8 +59,9 @@ class RunCommand(ComponentCommand):
 
     def __init__(self, *, params: Sequence[click.Parameter] = (), callback: Callable[..., None], **kwargs: Any) -> None:
         super().__init__(
-            # Relaxations on a path are chosen too, whatever --relax says; "stages" is no parameter, only a second name for them.
-            components={**KINDS, "stages": "relaxation"},
+            # Relaxations on a path are chosen too, whatever --relax says, and probes that are watched; these are no parameters, only second
+            # names for them.
+            components={**KINDS, "stages": "relaxation", "watched": "probe"},
             choose=_choices,
             params=[*_setting_options(), _config_option(), *params],
             callback=self._configured(callback),
@@ -80,10 +82,18 @@ class RunCommand(ComponentCommand):
 def _choices(given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
     """The components that files, a recipe and defaults choose, beside the flags ``given`` as text."""
     registry = get_registry()
-    flags = {name: given[name] for name in (*KINDS, "path", "recipe") if name in given}
-    settings = merged(sources(flags, [Path(file) for file in given.get("config", ())], None, registry))
-    config = RunConfig(**{name: settings[name] for name in (*KINDS, "path") if name in settings}, control="none")
-    return {**{setting: chosen(config, setting) for setting in KINDS}, "stages": chosen(attrs.evolve(config, relax=()), "relax")}
+    flags = {name: given[name] for name in (*KINDS, "path", "watch", "recipe") if name in given}
+    stack = sources(flags, [Path(file) for file in given.get("config", ())], None, registry)
+    settings = merged(stack)
+    config = RunConfig(**{name: settings[name] for name in (*KINDS, "path", "watch") if name in settings}, control="none")
+    with contextlib.suppress(AnarchError):  # told when all is read
+        config = attrs.evolve(watching(attrs.evolve(config, options=merged_options(stack, registry)), registry), options={})
+    paths, watched = attrs.evolve(config, relax=()), attrs.evolve(config, probe=())
+    return {
+        **{setting: chosen(config, setting) for setting in KINDS},
+        "stages": chosen(paths, "relax"),
+        "watched": chosen(watched, "probe"),
+    }
 
 
 def _setting_options() -> list[click.Option]:

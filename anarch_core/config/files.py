@@ -131,11 +131,13 @@ def to_toml(config: RunConfig) -> str:
 
 
 def chosen(config: RunConfig, setting: str) -> tuple[str, ...]:
-    """The components that a setting names, as the user wrote them; for relaxations also those of staged paths."""
+    """The components that a setting names, as the user wrote them; for relaxations also those of staged paths, for probes those watched."""
     value = getattr(config, setting)
     specs = (value,) if isinstance(value, str) else tuple(value or ())
     if setting == "relax":
         specs += tuple(stage.family for stages in config.stages for stage in stages if not stage.constrained)
+    if setting == "probe":
+        specs += config.watched_probes
     return tuple(dict.fromkeys(specs))
 
 

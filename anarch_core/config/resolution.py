@@ -11,6 +11,7 @@ import attrs
 
 from anarch_core.config.files import KINDS, Source, chosen, options_key, plain_name, read_file, read_recipe
 from anarch_core.config.run_config import RunConfig
+from anarch_core.config.watching import with_watched
 from anarch_core.errors import ConfigError, OptionError, UnknownComponentError
 from anarch_core.plugin.factories import FACTORIES, as_argument, is_factory, of_this_process
 from anarch_core.plugin.options import check_given, parse_spec, spec_options, to_dict
@@ -64,9 +65,9 @@ def recorded(config_file: Path, registry: Registry | None = None) -> RunConfig:
 def _resolved(flags: Mapping[str, Any], stack: Sequence[Source], registry: Registry) -> RunConfig:
     config = RunConfig(**merged(stack))
     _check_names(config, stack, registry)
-    config = _spelt_out(config, registry)
+    config = watching(attrs.evolve(_spelt_out(config, registry), options=merged_options(stack, registry)), registry)
     _refuse_idle_flags(flags, config)
-    return complete(attrs.evolve(config, options=_merged_options(stack, registry)), registry)
+    return complete(config, registry)
 
 
 def sources(flags: Mapping[str, Any], config_files: Sequence[Path], recipe: str | None, registry: Registry) -> list[Source]:
@@ -107,7 +108,7 @@ def complete(config: RunConfig, registry: Registry | None = None) -> RunConfig:
         msg = f"data set {config.data!r} has no usual model; choose one, --model NAME ('anarch plugins list' shows them)"
         raise ConfigError(msg)
     root = config.data_root and config.data_root.expanduser().absolute()
-    config = _spelt_out(attrs.evolve(config, model=model, data_root=root), registry)
+    config = watching(_spelt_out(attrs.evolve(config, model=model, data_root=root), registry), registry)
     options: dict[str, Mapping[str, Any]] = {}
     for setting, kind in KINDS.items():
         specs = chosen(config, setting)
@@ -121,6 +122,17 @@ def complete(config: RunConfig, registry: Registry | None = None) -> RunConfig:
             several = sum(name == plain_name(other) for other in specs) > 1
             options[spec if several else name] = _all_options(info, spec, given, registry)
     return attrs.evolve(config, options=options)
+
+
+def watching(config: RunConfig, registry: Registry) -> RunConfig:
+    """With the probes that the schedule looks at among those that are watched.
+
+    Raises:
+        AnarchError: the schedule does not take its options, or looks at a probe that no plugin provides.
+    """
+    spec = config.switch
+    info, given = registry.find("schedule", parse_spec(spec)[0]), config.options.get(options_key(config, spec), {})
+    return with_watched(config, _all_options(info, spec, given, registry), registry)
 
 
 def _component(kind: str, spec: str, registry: Registry) -> ComponentInfo | None:
@@ -170,7 +182,7 @@ def _check_names(config: RunConfig, stack: Sequence[Source], registry: Registry)
         raise UnknownComponentError("; ".join(unknown), kind=first.kind, name=first.name, suggestions=first.suggestions)
 
 
-def _merged_options(stack: Iterable[Source], registry: Registry) -> dict[str, dict[str, Any]]:
+def merged_options(stack: Iterable[Source], registry: Registry) -> dict[str, dict[str, Any]]:
     """Options by component, those of later sources over those of earlier ones; in files, known and of the right type."""
     options: dict[str, dict[str, Any]] = {}
     for source in stack:
@@ -228,6 +240,9 @@ def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
             if name in flags:
                 msg = f"--{name.replace('_', '-')} changes nothing in a run without relax, path or control; add one, e.g. --relax NAME"
                 raise ConfigError(msg)
+    if "watch_every" in flags and not config.watched_probes:
+        msg = "--watch-every changes nothing where no probe is watched; add --watch NAME or leave it out"
+        raise ConfigError(msg)
     if config.path and not config.relax and "switch" in flags:
         msg = "--switch changes nothing where staged paths, which say when, are the only branches; add --relax or leave it out"
         raise ConfigError(msg)

@@ -21,6 +21,9 @@ from anarch_core.display import Overview, Table
 from anarch_core.errors import ConfigError
 from anarch_core.schedule import Moment
 
+GRADIENT_NORM = "gradient_norm"
+"""Name of the mean norm of the gradients of an epoch's steps, among what is watched and in the history."""
+
 
 def _setting(
     help: str,
@@ -109,7 +112,12 @@ class RunConfig:
     switch: str = attrs.field(
         default="log",
         converter=values.text,
-        metadata=_setting("When to switch: log:20, at:0,10,40 or plateau:5.", metavar="SCHEDULE", kind="schedule", grows=True),
+        metadata=_setting(
+            "When to switch: log:20, at:0,10,40, plateau:5 or when:gradient_norm:below:0.5.",
+            metavar="SCHEDULE",
+            kind="schedule",
+            grows=True,
+        ),
     )
     path: tuple[str, ...] = attrs.field(
         default=(),
@@ -120,6 +128,21 @@ class RunConfig:
             metavar="STAGES",
             grows=True,
         ),
+    )
+    watch: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=values.names,
+        metadata=_setting(
+            "What is measured of the trunk while it is trained, into its history: probes, and gradient_norm, the mean norm of its steps' "
+            "gradients.",
+            metavar="NAMES",
+            grows=True,
+        ),
+    )
+    watch_every: int = attrs.field(
+        default=1,
+        converter=values.epochs,
+        metadata=_setting("Epochs from one measurement of watched probes to the next.", metavar="N", range=values.EPOCHS, grows=True),
     )
     epochs: int = attrs.field(
         default=150, converter=values.epochs, metadata=_setting("Epochs of the trunk.", metavar="N", range=values.EPOCHS)
@@ -254,6 +277,11 @@ class RunConfig:
     def __attrs_post_init__(self) -> None:
         for problem in _contradictions(self):
             raise ConfigError(problem)
+
+    @property
+    def watched_probes(self) -> tuple[str, ...]:
+        """The probes among what is watched."""
+        return tuple(name for name in self.watch if name != GRADIENT_NORM)
 
     @property
     def stages(self) -> tuple[tuple[Stage, ...], ...]:

@@ -47,6 +47,7 @@ class RunContext:
         data: the data set, on the device and in the arithmetic of the run.
         spec: what the constrained network is built from.
         probes: by name.
+        watched: probes of the trunk while it is trained, by name.
         schedule: of the switch times.
         augmentations: by name, in the order in which they are applied.
     """
@@ -58,6 +59,7 @@ class RunContext:
     data: TensorData
     spec: ModelSpec
     probes: Mapping[str, AbstractProbe]
+    watched: Mapping[str, AbstractProbe]
     schedule: AbstractSchedule
     augmentations: Mapping[str, AbstractAugmentation]
 
@@ -92,6 +94,7 @@ class RunContext:
             data=data,
             spec=spec if len(shape) == 1 else attrs.evolve(spec, output_shape=shape),
             probes={name: create(registry, "probe", name, config) for name in config.probe},
+            watched={name: create(registry, "probe", name, config) for name in config.watched_probes},
             schedule=create(registry, "schedule", config.switch, config),
             augmentations={plain_name(name): create(registry, "augmentation", name, config) for name in config.augment},
         )

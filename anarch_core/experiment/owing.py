@@ -95,13 +95,18 @@ def switches_found(schedule: AbstractSchedule, history: Sequence[Mapping[str, fl
         history: the rows of the trunk so far, epoch 0 first.
         iterations_per_epoch: optimizer steps per epoch.
     """
-    rows = [{key: math.nan if value is None else value for key, value in row.items()} for row in history[1:]]
+    rows = shown(history)
     ask = answering(schedule.switches_now)
     return [
         round(row["epoch"] * iterations_per_epoch)
         for count, row in enumerate(rows, 1)
         if math.isfinite(row["train_loss"]) and ask(rows[:count])
     ]
+
+
+def shown(history: Sequence[Mapping[str, float | None]]) -> list[dict[str, float]]:
+    """What a schedule is given of a history, epoch 0 first: the rows of the epochs, nan for None, nothing of the test set."""
+    return [{key: math.nan if value is None else value for key, value in row.items() if not key.startswith("test_")} for row in history[1:]]
 
 
 def steps_of(result: SegmentResult) -> int:

@@ -40,6 +40,7 @@ class Footprint:
         evaluation: memory of evaluating a batch, the optimizer's state included: it is there whenever an epoch ends; so is the average.
         probes: memory of each probe's measurement by its name, with the networks that are held then: the one that is measured, the one that
             the segment started with, and the parent.
+        watched: likewise of those that are watched while it is trained, with what the optimizer remembers.
         complete: whether activations are counted; they are not where the way a network takes depends on the numbers in it.
     """
 
@@ -50,6 +51,7 @@ class Footprint:
     training: Peak
     evaluation: Peak
     probes: Mapping[str, Peak]
+    watched: Mapping[str, Peak] = attrs.field(factory=dict)
     complete: bool = True
 
     @property
@@ -76,7 +78,7 @@ def footprints(context: RunContext, segments: Sequence[Segment], batch: int | No
     """
     model = context.build(context.config.seeds[0])
     batch = batch or min(context.config.batch_size, len(context.data.y_train))
-    with _data_kept(context) if context.probes else nullcontext():
+    with _data_kept(context) if context.probes or context.watched else nullcontext():
         return tuple(_footprint(context, model, architecture, batch) for architecture in architectures(context, model, segments))
 
 
@@ -101,6 +103,7 @@ def _footprint(context: RunContext, model: nn.Module, architecture: Architecture
         training=training,
         evaluation=evaluation,
         probes=_of_probes(context, model, architecture, training.used - size),
+        watched={} if architecture.parts else _of_watched(context, model, training.used - size),
         complete=complete,
     )
 
@@ -146,6 +149,19 @@ def _of_probes(context: RunContext, parent: nn.Module, architecture: Architectur
         name: peak_of_probe(probe, measured, otherwise=activations, beside=beside)
         for name, probe in context.probes.items()
         if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
+    }
+
+
+def _of_watched(context: RunContext, model: nn.Module, activations: int) -> dict[str, Peak]:
+    """Memory between two epochs of the trunk, when the optimizer's state is there, and no network but the one that is trained."""
+    if not context.watched:
+        return {}
+    measured = ProbeContext(model=model, data=context.data, seed=context.config.seeds[0])
+    beside = round(_remembered(context) * network_bytes(model))
+    return {
+        name: peak_of_probe(probe, measured, otherwise=activations, beside=beside)
+        for name, probe in context.watched.items()
+        if not missing_needs(probe, model, data=measured.data, reference=None, parent=None)
     }
 
 

@@ -14,6 +14,7 @@ from anarch_core.experiment.segments import Segment
 from anarch_core.machine import own_randomness, resident_bytes
 from anarch_core.network import copied, in_evaluation_mode
 from anarch_core.objective.outputs import require_outputs
+from anarch_core.planning.columns import require_columns
 from anarch_core.planning.footprint import Footprint
 from anarch_core.planning.sharing import share_machine
 from anarch_core.plugin.blame import answering
@@ -37,6 +38,7 @@ def settle(context: RunContext, segments: Sequence[Segment], networks: Sequence[
         ConfigError: the network cannot be trained on the data.
     """
     config = context.config
+    require_columns(context)
     for network in networks:
         _require_layers(network, context)
     _try_step(context, context.build(config.seeds[0]))
@@ -64,6 +66,7 @@ def bytes_needed(network: Footprint) -> dict[str, int]:
         "training": network.training.beside(network.evaluation.small) + ON_THE_WAY,
         "evaluation": network.evaluation.beside(network.training.small) + ON_THE_WAY,
         **{f"probe {name}": peak.held + ON_THE_WAY for name, peak in network.probes.items()},
+        **{f"watched {name}": peak.held + ON_THE_WAY for name, peak in network.watched.items()},
     }
 
 

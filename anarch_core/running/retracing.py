@@ -25,7 +25,7 @@ from anarch_core.schedule import Moment
 from anarch_core.training.loop import Training
 from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
 
-REBUILT = ("model.", "optimizer.", "generator.", "running.")
+REBUILT = ("model.", "optimizer.", "generator.", "running.", "gradients")
 """What a state of training is made of where a network's snapshot and its optimizer's are enough to go on to the same bits."""
 
 

@@ -361,6 +361,8 @@ class _Run:
             self.owing.pop(segment.id, None)
             self.store.segment(segment.id).error_file.unlink(missing_ok=True)
             self.progress.ended(segment, _in_words(outcome.result, self.context.data.objective.metric))
+            if segment.kind == "trunk" and self.config.relax and not self.switches[segment.seed]:
+                self.say(f"{segment.title}: the schedule {self.config.switch!r} found no moment to switch at; nothing branches off")
             self.observing.finished(segment, self.answer(segment.id))
         elif not self.stop():
             self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop

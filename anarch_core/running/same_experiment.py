@@ -68,6 +68,13 @@ def _differences(before: RunConfig, config: RunConfig) -> Iterator[tuple[str, An
         there, here = getattr(before, name), getattr(config, name)
         if name in SETTINGS and not SETTINGS[name].metadata["grows"] and name not in idle and there != here:
             yield name, there, here
+    if not {*config.watch} <= {*before.watch}:
+        yield "watch", before.watch, config.watch
+    elif config.watched_probes and before.watch_every != config.watch_every:
+        yield "watch_every", before.watch_every, config.watch_every
+    for spec in config.watched_probes:
+        if spec in before.watch:
+            yield from _different_options(spec, *(one.options.get(options_key(one, spec), {}) for one in (before, config)))
     for setting in (setting for setting in KINDS if not SETTINGS[setting].metadata["grows"]):
         for spec in chosen(config, setting):
             if spec in chosen(before, setting):

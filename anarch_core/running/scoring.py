@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from anarch_core.config.early_stopping import EarlyStopping
+from anarch_core.config.run_config import GRADIENT_NORM
 from anarch_core.config.values import Precision
 from anarch_core.data.stored import PartName
 from anarch_core.data.tensor_data import TensorData
@@ -65,6 +66,7 @@ class Scoring:
             "train_loss": finite(score.loss),
             **{f"train_{name}": finite(value) for name, value in score.metrics.items()},
             "learning_rate": training.optimizer.param_groups[0]["lr"],
+            **({} if training.gradient_norm is None else {GRADIENT_NORM: finite(training.gradient_norm)}),
             **self.validation(training.model),
         }
         last = last or self.enough([*history.rows, row]) is not None

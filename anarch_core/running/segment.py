@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,7 +18,7 @@ from anarch_core.experiment.condition import Condition, condition, started_from
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
-from anarch_core.experiment.owing import Asked, asked_probes, switches_found
+from anarch_core.experiment.owing import Asked, asked_probes, shown, switches_found
 from anarch_core.experiment.segment_result import DIVERGED, EPOCHS, Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
 from anarch_core.files.replacing import make_room
@@ -32,6 +33,7 @@ from anarch_core.running.scoring import Scoring
 from anarch_core.running.start import Start, start, training_from
 from anarch_core.running.stopping import Stop
 from anarch_core.running.waiting import Waiting
+from anarch_core.running.watching import Watching
 from anarch_core.schedule import Moment
 from anarch_core.training.loop import Training
 from anarch_core.training.optimizer_state import optimizer_state
@@ -83,6 +85,7 @@ class Execution:
         )
         self.probes = asked_probes(context.config, context.registry)
         self.probing = Probing(context, job.segment, store, emit)
+        self.watching = Watching(context, job.segment, emit)
         self.seconds = 0.0
         self.notes = Notes()
         snapshot = context.store.snapshot_left(job.segment)
@@ -98,16 +101,15 @@ class Execution:
         training = training_from(self.context, segment, begun)
         if self.store.resume_file.exists():
             history = self._resume(training)
-            self._tell_begun(training.iteration, history)
+            self._tell_begun(training.iteration, history.rows)
             self.emit(Event("trained", segment.id, (training.iteration, None)))
         else:
             write_json(self.store.description, segment.describe())
             self._compare(begun.report)
             make_room(self.store.history_file)
-            history = History(self.store.history_file, 0)
-            self._tell_begun(0, history)
+            self._tell_begun(0, ())
             with self.stop.at_once():
-                self._begin(begun, history)
+                history = self._begin(begun)
         del begun
         give_back()
         while True:
@@ -126,6 +128,9 @@ class Execution:
             if training.iteration % self.iterations_per_epoch == 0 or last:
                 score = training.end_epoch()
                 row = self.scoring.row(training, score, history, last=last)
+                if math.isfinite(score.loss):
+                    with self.stop.at_once():
+                        row |= self.watching.columns(training.model, training.iteration // self.iterations_per_epoch)
                 history.append(row)
                 last = last or self.scoring.enough(history.rows) is not None
                 if math.isfinite(score.loss):
@@ -141,9 +146,9 @@ class Execution:
         history.close()
         return self._finish(training, history, diverged, self.seconds + clock.elapsed())
 
-    def _tell_begun(self, iteration: int, history: History) -> None:
+    def _tell_begun(self, iteration: int, rows: Sequence[Mapping[str, float | None]]) -> None:
         """Say from where training goes on, and what there is by then."""
-        past = {"iteration": iteration, "rows": tuple(map(dict, history.rows)), "notes": copy.deepcopy(self.notes)}
+        past = {"iteration": iteration, "rows": tuple(map(dict, rows)), "notes": copy.deepcopy(self.notes)}
         self.emit(Event("begun", self.segment.id, past))
 
     def _compare(self, report: RelaxationReport | None) -> None:
@@ -154,13 +159,16 @@ class Execution:
                 if text:
                     self.emit(Event("warning", self.segment.id, f"{self.segment.title}: {text}"))
 
-    def _begin(self, begun: Start, history: History) -> None:
+    def _begin(self, begun: Start) -> History:
         """Measure the network as it starts."""
         scores = self._scores(begun.model)
         self.notes = attrs.evolve(self.notes, optimizer_state=begun.carried, start=scores)
-        history.append({"epoch": 0, **scores, **self.scoring.validation(begun.model)})
+        row = {"epoch": 0, **scores, **self.scoring.validation(begun.model), **self.watching.columns(begun.model, 0)}
+        history = History(self.store.history_file, 0)
+        history.append(row)
         self.emit(Event("scored", self.segment.id, dict(history.rows[0])))
         self.probing.measure("start", self.notes, begun.model, None, begun.parent)
+        return history
 
     def _scores(self, model: nn.Module) -> Scores:
         self.emit(Event("measuring", self.segment.id, "evaluating"))
@@ -168,8 +176,9 @@ class Execution:
 
     def _switch(self, iteration: int, history: History) -> None:
         """Ask the schedule whether branches leave here."""
-        rows = [{key: math.nan if value is None else value for key, value in row.items()} for row in history.rows[1:]]
-        if self.segment.kind == "trunk" and answering(self.context.schedule.switches_now)(rows):
+        if self.segment.kind != "trunk":
+            return
+        if answering(self.context.schedule.switches_now)(shown(history.rows)):
             self.keep.add(iteration)
             self.notes.switches.append(iteration)
             self.emit(Event("switch", self.segment.id, iteration))

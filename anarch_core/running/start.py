@@ -13,6 +13,7 @@ from torch import nn
 
 from anarch_core.checkpoint import network as checkpoint
 from anarch_core.checkpoint.schema import SEGMENT_STATE
+from anarch_core.config.run_config import GRADIENT_NORM
 from anarch_core.errors import InexactRelaxationWarning
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
@@ -100,6 +101,7 @@ def training_from(context: RunContext, segment: Segment, begun: Start, *, averag
         objective=context.data.objective,
         clip_norm=settings.clip_norm,
         average=context.running_average(begun.model, settings.iterations) if averaged else None,
+        follow_gradient=segment.kind == "trunk" and GRADIENT_NORM in context.config.watch,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import torch
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from anarch_core.augmentation import Augmenting
 from anarch_core.config.values import Precision
@@ -50,7 +50,10 @@ class Training:
         clip_norm: largest 2-norm of a step's gradient over all parameters that are trained, as :func:`torch.nn.utils.clip_grad_norm_` has
             it; None for any.
         average: of the weights, kept up while they are trained; None without one.
+        follow_gradient: whether to take the norm of every step's gradient.
         iteration: steps done.
+        gradient_norm: mean over the steps of the epoch that ended last of the 2-norm of the step's gradient over all parameters, before it
+            is clipped; None where it is not followed.
     """
 
     model: nn.Module
@@ -66,7 +69,10 @@ class Training:
     objective: AbstractObjective = attrs.field(factory=CrossEntropy)
     clip_norm: float | None = None
     average: RunningAverage | None = None
+    follow_gradient: bool = False
     iteration: int = 0
+    gradient_norm: float | None = attrs.field(init=False, default=None)
+    _gradients: torch.Tensor = attrs.field(init=False)
     _tally: Tally = attrs.field(init=False)
     _channels_last: bool = attrs.field(init=False)
 
@@ -74,6 +80,7 @@ class Training:
         self._channels_last = takes_channels_last(self.model, self.x[:2])
         self.model.train()
         self._tally = Tally.empty(self.objective, self.x.device)
+        self._gradients = torch.zeros((), dtype=torch.float64, device=self.x.device)
 
     @property
     def iterations_per_epoch(self) -> int:
@@ -110,12 +117,15 @@ class Training:
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         # Fused steps change weights before the whole gradient is known.
-        with fused_sgd(self.optimizer) if self.clip_norm is None else contextlib.nullcontext():
+        whole = self.follow_gradient or self.clip_norm is not None
+        with contextlib.nullcontext() if whole else fused_sgd(self.optimizer):
             with autocast(self.precision, inputs.device):
                 outputs = outputs_of(self.model, inputs, targets, self.objective)
                 loss = self.objective.loss(outputs, targets)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.follow_gradient:
+                self._gradients.add_(get_total_norm([weight.grad for weight in self.model.parameters() if weight.grad is not None]))
             if self.clip_norm is not None:
                 clip_grad_norm_([weight for group in self.optimizer.param_groups for weight in group["params"]], self.clip_norm)
             with on_behalf_of(origin(self.optimizer)):
@@ -133,6 +143,9 @@ class Training:
             self.average.after_epoch(self.iteration)
         steps = self.iteration % self.iterations_per_epoch or self.iterations_per_epoch
         samples = min(steps * self.batch_size, len(self.y))
+        if self.follow_gradient:
+            self.gradient_norm = self._gradients.item() / steps
+            self._gradients.zero_()
         return self._tally.score(samples)
 
     def take_average(self) -> bool:
@@ -159,6 +172,8 @@ class Training:
         tensors["generator.cpu"] = torch.get_rng_state()
         if self.x.device.type == "cuda":
             tensors["generator.cuda"] = torch.cuda.get_rng_state(self.x.device)
+        if self.follow_gradient:
+            tensors["gradients"] = self._gradients
         tensors["running.loss"] = self._tally.loss
         tensors.update({f"running.{name}": total for name, total in self._tally.totals.items()})
         metadata: dict[str, Any] = {"iteration": self.iteration, "optimizer": scalars}
@@ -186,6 +201,8 @@ class Training:
         running = {name.removeprefix("running."): tensor for name, tensor in tensors.items() if name.startswith("running.")}
         self._tally.loss.copy_(running.pop("loss"))
         self._tally.totals = {name: total.to(self.x.device, copy=True) for name, total in running.items()}
+        if self.follow_gradient:
+            self._gradients.copy_(tensors["gradients"])
         self.iteration = metadata["iteration"]
         if self.average is not None:
             self.average.load_state(tensors, metadata["averaged"])

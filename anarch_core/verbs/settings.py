@@ -33,6 +33,8 @@ class Settings(TypedDict, total=False):
     layers: Names
     switch: str
     path: Names
+    watch: Names
+    watch_every: int
     epochs: int
     branch_epochs: int
     seeds: str | int | Sequence[int]

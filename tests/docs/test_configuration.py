@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from anarch_core.cli.plan import command as plan
 from anarch_core.config.files import SETTINGS, recipe_names
 from anarch_core.config.resolution import resolve
 
@@ -36,3 +39,11 @@ def test_the_examples_resolve(tmp_path, block):
 
 def test_every_recipe_is_listed():
     assert re.findall(r"^\| `([\w-]+)` \| [^|]*\|$", TEXT, re.MULTILINE)[-len(recipe_names()) :] == recipe_names()
+
+
+@pytest.mark.usefixtures("mnist1d")
+@pytest.mark.parametrize("command", re.findall(r"^anarch run (.*)$", TEXT, re.MULTILINE))
+def test_the_commands_would_run(command):
+    result = CliRunner().invoke(plan, [*shlex.split(command), "--no-time", "--train-limit", "200", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "would not start" not in result.output

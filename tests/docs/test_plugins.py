@@ -87,3 +87,12 @@ def test_every_variable_is_explained() -> None:
     sources = "".join(path.read_text() for path in Path(registry.__file__).parent.glob("*.py"))
     variables = re.findall(r"ANARCH_[A-Z_]+", sources)
     assert set(variables) == set(re.findall(r"^\| `(ANARCH_[A-Z_]+)` \|", TEXT, re.MULTILINE))
+
+
+def test_the_schedule_of_the_example_switches_once_at_the_edge():
+    block = re.search(r"```python\n(from anarch_core.schedule.*?)```", TEXT, re.DOTALL)[1]
+    names: dict[str, type] = {}
+    exec(block, names)
+    schedule = names["EdgeOfStability"](None)
+    rows = [{"learning_rate": 0.1}, *({"learning_rate": 0.1, "hessian.lambda_max": value} for value in (5.0, 21.0, 22.0, 3.0, 30.0))]
+    assert [length for length in range(1, 7) if schedule.switches_now(rows[:length])] == [3]

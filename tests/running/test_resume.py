@@ -73,16 +73,38 @@ def test_killed_again_and_again(small, forkserver, tmp_path, jobs, pytestconfig)
         jobs=jobs, epochs=12, branch_epochs=8, switch="at:0,3,27it", optimizer_state="carry", augment="crop:2,flip,cutout:3",
         options={"sgd": {"momentum": 0.9}},
     )  # fmt: skip
+    draw = random.Random(f"{jobs} {pytestconfig.getoption('--hypothesis-seed')}")
+    require_same(config, tmp_path, forkserver, [draw.randrange(1, 40) for _ in range(settings.default.max_examples // 5 // jobs)])
+
+
+@pytest.mark.slow
+@pytest.mark.hypothesis
+@pytest.mark.parametrize("column", ["gradient_norm", "gradient.norm"])
+def test_a_schedule_that_looks_at_what_is_measured_decides_as_if_nothing_had_happened(small, forkserver, tmp_path, column, pytestconfig):
+    config = small(
+        epochs=12,
+        branch_epochs=1,
+        switch=f"when:{column}:rises",
+        control="none",
+        options={"when": {"times": None}, "sgd": {"momentum": 0.9}},
+    )
+    draw = random.Random(f"{column} {pytestconfig.getoption('--hypothesis-seed')}")
+    expected = require_same(config, tmp_path, forkserver, [draw.randrange(1, 30) for _ in range(settings.default.max_examples // 10)])
+    assert [segment.switches for segment in expected.segments if segment.kind == "trunk"] != [[]]
+
+
+def require_same(config, tmp_path, forkserver, kills) -> Results:
+    """Train alone, and killed after so many steps each time; gives what came out."""
     (tmp_path / "config.toml").write_text(to_toml(config))
     expected = run(attrs.evolve(config, jobs=1), out=tmp_path / "left-alone", progress="silent")
-    draw = random.Random(f"{jobs} {pytestconfig.getoption('--hypothesis-seed')}")
-    for _ in range(settings.default.max_examples // 5 // jobs):
-        train_and_kill(forkserver, draw.randrange(1, 40), tmp_path / "config.toml", tmp_path / "killed")
+    for after in kills:
+        train_and_kill(forkserver, after, tmp_path / "config.toml", tmp_path / "killed")
     results = run(config, out=tmp_path / "killed", progress="silent")
     assert results.status == "finished"
     assert files(tmp_path / "killed") == files(tmp_path / "left-alone")
     for found, wanted in zip(Results.read(tmp_path / "killed").segments, expected.segments, strict=True):
         assert attrs.evolve(found, seconds=0) == attrs.evolve(wanted, seconds=0)
+    return expected
 
 
 class Killing(Silent):

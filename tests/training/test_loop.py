@@ -49,6 +49,41 @@ def assert_same_weights(a: nn.Module, b: nn.Module) -> None:
         assert torch.equal(tensor, b.state_dict()[name]), name
 
 
+def test_the_norm_of_the_gradient_is_the_mean_over_the_steps_of_an_epoch(samples):
+    x, y = samples
+    expected, norms = network(), []
+    optimizer = torch.optim.SGD(expected.parameters(), lr=0.1)
+    for rows in torch.split(epoch_order(SAMPLES, 3, 0), BATCH):
+        optimizer.zero_grad()
+        cross_entropy(expected(x[rows]), y[rows]).backward()
+        norms.append(torch.cat([weight.grad.flatten() for weight in expected.parameters()]).norm().item())
+        optimizer.step()
+
+    model, alone = network(), network()
+    loop = training(
+        model, samples, follow_gradient=True, learning_rate=lambda _: 0.1, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)
+    )
+    run_epochs(loop, 1)
+    assert loop.gradient_norm == pytest.approx(sum(norms) / STEPS_PER_EPOCH, rel=1e-6)
+
+    other = training(alone, samples, learning_rate=lambda _: 0.1, optimizer=torch.optim.SGD(alone.parameters(), lr=0.1))
+    run_epochs(other, 1)
+    assert other.gradient_norm is None
+    assert_same_weights(model, alone)
+
+
+def test_the_norms_of_an_epoch_that_is_interrupted_are_kept(samples):
+    whole = training(network(), samples, follow_gradient=True)
+    run_epochs(whole, 1)
+    begun = training(network(), samples, follow_gradient=True)
+    begun.advance(3)
+    resumed = training(network(1), samples, follow_gradient=True)
+    resumed.load_state(*begun.state())
+    resumed.advance(STEPS_PER_EPOCH)
+    resumed.end_epoch()
+    assert resumed.gradient_norm == whole.gradient_norm
+
+
 def test_equals_a_handwritten_loop_bit_for_bit(samples):
     x, y = samples
     expected = network()

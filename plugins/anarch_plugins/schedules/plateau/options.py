@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 from anarch_core.plugin import between, opt
@@ -16,5 +18,10 @@ class PlateauOptions:
         default=0.0,
         converter=float,
         validator=between(0, 10**6),
-        metadata=opt("The loss (nats) must fall below its best by more than this to count as improved."),
+        metadata=opt("The loss must fall below its best by more than this to count as improved."),
     )
+    column: str | None = attrs.field(
+        default=None,
+        metadata=opt("Column of the history to watch instead of the loss, which is that of the validation part, else of training."),
+    )
+    mode: Literal["min", "max"] = attrs.field(default="min", metadata=opt("Whether less is better, or more."))

@@ -46,5 +46,22 @@ def test_a_loss_that_is_not_a_number_is_no_improvement():
     assert fires([3, math.nan, math.nan]) == [3]
 
 
+def watching(column, values, **options):
+    schedule = PlateauSchedule(PlateauOptions(patience=2, column=column, **options))
+    assert schedule.needs == (column,)
+    rows = [{"train_loss": 1.0} if value is None else {"train_loss": 1.0, column: value} for value in values]
+    return [epoch for epoch in range(1, len(rows) + 1) if schedule.switches_now(rows[:epoch])]
+
+
+def test_another_column_may_be_watched():
+    assert PlateauSchedule(PlateauOptions()).needs == ()
+    assert watching("gradient_norm", [3, 2, 2, 2]) == [4]
+    assert watching("train_accuracy", [50, 60, 60, 55, 70, 70, 70], mode="max") == [4, 7]
+
+
+def test_rows_without_the_watched_number_are_passed_over():
+    assert watching("hessian.lambda_max", [3, None, 4, None, 5, None]) == [5]
+
+
 def test_nothing_is_known_beforehand():
     assert PlateauSchedule(PlateauOptions()).moments(Clock(10, 10)) == ()
