@@ -14,17 +14,13 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from anarch_core import drift, load, project, relax, run, save
-from anarch_core.config import resolve
+from anarch_core import drift, load, measure, project, relax, run, save
 from anarch_core.data import load_data
 from anarch_core.models import model_spec
-from anarch_core.plugin import get_registry
-from anarch_core.probe import ProbeContext
 from anarch_core.relaxation import plan
 from anarch_core.training import evaluate
 
 folder = Path(tempfile.mkdtemp())
-registry = get_registry()
 
 # %% [markdown]
 # Data sets and models by name. Any `nn.Module` of yours will do as well.
@@ -75,17 +71,14 @@ train(relaxed.model, epochs=10, lr=0.1)
 print(f"10 epochs later: {accuracy(relaxed.model):.1f} %")
 
 # %% [markdown]
-# How far it went: three orthogonal parts of its weights, per layer and in all. Probes measure more; what they need is in their context.
+# How far it went: three orthogonal parts of its weights, per layer and in all. Probes measure more, by their names.
 
 # %%
-total = drift(relaxed.model).total
-print(f"part of the weights that no convolution has: {(total.unshared / total.total) ** 0.5:.2f}")
+print(drift(relaxed.model))
 
 start = relax(model, "lcn", example_input=example).model
-context = ProbeContext(model=relaxed.model, data=data.limited(500), reference=start, parent=model, moment="end")
 for name in ("delta", "ablation"):
-    scalars = registry.create("probe", name).measure(context).scalars
-    print(name, {key: round(value, 3) for key, value in scalars.items() if value is not None})
+    print(name, measure(relaxed.model, name, data=data.limited(500), reference=start, parent=model))
 
 # %% [markdown]
 # A file holds all that is needed to build the network again; and there is a way back to the nearest CNN.
@@ -96,12 +89,10 @@ again = load(folder / "relaxed.safetensors")
 print(f"loaded: {accuracy(again):.1f} %; projected back to a CNN: {accuracy(project(again)):.1f} %")
 
 # %% [markdown]
-# The same as an experiment: a trunk, branches that leave it, and controls. `resolve` takes the settings that `anarch run` has as flags.
+# The same as an experiment: a trunk, branches that leave it, and controls. `run` takes the settings that `anarch run` has as flags.
 
 # %%
-if __name__ == "__main__":  # segments may be trained in processes of their own, which import this file
-    settings = {"data": "mnist1d", "relax": "lcn", "probe": "delta", "switch": "at:4", "control": "continued", "jobs": 1}
-    config = resolve({**settings, "epochs": 4, "branch_epochs": 2})
-    results = run(config, out=folder / "run", progress="silent")
-    for segment in results.segments:
-        print(f"{segment.kind:10} {segment.relaxation or 'cnn':5} {segment.final.test_accuracy:.1f} %")
+settings = {"data": "mnist1d", "relax": "lcn", "probe": "delta", "switch": "at:4", "control": "continued", "jobs": 1}
+results = run(**settings, epochs=4, branch_epochs=2, out=folder / "run", progress="silent")
+for segment in results.segments:
+    print(f"{segment.kind:10} {segment.relaxation or 'cnn':5} {segment.final.test_accuracy:.1f} %")
