@@ -161,15 +161,18 @@ class TensorData(Displayed):
         return attrs.evolve(self, x_train=taken(self._x_train, chosen), y_train=self.y_train[chosen])
 
     def with_validation(self, size: float, seed: int) -> TensorData:
-        """Hold out a random part of the training set.
+        """Hold out a random part of the training set, of data that have no validation part of their own.
 
         Args:
             size: number of samples (an int), or their share of the training set (a float between 0 and 1).
             seed: the choice is a function of it.
 
         Raises:
-            DataError: nothing would be held out, or nothing left to train on.
+            DataError: nothing would be held out, or nothing left to train on; or there is a validation part already.
         """
+        if self.y_validation is not None:
+            msg = f"data {self.name!r} have a validation part of {len(self.y_validation)} samples; leave out --validation, or that part"
+            raise DataError(msg)
         total = len(self.y_train)
         count = round(size * total) if isinstance(size, float) else size
         if not 0 < count < total:

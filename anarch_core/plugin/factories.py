@@ -62,12 +62,13 @@ def call_factory(kind: str, name: str, available: Mapping[str, Any], options: Ma
         raise
     except Exception as error:
         called = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        msg = f"{kind} {name}: the call {name.partition(':')[2]}({called}) failed: {one_line(error)}"
+        msg = f"{_word(kind)} {name}: the call {name.partition(':')[2]}({called}) failed: {one_line(error)}"
         raise ConfigError(msg) from error
 
 
 def _imported(kind: str, name: str) -> Callable[..., object]:
     """What the name names, found as ``python -m`` would find it: in the working directory, then among the packages."""
+    kind = _word(kind)
     module_name, _, attribute = name.partition(":")
     sys.path.insert(0, "")
     try:
@@ -82,3 +83,7 @@ def _imported(kind: str, name: str) -> Callable[..., object]:
         msg = f"{kind} {name}: {module_name!r} has no function or class {attribute!r}"
         raise ConfigError(msg)
     return factory
+
+
+def _word(kind: str) -> str:
+    return "data" if kind == "dataset" else kind

@@ -165,7 +165,7 @@ def test_a_factory_is_called_with_its_options(module_of: Any) -> None:
     assert len(load_data(f"{module}:make", options={"n": 12}).y_train) == 12
     assert load_data(f"{module}:make", limit=6).name == f"{module}:make"
     with pytest.raises(
-        ConfigError, match=rf"dataset {module}:make: the call make\(root=None, m=3\) failed: .*unexpected keyword argument 'm'"
+        ConfigError, match=rf"data {module}:make: the call make\(root=None, m=3\) failed: .*unexpected keyword argument 'm'"
     ):
         load_data(f"{module}:make", options={"m": 3})
     with pytest.raises(ConfigError, match=r"the call fails\(\) failed: .*no file"):

@@ -58,6 +58,12 @@ def test_epoch_orders_differ_between_seeds_and_epochs() -> None:
 # --- limits
 
 
+def test_a_validation_part_of_ones_own_is_kept() -> None:
+    data = make_data().with_validation(5, seed=0)
+    with pytest.raises(DataError, match="data 'numbers' have a validation part of 5 samples; leave out --validation, or that part"):
+        data.with_validation(5, seed=0)
+
+
 @given(n=st.integers(1, 60), classes=st.integers(2, 5))
 def test_limited_is_balanced_nested_and_in_order(n: int, classes: int) -> None:
     data = make_data(40, classes)
