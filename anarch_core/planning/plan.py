@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anarch_core.config.resolution import complete
 from anarch_core.config.run_config import RunConfig
+from anarch_core.data.stored import Stored
 from anarch_core.errors import AnarchError, ConfigError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment, tree
@@ -69,6 +70,7 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
         config=config,
         samples={name: len(labels) for name, labels in parts.items() if labels is not None},
         input_shape=data.input_shape,
+        read_in_batches=isinstance(data.inputs("train"), Stored),
         clock=clock,
         moments=moments,
         segments=segments,

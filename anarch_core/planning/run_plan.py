@@ -46,6 +46,7 @@ class RunPlan(Displayed):
         config: complete, with the device resolved.
         samples: sizes of the parts of the data by name.
         input_shape: of one input.
+        read_in_batches: whether inputs are kept in the host's memory and files.
         clock: of the trunk.
         moments: switch times known beforehand; a schedule may find more while the trunk trains.
         segments: that follow from them.
@@ -57,6 +58,7 @@ class RunPlan(Displayed):
     config: RunConfig
     samples: Mapping[str, int]
     input_shape: tuple[int, ...]
+    read_in_batches: bool
     clock: Clock
     moments: tuple[Moment, ...]
     segments: tuple[Segment, ...]
@@ -89,6 +91,8 @@ class RunPlan(Displayed):
         counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
         facts = [
             ("data", f"{config.data}: {sizes} samples of shape {'×'.join(map(str, self.input_shape))}"),
+            *([("inputs", "kept in the host's memory and files, read a batch ahead")] if self.read_in_batches else []),
+            *([("augment", ", ".join(config.augment))] if config.augment else []),
             ("model", str(config.model)),
             ("trunk", f"{config.epochs} epochs of {steps} steps, {config.optimizer}, {config.lr:g} ({config.lr_schedule})"),
             ("branches", f"{config.branch_epochs} epochs, {config.branch_lr:g} ({config.branch_lr_schedule})"),

@@ -51,6 +51,13 @@ def build():
 """
 
 
+def test_where_inputs_are_kept_and_how_they_are_augmented_is_said(plan):
+    out = plan("--no-time", "--data-on", "host", "--augment", "crop:2,flip")[1]
+    assert "inputs     kept in the host's memory and files, read a batch ahead" in out
+    assert "augment    crop:2, flip" in out
+    assert "augment" not in plan("--no-time")[1]
+
+
 def test_a_run_that_would_not_start_says_why(plan):
     Path("network_of_mine.py").write_text(MODEL)
     code, out = plan("--no-time", "--relax", "efcn", "--model", "network_of_mine:build")
