@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from anarch_core.checkpoint.network import load, save
     from anarch_core.config.run_config import RunConfig
     from anarch_core.experiment.results import Results
+    from anarch_core.experiment.runs import runs
     from anarch_core.plugin.hookspecs import API_VERSION, hookimpl
     from anarch_core.relaxation.own_loop import Switched, switch, switch_back
     from anarch_core.relaxation.report import Relaxed
@@ -37,6 +38,7 @@ __all__ = [
     "relax",
     "resume",
     "run",
+    "runs",
     "save",
     "switch",
     "switch_back",
@@ -60,6 +62,7 @@ __getattr__, __dir__ = lazy_names(
         "save": "anarch_core.checkpoint.network",
         "RunConfig": "anarch_core.config.run_config",
         "Results": "anarch_core.experiment.results",
+        "runs": "anarch_core.experiment.runs",
         "figure": "anarch_core.verbs.reporting",
         "measure": "anarch_core.verbs.measuring",
         "write_report": "anarch_core.verbs.reporting",

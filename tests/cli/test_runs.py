@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from anarch_core import cli
-from anarch_core.cli.runs import spans
 from anarch_core.experiment.listing import look_at, runs_below
+from anarch_core.experiment.runs import spans
 
 BEFORE = Path(__file__).parents[1] / "running" / "written_before" / "run"
 

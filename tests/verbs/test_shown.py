@@ -195,3 +195,20 @@ def test_what_a_probe_needs_is_said_as_an_argument(relaxed):
             anarch_core.measure(model, probe)
     with pytest.raises(UnknownComponentError, match="did you mean 'delta'"):
         anarch_core.measure(relaxed.model, "dellta")
+
+
+def test_runs_in_a_folder_are_a_table(results, tmp_path):
+    found = anarch_core.runs(results.path.parent)
+    assert [run.path for run in found] == [results.path]
+    assert lines(found)[0] == ["1", "runs", "in", str(results.path.parent)]
+    assert "<td" in found._repr_html_()
+    assert found.results() == [results]
+    with pytest.raises(ConfigError, match="there is no folder"):
+        anarch_core.runs(tmp_path / "none")
+    assert (len(anarch_core.runs(tmp_path)), lines(anarch_core.runs(tmp_path))) == (0, [["0", "runs", "in", str(tmp_path)]])
+
+
+def test_a_frame_of_runs(results):
+    pytest.importorskip("pandas")
+    (row,) = anarch_core.runs(results.path.parent).to_dataframe().to_dict("records")
+    assert (row["path"], row["state"], row["best.score"], row["seeds"]) == (results.path, "finished", "accuracy", (0, 1))
