@@ -19,7 +19,7 @@ Story: TypeAlias = Iterable[Event]
 MOST_WAITING = 10_000
 """Events that wait for an observer before rows, measurements and warnings are left out."""
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds that an observer may take for one event, and to close, once the run has ended."""
 
 LONGEST = 120.0

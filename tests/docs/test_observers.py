@@ -34,9 +34,9 @@ def test_what_is_said_of_a_segment_is_there():
 
 
 def test_the_numbers_are_those_of_the_code():
-    assert (audience.MOST_WAITING, audience.PATIENCE, audience.LONGEST) == (10_000, 10.0, 120.0)
+    assert (audience.MOST_WAITING, audience.PATIENCE, audience.LONGEST) == (10_000, 20.0, 120.0)
     assert "ten thousand events" in TEXT
-    assert "ten seconds for each event" in TEXT
+    assert "twenty seconds for each event" in TEXT
     assert "two minutes for all" in TEXT
 
 
