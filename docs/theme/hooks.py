@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anarch_site import api, commands, diagram, links
+from anarch_site.files import page_of
 from mkdocs.structure.files import File, Files
 from mkdocs.utils import get_relative_url
 
@@ -24,10 +25,8 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, config: Any) -> Files:
     """Add what does not lie in ``docs/``."""
     for path, page in _places().items():
-        source = ROOT / path
-        if page not in {file.src_uri for file in files.documentation_pages()}:
-            text = source.read_text(encoding="utf-8")
-            files.append(File.generated(config, page, content=text if source.suffix == ".md" else links.code_page(path, text)))
+        if not path.startswith("docs/"):
+            files.append(File.generated(config, page, content=page_of(path, ROOT / path)))
     for page, text in {**api.pages(ROOT), "reference/commands.md": commands.page()}.items():
         files.append(File.generated(config, page, content=text))
     return files
@@ -65,15 +64,15 @@ def _written_out(entry: Any) -> Any:
     return entry
 
 
-def _readmes_first(page: str) -> tuple[int, str]:
-    return page.count("/") + page.endswith(".py.md"), page
+def _readmes_first(page: str) -> tuple[bool, bool, str]:
+    return page != "examples/index.md", not page.endswith("index.md"), page
 
 
 def _places() -> dict[str, str]:
     """By file of the repository, the page it is."""
     documents = [path.relative_to(ROOT) for path in sorted((ROOT / "docs").rglob("*.md"))]
     examples = [path.relative_to(ROOT) for path in sorted((ROOT / "examples").rglob("README.md"))]
-    scripts = [path.relative_to(ROOT) for path in sorted((ROOT / "examples").glob("*.py"))]
+    scripts = [path.relative_to(ROOT) for pattern in ("*.py", "*/*.ipynb") for path in sorted((ROOT / "examples").glob(pattern))]
     return {
         **PAGES,
         **{path.as_posix(): path.relative_to("docs").as_posix() for path in documents},

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 Array = np.ndarray[Any, Any]
 
 LOG_WEIGHT = r"$\ln|w|$"
+"""Label of a scale of weights, their logarithms."""
 
 
 def log_weights(weights: Array) -> Array:

@@ -30,11 +30,16 @@ NARROW = 3.5
 PNG_DPI = 200
 
 INK = "#000000"
+"""Colour of text, and of what is no series."""
+
 CONTROL = "#767676"
+"""Colour of the control, the network that went on without a switch."""
+
 SERIES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito (2008)."""
 
 SWITCH_TIME = "switch time $t_w$ (epochs)"
+"""Label of an axis of switch times."""
 
 MOMENTS: Mapping[str, Mapping[str, Any]] = {
     "start": {"fmt": "o:", "mfc": "none", "mew": 1.1},
@@ -42,6 +47,8 @@ MOMENTS: Mapping[str, Mapping[str, Any]] = {
 }
 """How every figure marks what was found at the switch (hollow, dotted) and after training (filled, solid)."""
 WHEN = {"start": "at the switch", "end": "after training"}
+"""The two moments of a measurement, in words."""
+
 CONTINUED: Mapping[str, Any] = {"color": CONTROL, "fmt": "s-", "markersize": 3.5, "label": "CNN continued"}
 """How every figure marks the control, after its training."""
 

@@ -36,8 +36,3 @@ def relinked(markdown: str, page: str, places: Mapping[str, str]) -> str:
         parts += [_LINK.sub(relink, markdown[last : code.start()]), code[0]]
         last = code.end()
     return "".join([*parts, _LINK.sub(relink, markdown[last:])])
-
-
-def code_page(path: str, text: str) -> str:
-    """A page that shows a file of code."""
-    return f"# {posixpath.basename(path)}\n\n`{path}`\n\n``````python\n{text}``````\n"
