@@ -362,6 +362,8 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
             f"stop_early {shown(config.stop_early)} needs a part of the training set that is held out: add validation, as in "
             f"--validation 0.1, or let the training decide, 'train_loss:{config.early_stopping.patience}'"
         )
+    if config.watched_probes and config.watch_every > config.epochs:
+        yield f"watch_every {config.watch_every} is longer than the trunk, which has {config.epochs} epochs: nothing would be seen of it"
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"
 

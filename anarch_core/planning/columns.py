@@ -8,6 +8,8 @@ from anarch_core.errors import ConfigError, close_matches, did_you_mean
 from anarch_core.experiment.context import RunContext
 from anarch_core.probe.measuring import missing_needs
 
+_MISSING = {"relaxed": "relaxed layers", "parent": "the network before it was relaxed", "reference": "the network at an earlier moment"}
+
 
 def require_columns(context: RunContext) -> None:
     """Refuse a schedule that looks at what the trunk's history will not have, and probes that cannot be watched on it.
@@ -20,7 +22,8 @@ def require_columns(context: RunContext) -> None:
     for name, probe in context.watched.items():
         missing = missing_needs(probe, model, data=data, reference=None, parent=None)
         if missing:
-            msg = f"probe {name} cannot be watched: it needs {', '.join(missing)}, and the trunk is the constrained network alone"
+            wanted = ", ".join(_MISSING.get(need, need) for need in missing)
+            msg = f"probe {name} cannot be watched: it needs {wanted}, and the trunk is the constrained network alone"
             raise ConfigError(msg)
     columns = needed(context.schedule)
     if not columns:

@@ -98,6 +98,7 @@ class RunPlan(Displayed):
             ("branches", f"{config.branch_epochs} epochs, {config.branch_lr:g} ({config.branch_lr_schedule})"),
             ("switch", f"{config.switch}: {moments}"),
             *(("path", path) for path in config.path),
+            *(("watch", f"{name} on the trunk, {_how_often(config, name)}") for name in config.watch),
             *([("gradients", f"shortened to a 2-norm of {config.clip_norm:g}")] if config.clip_norm is not None else []),
             *([("average", f"{config.average}, held and measured beside the weights")] if config.average is not None else []),
             *([("stop early", f"{config.stop_early} epochs without improvement")] if config.stop_early is not None else []),
@@ -108,7 +109,8 @@ class RunPlan(Displayed):
         ]
         if self.seconds is not None:
             took = f"about {human_duration(self.seconds)}, {_at_once(config.jobs or 1)}"
-            facts.append(("time", f"{took}; probes come on top: {', '.join(config.probe)}" if config.probe else took))
+            probes = ", ".join(dict.fromkeys([*config.probe, *config.watched_probes]))
+            facts.append(("time", f"{took}; probes come on top: {probes}" if probes else took))
         return facts
 
     def costs(self) -> Table:
@@ -151,6 +153,11 @@ def _batch(largest: int | None, samples: int) -> str:
         return "all samples"
     unit = 10 ** max(0, len(str(largest)) - 2)
     return f"about {largest // unit * unit:,}" if largest else "none"
+
+
+def _how_often(config: RunConfig, name: str) -> str:
+    epochs = config.watch_every if name in config.watched_probes else 1
+    return "after every epoch" if epochs == 1 else f"after every {epochs} epochs"
 
 
 def _at_once(jobs: int) -> str:

@@ -11,8 +11,9 @@ import attrs
 import pytest
 
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import ConfigError, UnknownComponentError
+from anarch_core.errors import ConfigError, RunError, UnknownComponentError
 from anarch_core.experiment.results import Results
+from anarch_core.planning.plan import plan_run
 from anarch_core.plugin.discovery import PluginRecord, Status
 from anarch_core.plugin.records import ProbeInfo
 from anarch_core.plugin.registry import Registry, get_registry
@@ -98,7 +99,7 @@ def test_it_may_look_at_any_column_of_training_or_validation(small, tmp_path, co
             "when:norm<1",
             "there are epoch, train_loss, train_accuracy, learning_rate, gradient_norm, and PROBE.SCALAR, as in hessian.lambda",
         ),
-        ("when:delta.unshared>1", "probe delta cannot be watched: it needs .*relaxed.*, and the trunk is the constrained network alone"),
+        ("when:delta.unshared>1", "probe delta cannot be watched: it needs relaxed layers, and the trunk is the constrained network alone"),
     ],
 )
 def test_a_column_that_there_will_not_be_is_refused_before_anything_is_trained(small, tmp_path, switch, message):
@@ -121,9 +122,50 @@ def test_a_number_that_the_probe_does_not_measure_is_found_before_the_first_step
     assert not list((tmp_path / "run").glob("segments/*/resume.safetensors"))
 
 
+def test_a_finished_trunk_is_asked_for_other_switches_by_what_was_watched(small, tmp_path):
+    settings = {"epochs": 4, "control": "none", "branch_epochs": 1, "watch": "gradient", "watch_every": 2}
+    run(small(switch="at:1", **settings), out=tmp_path / "run", progress="silent")
+    telling = Listening()
+    grown = run(small(switch="when:gradient.norm>0", **settings), out=tmp_path / "run", progress=telling)
+    alone = run(small(switch="when:gradient.norm>0", **settings), out=tmp_path / "alone", progress="silent")
+    assert trunk(grown).switches == trunk(alone).switches == [8]
+    assert finals(tmp_path / "alone").items() <= finals(tmp_path / "run").items()
+
+
+@pytest.mark.parametrize(
+    ("settings", "differing"),
+    [
+        ({"switch": "when:gradient_norm<0"}, r"watch \(\('gradient',\) there, \('gradient', 'gradient_norm'\) here\)"),
+        ({"switch": "when:weights.rms_local<0"}, r"watch \(\('gradient',\) there, \('gradient', 'weights'\) here\)"),
+        ({"watch_every": 1}, r"watch_every \(2 there, 1 here\)"),
+        ({"options": {"gradient": {"samples": 20}}}, r"samples of gradient \(None there, 20 here\)"),
+    ],
+)
+def test_a_trunk_that_was_not_watched_so_is_of_another_experiment(small, tmp_path, settings, differing):
+    before = {"epochs": 2, "control": "none", "branch_epochs": 1, "watch": "gradient", "watch_every": 2, "switch": "at:1"}
+    run(small(**before), out=tmp_path / "run", progress="silent")
+    recorded = (tmp_path / "run" / "config.toml").read_bytes()
+    with pytest.raises(RunError, match=f"holds another experiment, which differs in {differing}; choose another --out"):
+        run(small(**{**before, **settings}), out=tmp_path / "run", progress="silent")
+    assert (tmp_path / "run" / "config.toml").read_bytes() == recorded
+
+
 def test_how_often_without_what_is_refused(small):
     with pytest.raises(ConfigError, match="--watch-every changes nothing where no probe is watched; add --watch NAME"):
         small(watch_every=2)
+    with pytest.raises(ConfigError, match="watch_every 4 is longer than the trunk, which has 3 epochs: nothing would be seen of it"):
+        small(watch="gradient", watch_every=4)
+
+
+def test_a_plan_says_what_is_watched_and_what_memory_that_takes(small, mnist1d):
+    plan = plan_run(small(watch="gradient,gradient_norm", watch_every=3), timed=False)
+    assert [text for label, text in plan.facts() if label == "watch"] == [
+        "gradient on the trunk, after every 3 epochs",
+        "gradient_norm on the trunk, after every epoch",
+    ]
+    constrained, relaxed = (network.needed_bytes for network in plan.networks)
+    assert constrained["watched gradient"] > 0
+    assert "watched gradient" not in relaxed
 
 
 PROBES = """
