@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from anarch_core.bounds import shown
 from anarch_core.data.tensor_data import TensorData
-from anarch_core.errors import ProbeError
+from anarch_core.errors import ConfigError, ProbeError
 from anarch_core.models import input_dtype
 from anarch_core.network import unwrapped
 from anarch_core.plugin.options import parse_spec, spec_options
@@ -48,10 +49,14 @@ def measure(
         registry: where the probe is looked up, the installed plugins by default.
 
     Raises:
+        ConfigError: the model is no network.
         UnknownComponentError: no plugin provides the probe.
         OptionError: an option is unknown or has a value that is not allowed.
         ProbeError: something that it needs was not passed, or the network does not allow the measurement.
     """
+    if not isinstance(model, nn.Module):
+        msg = f"expected a network, a torch.nn.Module, got {shown(model)}; anarch_core.load reads one from a file"
+        raise ConfigError(msg)
     registry = registry or get_registry()
     name, value = parse_spec(probe)
     info = registry.find("probe", name)

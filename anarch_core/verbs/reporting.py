@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,5 +95,8 @@ def write_report(runs: Runs, out: Path | str | None = None) -> Report:
 
 
 def _paths(runs: Runs) -> list[Path]:
-    several: Iterable[Results | Path | str] = [runs] if isinstance(runs, (Results, Path, str)) else runs
+    several = [runs] if isinstance(runs, (Results, Path, str)) else list(runs)
+    if not several:
+        msg = "no runs were given; pass results or run directories"
+        raise ConfigError(msg)
     return [run.path if isinstance(run, Results) else Path(run) for run in several]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import attrs
 
+from anarch_core.bounds import shown
 from anarch_core.config import values
 from anarch_core.config.resolution import complete, recommended, resolve
 from anarch_core.config.run_config import RunConfig
@@ -80,14 +81,31 @@ def resolved(config: Config, settings: Mapping[str, Any], registry: Registry) ->
         AnarchError: as for :func:`~anarch_core.config.resolution.resolve`; or settings beside a configuration.
     """
     if not isinstance(config, RunConfig):
-        files = [config] if isinstance(config, (str, Path)) else list(config)
-        return resolve(named(settings), [Path(file) for file in files], registry=registry)
+        return resolve(
+            named({name: value if name == "data" else _plain(value) for name, value in settings.items()}), _files(config), registry=registry
+        )
     if beside := [name for name in settings if name != "out"]:
         given = ", ".join(f"{name}=..." for name in beside)
         msg = f"a RunConfig is complete, and {given} would change it: write attrs.evolve(config, {given}), or give settings alone"
         raise ConfigError(msg)
     _warn_of_passed_over(config, registry)
     return attrs.evolve(complete(config, registry), **settings)
+
+
+def _files(config: object) -> list[Path]:
+    files = [config] if isinstance(config, (str, Path)) else config
+    if not isinstance(files, (list, tuple)) or not all(isinstance(file, (str, Path)) for file in files):
+        how = "settings are keywords, as in run(epochs=10) or run(**settings)"
+        msg = f"expected files of settings or a RunConfig, got {shown(config)}; {how}"
+        raise ConfigError(msg)
+    return [Path(file) for file in files]
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy or PyTorch, and ranges, as settings take them."""
+    if isinstance(value, range):
+        return list(value)
+    return value.tolist() if hasattr(value, "__array__") and hasattr(value, "tolist") else value
 
 
 def _warn_of_passed_over(config: RunConfig, registry: Registry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import attrs
+import numpy as np
 import pytest
 from torch import nn
 
@@ -42,6 +43,8 @@ GRID = {
     "lists": (["--relax", "efcn,lcn", "--probe", "delta"], {"relax": ["efcn", "lcn"], "probe": ("delta",)}),
     "seeds": (["--seeds", "0-2"], {"seeds": [0, 1, 2]}),
     "one seed": (["--seeds", "3"], {"seeds": 3}),
+    "seeds of a range": (["--seeds", "0-2"], {"seeds": range(3)}),
+    "numbers of numpy": (["--epochs", "3", "--seeds", "0,1"], {"epochs": np.int64(3), "seeds": np.arange(2)}),
     "other data": (["--data", "cifar10", "--relax", "lcn"], {"data": "cifar10", "relax": "lcn"}),
     "a recipe": (["--recipe", "paper-cifar10"], {"recipe": "paper-cifar10"}),
     "over a recipe": (["--recipe", "paper-cifar10", "--lr", "0.2"], {"recipe": "paper-cifar10", "lr": 0.2}),
@@ -127,3 +130,9 @@ def test_the_signature_names_every_setting(verb):
         assert parameters[field.name].kind is inspect.Parameter.KEYWORD_ONLY
         assert f"\n    {field.name}: " in verb.__doc__
     assert next(iter(parameters)) == "config"
+
+
+@pytest.mark.parametrize("config", [3, None, {"relax": "lcn"}, [3]])
+def test_what_is_neither_files_nor_a_configuration_is_refused(config):
+    with pytest.raises(ConfigError, match=r"expected files of settings or a RunConfig, got .*; settings are keywords, as in run\("):
+        anarch_core.run(config)

@@ -193,6 +193,10 @@ def test_what_a_probe_needs_is_said_as_an_argument(relaxed):
     ]:
         with pytest.raises(ProbeError, match=f"the probe {probe} needs {said}"):
             anarch_core.measure(model, probe)
+    with pytest.raises(ConfigError, match="expected a network"):
+        anarch_core.measure("model.safetensors", "delta")
+    with pytest.raises(ConfigError, match="no runs were given"):
+        anarch_core.figure([])
     with pytest.raises(UnknownComponentError, match="did you mean 'delta'"):
         anarch_core.measure(relaxed.model, "dellta")
 
