@@ -193,7 +193,7 @@ class EpochDone(SegmentEvent):
         iteration: optimizer steps of the segment.
         step: optimizer steps since the birth of the network: on this axis a branch begins where it left its parent.
         row: the row of the history: loss and scores, each where it was taken (``train_loss``, ``train_accuracy``, ``test_accuracy``, ...),
-            and ``learning_rate``; None for a number that is not finite.
+            ``learning_rate``, and what watched probes measured (``delta.mean``); None for a number that is not finite.
     """
 
     name: ClassVar[str] = "epoch_done"
@@ -214,7 +214,7 @@ class Measured(SegmentEvent):
 
     Attributes:
         probe: its name.
-        moment: ``"start"`` or ``"end"`` of the segment.
+        moment: ``"start"`` or ``"end"`` of the segment; ``"average"`` for the average of its weights, at the end.
         step: optimizer steps since the birth of the network.
         values: what it found, by name; None for what is not measurable.
         units: of values (``"%"``, ``"nats"``), as far as they are known.

@@ -167,6 +167,7 @@ class _Past:
             step = (told := _row(node, row, earlier=True)).step
             yield told
         yield from self._measured("end", step)
+        yield from self._measured("average", step)
         if self.result is not None:
             yield _finished(node, self.result, earlier=True)
 

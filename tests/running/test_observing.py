@@ -174,6 +174,22 @@ class TestARunThatIsGoneOnWith:
         measured = [[(event.segment.id, event.moment, event.values) for event in some.of(Measured)] for some in (second, third)]
         assert sorted(measured[0], key=str) == sorted(measured[1], key=str)
 
+    def test_a_run_that_is_asked_for_more_is_told_whole_and_what_is_new_beside_it(self, small, tmp_path):
+        first, second = Noting(), Noting()
+        run(small(switch="at:1", control="none"), out=tmp_path, progress="silent", observers=[first])
+        config = small(switch="at:1,2", control="none", probe="delta", seeds="0,1")
+        results = run(config, out=tmp_path, progress="silent", observers=[second])
+        assert second.of(RunBegun)[0].run == first.of(RunBegun)[0].run
+        assert rows(second) == Counter((segment.id, row["epoch"]) for segment in results.segments for row in segment.history)
+        assert rows(second, earlier=True) == rows(first)
+        old, new = ({event.segment.id for event in second.of(SegmentStarted) if event.earlier is earlier} for earlier in (True, False))
+        assert (len(old), len(new)) == (2, 4)
+        told = {(event.segment.id, event.moment): dict(event.values) for event in second.of(Measured) if event.values}
+        assert told == {
+            (segment.id, moment): values for segment in results.segments for moment, values in segment.probes.get("delta", {}).items()
+        }
+        assert len(second.of(SegmentFinished)) == len(results.segments)
+
     def test_a_switch_found_by_the_schedule_is_told_and_grows_the_tree(self, small, tmp_path):
         noting = Noting()
         config = small(epochs=20, switch="plateau:1", control="none", lr=1e-6)

@@ -131,5 +131,9 @@ def _tagged(event: EpochDone | Measured) -> dict[str, float]:
     tags = {}
     for key, value in event.scalars.items():
         part, _, score = key.partition("_")
-        tags[f"{score}/{part}" if part in ("train", "validation", "test") else key] = value
+        if part in ("train", "validation", "test"):
+            key = f"{score}/{part}"
+        elif "." in key:
+            key = f"watched/{key.replace('.', '/')}"
+        tags[key] = value
     return tags

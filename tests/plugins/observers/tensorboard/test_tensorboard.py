@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anarch_core.errors import MissingDependencyError, RunError
+from anarch_core.observer import EpochDone, SegmentsPlanned, SegmentStarted
 from anarch_core.plugin import get_registry
 from anarch_core.running.runner import run
 from anarch_core.testing.observer import BRANCH, TRUNK, UNIT, resumed, stopped, whole
@@ -83,8 +84,6 @@ def test_a_run_in_parts_reads_as_one_that_was_not_stopped(folder, tmp_path, last
 def test_two_segments_of_one_title_have_runs_of_their_own(tmp_path):
     import attrs
 
-    from anarch_core.observer import SegmentsPlanned, SegmentStarted
-
     begun, *_ = whole(tmp_path)
     twins = (TRUNK, attrs.evolve(TRUNK, id="ffffffffffff"))
     tell([begun, SegmentsPlanned(segments=twins), *(SegmentStarted(segment=twin, iteration=0, epoch=0, step=0) for twin in twins)])
@@ -125,3 +124,10 @@ def test_a_small_run_is_read_back(small, tmp_path):
         age = segment.switch_iteration or 0
         expected = shortened((age + 4 * row["epoch"], row["train_loss"]) for row in segment.history)
         assert scalars(folder)["loss/train"] == expected
+
+
+def test_numbers_of_watched_probes_have_a_group_of_their_own(tmp_path):
+    begun, planned, started, *_ = whole(tmp_path)
+    row = {"epoch": 1, "train_loss": 1.0, "delta.off_local": 0.5}
+    tell([begun, planned, started, EpochDone(segment=TRUNK, epoch=1, iteration=UNIT, step=UNIT, row=row)])
+    assert scalars(tmp_path / "tensorboard" / TRUNK.title)["watched/delta/off_local"] == [(UNIT, 0.5)]
