@@ -6,11 +6,14 @@ instead of the three passes of a gradient that is written, read and added. The s
 
 A weight may be changed only when nothing will read its old value any more. That is so once its layer's input gradient is computed,
 provided that the layer was used once; where it was used more often, its gradient is left to the optimizer as usual.
+
+Where the whole gradient is to be shortened first, descent waits for its norm. That of one weight's gradient is known without the gradient:
+‖δᵀx‖² is the sum of (δδᵀ) ∘ (xxᵀ), two products over the samples of a batch, which are few beside the weights of a dense layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -19,6 +22,7 @@ import attrs
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
 
 from anarch_core.ops import sparse_product
 
@@ -30,12 +34,14 @@ class Update:
     Attributes:
         learning_rate: η.
         weight_decay: λ.
+        later: where the descent waits for the norm of the whole gradient; None if it does not wait.
         uses: products the weight took part in.
         done: the weight was changed.
     """
 
     learning_rate: float
     weight_decay: float
+    later: list[Descent] | None = None
     uses: int = 0
     done: bool = False
 
@@ -43,6 +49,31 @@ class Update:
     def keep(self) -> float:
         """What the old weight is multiplied by, 1 − ηλ."""
         return 1.0 - self.learning_rate * self.weight_decay
+
+
+@attrs.frozen(eq=False)
+class Descent:
+    """A step of one weight that waits for a factor: W ← (1 − ηλ) W − η c δᵀx.
+
+    Attributes:
+        weight: [outputs, inputs].
+        grad: δ, of the layer's outputs, [batch, outputs].
+        x: its inputs, [batch, inputs].
+        update: η and λ.
+    """
+
+    weight: torch.Tensor
+    grad: torch.Tensor
+    x: torch.Tensor
+    update: Update
+
+    def square(self) -> torch.Tensor:
+        """The squared 2-norm of the gradient, a scalar."""
+        return ((self.grad @ self.grad.t()) * (self.x @ self.x.t())).sum()
+
+    def take(self, factor: torch.Tensor) -> None:
+        """Take the step, with the gradient times a scalar."""
+        _descend(self.weight, self.grad * factor, self.x, self.update)
 
 
 _updates: ContextVar[Mapping[torch.Tensor, Update] | None] = ContextVar("updates", default=None)
@@ -56,7 +87,7 @@ def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
 
 
 @contextmanager
-def fused_sgd(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+def fused_sgd(optimizer: torch.optim.Optimizer, *, waits: bool = False) -> Iterator[list[Descent]]:
     """Inside, one training step: one forward pass, one ``backward``, then ``optimizer.step()``.
 
     Under plain SGD the weights of fully and locally connected layers that are used once are updated by ``backward`` itself, and their
@@ -65,22 +96,50 @@ def fused_sgd(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
     Args:
         optimizer: whose learning rate and weight decay apply.
+        waits: ``backward`` changes no weight; the steps of those whose gradients it leaves out are yielded, for :func:`clip_norm` to take.
     """
     updates: dict[torch.Tensor, Update] = {}
+    later: list[Descent] | None = [] if waits else None
     if is_plain_sgd(optimizer):
         for group in optimizer.param_groups:
-            updates.update({weight: Update(float(group["lr"]), group["weight_decay"]) for weight in group["params"]})
+            updates.update({weight: Update(float(group["lr"]), group["weight_decay"], later) for weight in group["params"]})
     token = _updates.set(updates)
     try:
-        yield
+        yield [] if later is None else later
     finally:
         _updates.reset(token)
 
 
-def planned_update(x: torch.Tensor, weight: torch.Tensor) -> Update | None:
+@torch.no_grad()
+def clip_norm(optimizer: torch.optim.Optimizer, descents: Sequence[Descent], largest: float) -> torch.Tensor:
+    """Shorten the whole gradient to a 2-norm, and take the steps that waited for that; nothing waits for the device.
+
+    Returns the norm that it had.
+
+    Args:
+        optimizer: of the parameters; what has no gradient has none, or is among ``descents``.
+        descents: see :func:`fused_sgd`; without any, all is as in :func:`torch.nn.utils.clip_grad_norm_`, and with them equal to rounding.
+        largest: norm that is left as it is.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+    if not descents:
+        return clip_grad_norm_(parameters, largest)
+    gradients = [parameter.grad for parameter in parameters]
+    squares = [*(torch.linalg.vector_norm(gradient).square() for gradient in gradients), *(descent.square() for descent in descents)]
+    norm = torch.stack(squares).sum().sqrt()
+    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor)
+    for descent in descents:
+        descent.take(factor)
+    return norm
+
+
+def planned_update(x: torch.Tensor, weight: torch.Tensor, *, may_wait: bool = False) -> Update | None:
     """What is to be done to a weight that is about to be multiplied with ``x``; None where its gradient is to be computed as usual.
 
-    So it is in a traced graph, which would hold on to the rate of one step, and under ``torch.func``, which has gradients of its own.
+    So it is in a traced graph, which would hold on to the rate of one step, and under ``torch.func``, which has gradients of its own; also
+    where descent waits, unless the caller's backward pass hands it on (``may_wait``) and the norm takes less than the gradient would.
 
     Raises:
         RuntimeError: inside :func:`fused_sgd`, after ``backward``.
@@ -89,6 +148,8 @@ def planned_update(x: torch.Tensor, weight: torch.Tensor) -> Update | None:
     if update is None or x.dtype != weight.dtype or torch.is_autocast_enabled(x.device.type) or not torch.is_grad_enabled():
         return None
     if torch._C._are_functorch_transforms_active():
+        return None
+    if update.later is not None and not (may_wait and len(x) * sum(weight.shape) < weight.numel()):
         return None
     if update.done:
         msg = "backward has updated this weight already; a step under fused_sgd is one forward pass, one backward pass and optimizer.step()"
@@ -105,7 +166,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
         weight: [outputs, inputs].
         bias: [outputs] or None.
     """
-    update = planned_update(x, weight)
+    update = planned_update(x, weight, may_wait=True)
     if update is None:
         return functional.linear(x, weight, bias)
     y: torch.Tensor = _FusedLinear.apply(x, weight, bias, update)
@@ -133,7 +194,10 @@ class _FusedLinear(torch.autograd.Function):
         if needs_weight and update.uses > 1:
             gw = grad.t() @ x
         elif needs_weight:
-            _descend(weight, grad, x, update)
+            if update.later is None:
+                _descend(weight, grad, x, update)
+            else:
+                update.later.append(Descent(weight, grad, x, update))
             update.done = True
         return gx, gw, gb, None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import attrs
 import torch
 from torch import nn
-from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from anarch_core.augmentation import Augmenting
 from anarch_core.config.values import Precision
@@ -19,7 +19,7 @@ from anarch_core.errors import CheckpointError
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import CrossEntropy
 from anarch_core.objective.outputs import outputs_of
-from anarch_core.ops.fused import fused_sgd
+from anarch_core.ops.fused import clip_norm, fused_sgd
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
 from anarch_core.training.averages import RunningAverage, statistics_anew
@@ -116,18 +116,17 @@ class Training:
                 yield rows, channels_last(inputs) if self._channels_last else inputs
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        # Fused steps change weights before the whole gradient is known.
         whole = self.follow_gradient or self.clip_norm is not None
-        with contextlib.nullcontext() if whole else fused_sgd(self.optimizer):
+        with fused_sgd(self.optimizer, waits=whole) as descents:
             with autocast(self.precision, inputs.device):
                 outputs = outputs_of(self.model, inputs, targets, self.objective)
                 loss = self.objective.loss(outputs, targets)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            if self.follow_gradient:
-                self._gradients.add_(get_total_norm([weight.grad for weight in self.model.parameters() if weight.grad is not None]))
-            if self.clip_norm is not None:
-                clip_grad_norm_([weight for group in self.optimizer.param_groups for weight in group["params"]], self.clip_norm)
+            if whole:
+                norm = clip_norm(self.optimizer, descents, math.inf if self.clip_norm is None else self.clip_norm)
+                if self.follow_gradient:
+                    self._gradients.add_(norm)
             with on_behalf_of(origin(self.optimizer)):
                 self.optimizer.step()
         self._tally.loss.add_(loss.detach(), alpha=len(targets))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from anarch_core.lattice.families import EFCN, LCN
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.fully_connected import FullyConnectedLayer
 from anarch_core.layers.locally_connected import LocallyConnectedLayer
-from anarch_core.ops.fused import fused_sgd
+from anarch_core.ops.fused import clip_norm, fused_sgd, linear
 
 X = torch.randn(6, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -117,6 +119,54 @@ def test_a_frozen_weight_stays():
     before = model[0].weight.clone()
     train(model, torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=0.1), fused=True)
     assert_same(model[0].weight, before, tolerance=0)
+
+
+class Dense(nn.Module):
+    """Layers of which the first has many more weights than a batch has numbers, so that its descent waits, and the last has not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        shapes = [(50, 20), (50,), (3, 50)]
+        self.first, self.bias, self.last = (nn.Parameter(0.3 * torch.randn(shape, dtype=torch.float64)) for shape in shapes)
+
+    def forward(self, x):
+        return linear(linear(x, self.first, self.bias).tanh(), self.last, None)
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1}, {"momentum": 0.9}], ids=str)
+@pytest.mark.parametrize("largest", [1e-3, 0.3, 1e3])
+def test_clipped_steps_are_torch_s(settings, largest):
+    x, y = torch.randn(4, 20, dtype=torch.float64), torch.arange(4) % 3
+    results = []
+    for ours in (True, False):
+        model = Dense()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5, **settings)
+        waited = []
+        for _ in range(3):
+            with fused_sgd(optimizer, waits=True) if ours else contextlib.nullcontext([]) as descents:
+                optimizer.zero_grad()
+                cross_entropy(model(x), y).backward()
+                waited += [descent.weight is model.first for descent in descents]
+                if ours:
+                    clip_norm(optimizer, descents, largest)
+                else:
+                    nn.utils.clip_grad_norm_(model.parameters(), largest)
+                optimizer.step()
+        assert waited == [True] * 3 * (ours and "momentum" not in settings)
+        results.append([parameter.detach() for parameter in model.parameters()])
+    assert_same(*results)
+
+
+def test_a_weight_that_is_used_twice_does_not_wait():
+    model = Dense()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    with fused_sgd(optimizer, waits=True) as descents:
+        (
+            linear(torch.ones(2, 20).double(), model.first, None).sum() + linear(torch.ones(1, 20).double(), model.first, None).sum()
+        ).backward()
+        assert descents == []
+    assert torch.equal(model.first.grad, torch.full((50, 20), 3.0, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from anarch_core.models import build_model
 from anarch_core.plugin.registry import get_registry
 from anarch_core.relaxation.verbs import relax
+from anarch_core.training.averages import RunningAverage
 from anarch_core.training.loop import Training
 
 OPTIMIZERS = [("sgd", {}), ("sgd", {"momentum": 0.9, "weight_decay": 1e-3}), ("adam", {}), ("adamw", {})]
@@ -45,6 +46,16 @@ def training(model: nn.Module, optimizer: tuple[str, dict[str, object]] = OPTIMI
 def relaxed(relaxation: str) -> nn.Module:
     model = build_model("cnn1d", input_shape=(1, 16), classes=3)
     return relax(model, relaxation, example_input=torch.randn(2, 1, 16)).model
+
+
+@pytest.mark.parametrize("relaxation", ["efcn", "lcn", "shared", "tiled"])
+def test_clipped_and_averaged_steps_wait_for_nothing(relaxation: str) -> None:
+    model = relaxed(relaxation)
+    loop = training(model, clip_norm=0.1, average=RunningAverage(model, "ema", 0.9, 6))
+    loop.advance(1)
+    with NoSynchronisation():
+        loop.advance(5)
+    assert loop.iteration == 5
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -57,6 +57,12 @@ def test_a_fused_update_needs_no_gradient():
     assert rehearsed(CONVOLUTION, SIGNALS, "efcn").training(lambda m: sgd(m, momentum=0.5), SIGNALS, Y, batch=1).used > 2.9 * size
 
 
+def test_a_clipped_step_of_a_dense_layer_needs_no_gradient():
+    rehearsal = rehearsed(CONVOLUTION, SIGNALS, "efcn")
+    size = sum(parameter.nbytes for parameter in rehearsal.model.parameters())
+    assert rehearsal.training(sgd, SIGNALS, Y, batch=1, clip_norm=1.0).used < 1.1 * size
+
+
 def test_activations_grow_with_the_batch():
     """Backward through a perceptron holds its inputs, what ReLU gave, and the gradients on both sides of ReLU."""
     one, two = (rehearsed(perceptron(512, 4096), X).training(sgd, X, Y, batch=batch).used for batch in (8192, 16384))
