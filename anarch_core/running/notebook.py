@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 DRAWN_EVERY = 0.3
 """Seconds between two drawings; a notebook stores and sends every one of them."""
 
-UNUSUAL = ("warning", "failed", "skipped", "diverged")
+MISSED = ("failed", "skipped")
+"""How the outcome of a segment begins that has no result."""
+
+UNUSUAL = ("warning", *MISSED, "diverged")
 """How what is said begins that is not folded away."""
 
 
@@ -39,7 +42,7 @@ class NotebookDisplay(AbstractProgress):
         self._running: dict[str, tuple[Segment, int, str]] = {}
         self._said: list[str] = []
         self._unusual: list[str] = []
-        self._trained = 0
+        self._trained = self._missed = self._there = 0
         self._handle: Any = None
 
     def __enter__(self) -> NotebookDisplay:
@@ -89,8 +92,11 @@ class NotebookDisplay(AbstractProgress):
         """Take its bar away and note how it ended."""
         self._pace.end(segment, before=before)
         self._running.pop(segment.id, None)
+        missed = not before and outcome.startswith(MISSED)
+        self._there += before
+        self._missed += missed
+        self._trained += not (before or missed)
         if not before:
-            self._trained += 1
             self._note(f"{segment.title}: {outcome}", unusual=outcome.startswith(UNUSUAL))
         self._draw()
 
@@ -119,9 +125,10 @@ class NotebookDisplay(AbstractProgress):
         return join([element("table", element("tbody", *rows)), *last])
 
     def _outcome(self) -> str:
-        spent, there = human_duration(time.monotonic() - self._begun), self._pace.ended - self._trained
-        before = f", {there} were there" if there else ""
-        return f"{self._pace.ended} of {len(self._pace.segments)} segments: {self._trained} trained in {spent}{before}"
+        spent = human_duration(time.monotonic() - self._begun)
+        there = f", {self._there} {'was' if self._there == 1 else 'were'} there before" if self._there else ""
+        missed = f", {self._missed} failed or skipped" if self._missed else ""
+        return f"{self._pace.ended} of {len(self._pace.segments)} segments: {self._trained} trained in {spent}{there}{missed}"
 
     def _lines(self) -> list[Html]:
         unusual = [element("div", text) for text in self._unusual]

@@ -39,7 +39,7 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, more = (cell.outputs for cell in cells if cell.source.startswith("results = anarch_core.run"))
     assert len(first) == len(more) == 2  # the progress and the results
     assert first[0]["data"]["text/plain"].startswith("6 of 6 segments: 6 trained in ")
-    assert more[0]["data"]["text/plain"].endswith(", 6 were there")
+    assert more[0]["data"]["text/plain"].endswith(", 6 were there before")
     assert "image/png" in outputs['anarch_core.figure(results, "training-curves")'][0]["data"]
     assert "__main__:Net" in html('anarch_core.run(**{**settings, "switch": "at:8"}, model=Net, out=folder / "own")')
     assert "exact to rounding" in html("relaxed")

@@ -100,7 +100,7 @@ def test_what_stays_is_a_line_with_each_segment_folded(output, clock):
         display.say("loading mnist1d")
         clock[0] += 7
         display.ended(TRUNK, "train 99.0 %, test 88.8 % (7 s)")
-    assert output.text == "2 of 2 segments: 1 trained in 7 s, 1 were there"
+    assert output.text == "2 of 2 segments: 1 trained in 7 s, 1 was there before"
     assert output.html.startswith(f"<div>{output.text}</div><details>")
     assert "<div>trunk, seed 0: train 99.0 %, test 88.8 % (7 s)</div>" in output.html
     assert "<progress" not in output.html
@@ -111,6 +111,7 @@ def test_what_went_wrong_is_not_folded(output):
         display.planned([TRUNK])
         display.say("warning: <it> is hot")
         display.ended(TRUNK, "failed: no luck")
+    assert output.text.splitlines()[0].endswith(": 0 trained in 0 s, 1 failed or skipped")
     assert output.text.splitlines()[1:] == ["warning: <it> is hot", "trunk, seed 0: failed: no luck"]
     assert "<div>warning: &lt;it&gt; is hot</div><div>trunk, seed 0: failed: no luck</div>" in output.html
     assert "<details>" not in output.html
