@@ -103,17 +103,8 @@ def _print(profile: Profile, objective: AbstractObjective) -> None:
         scores = [(f"{part.loss:.4f}", f"{part.metrics[metric.name]:.{metric.digits}f}") for part in (train, test)]
         rows.append((f"{position:.3f}", *scores[0], *scores[1]))
     print_table(rows, numbers=5)
-    for part, barrier in (("training", profile.train_barrier), ("test", profile.test_barrier)):
-        over = f"not measurable, {barrier.not_measured}"
-        if barrier.excess is not None and barrier.chord is not None:
-            over = f"{barrier.excess:.4g} over the higher end, {barrier.chord:.4g} over the straight line between the ends' losses"
-        click.echo(f"barrier in {part} loss: {over}")
-    if profile.statistics_shift is None:
-        click.echo("batch-norm statistics were estimated anew; the ends' training loss is not finite with them or without")
-    elif profile.statistics_shift:
-        click.echo(
-            f"batch-norm statistics were estimated anew, which moved the ends' training loss by up to {profile.statistics_shift:.2g}"
-        )
+    for remark in profile.remarks():
+        click.echo(remark)
     click.echo()
 
 

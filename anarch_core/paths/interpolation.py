@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from anarch_core.bounds import between, shown
 from anarch_core.data.stored import batches
 from anarch_core.data.tensor_data import TensorData
+from anarch_core.display import Displayed, Overview, Table, frame
 from anarch_core.errors import ProbeError
 from anarch_core.models import input_dtype, warn_of_batch_dependence
 from anarch_core.network import undisturbed
@@ -24,6 +25,9 @@ from anarch_core.paths.curves import Curvilinear, Gradient, arc_length, fraction
 from anarch_core.paths.ends import Ends, ends
 from anarch_core.paths.landscape import Landscape, copying
 from anarch_core.training.evaluation import Score, Tally, evaluate
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Method = Literal["linear", "curvilinear", "string", "band", "logits", "probabilities"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -64,8 +68,8 @@ class Barrier:
         return cls(chord=max(above), mean=max(losses) - (first + last) / 2, excess=max(losses) - max(first, last))
 
 
-@attrs.frozen(kw_only=True)
-class Profile:
+@attrs.frozen(kw_only=True, repr=False)
+class Profile(Displayed):
     """What was met along a path.
 
     Attributes:
@@ -92,6 +96,44 @@ class Profile:
     def test_barrier(self) -> Barrier:
         """In test loss."""
         return Barrier.of(self.positions, [score.loss for score in self.test])
+
+    def remarks(self) -> list[str]:
+        """How high the barriers are, and what became of batch-norm statistics, as sentences."""
+        said = []
+        for part, barrier in (("training", self.train_barrier), ("test", self.test_barrier)):
+            over = f"not measurable, {barrier.not_measured}"
+            if barrier.excess is not None and barrier.chord is not None:
+                over = f"{barrier.excess:.4g} over the higher end, {barrier.chord:.4g} over the straight line between the ends' losses"
+            said.append(f"barrier in {part} loss: {over}")
+        if self.statistics_shift is None:
+            said.append("batch-norm statistics were estimated anew; the ends' training loss is not finite with them or without")
+        elif self.statistics_shift:
+            moved = f"{self.statistics_shift:.2g}"
+            said.append(f"batch-norm statistics were estimated anew, which moved the ends' training loss by up to {moved}")
+        return said
+
+    def overview(self) -> Overview:
+        """Losses and scores on the way, and the barriers; shown by ``print`` and by notebooks."""
+        rows = [[f"{value:.4g}" for value in row.values()] for row in self._rows()]
+        table = Table(headings=[name.replace(".", " ") for name in self._rows()[0]], rows=rows, texts=0)
+        return Overview(title=f"{self.method} path", tables=[table], notes=self.remarks())
+
+    def to_dataframe(self) -> DataFrame:
+        """A row for each position: loss and scores as ``train.loss`` and ``test.accuracy``.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        return frame(self._rows())
+
+    def _rows(self) -> list[dict[str, float]]:
+        found = []
+        for position, *parts in zip(self.positions, self.train, self.test, strict=True):
+            row = {"position": position}
+            for part, score in zip(("train", "test"), parts, strict=True):
+                row |= {f"{part}.loss": score.loss, **{f"{part}.{name}": value for name, value in score.metrics.items()}}
+            found.append(row)
+        return found
 
 
 def interpolate(

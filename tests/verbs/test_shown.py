@@ -12,6 +12,7 @@ from anarch_core.data import load_data
 from anarch_core.errors import ConfigError, ProbeError, UnknownComponentError
 from anarch_core.experiment.rows import segment_rows
 from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.paths import interpolate
 from anarch_core.report import NothingToDrawError
 
 
@@ -216,3 +217,16 @@ def test_a_frame_of_runs(results):
     pytest.importorskip("pandas")
     (row,) = anarch_core.runs(results.path.parent).to_dataframe().to_dict("records")
     assert (row["path"], row["state"], row["best.score"], row["seeds"]) == (results.path, "finished", "accuracy", (0, 1))
+
+
+def test_a_path_is_its_losses_and_barriers(signals):
+    data = load_data(f"tensors:{signals}")
+    torch.manual_seed(0)
+    ends = [nn.Sequential(nn.Conv1d(1, 2, 5), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)) for _ in range(2)]
+    profile = interpolate(*ends, data, points=3)
+    text = lines(profile)
+    assert text[0] == ["linear", "path"]
+    assert text[2] == ["position", "train", "loss", "train", "accuracy", "test", "loss", "test", "accuracy"]
+    assert [row[0] for row in text[3:6]] == ["0", "0.5", "1"]
+    assert "barrier in training loss: " in profile._repr_html_()
+    assert [row["test.loss"] for row in profile._rows()] == [score.loss for score in profile.test]
