@@ -41,12 +41,23 @@ def reuse(
         yield f"{probe} measures {_counted(count, 'segment that is', 'segments that are')} there, without training"
     again = [(segment, owing[segment.id].snapshots) for segment in segments if segment.id in owing and owing[segment.id].snapshots]
     for segment, snapshots in again[:NAMED]:
-        moments = ", ".join(str(Moment(segment.age + iteration, clock.iterations_per_epoch)) for iteration in snapshots)
+        moments = _moments(segment, snapshots, clock)
         yield f"{segment.title} is trained again as far as it takes to have its network at {moments}, which was not kept"
     if len(again) > NAMED:
         yield f"and so are {len(again) - NAMED} more"
     if grows and others:
         yield f"{_counted(others, 'segment', 'segments')} of before not asked for now, kept for when asked for again"
+
+
+def completed(segment: Segment, owed: Owing, clock: Clock) -> str:
+    """What was made for a finished segment, in a few words."""
+    parts = [f"its network at {_moments(segment, owed.snapshots, clock)} is kept"] * bool(owed.snapshots)
+    parts += [f"measured by {', '.join(owed.probes)}"] * bool(owed.probes)
+    return "; ".join(parts) or "asked where to switch"
+
+
+def _moments(segment: Segment, iterations: Iterable[int], clock: Clock) -> str:
+    return ", ".join(str(Moment(segment.age + iteration, clock.iterations_per_epoch)) for iteration in iterations)
 
 
 def _counted(count: int, one: str, many: str) -> str:

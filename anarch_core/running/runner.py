@@ -28,7 +28,7 @@ from anarch_core.running.observing import Observing
 from anarch_core.running.observing import observers as named_observers
 from anarch_core.running.preparation import prepare, taken
 from anarch_core.running.progress import AbstractProgress
-from anarch_core.running.reuse import reuse
+from anarch_core.running.reuse import completed, reuse
 from anarch_core.running.same_experiment import asked_before, asks_the_same, same_experiment
 from anarch_core.running.showing import ProgressStyle, make_progress
 from anarch_core.running.stopping import InterruptedRunError, Stop
@@ -358,9 +358,10 @@ class _Run:
             self.observing.failed(segment, error)
         elif outcome.result is not None:
             self.finished[segment.id] = outcome.result
-            self.owing.pop(segment.id, None)
+            owed = self.owing.pop(segment.id, None)
             self.store.segment(segment.id).error_file.unlink(missing_ok=True)
-            self.progress.ended(segment, _in_words(outcome.result, self.context.data.objective.metric))
+            words = _in_words(outcome.result, self.context.data.objective.metric) if owed is None else completed(segment, owed, self.clock)
+            self.progress.ended(segment, words)
             if segment.kind == "trunk" and self.config.relax and not self.switches[segment.seed]:
                 self.say(f"{segment.title}: the schedule {self.config.switch!r} found no moment to switch at; nothing branches off")
             self.observing.finished(segment, self.answer(segment.id))

@@ -30,13 +30,13 @@ GROWING = [
 
 
 class Hearing(Silent):
-    """What was said, and how many segments of which kind were trained, at which steps, or measured by what."""
+    """What was said, which segments began, at which steps, and how they ended."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.begun: list[str] = []
         self.steps: dict[str, list[int]] = {}
-        self.measured: list[str] = []
+        self.ends: dict[str, str] = {}
 
     def say(self, text: str) -> None:
         self.lines += [] if text.startswith(("loading", "stopping")) else [text]
@@ -44,11 +44,11 @@ class Hearing(Silent):
     def started(self, segment) -> None:
         self.begun.append(segment.title)
 
+    def ended(self, segment, outcome, *, before=False) -> None:
+        self.ends[segment.title] = outcome
+
     def trained(self, segment, iteration, row) -> None:
         self.steps.setdefault(segment.title, []).append(iteration)
-
-    def measuring(self, segment, what) -> None:
-        self.measured.append(what)
 
 
 class Stopping(Hearing):
@@ -147,6 +147,9 @@ class TestASmallRun:
             "delta measures 2 segments that are there, without training",
             "trunk, seed 0 is trained again as far as it takes to have its network at 3ep, which was not kept",
         ]
+        assert hearing.ends["trunk, seed 0"] == "its network at 3ep is kept; measured by delta"
+        assert hearing.ends["lcn at 2ep, seed 0"] == "measured by delta"
+        assert hearing.ends["trunk, seed 1"].startswith("train ")
 
     def test_goes_from_the_nearest_snapshot_with_its_optimizer_to_the_next_one(self, small, there):
         assert self.again(small, there, switch="at:2,3").steps["trunk, seed 0"] == [0, 12, 16]
