@@ -27,6 +27,7 @@ CAMPAIGNS: Sequence[str] = (
     "dying_workers",
     "edge_values",
     "failing_components",
+    "growth",
     "hostile_plugins",
     "kills",
     "memory",

@@ -9,10 +9,13 @@ import json
 import shutil
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
+import anarch_core
 from anarch_core import load, resume
+from anarch_core.config.resolution import recorded
 from anarch_core.experiment.results import Results
 from anarch_core.report.writer import write_report
 
@@ -44,6 +47,19 @@ def test_it_is_resumed_with_the_same_segments_and_the_same_results(run: Path) ->
         for scalar, value in before["probes"]["delta"]["end"].items():
             assert now["probes"]["delta"]["end"][scalar] == (value if value is None else pytest.approx(value, rel=1e-3)), scalar
         assert now["probes"]["hessian"]["end"]["lambda_max"] == pytest.approx(before["probes"]["hessian"]["end"]["lambda_max"], rel=0.05)
+
+
+def test_it_is_asked_for_more(run: Path) -> None:
+    """The options of its probes stand nowhere but in its configuration, and are noted before that is replaced."""
+    before = recorded(run / "config.toml")
+    asked = attrs.evolve(before, relax=(), path=(), probe=("hessian", "gradient"), control=("continued",))
+    results = anarch_core.run(asked, out=run, progress="silent")
+    assert results.status == "finished"
+    assert [segment.kind for segment in results.segments] == ["trunk", "continued"]
+    written = json.loads((BEFORE / "run" / "results.json").read_text())["segments"]
+    hessians = {segment["id"]: segment["probes"]["hessian"] for segment in written}
+    assert {segment.id: segment.probes["hessian"] for segment in results.segments}.items() <= hessians.items()
+    assert all(segment.probes["gradient"]["end"]["norm"] > 0 for segment in results.segments)
 
 
 def test_it_is_reported(run: Path) -> None:
