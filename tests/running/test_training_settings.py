@@ -16,7 +16,6 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.experiment.summary import summary
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import resume, run
 from anarch_core.running.saving import SaveClock
@@ -131,8 +130,8 @@ class TestAnAverage:
         assert files(later.path) == files(averaged.path)
 
     def test_stands_in_the_summary(self, plain, averaged):
-        assert "average" in summary(averaged.segments, averaged.headlines).headings
-        assert "average" not in summary(plain.segments, plain.headlines).headings
+        assert "average" in averaged.table().content.headings
+        assert "average" not in plain.table().content.headings
 
     def test_of_no_moment_is_none(self, small, tmp_path):
         config = small(average="swa:0.9", stop_early="train_accuracy:1", lr=1e-12, relax=(), control="none")
