@@ -118,8 +118,8 @@ def test_every_setting_has_a_flag_and_a_section_of_help(anarch):
 
 def test_flags_files_and_options_of_components_reach_the_run(anarch, monkeypatch):
     seen = []
-    monkeypatch.setattr("anarch_core.running.runner.run", lambda config, out: seen.append((config, out)))
-    monkeypatch.setattr("anarch_core.cli.outcome.show", lambda results: None)
+    monkeypatch.setattr("anarch_core.running.runner.run", lambda config, out, progress: seen.append((config, out)))
+    monkeypatch.setattr("anarch_core.cli.outcome.show", lambda results, saying: None)
     Path("mine.toml").write_text('[run]\nprobe = ["delta"]\nlr = 0.3\n[relax.tiled]\nperiod = 5\n')
     flags = ["--relax", "efcn,tiled", "--relax", "lcn", "--seeds", "0-2", "--lr", "0.2", "--sgd-momentum", "0.5", "--layers", "*,!*.0"]
     assert anarch("run", "--config", "mine.toml", *flags, "--validation", "0.1", "--out", "here")[0] == 0
@@ -133,8 +133,8 @@ def test_flags_files_and_options_of_components_reach_the_run(anarch, monkeypatch
 
 def test_relaxations_on_a_path_bring_their_options_too(anarch, monkeypatch):
     seen = []
-    monkeypatch.setattr("anarch_core.running.runner.run", lambda config, out: seen.append(config))
-    monkeypatch.setattr("anarch_core.cli.outcome.show", lambda results: None)
+    monkeypatch.setattr("anarch_core.running.runner.run", lambda config, out, progress: seen.append(config))
+    monkeypatch.setattr("anarch_core.cli.outcome.show", lambda results, saying: None)
     assert anarch("run", "--relax", "efcn", "--path", "tiled@1,lcn@2", "--tiled-period", "5")[0] == 0
     assert seen[0].options["tiled"]["period"] == 5
 
