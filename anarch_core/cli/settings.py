@@ -37,8 +37,9 @@ class _SettingType(click.ParamType):  # type: ignore[type-arg]  # generic in new
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Components, recipes, folders, or the texts it may be."""
-        if self.field.metadata["kind"]:
-            return component_items(self.field.metadata["kind"], incomplete, several=self.several)
+        kind = "probe" if self.field.name == "watch" else self.field.metadata["kind"]
+        if kind:
+            return component_items(kind, incomplete, several=self.several)
         if Path in get_args(self.annotation):
             return [CompletionItem(incomplete, type="dir")]
         return offered(recipe_names() if self.field.name == "recipe" else _texts(self.annotation), incomplete, several=self.several)

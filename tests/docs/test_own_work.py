@@ -75,5 +75,8 @@ def test_the_walk(capsys):
     assert [line.split("R2")[0] for line in shown] == [line.split("R2")[0] for line in said]
     assert [float(line.split("R2")[1]) for line in shown] == pytest.approx([float(line.split("R2")[1]) for line in said], abs=0.03)
     assert all(segment.average is not None for segment in names["settled"].segments)
+    assert len(names["trunk"].switches) == 1
+    assert list(names["norms"]) == list(range(11))
+    assert names["chain"] == ["lcn[0]", "lcn[0]>efcn[2]"]
     assert names["moved"].off_local > 0
     assert "SegmentFinished: lcn at 1ep, seed 0" in names["diary"].entries
