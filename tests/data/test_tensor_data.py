@@ -153,6 +153,7 @@ def test_digest_changes_with_any_value() -> None:
 def test_normalised_images_have_mean_0_and_deviation_1_per_channel(n: int, channels: int, seed: int) -> None:
     x = torch.randint(0, 256, (n, channels, 2, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     mean, deviation = channel_statistics(x)
+    assert all(map(torch.equal, (mean, deviation), channel_statistics(x.int())))  # bytes are counted, other numbers summed
     torch.testing.assert_close(mean, x.double().mean((0, 2, 3)))
     torch.testing.assert_close(deviation, x.double().std((0, 2, 3), correction=0))
     y = normalised(x, mean, deviation)

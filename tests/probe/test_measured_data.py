@@ -67,7 +67,7 @@ def test_batch_norm_without_running_statistics_is_said_once(measure):
 
 def test_a_network_of_fewer_classes_than_there_are_is_refused():
     data = make_data()
-    with pytest.raises(ConfigError, match="labels go up to 2, but the network Sequential tells only 2 classes apart"):
+    with pytest.raises(ConfigError, match="labels go up to 2, but the network tells only 2 classes apart"):
         evaluate(network(2), data.x_test, data.y_test)
 
 
