@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -131,18 +132,36 @@ def _against(axes: Axes, run: FinishedRun, colours: Mapping[str, str], moment: s
         met = {switch: found for switch, group in series.branches.items() if (found := _met(group, moment, name)) is not None}
         if met:
             axes.plot(*zip(*((other.mean, delta.mean) for other, delta in met.values()), strict=True), color=colour, linewidth=0.6)
-        named = some(list(met), 6)
-        for index, (switch, found) in enumerate(met.items()):
+        for found in met.values():
             _mark(axes, found, color=colour, fmt="o", label=rf"{series.relaxation}: $\delta$")
-            if switch in named:
-                place: dict[str, Any] = {"xytext": (0, 4 if index % 2 == 0 else -10), "textcoords": "offset points", "ha": "center"}
-                axes.annotate(f"{switch:g}", (found[0].mean, found[1].mean), color=colour, fontsize=6.5, **place)
         scratch = _met(series.scratch, moment, name)
         if scratch is not None:
             _mark(axes, scratch, color=colour, fmt="*", markersize=7, label=f"{series.relaxation} from scratch")
         shown += [delta.mean for _, delta in (*met.values(), *([scratch] if scratch else []))]
     log_axis(axes, shown)
+    for series in run.series:
+        _name_points(axes, {switch: found for switch, group in series.branches.items() if (found := _met(group, moment, name)) is not None})
     axes.set_ylabel(r"deviation $\delta$")
+
+
+def _name_points(axes: Axes, met: Mapping[float, tuple[Spread, Spread]]) -> None:
+    """Write switch times above the points; those of points that nearly coincide share a place, and of many some are written."""
+    if not met:
+        return
+    shown = axes.dataLim
+    across, up = max(shown.width, 1e-12), max(math.log(shown.y1 / shown.minposy), 1e-12)
+    places: list[tuple[float, float, list[float]]] = []
+    for switch, (other, delta) in met.items():
+        for x, y, together in places:
+            if abs(x - other.mean) < 0.06 * across and abs(math.log(y / delta.mean)) < 0.08 * up:
+                together.append(switch)
+                break
+        else:
+            places.append((other.mean, delta.mean, [switch]))
+    for index in some(list(range(len(places))), 8):
+        x, y, together = places[int(index)]
+        text = ", ".join(f"{switch:g}" for switch in together)
+        axes.annotate(text, (x, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6.5)
 
 
 def _met(group: Sequence[SegmentResult], moment: str, name: str) -> tuple[Spread, Spread] | None:
