@@ -217,9 +217,19 @@ class Series:
         """The network that its branches end with from its default initialisation, a segment per seed; none for the constrained one."""
         return self.run.segments("scratch", last_network(self.relaxation))
 
+    @property
+    def name(self) -> str:
+        """The relaxation, without the middle of a name that is too long for a legend."""
+        return _short(self.relaxation, 30)
+
     def label(self, runs: Sequence[FinishedRun]) -> str:
         """Its name, with the run's where there are several."""
-        return self.relaxation if len(runs) == 1 else f"{self.run.label}: {self.relaxation}"
+        return self.name if len(runs) == 1 else _short(f"{self.run.label}: {self.name}", 44)
+
+
+def _short(text: str, letters: int) -> str:
+    half = (letters - 1) // 2
+    return text if len(text) <= letters else f"{text[:half]}…{text[-half:]}"
 
 
 def by_switch(segments: Iterable[SegmentResult]) -> dict[float, tuple[SegmentResult, ...]]:

@@ -39,8 +39,10 @@ def paired(run: FinishedRun) -> list[Table]:
         ]
         tables.append(
             Table(
-                caption=f"{series.relaxation} less the CNN continued, in{unit} test {metric.label}, seed by seed; the intervals are "
-                f"t-intervals of these differences{'' if len(seeds) >= FEWEST else f', for which {len(seeds)} seeds are too few'}",
+                caption=together(
+                    f"{series.relaxation} less the CNN continued, in{unit} test {metric.label}, seed by seed; the intervals are "
+                    f"t-intervals of these differences{'' if len(seeds) >= FEWEST else f', for which {len(seeds)} seeds are too few'}"
+                ),
                 headings=["t_w", *(f"seed {seed}" for seed in seeds), "mean", "95 % interval"],
                 rows=rows,
             )

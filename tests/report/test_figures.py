@@ -205,6 +205,14 @@ def test_figures_follow_the_scores_of_the_objective(made, judged_by_error):
     assert "the off-local weights add most for t_w = 0, −0.0500." in BY_NAME["parts"].caption([run]).replace("\xa0", " ")
 
 
+def test_a_name_too_long_for_a_legend_loses_its_middle(made):
+    name = "shared[features.0,features.2,features.4]>lcn[features.0]>efcn"
+    run = FinishedRun.read(made(seeds=2, relaxations=("efcn", name), controls=False))
+    for kind in BUILT_IN:
+        texts_inside(kind.draw([run, run]))
+    assert "run: shared[feature…atures.0]>efcn: the final test accuracy" in BY_NAME["training-curves"].caption([run, run])
+
+
 def test_runs_with_different_scores_stand_side_by_side_on_axes_of_their_own(made, judged_by_error):
     runs = [FinishedRun.read(made("one")), FinishedRun.read(made("two", change=judged_by_error.change, objective=judged_by_error.record))]
     first, second = BY_NAME["performance"].draw(runs).axes[::3]

@@ -113,7 +113,7 @@ def _score(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
     _line(axes, continued, lambda group: score(group, "final", run.test_score), **CONTINUED)
     for series in run.series:
         colour = colours[series.relaxation]
-        name = series.relaxation
+        name = series.name
         level(axes, score(series.scratch, "final", run.test_score), label=f"{name} from scratch", colour=colour, dashes="--")
         _line(
             axes,

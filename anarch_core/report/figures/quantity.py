@@ -40,7 +40,7 @@ def quantity(probe: str, scalar: str, label: str, *, scale: Literal["fitting", "
 
 def _levels(axes: Axes, run: FinishedRun, colours: Mapping[str, str], probe: str, scalar: str) -> list[float]:
     found = {"CNN": (run.trunk, INK, "-")}
-    found |= {f"{series.relaxation} from scratch": (series.scratch, colours[series.relaxation], "--") for series in run.series}
+    found |= {f"{series.name} from scratch": (series.scratch, colours[series.relaxation], "--") for series in run.series}
     values = []
     for label, (segments, colour, dashes) in found.items():
         spread = probed(segments, probe, "end", scalar)
@@ -55,6 +55,6 @@ def _lines(run: FinishedRun, colours: Mapping[str, str]) -> list[Line]:
         for moment, style in MOMENTS.items():
             # Where a CNN and its relaxations are equal at the switch, rings lie around each other.
             size = {"markersize": 4.5 + 2.5 * (len(run.series) - 1 - index)} if moment == "start" else {}
-            label = f"{series.relaxation} {WHEN[moment]}"
+            label = f"{series.name} {WHEN[moment]}"
             lines.append((series.branches, moment, {"color": colours[series.relaxation], "label": label, **style, **size}))
     return [*lines, ({switch: group for series in run.series for switch, group in series.continued.items()}, "end", CONTINUED)]

@@ -94,6 +94,6 @@ def _parts(relaxation: str) -> Panel:
             points(axes, list(found), list(found.values()), color=colour, fmt=fmt, label=label)
         time_axis(axes, switches(run), SWITCH_TIME)
         axes.set_ylabel(run.score_label())
-        axes.set_title(relaxation, loc="right")
+        axes.set_title(series.name, loc="right")
 
     return draw

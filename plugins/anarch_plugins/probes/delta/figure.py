@@ -103,8 +103,8 @@ def _deviation(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None
     for series in run.series:
         colour = colours[series.relaxation]
         for scalar, style, label in (
-            ("off_local", MOMENTS["end"], rf"{series.relaxation}: $\delta$"),
-            ("unshared", {"fmt": "D-", "markersize": 3.5, "linewidth": 0.8}, f"{series.relaxation}: unshared"),
+            ("off_local", MOMENTS["end"], rf"{series.name}: $\delta$"),
+            ("unshared", {"fmt": "D-", "markersize": 3.5, "linewidth": 0.8}, f"{series.name}: unshared"),
         ):
             found = {switch: probed(group, "delta", "end", scalar) for switch, group in series.branches.items()}
             if any(spread is not None and spread.mean > 0 for spread in found.values()):
@@ -133,10 +133,10 @@ def _against(axes: Axes, run: FinishedRun, colours: Mapping[str, str], moment: s
         if met:
             axes.plot(*zip(*((other.mean, delta.mean) for other, delta in met.values()), strict=True), color=colour, linewidth=0.6)
         for found in met.values():
-            _mark(axes, found, color=colour, fmt="o", label=rf"{series.relaxation}: $\delta$")
+            _mark(axes, found, color=colour, fmt="o", label=rf"{series.name}: $\delta$")
         scratch = _met(series.scratch, moment, name)
         if scratch is not None:
-            _mark(axes, scratch, color=colour, fmt="*", markersize=7, label=f"{series.relaxation} from scratch")
+            _mark(axes, scratch, color=colour, fmt="*", markersize=7, label=f"{series.name} from scratch")
         shown += [delta.mean for _, delta in (*met.values(), *([scratch] if scratch else []))]
     log_axis(axes, shown)
     for series in run.series:
