@@ -9,6 +9,7 @@ import attrs
 from anarch_core.config.run_config import RunConfig
 from anarch_core.display import Displayed, Overview, Table
 from anarch_core.experiment.segments import Segment
+from anarch_core.experiment.store import RunStore
 from anarch_core.machine import human_bytes, human_duration
 from anarch_core.planning.duration import run_seconds
 from anarch_core.planning.footprint import Footprint
@@ -89,6 +90,8 @@ class RunPlan(Displayed):
         epochs = sum(segment.settings.iterations for segment in self.segments) / steps
         kinds = [segment.kind for segment in self.segments]
         counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        store = RunStore(config.directory)
+        there = sum(store.segment(segment.id).result_file.exists() for segment in self.segments)
         facts = [
             ("data", f"{config.data}: {sizes} samples of shape {'×'.join(map(str, self.input_shape))}"),
             *([("inputs", "kept in the host's memory and files, read a batch ahead")] if self.read_in_batches else []),
@@ -105,10 +108,10 @@ class RunPlan(Displayed):
             ("seeds", ", ".join(map(str, config.seeds))),
             ("segments", f"{len(self.segments)} ({counts}), {epochs:,.0f} epochs in all"),
             ("device", f"{config.device}, {self.free_bytes / 1e9:.1f} GB free, {config.precision}"),
-            ("directory", str(config.directory)),
+            ("directory", f"{config.directory}, where {there} of them are finished" if there else str(config.directory)),
         ]
         if self.seconds is not None:
-            took = f"about {human_duration(self.seconds)}, {_at_once(config.jobs or 1)}"
+            took = f"about {human_duration(self.seconds)}{' for all of them' if there else ''}, {_at_once(config.jobs or 1)}"
             probes = ", ".join(dict.fromkeys([*config.probe, *config.watched_probes]))
             facts.append(("time", f"{took}; probes come on top: {probes}" if probes else took))
         return facts

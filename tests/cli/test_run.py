@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,9 +163,13 @@ def test_a_run_its_repetition_and_its_resumption(anarch):
     assert anarch("run", *TINY)[:2] == (0, out)
     assert anarch("resume", str(folder))[:2] == (0, out)
     assert [file.stat().st_mtime_ns for file in sorted(folder.glob("segments/*/result.json"))] == times
-    code, _, err = anarch("run", *TINY, "--lr", "0.05", "--out", str(folder))
-    assert code == 1
-    assert "holds another experiment, which differs in lr" in err.splitlines()[-1]
+    for command in ("run", "plan"):
+        code, _, err = anarch(command, *TINY, "--lr", "0.05", "--out", str(folder))
+        assert code == 1
+        assert "holds another experiment, which differs in lr" in err.splitlines()[-1]
+    code, out, _ = anarch("plan", *TINY, "--seeds", "0,1", "--out", str(folder), "--no-time")
+    assert code == 0
+    assert re.search(rf"{folder}, where {len(times)} of them are finished", out)
 
 
 def test_resuming_what_is_no_run_is_refused(anarch):
