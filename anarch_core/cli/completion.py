@@ -51,6 +51,14 @@ def offer_components(kind: str, *, several: bool = False) -> Offer:
     return lambda _, __, incomplete: component_items(kind, incomplete, several=several)
 
 
+def offer_plugins(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete by the installed plugins, whatever became of them."""
+    try:
+        return offered({plugin.name: plugin.owner for plugin in get_registry().plugins}, incomplete)
+    except AnarchError:
+        return []
+
+
 def offer_checkpoints(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete by the checkpoints below what has been typed; where there are none, by files."""
     return _paths(incomplete, lambda path: path.suffix == ".safetensors", otherwise="file")

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import click
 
+from anarch_core.cli.completion import offer_plugins
 from anarch_core.errors import UnknownComponentError, close_matches, did_you_mean, legible, plain
 from anarch_core.plugin.diagnosis import Problem, plugin_problems, registry_problems
 from anarch_core.plugin.discovery import PluginRecord, Status, installed
@@ -54,7 +55,7 @@ def list_plugins(as_json: bool) -> None:
 
 
 @command.command("doctor")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=offer_plugins)
 @click.pass_context
 def doctor(ctx: click.Context, name: str | None) -> None:
     """Check all plugins, or the plugin NAME; exit with 1 if something is wrong.

@@ -68,6 +68,7 @@ def test_names_of_components_are_offered_in_every_shell(offers, shell):
         ("probe some.safetensors --probe gra", ["gradient"]),
         ("probe some.safetensors --data mnist1", ["mnist1d"]),
         ("interpolate a b --method log", ["logits"]),
+        ("plugins doctor hess", ["hessian"]),
         ("run --epochs ", []),
     ],
 )
