@@ -99,7 +99,7 @@ class RunPlan(Displayed):
             ("model", str(config.model)),
             ("trunk", f"{config.epochs} epochs of {steps} steps, {config.optimizer}, {config.lr:g} ({config.lr_schedule})"),
             ("branches", f"{config.branch_epochs} epochs, {config.branch_lr:g} ({config.branch_lr_schedule})"),
-            ("switch", f"{config.switch}: {moments}"),
+            *([("switch", f"{config.switch}: {moments}")] if config.relax or (config.control and not config.path) else []),
             *(("path", path) for path in config.path),
             *(("watch", f"{name} on the trunk, {_how_often(config, name)}") for name in config.watch),
             *([("gradients", f"shortened to a 2-norm of {config.clip_norm:g}")] if config.clip_norm is not None else []),

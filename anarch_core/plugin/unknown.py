@@ -20,6 +20,12 @@ FLAGS = {
     "observer": "--observe",
 }
 
+OTHERWISE = {
+    "dataset": "; give a file with the name of what reads it, NAME:FILE, and a function of your own as package.module:function",
+    "model": "; give a function of your own as package.module:function",
+}
+"""What a user may have meant who named no component."""
+
 
 def unknown(plugins: Sequence[PluginRecord], kind: str, name: str, *, further: Iterable[str] = (), note: str = "") -> UnknownComponentError:
     """What to tell of a name: ``further`` ones that it may have been meant for, and a ``note`` on where was not looked."""
@@ -37,7 +43,7 @@ def unknown(plugins: Sequence[PluginRecord], kind: str, name: str, *, further: I
     if others:
         message += f": {plain!r} is a {others[0]}" + (f", use {FLAGS[others[0]]} {plain}" if others[0] in FLAGS else "")
     else:
-        message += did_you_mean(close) or f" (known: {', '.join(_names(plugins, kind)) or 'none'})"
+        message += did_you_mean(close) or f" (known: {', '.join(_names(plugins, kind)) or 'none'}){OTHERWISE.get(kind, '')}"
     return UnknownComponentError(message + note + failure_note(plugins), kind=kind, name=name, suggestions=close)
 
 

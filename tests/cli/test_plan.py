@@ -73,3 +73,9 @@ def test_layers_that_match_nothing_are_refused(plan):
 
 def test_a_schedule_that_finds_its_moments_later_says_so(plan):
     assert "plateau:3: found while the trunk trains" in plan("--no-time", "--relax", "efcn", "--switch", "plateau:3")[1]
+
+
+def test_a_schedule_that_nothing_goes_by_is_not_told(plan):
+    assert "switch" not in plan("--no-time", "--path", "lcn@1,efcn@2", "--epochs", "3")[1]
+    assert "switch" not in plan("--no-time")[1]
+    assert "switch" in plan("--no-time", "--control", "continued")[1]

@@ -77,6 +77,11 @@ def test_wrong_usage_is_told_in_one_line_and_exits_with_2(anarch, args, message)
         (["--relax", "efnc", "--probe", "dleta"], "unknown probe 'dleta'; did you mean 'delta'?"),
         (["--data", "mnst", "--relax", "efnc"], "unknown dataset 'mnst'; did you mean 'mnist'"),
         (["--data", "mnst", "--relax", "efnc"], "unknown relaxation 'efnc'"),
+        (
+            ["--data", "digits.npz"],
+            "; give a file with the name of what reads it, NAME:FILE, and a function of your own as package.module:",
+        ),
+        (["--model", "mine.py"], "; give a function of your own as package.module:function"),
         (["--relax", "hessian"], "'hessian' is a probe, use --probe hessian"),
         (["--recipe", "paper"], "unknown recipe 'paper'; did you mean 'paper-cifar10'"),
         (["--control", "scratch"], "there is no relaxation"),

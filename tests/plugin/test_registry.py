@@ -300,7 +300,7 @@ class TestNames:
             ("relaxation", "efnc", "unknown relaxation 'efnc'; did you mean 'efcn'?", ("efcn",)),
             ("relaxation", "hessian", "unknown relaxation 'hessian': 'hessian' is a probe, use --probe hessian", ()),
             ("probe", "zzzz", "unknown probe 'zzzz' (known: hessian)", ()),
-            ("model", "zzzz", "unknown model 'zzzz' (known: none)", ()),
+            ("model", "zzzz", "unknown model 'zzzz' (known: none); give a function of your own as package.module:function", ()),
             ("relaxation", "efcn@nobody", "unknown relaxation 'efcn@nobody': distribution 'nobody' provides none of that name", ("efcn",)),
         ],
     )

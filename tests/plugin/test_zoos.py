@@ -120,7 +120,8 @@ class TestUnknown:
         with pytest.raises(UnknownComponentError) as caught:
             registry.spelt_out("model", "mixer_b16")
         assert str(caught.value) == (
-            "unknown model 'mixer_b16' (known: cnn1d, other, timm); the models of other were not searched: model 'other' of plugin 'other' "
+            "unknown model 'mixer_b16' (known: cnn1d, other, timm); give a function of your own as package.module:function; "
+            "the models of other were not searched: model 'other' of plugin 'other' "
             "(anarch-other 1): cannot list 'plugin_anarch_other:names': ZeroDivisionError: division by zero; "
             "the models of timm were not searched: timm is needed here; run: pip install timm"
         )
