@@ -18,14 +18,9 @@ if TYPE_CHECKING:
 
 
 def _plan(config: RunConfig, timed: bool) -> None:
-    from anarch_core.experiment.store import RunStore
-    from anarch_core.planning.plan import plan_run
-    from anarch_core.plugin.registry import get_registry
-    from anarch_core.running.same_experiment import asked_before, same_experiment
+    from anarch_core.running.planned import planned
 
-    store = RunStore(config.directory)
-    same_experiment(config, asked_before(store, get_registry()), store)
-    plan = plan_run(config, timed=timed)
+    plan = planned(config, timed=timed)
     output = console()
     print_facts(output, plan.facts())
     for table in (plan.costs(), plan.memory()):

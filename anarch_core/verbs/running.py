@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from anarch_core.experiment.results import Results
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running import runner
+from anarch_core.running.planned import planned
 from anarch_core.running.progress import AbstractProgress
 from anarch_core.running.showing import ProgressStyle
 from anarch_core.verbs.given import import_string
@@ -71,9 +72,7 @@ def plan(config: Config = (), *, timed: bool = True, registry: Registry | None =
     Raises:
         AnarchError: as for :func:`run`; the data cannot be loaded, or the network not be built.
     """
-    from anarch_core.planning.plan import plan_run
-
-    return plan_run(resolved(config, settings, registry or get_registry()), timed=timed, registry=registry)
+    return planned(resolved(config, settings, registry or get_registry()), timed=timed, registry=registry)
 
 
 def resume(

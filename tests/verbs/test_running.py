@@ -96,6 +96,13 @@ def test_a_plan_takes_the_same_keywords(settings):
     assert not settings["out"].exists()
 
 
+def test_a_plan_refuses_what_a_run_would_refuse(settings):
+    settings["out"].mkdir()
+    (settings["out"] / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match="neither empty nor a run directory"):
+        anarch_core.plan(**settings, timed=False)
+
+
 def test_a_model_of_a_notebook_is_trained_here_and_resumed_when_it_is_given_again(settings, in_main):
     own = {**settings, "model": in_main, "options": {}, "jobs": 2}
     results = anarch_core.run(**own, progress="silent")
