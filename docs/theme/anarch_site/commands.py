@@ -8,7 +8,7 @@ import click
 
 from anarch_core.cli import COMMANDS, group
 
-WIDTH = 100
+WIDTH = 90
 INTRODUCTION = """\
 # Commands
 
