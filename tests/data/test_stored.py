@@ -101,3 +101,12 @@ def test_a_mapped_file_is_read_by_batches_and_takes_no_memory_of_its_own(tmp_pat
         total += float(batch.sum())
     assert abs(total) < 100
     assert own() - before < 25e6 < x.nbytes / 7  # 192 MB as numbers, 48 MB as bytes
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_on_a_cuda_device_are_those_of_all_inputs_there() -> None:
+    rows = torch.randperm(3000, generator=torch.Generator().manual_seed(1)).split(250)
+    there = stored().to("cuda")
+    assert torch.equal(torch.cat(list(there.batches(rows))).cpu(), whole()[torch.cat(rows)])
+    assert torch.equal(there.whole().cpu(), whole())
