@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, get_args
 
 import attrs
 
-from anarch_core.bounds import MANY, Between, shown
+from anarch_core.bounds import MANY, shown
 from anarch_core.config import values
 from anarch_core.config.early_stopping import EarlyStopping
 from anarch_core.config.learning_rate import LearningRate
+from anarch_core.config.setting import named, setting
 from anarch_core.config.stages import Stage
 from anarch_core.config.weight_average import WeightAverage
 from anarch_core.display import Overview, Table
@@ -25,49 +26,11 @@ GRADIENT_NORM = "gradient_norm"
 """Name of the mean norm of the gradients of an epoch's steps, among what is watched and in the history."""
 
 
-def _setting(
-    help: str,
-    *,
-    metavar: str | None = None,
-    kind: str | None = None,
-    range: Between | None = None,
-    identity: bool = True,
-    grows: bool = False,
-) -> dict[str, Any]:
-    """Metadata of a setting.
-
-    Args:
-        help: one sentence for ``--help`` and the documentation.
-        metavar: how its value is called there.
-        kind: kind of component it names.
-        range: the numbers it takes, for the help.
-        identity: whether two runs that differ in it alone are different runs, and have directories of their own by default.
-        grows: whether a run directory may be asked with another value, which says what segments and numbers are wanted, not how made.
-    """
-    return {"help": help, "metavar": metavar, "kind": kind, "range": range, "identity": identity, "grows": grows or not identity}
-
-
-def _named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Make every converter say which setting it refuses."""
-
-    def naming(name: str, convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def converter(value: Any) -> Any:
-            try:
-                return convert(value)
-            except ConfigError as error:
-                msg = f"{name}: {error}"
-                raise ConfigError(msg) from None
-
-        return converter
-
-    return [field.evolve(converter=naming(field.name, cast("Callable[[Any], Any]", field.converter))) for field in fields]
-
-
 def _default_control(config: RunConfig) -> tuple[values.Control, ...]:
     return get_args(values.Control) if config.relax or config.path else ()
 
 
-@attrs.frozen(kw_only=True, field_transformer=_named)
+@attrs.frozen(kw_only=True, field_transformer=named)
 class RunConfig:
     """Everything that defines a run. Instances are valid: combinations that make no sense are refused when one is built.
 
@@ -80,39 +43,37 @@ class RunConfig:
     data: str = attrs.field(
         default="mnist1d",
         converter=values.text,
-        metadata=_setting("Data set: a name or package.module:factory.", metavar="NAME", kind="dataset"),
+        metadata=setting("Data set: a name or package.module:factory.", metavar="NAME", kind="dataset"),
     )
     model: str | None = attrs.field(
         default=None,
         converter=values.text_or_none,
-        metadata=_setting(
-            "Network: a name or package.module:factory; the data set's usual one if not given.", metavar="NAME", kind="model"
-        ),
+        metadata=setting("Network: a name or package.module:factory; the data set's usual one if not given.", metavar="NAME", kind="model"),
     )
     objective: str = attrs.field(
         default="cross-entropy",
         converter=values.text,
-        metadata=_setting("What networks are trained for: the loss, and the scores beside it.", metavar="NAME", kind="objective"),
+        metadata=setting("What networks are trained for: the loss, and the scores beside it.", metavar="NAME", kind="objective"),
     )
     relax: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.names,
-        metadata=_setting("Relaxations; each gives branches of its own.", metavar="NAMES", kind="relaxation", grows=True),
+        metadata=setting("Relaxations; each gives branches of its own.", metavar="NAMES", kind="relaxation", grows=True),
     )
     probe: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.names,
-        metadata=_setting("Probes, run at the start and end of every segment.", metavar="NAMES", kind="probe", grows=True),
+        metadata=setting("Probes, run at the start and end of every segment.", metavar="NAMES", kind="probe", grows=True),
     )
     layers: tuple[str, ...] = attrs.field(
         default=("*",),
         converter=values.names,
-        metadata=_setting("Layers to relax, as name patterns; a leading ! excludes.", metavar="PATTERNS", grows=True),
+        metadata=setting("Layers to relax, as name patterns; a leading ! excludes.", metavar="PATTERNS", grows=True),
     )
     switch: str = attrs.field(
         default="log",
         converter=values.text,
-        metadata=_setting(
+        metadata=setting(
             "When to switch: log:20, at:0,10,40, plateau:5 or when:gradient_norm:below:0.5.",
             metavar="SCHEDULE",
             kind="schedule",
@@ -122,7 +83,7 @@ class RunConfig:
     path: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.paths,
-        metadata=_setting(
+        metadata=setting(
             "A staged relaxation, as in lcn@10,efcn@40,conv@80, or layer by layer, lcn[features.0]@10,lcn@40; moments count from the "
             "start of the trunk.",
             metavar="STAGES",
@@ -132,7 +93,7 @@ class RunConfig:
     watch: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.names,
-        metadata=_setting(
+        metadata=setting(
             "What is measured of the trunk while it is trained, into its history: probes, and gradient_norm, the mean norm of its steps' "
             "gradients.",
             metavar="NAMES",
@@ -142,45 +103,45 @@ class RunConfig:
     watch_every: int = attrs.field(
         default=1,
         converter=values.epochs,
-        metadata=_setting("Epochs from one measurement of watched probes to the next.", metavar="N", range=values.EPOCHS, grows=True),
+        metadata=setting("Epochs from one measurement of watched probes to the next.", metavar="N", range=values.EPOCHS, grows=True),
     )
     epochs: int = attrs.field(
-        default=150, converter=values.epochs, metadata=_setting("Epochs of the trunk.", metavar="N", range=values.EPOCHS)
+        default=150, converter=values.epochs, metadata=setting("Epochs of the trunk.", metavar="N", range=values.EPOCHS)
     )
     branch_epochs: int = attrs.field(
-        default=100, converter=values.epochs, metadata=_setting("Epochs after the switch.", metavar="N", range=values.EPOCHS)
+        default=100, converter=values.epochs, metadata=setting("Epochs after the switch.", metavar="N", range=values.EPOCHS)
     )
     seeds: tuple[int, ...] = attrs.field(
-        default=(0,), converter=values.seeds, metadata=_setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS", grows=True)
+        default=(0,), converter=values.seeds, metadata=setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS", grows=True)
     )
     control: tuple[values.Control, ...] = attrs.field(
         default=attrs.Factory(_default_control, takes_self=True),
         converter=values.controls,
-        metadata=_setting(
+        metadata=setting(
             "Controls: continued (the same network with the branch's settings), scratch (the relaxed network from its default "
             "initialisation), or none; both if there is something to relax.",
             metavar="NAMES",
             grows=True,
         ),
     )
-    optimizer: str = attrs.field(default="sgd", converter=values.text, metadata=_setting("Optimizer.", metavar="NAME", kind="optimizer"))
+    optimizer: str = attrs.field(default="sgd", converter=values.text, metadata=setting("Optimizer.", metavar="NAME", kind="optimizer"))
     optimizer_state: values.OptimizerState = attrs.field(
-        default="reset", converter=values.optimizer_state, metadata=_setting("What a switch does to the optimizer's state.")
+        default="reset", converter=values.optimizer_state, metadata=setting("What a switch does to the optimizer's state.")
     )
     lr: float = attrs.field(
         default=0.1,
         converter=values.learning_rate,
-        metadata=_setting("Learning rate of the trunk.", metavar="X", range=values.LEARNING_RATE),
+        metadata=setting("Learning rate of the trunk.", metavar="X", range=values.LEARNING_RATE),
     )
     branch_lr: float = attrs.field(
         default=0.01,
         converter=values.learning_rate,
-        metadata=_setting("Learning rate after the switch.", metavar="X", range=values.LEARNING_RATE),
+        metadata=setting("Learning rate after the switch.", metavar="X", range=values.LEARNING_RATE),
     )
     lr_schedule: str = attrs.field(
         default="constant",
         converter=values.learning_rate_schedule,
-        metadata=_setting(
+        metadata=setting(
             "Learning rate over the trunk: constant, cosine or step:30,60 (step:30,60@0.2 for another factor than 0.1); after a warm-up "
             "warmup:5, warmup:500it+cosine.",
             metavar="SCHEDULE",
@@ -189,25 +150,25 @@ class RunConfig:
     branch_lr_schedule: str = attrs.field(
         default="constant",
         converter=values.learning_rate_schedule,
-        metadata=_setting("Learning rate after the switch, likewise; epochs count from the switch.", metavar="SCHEDULE"),
+        metadata=setting("Learning rate after the switch, likewise; epochs count from the switch.", metavar="SCHEDULE"),
     )
-    batch_size: int = attrs.field(default=250, converter=values.count, metadata=_setting("Samples per step.", metavar="N", range=MANY))
+    batch_size: int = attrs.field(default=250, converter=values.count, metadata=setting("Samples per step.", metavar="N", range=MANY))
     augment: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.names,
-        metadata=_setting(
+        metadata=setting(
             "Augmentations of training inputs, one after another, as in crop:4,flip,cutout:8.", metavar="NAMES", kind="augmentation"
         ),
     )
     clip_norm: float | None = attrs.field(
         default=None,
         converter=values.norm_or_none,
-        metadata=_setting("Largest 2-norm of a step's whole gradient; a longer one is shortened to it.", metavar="X", range=values.NORM),
+        metadata=setting("Largest 2-norm of a step's whole gradient; a longer one is shortened to it.", metavar="X", range=values.NORM),
     )
     average: str | None = attrs.field(
         default=None,
         converter=values.weight_average,
-        metadata=_setting(
+        metadata=setting(
             "Average of the weights, a network of its own: ema:0.999 (decay per step) or swa:0.75 (ends of epochs after that share).",
             metavar="AVERAGE",
         ),
@@ -215,59 +176,59 @@ class RunConfig:
     stop_early: str | None = attrs.field(
         default=None,
         converter=values.early_stopping,
-        metadata=_setting(
+        metadata=setting(
             "End a segment after so many epochs in which validation loss, or another score, has not improved: 10, validation_accuracy:10.",
             metavar="RULE",
         ),
     )
-    precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=_setting("Arithmetic of training."))
+    precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=setting("Arithmetic of training."))
     data_root: Path | None = attrs.field(
-        default=None, converter=values.folder_or_none, metadata=_setting("Folder the data is found in.", metavar="DIR", grows=True)
+        default=None, converter=values.folder_or_none, metadata=setting("Folder the data is found in.", metavar="DIR", grows=True)
     )
     data_on: values.DataPlace = attrs.field(
         default="auto",
         converter=values.data_place,
-        metadata=_setting(
+        metadata=setting(
             "Where inputs are kept: device, host (read a batch at a time, ahead), or auto (on the device if they take half of what is free "
             "there at most).",
             identity=False,
         ),
     )
     train_limit: int | None = attrs.field(
-        default=None, converter=values.count_or_none, metadata=_setting("Use only that many training samples.", metavar="N", range=MANY)
+        default=None, converter=values.count_or_none, metadata=setting("Use only that many training samples.", metavar="N", range=MANY)
     )
     validation: float = attrs.field(
         default=0.0,
         converter=values.validation,
-        metadata=_setting("Part of the training set to hold out: a fraction, or a number of samples.", metavar="X"),
+        metadata=setting("Part of the training set to hold out: a fraction, or a number of samples.", metavar="X"),
     )
     device: str = attrs.field(
-        default="auto", converter=values.device, metadata=_setting("Device: auto, cpu, cuda or cuda:N.", metavar="DEVICE", identity=False)
+        default="auto", converter=values.device, metadata=setting("Device: auto, cpu, cuda or cuda:N.", metavar="DEVICE", identity=False)
     )
     jobs: int | None = attrs.field(
         default=None,
         converter=values.processes,
-        metadata=_setting(
+        metadata=setting(
             "Segments to train at once, each in its own process; auto if not given.", metavar="N", range=values.PROCESSES, identity=False
         ),
     )
     threads: int | None = attrs.field(
         default=None,
         converter=values.processes,
-        metadata=_setting("Processor threads per process; auto if not given.", metavar="N", range=values.PROCESSES, identity=False),
+        metadata=setting("Processor threads per process; auto if not given.", metavar="N", range=values.PROCESSES, identity=False),
     )
     observe: tuple[str, ...] = attrs.field(
         default=(),
         converter=values.names,
-        metadata=_setting("Observers, told what happens: jsonl, tensorboard.", metavar="NAMES", kind="observer", identity=False),
+        metadata=setting("Observers, told what happens: jsonl, tensorboard.", metavar="NAMES", kind="observer", identity=False),
     )
     out: Path | None = attrs.field(
         default=None,
         converter=values.folder_or_none,
-        metadata=_setting("Run directory; one under runs/ if not given.", metavar="DIR", identity=False),
+        metadata=setting("Run directory; one under runs/ if not given.", metavar="DIR", identity=False),
     )
     recipe: str | None = attrs.field(
-        default=None, converter=values.text_or_none, metadata=_setting("Named settings to start from.", metavar="NAME", identity=False)
+        default=None, converter=values.text_or_none, metadata=setting("Named settings to start from.", metavar="NAME", identity=False)
     )
     options: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, converter=values.options)
 
@@ -340,14 +301,14 @@ RunConfig.identity_fields = tuple(field.name for field in attrs.fields(RunConfig
 
 
 def _contradictions(config: RunConfig) -> Iterable[str]:
-    """Settings that exclude each other, as sentences."""
+    """What is wrong with the combination of settings, as sentences."""
     if "scratch" in config.control and not (config.relax or config.path):
         yield "control 'scratch' starts the relaxed network from scratch, but there is no relaxation: add one, --relax NAME"
-    for setting, branch in (("lr_schedule", False), ("branch_lr_schedule", True)):
+    for name, branch in (("lr_schedule", False), ("branch_lr_schedule", True)):
         try:
             config.learning_rate(branch=branch)
         except ConfigError as error:
-            yield f"{setting}: {error}"
+            yield f"{name}: {error}"
     for text, stages in zip(config.path, config.stages, strict=True):
         first = stages[0].moment
         if not first.endswith("it") and Moment.parse(first, 1).iteration > config.epochs:

@@ -16,8 +16,9 @@ from anarch_core.data.loading import load_data
 from anarch_core.data.order import batches_per_epoch
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ConfigError, PluginError
-from anarch_core.experiment.segments import Transition, changed_options
+from anarch_core.experiment.segments import Transition
 from anarch_core.experiment.store import RunStore
+from anarch_core.experiment.tree import changed_options
 from anarch_core.machine import available_bytes
 from anarch_core.models import ModelSpec, model_spec
 from anarch_core.plugin.blame import answering, expected, origin

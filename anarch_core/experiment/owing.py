@@ -11,7 +11,7 @@ import attrs
 from anarch_core.config.run_config import RunConfig
 from anarch_core.experiment.inventory import Inventory
 from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.experiment.segments import changed_options
+from anarch_core.experiment.tree import changed_options
 from anarch_core.plugin.blame import answering
 from anarch_core.plugin.registry import Registry
 from anarch_core.schedule import AbstractSchedule

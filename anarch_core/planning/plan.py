@@ -18,8 +18,9 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.data.stored import Stored
 from anarch_core.errors import AnarchError, ConfigError
 from anarch_core.experiment.context import RunContext
-from anarch_core.experiment.segments import Segment, tree
+from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
+from anarch_core.experiment.tree import tree
 from anarch_core.machine import available_bytes, resolve_device
 from anarch_core.network import in_evaluation_mode
 from anarch_core.planning.footprint import Footprint, footprints

@@ -16,8 +16,9 @@ from anarch_core.errors import RunError, Stopped
 from anarch_core.experiment.owing import Owing, asked_probes, owing, with_probes
 from anarch_core.experiment.results import ObjectiveRecord, Results, Unfinished
 from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.experiment.segments import Segment, snapshots, tree
+from anarch_core.experiment.segments import Segment, snapshots
 from anarch_core.experiment.store import RunStore
+from anarch_core.experiment.tree import tree
 from anarch_core.files.replacing import write_text
 from anarch_core.machine import resolve_device
 from anarch_core.objective.base import Metric

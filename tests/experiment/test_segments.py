@@ -9,8 +9,8 @@ import pytest
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError
-from anarch_core.experiment import segments
-from anarch_core.experiment.segments import Segment, Transition, snapshots, tree
+from anarch_core.experiment.segments import Segment, Transition, snapshots
+from anarch_core.experiment.tree import tree
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.schedule import Clock, Moment
 
@@ -38,7 +38,7 @@ def test_every_relaxation_switch_time_and_seed_has_a_branch_and_controls(registr
 
 
 def test_more_segments_than_anybody_trains_are_refused(registry, monkeypatch):
-    monkeypatch.setattr(segments, "MOST_SEGMENTS", 20)
+    monkeypatch.setattr("anarch_core.experiment.tree.MOST_SEGMENTS", 20)
     assert len(grow(registry, at(0, 3), seeds="0-2")) == 18
     with pytest.raises(ConfigError, match="seeds: 4 of them, at each switch of 'log' and for each relaxation, make more than 20 segments"):
         grow(registry, at(0, 3), seeds="0-3")

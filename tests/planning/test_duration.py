@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anarch_core.config.run_config import RunConfig
-from anarch_core.experiment.segments import tree
+from anarch_core.experiment.tree import tree
 from anarch_core.planning.duration import run_seconds
 from anarch_core.plugin.registry import get_registry
 from anarch_core.schedule import Clock, Moment
