@@ -22,7 +22,7 @@ MOST_WAITING = 10_000
 PATIENCE = 20.0
 """Seconds that an observer may take for one event, and to close, once the run has ended."""
 
-LONGEST = 120.0
+LONGEST = 600.0
 """Seconds after the end of the run that an observer may take for all of them."""
 
 SILENT = 1.0

@@ -34,10 +34,10 @@ def test_what_is_said_of_a_segment_is_there():
 
 
 def test_the_numbers_are_those_of_the_code():
-    assert (audience.MOST_WAITING, audience.PATIENCE, audience.LONGEST) == (10_000, 20.0, 120.0)
+    assert (audience.MOST_WAITING, audience.PATIENCE, audience.LONGEST) == (10_000, 20.0, 600.0)
     assert "ten thousand events" in TEXT
     assert "twenty seconds for each event" in TEXT
-    assert "two minutes for all" in TEXT
+    assert "ten minutes for all" in TEXT
 
 
 def test_the_python_runs(tmp_path, monkeypatch, mnist1d, capsys):
