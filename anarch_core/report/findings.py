@@ -72,13 +72,13 @@ def _doubts(run: FinishedRun) -> list[str]:
     elif count < FEWEST:
         doubts.append(f"There are {count} seeds, too few for an interval: run again with --seeds 0-4.")
     reached = score((segment for series in run.series for group in series.branches.values() for segment in group), "final", run.test_score)
-    counted = run.metric.name == run.metric.label == "accuracy"  # the part of samples that are right; other scores are no such mean
-    if counted and run.test_samples and reached is not None:
-        error = (reached.mean * (100 - reached.mean) / run.test_samples) ** 0.5
-        doubts.append(
-            f"The test set has {run.test_samples:,} samples, so an accuracy of {reached.mean:.0f} % has a standard error of {error:.1f} "
-            "points (binomial), which more seeds do not lessen."
-        )
+    if run.test_samples and reached is not None:
+        said = f"The test set has {run.test_samples:,} samples"
+        if run.metric.name == run.metric.label == "accuracy":  # the part of samples that are right; other scores are no such mean
+            error = (reached.mean * (100 - reached.mean) / run.test_samples) ** 0.5
+            said += f", so an accuracy of {reached.mean:.0f} % has a standard error of {error:.1f} points (binomial), "
+            said += "which more seeds do not lessen"
+        doubts.append(f"{said}.")
     return doubts + _lengths(run)
 
 

@@ -358,7 +358,7 @@ class TestFindings:
         assert "1 of 3 branches ends ahead (t_w = 10); at t_w = 10 the difference is −0.0600." in said
         assert "reaches 0.5000; all 3 branches end below that" in said
         assert "picked by the test root mean square error" in doubts
-        assert "binomial" not in doubts  # no part of samples that are right
+        assert "The test set has 1,000 samples." in doubts  # no part of samples that are right, so no binomial error
         assert "point" not in said + doubts
 
     def test_a_run_that_relaxes_nothing_claims_nothing(self, made):

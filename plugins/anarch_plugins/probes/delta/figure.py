@@ -161,7 +161,7 @@ def _name_points(axes: Axes, met: Mapping[float, tuple[Spread, Spread]]) -> None
     for index in some(list(range(len(places))), 8):
         x, y, together = places[int(index)]
         text = ", ".join(f"{switch:g}" for switch in together)
-        axes.annotate(text, (x, y), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=6.5)
+        axes.annotate(text, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=6.5)
 
 
 def _met(group: Sequence[SegmentResult], moment: str, name: str) -> tuple[Spread, Spread] | None:
