@@ -72,6 +72,16 @@ def test_memory_is_told_by_what_it_is_for():
         assert footprint.probes["hessian"].used > 7 * footprint.bytes  # two networks, the gradient, its graph, two vectors, a product
 
 
+def test_an_average_of_the_weights_is_one_more_network():
+    config = attrs.evolve(CONFIG, probe=("weights",), options={})
+    plain, averaged = (plan_run(attrs.evolve(config, average=average), timed=False) for average in (None, "ema"))
+    for without, network in zip(plain.networks, averaged.networks, strict=True):
+        before, after, size = without.footprint, network.footprint, network.footprint.bytes
+        assert after.training.used == before.training.used + size
+        assert after.evaluation.used == before.evaluation.used + size
+        assert after.probes["weights"].used == before.probes["weights"].used + size
+
+
 def test_largest_batch_is_what_fits(monkeypatch):
     at_hand = 4 * 10**6
     monkeypatch.setattr("anarch_core.planning.plan.available_bytes", lambda device: at_hand)
