@@ -480,3 +480,28 @@ def test_what_accelerate_prepared_is_switched_as_it_is():
     assert float(inner.state[plain[0].weight]["step"]) == 4
     assert inner.param_groups[0]["lr"] == 0.01 / 16
     state.AcceleratorState._reset_state(True)
+
+
+def test_layers_may_be_switched_one_after_another():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv1d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv1d(3, 3, 3, padding=1), nn.Flatten(), nn.Linear(48, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x = torch.randn(5, 1, 16)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+
+    step()
+    switch(model, optimizer, "lcn", example_input=x, layers="0", optimizer_state="carry")
+    step()
+    first, outputs = model[0].weight, model(x)
+    weight, momentum = first.clone(), optimizer.state[first]["momentum_buffer"].clone()
+    switched = switch(model, optimizer, "lcn", example_input=x, optimizer_state="carry")
+    assert switched.report.kept == ["0"]
+    assert torch.equal(model[0].weight, weight)
+    assert torch.equal(optimizer.state[model[0].weight]["momentum_buffer"], momentum)
+    assert type(model[2]).__name__ == "LocallyConnectedLayer"
+    torch.testing.assert_close(model(x), outputs)
+    step()
