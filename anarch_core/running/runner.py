@@ -1,9 +1,8 @@
-"""Walks the tree of segments: trains whatever is ready, until everything is done."""
+"""Runs, from their settings or from their directory."""
 
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,33 +12,20 @@ import attrs
 from anarch_core.config.resolution import complete, factories, resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import RunError, Stopped
-from anarch_core.experiment.owing import Owing, asked_probes, owing, with_probes
-from anarch_core.experiment.results import ObjectiveRecord, Results, Unfinished
-from anarch_core.experiment.segment_result import SegmentResult
-from anarch_core.experiment.segments import Segment, snapshots
+from anarch_core.experiment.results import Results
 from anarch_core.experiment.store import RunStore
-from anarch_core.experiment.tree import tree
-from anarch_core.files.replacing import write_text
 from anarch_core.machine import resolve_device
-from anarch_core.objective.base import Metric
 from anarch_core.plugin.factories import of_this_process
 from anarch_core.plugin.registry import Registry, get_registry
-from anarch_core.running.deaths import Deaths
-from anarch_core.running.observing import Observing
 from anarch_core.running.observing import observers as named_observers
-from anarch_core.running.preparation import prepare, taken
+from anarch_core.running.preparation import taken
 from anarch_core.running.progress import AbstractProgress
-from anarch_core.running.reuse import completed, reuse
-from anarch_core.running.same_experiment import asked_before, asks_the_same, same_experiment
+from anarch_core.running.same_experiment import asked_before, same_experiment
 from anarch_core.running.showing import ProgressStyle, make_progress
 from anarch_core.running.stopping import InterruptedRunError, Stop
-from anarch_core.running.taking import Taking
-from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes
-from anarch_core.schedule import Clock, Moment
+from anarch_core.running.walk import Walk
 
 if TYPE_CHECKING:
-    from anarch_core.experiment.context import RunContext
-    from anarch_core.experiment.events import Event
     from anarch_core.observer.base import AbstractObserver
 
 
@@ -91,7 +77,7 @@ def run(
                 if only_here(config):
                     config = attrs.evolve(config, jobs=1)
                 told = [*named_observers(config, registry), *observers]
-                results = _Run(config, before, store, registry, shown, stop, told, in_process=own_registry).run()
+                results = Walk(config, before, store, registry, shown, stop, told, in_process=own_registry).run()
             except Stopped:
                 raise InterruptedRunError.of(store, "stopped at once, what was saved is there", to_name) from None
             if stop.asked is not None:
@@ -140,274 +126,3 @@ def _progress(progress: ProgressStyle | AbstractProgress) -> Iterator[AbstractPr
         return
     with make_progress(progress) as shown:
         yield shown
-
-
-class _Run:
-    """A run under way."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        before: RunConfig | None,
-        store: RunStore,
-        registry: Registry,
-        progress: AbstractProgress,
-        stop: Stop,
-        observers: Sequence[AbstractObserver],
-        *,
-        in_process: bool,
-    ) -> None:
-        # Not where a stop breaks off what is under way: an import that was cannot be done again in the same process.
-        from anarch_core.experiment.context import RunContext
-        from anarch_core.planning.footprint import footprints
-        from anarch_core.planning.preflight import settle
-
-        progress.say(f"loading {config.data}")
-        self.before, self.store, self.registry, self.progress, self.stop = before, store, registry, progress, stop
-        with stop.at_once():
-            context = RunContext.open(config, store, registry)
-        self.clock = Clock(config.epochs, context.iterations_per_epoch)
-        known = context.moments(self.clock)
-        self.switches: dict[int, set[Moment]] = {seed: set(known) for seed in config.seeds}
-        self.config = config
-        self.grow()
-        planned = tuple(self.segments.values())
-        with stop.at_once():
-            jobs, threads = settle(context, planned, footprints(context, planned))
-        self.config = attrs.evolve(config, jobs=jobs, threads=threads)
-        self.context: RunContext = attrs.evolve(context, config=self.config)
-        self.probes = asked_probes(self.config, registry)
-        self.grows = before is not None and not asks_the_same(self.config, before)
-        self.in_process = in_process or self.config.jobs == 1
-        self.running: dict[str, Segment] = {}
-        self.observing = Observing(observers, context.iterations_per_epoch, progress.say)
-        self.taking = Taking(store, self.say, stop)
-        self.seen: set[str] = set()
-        self.finished: dict[str, SegmentResult] = {}
-        self.owing: dict[str, Owing] = {}
-        self.failed: dict[str, Unfinished] = {}
-        self.skipped: dict[str, Unfinished] = {}
-        self.deaths = Deaths()
-
-    def grow(self) -> None:
-        """Make the tree of the switch moments known by now."""
-        self.segments = {segment.id: segment for segment in tree(self.config, self.clock, self.switches, self.registry)}
-        self.kept = snapshots(self.segments.values())
-        self.progress.planned(tuple(self.segments.values()))
-
-    def run(self) -> Results:
-        """Train everything, and tell the observers."""
-        self.taking.require_known(self.trunk)
-        resumed = self.before is not None
-        prepare(self.context, self.before)
-        status = "broken"
-        try:
-            self.observing.begun(self.config, self.store, resumed=resumed)
-            self.observing.planned(tuple(self.segments.values()))
-            results = self.train()
-            status = results.status
-        except Stopped:
-            status = "stopped"
-            raise
-        finally:
-            asked = self.stop.asked
-            with contextlib.suppress(Stopped):
-                self.observing.over(
-                    status, self.store, tuple(self.finished), self.failed, self.skipped, hurry=lambda: self.stop.asked is not asked
-                )
-        return results
-
-    def train(self) -> Results:
-        """Train everything."""
-        workers = self.workers()
-        try:
-            self.walk(workers)
-        except Stopped:
-            workers.close(at_once=True)
-            self.write("stopped")
-            raise
-        finally:
-            workers.close()
-        return self.write("stopped" if self.stop() else "failed" if self.failed else "finished")
-
-    def trunk(self, seed: int) -> str:
-        """Identity of the trunk of a seed, of this run or another that the directory was asked for."""
-        config = attrs.evolve(self.config, seeds=(seed,), relax=(), path=(), control=(), optimizer_state="reset")
-        return tree(config, self.clock, {}, self.registry)[0].id
-
-    def walk(self, workers: AbstractWorkers) -> None:
-        """Have trained what is ready until all is done, or what is under way until it is saved."""
-        self.take()
-        for line in reuse(self.store, self.segments.values(), self.finished, self.owing, self.clock, grows=self.grows):
-            self.say(line)
-        self.write("running")
-        told = False
-        while True:
-            if not self.stop():
-                self.submit(workers)
-            elif not told:
-                told = True
-                workers.stop()
-            if not self.running:
-                return
-            for outcome in workers.wait():
-                self.ended(outcome)
-
-    def workers(self) -> AbstractWorkers:
-        """Who does it."""
-        if self.in_process:
-            return InProcess(self.context, self.config.threads or 1, self.heard, self.stop)
-        return Processes(self.config, self.store, self.heard)
-
-    def take(self) -> None:
-        """Note what earlier processes finished of the segments that have become known."""
-        new = [segment for segment in self.segments.values() if segment.id not in self.seen]
-        self.seen.update(segment.id for segment in new)
-        self.taking.take(new, self.finished, self.running)
-        taken = [segment for segment in new if segment.id in self.finished]
-        for segment in taken:
-            found = self.owed(segment)
-            for iteration in found.switches if found.switches is not None else self.finished[segment.id].switches:
-                self.switched(segment, iteration)
-        for segment in taken:
-            if found := self.owed(segment):
-                self.owing[segment.id] = found
-            else:
-                self.progress.ended(segment, "", before=True)
-                self.observing.finished(segment, self.answer(segment.id))
-
-    def owed(self, segment: Segment) -> Owing:
-        """What a segment that was taken does not have of what is asked for."""
-        return owing(
-            self.finished[segment.id],
-            self.taking.lefts[segment.id],
-            keep=self.kept.get(segment.id, ()),
-            keep_optimizer=self.config.optimizer_state == "carry",
-            probes=self.probes,
-            schedule=self.context.schedule,
-        )
-
-    def switched(self, segment: Segment, iteration: int) -> None:
-        """The schedule found a moment while the trunk was trained."""
-        moment = Moment(iteration, self.clock.iterations_per_epoch)
-        if moment not in self.switches[segment.seed]:
-            self.switches[segment.seed].add(moment)
-            self.grow()
-            self.observing.planned(tuple(self.segments.values()))
-            self.take()
-
-    def submit(self, workers: AbstractWorkers) -> None:
-        """Hand over segments that are ready, as many as fit."""
-        from anarch_core.experiment.events import Job
-
-        for segment in self.segments.values():
-            if len(self.running) >= workers.capacity:
-                return
-            done = segment.id in self.finished and segment.id not in self.owing
-            if done or segment.id in self.running or segment.id in self.failed or segment.id in self.skipped:
-                continue
-            if self.ready(segment):
-                self.running[segment.id] = segment
-                keep = frozenset(self.kept.get(segment.id, ()))
-                workers.submit(Job(segment=segment, keep=keep, keep_optimizer=self.config.optimizer_state == "carry"))
-
-    def ready(self, segment: Segment) -> bool:
-        """Whether the parent's snapshot exists; notes a segment whose parent will never have one."""
-        parent = segment.parent
-        if parent is None or segment.leaves is None or self.store.segment(parent.id).snapshot(segment.leaves.iteration).exists():
-            return True
-        why = None
-        if parent.id in self.failed or parent.id in self.skipped:
-            why = f"{parent.title} did not get there"
-        elif parent.id in self.finished and parent.id not in self.running and parent.id not in self.owing:
-            how = self.finished[parent.id].ended_before(segment.leaves.iteration)
-            why = f"the snapshot of {parent.title} is gone" if how is None else f"{parent.title} {how}"
-        if why is not None:
-            self.skipped[segment.id] = Unfinished(title=segment.title, error=why)
-            self.progress.ended(segment, f"skipped: {why}")
-            self.observing.skipped(segment, why)
-        return False
-
-    def heard(self, event: Event) -> None:
-        """Something happened in a segment."""
-        segment = self.segments[event.segment]
-        self.observing.heard(event)
-        if event.kind == "started":
-            self.progress.started(segment)
-        elif event.kind == "trained":
-            self.progress.trained(segment, *event.value)
-        elif event.kind == "measuring":
-            self.progress.measuring(segment, event.value)
-        elif event.kind == "switch":
-            self.switched(segment, event.value)
-        elif event.kind == "warning":
-            self.progress.say(f"warning: {event.value}")
-
-    def ended(self, outcome: Outcome) -> None:
-        """A job ended: finished, failed or stopped."""
-        segment = self.running.pop(outcome.segment)
-        if outcome.died and (self.stop() or self.again(segment, outcome.error or "")):
-            return
-        if outcome.error is not None:
-            error = outcome.error
-            if outcome.trace is not None:
-                trace = self.store.segment(segment.id).error_file
-                write_text(trace, outcome.trace)
-                error = f"{error} (see {trace})"
-            self.failed[segment.id] = Unfinished(title=segment.title, error=error)
-            self.progress.ended(segment, f"failed: {error}")
-            self.observing.failed(segment, error)
-        elif outcome.result is not None:
-            self.finished[segment.id] = outcome.result
-            owed = self.owing.pop(segment.id, None)
-            self.store.segment(segment.id).error_file.unlink(missing_ok=True)
-            words = _in_words(outcome.result, self.context.data.objective.metric) if owed is None else completed(segment, owed, self.clock)
-            self.progress.ended(segment, words)
-            if segment.kind == "trunk" and self.config.relax and not self.switches[segment.seed]:
-                self.say(f"{segment.title}: the schedule {self.config.switch!r} found no moment to switch at; nothing branches off")
-            self.observing.finished(segment, self.answer(segment.id))
-        elif not self.stop():
-            self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop
-        self.write("running")
-
-    def again(self, segment: Segment, how: str) -> bool:
-        """Whether a segment is tried again whose process died."""
-        if self.deaths.hopeless(self.store.segment(segment.id)):
-            return False
-        self.say(f"{segment.title}: {how}; it goes on from where its state was saved")
-        return True
-
-    def say(self, text: str) -> None:
-        """A line about the run."""
-        self.progress.say(text)
-        self.observing.said(text)
-
-    def answer(self, identity: str) -> SegmentResult:
-        """The result of a finished segment, as far as it is asked for and not of other options."""
-        stale = self.owing[identity].probes if identity in self.owing else ()
-        return with_probes(self.finished[identity], [probe for probe in self.context.probes if probe not in stale])
-
-    def write(self, status: str) -> Results:
-        """Write the results so far."""
-        results = Results(
-            path=self.store.path,
-            data=self.config.data,
-            model=self.config.model or "",
-            objective=ObjectiveRecord.of(self.config.objective, self.context.data.objective),
-            status=status,
-            segments=tuple(self.answer(identity) for identity in self.segments if identity in self.finished),
-            planned=len(self.segments),
-            failed=self.failed,
-            skipped=self.skipped,
-            headlines={name: probe.headlines(self.context.data.objective) for name, probe in self.context.probes.items()},
-        )
-        results.write()
-        return results
-
-
-def _in_words(result: SegmentResult, metric: Metric) -> str:
-    if result.diverged:
-        return f"diverged in epoch {result.diverged_epoch}"
-    reached = ", ".join(f"{part} {metric.text(result.score('final', f'{part}_{metric.name}'))}" for part in ("train", "test"))
-    text = f"{reached} ({result.seconds:.0f} s)"
-    return f"{text}; {result.ended}" if result.stopped_early else text

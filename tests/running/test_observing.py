@@ -222,7 +222,7 @@ class TestWhatGoesWrong:
 
     def test_an_error_of_the_run_itself_ends_the_story(self, config, tmp_path, monkeypatch):
         noting = Noting()
-        monkeypatch.setattr("anarch_core.running.runner._Run.walk", lambda *_: 1 / 0)
+        monkeypatch.setattr("anarch_core.running.walk.Walk.walk", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(config, out=tmp_path / "run", progress="silent", observers=[noting])
         assert noting.told[-1].status == "broken"
