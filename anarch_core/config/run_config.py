@@ -53,7 +53,9 @@ class RunConfig:
     objective: str = attrs.field(
         default="cross-entropy",
         converter=values.text,
-        metadata=setting("What networks are trained for: the loss, and the scores beside it.", metavar="NAME", kind="objective"),
+        metadata=setting(
+            "What networks are trained for: the loss, and the scores beside it.", metavar="NAME", kind="objective", later=True
+        ),
     )
     relax: tuple[str, ...] = attrs.field(
         default=(),
@@ -98,12 +100,15 @@ class RunConfig:
             "gradients.",
             metavar="NAMES",
             grows=True,
+            later=True,
         ),
     )
     watch_every: int = attrs.field(
         default=1,
         converter=values.epochs,
-        metadata=setting("Epochs from one measurement of watched probes to the next.", metavar="N", range=values.EPOCHS, grows=True),
+        metadata=setting(
+            "Epochs from one measurement of watched probes to the next.", metavar="N", range=values.EPOCHS, grows=True, later=True
+        ),
     )
     epochs: int = attrs.field(
         default=150, converter=values.epochs, metadata=setting("Epochs of the trunk.", metavar="N", range=values.EPOCHS)
@@ -157,13 +162,18 @@ class RunConfig:
         default=(),
         converter=values.names,
         metadata=setting(
-            "Augmentations of training inputs, one after another, as in crop:4,flip,cutout:8.", metavar="NAMES", kind="augmentation"
+            "Augmentations of training inputs, one after another, as in crop:4,flip,cutout:8.",
+            metavar="NAMES",
+            kind="augmentation",
+            later=True,
         ),
     )
     clip_norm: float | None = attrs.field(
         default=None,
         converter=values.norm_or_none,
-        metadata=setting("Largest 2-norm of a step's whole gradient; a longer one is shortened to it.", metavar="X", range=values.NORM),
+        metadata=setting(
+            "Largest 2-norm of a step's whole gradient; a longer one is shortened to it.", metavar="X", range=values.NORM, later=True
+        ),
     )
     average: str | None = attrs.field(
         default=None,
@@ -171,6 +181,7 @@ class RunConfig:
         metadata=setting(
             "Average of the weights, a network of its own: ema:0.999 (decay per step) or swa:0.75 (ends of epochs after that share).",
             metavar="AVERAGE",
+            later=True,
         ),
     )
     stop_early: str | None = attrs.field(
@@ -179,6 +190,7 @@ class RunConfig:
         metadata=setting(
             "End a segment after so many epochs in which validation loss, or another score, has not improved: 10, validation_accuracy:10.",
             metavar="RULE",
+            later=True,
         ),
     )
     precision: values.Precision = attrs.field(default="float32", converter=values.precision, metadata=setting("Arithmetic of training."))
@@ -267,8 +279,15 @@ class RunConfig:
 
     @property
     def digest(self) -> str:
-        """A name for the experiment: equal for configurations that agree in :attr:`identity_fields`."""
-        record = {name: getattr(self, name) for name in self.identity_fields} | {"options": self.identity_options}
+        """A name for the experiment: equal for configurations that agree in :attr:`identity_fields`.
+
+        What there was no setting or option for when runs were first named counts where it is not the default.
+        """
+        fields = [field for field in attrs.fields(RunConfig) if field.name in self.identity_fields]
+        idle = [field.name for field in fields if field.metadata.get("later") and getattr(self, field.name) == field.default]
+        record = {name: getattr(self, name) for name in self.identity_fields if name not in idle}
+        plain = {"cross-entropy": {"label_smoothing": 0.0}}
+        record["options"] = {name: given for name, given in self.identity_options.items() if plain.get(name) != given}
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     def _repr_html_(self) -> str:

@@ -19,6 +19,7 @@ def setting(
     range: Between | None = None,
     identity: bool = True,
     grows: bool = False,
+    later: bool = False,
 ) -> dict[str, Any]:
     """Metadata of a setting.
 
@@ -29,8 +30,10 @@ def setting(
         range: the numbers it takes, for the help.
         identity: whether two runs that differ in it alone are different runs, and have directories of their own by default.
         grows: whether a run directory may be asked with another value, which says what segments and numbers are wanted, not how made.
+        later: whether there were runs before there was this setting: its default, which is what they did, leaves their names as they were.
     """
-    return {"help": help, "metavar": metavar, "kind": kind, "range": range, "identity": identity, "grows": grows or not identity}
+    told = {"help": help, "metavar": metavar, "kind": kind, "range": range}
+    return {**told, "identity": identity, "grows": grows or not identity, "later": later}
 
 
 def named(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:

@@ -75,20 +75,21 @@ def test_a_run_of_an_earlier_version():
 @pytest.mark.parametrize(
     ("status", "process", "host", "state"),
     [
-        ("running", os.getpid(), platform.node(), "running"),
-        ("running", 2**22 + 1, platform.node(), "stopped"),
-        ("running", 1, "elsewhere", "running"),
-        ("running", "who", platform.node(), "stopped"),
-        (None, os.getpid(), platform.node(), "running"),
-        (None, 2**22 + 1, platform.node(), "stopped"),
-        ("stopped", os.getpid(), platform.node(), "stopped"),
-        ("failed", os.getpid(), platform.node(), "failed"),
+        ("running", "this", "here", "running"),
+        ("running", "none", "here", "stopped"),
+        ("running", "1", "elsewhere", "running"),
+        ("running", "who", "here", "stopped"),
+        (None, "this", "here", "running"),
+        (None, "none", "here", "stopped"),
+        ("stopped", "this", "here", "stopped"),
+        ("failed", "this", "here", "failed"),
     ],
 )
 def test_a_run_is_running_while_its_process_is_alive(tmp_path, status, process, host, state):
     path = a_run(tmp_path / "run", status=status)
-    (path / ".lock").write_text(f"{process}\n")
-    (path / "run.json").write_text(json.dumps({"host": host}))
+    number = {"this": os.getpid(), "none": 2**22 + 1}.get(process, process)
+    (path / ".lock").write_text(f"{number}\n")
+    (path / "run.json").write_text(json.dumps({"host": {"here": platform.node()}.get(host, host)}))
     assert look_at(path).state == state
 
 

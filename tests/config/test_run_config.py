@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anarch_core.config.learning_rate import LearningRate
+from anarch_core.config.resolution import resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError
 
@@ -173,3 +174,17 @@ def test_worker_processes_can_be_given_a_configuration():
 def test_every_setting_is_explained():
     for field in attrs.fields(RunConfig):
         assert field.name == "options" or field.metadata["help"].endswith(".")
+
+
+def test_settings_that_came_later_leave_names_of_runs_as_they_were() -> None:
+    """The digests are those of the version before there were objectives, augmentations, averages and the like."""
+    assert RunConfig().digest == "0ad1dbfa"
+    assert resolve({"relax": "efcn", "probe": "delta"}).digest == "46addd48"
+    for later in (
+        {"clip_norm": 1.0},
+        {"average": "ema:0.9"},
+        {"augment": "flip"},
+        {"objective": "mse"},
+        {"options": {"cross-entropy": {"label_smoothing": 0.1}}},
+    ):
+        assert RunConfig(**later).digest != "0ad1dbfa"
