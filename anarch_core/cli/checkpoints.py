@@ -98,6 +98,8 @@ def open_network(ctx: click.Context, file: Path, model: str | None, input_shape:
     if options is None and recorded is not None and model == recorded.name:
         options = dict(recorded.options)
     spec = model_spec(model, input_shape=input_shape, classes=classes, options=options)
+    if recorded is not None and recorded.classes == classes:
+        spec = attrs.evolve(spec, output_shape=recorded.output_shape)
     if recorded is not None and not spec.is_import:
         require_model(spec, header, description.relaxed, file, get_registry())
     network = load(file, model=spec.build(trusted=own or spec.is_import))  # the options of a file name no files

@@ -69,7 +69,7 @@ def _model_facts(description: Description) -> list[tuple[str, str]]:
     else:
         model = description.model
         shape = "×".join(map(str, model.get("input_shape", ())))
-        facts.append(("model", f"{model.get('name')}, input {shape}, {model.get('classes')} classes{_options(model)}"))
+        facts.append(("model", f"{model.get('name')}, input {shape}, {_outputs(model)}{_options(model)}"))
     for index, record in enumerate(description.relaxations):
         repeated = index >= len(description.relaxations) - description.lifted
         layers = record.get("layers", ())
@@ -79,6 +79,14 @@ def _model_facts(description: Description) -> list[tuple[str, str]]:
     if description.step is not None:
         facts.append(("step", f"iteration {description.step.iteration:,}, epoch {description.step.epoch:g}"))
     return facts
+
+
+def _outputs(model: Any) -> str:
+    """What one output is, in a few words."""
+    shape = model.get("output_shape")
+    if shape:
+        return f"output {'×'.join(map(str, shape))}"
+    return "1 output" if model.get("classes") == 1 else f"{model.get('classes')} classes"
 
 
 def _options(record: Any) -> str:

@@ -286,8 +286,8 @@ class RunConfig:
         fields = [field for field in attrs.fields(RunConfig) if field.name in self.identity_fields]
         idle = [field.name for field in fields if field.metadata.get("later") and getattr(self, field.name) == field.default]
         record = {name: getattr(self, name) for name in self.identity_fields if name not in idle}
-        plain = {"cross-entropy": {"label_smoothing": 0.0}}
-        record["options"] = {name: given for name, given in self.identity_options.items() if plain.get(name) != given}
+        silent = {self.objective} if "objective" in idle and not any(self.options.get(self.objective, {}).values()) else set()
+        record["options"] = {name: given for name, given in self.identity_options.items() if name not in silent}
         return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     def _repr_html_(self) -> str:
