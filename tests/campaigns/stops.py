@@ -24,7 +24,7 @@ import functools
 from anarch_core.experiment import context, results
 from anarch_core.planning import preflight
 from anarch_core.report import writer
-from anarch_core.running import runner
+from anarch_core.running import walk
 
 def telling(place, name, what):
     found = getattr(place, name)
@@ -36,8 +36,8 @@ def telling(place, name, what):
 
 telling(context, "load_data", lambda *_: "loading")
 telling(preflight, "settle", lambda *_: "planning")
-telling(runner, "prepare", lambda *_: "preparing")
-telling(runner._Run, "heard", lambda run, event: event.kind)
+telling(walk, "prepare", lambda *_: "preparing")
+telling(walk.Walk, "heard", lambda run, event: event.kind)
 telling(results.Results, "write", lambda *_: "writing")
 telling(writer, "write_report", lambda *_: "reporting")
 """

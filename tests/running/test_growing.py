@@ -109,6 +109,8 @@ def first(small, way, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_extended_three_times_equals_one_that_was_asked_for_everything(small, way, at_once, first, tmp_path, jobs):
+    if jobs == 2 and not way:
+        pytest.skip("of the two, in processes of their own, that with states carried over is tried")
     shutil.copytree(first, tmp_path / "run")
     for settings in GROWING[1:]:
         assert run(small(**settings, **way, jobs=jobs), out=tmp_path / "run", progress="silent").status == "finished"
