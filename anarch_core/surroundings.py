@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import attrs
 import numpy as np
@@ -30,7 +31,7 @@ class Setting:
         name: what it is called in a sentence.
         get: its value, which compares.
         put: sets it to a value; None where nothing can.
-        by_imports: modules may well set it when they are imported, and expect it to stay.
+        by_imports: modules may well set it when they are imported, and expect it to stay; likewise :func:`others_at_work`.
     """
 
     name: str
@@ -53,7 +54,8 @@ class Surroundings:
 
     def changed(self) -> list[str]:
         """Names of those that are not what they were."""
-        looked_at = [setting for setting in SETTINGS if not setting.by_imports or len(sys.modules) == self.imported]
+        theirs = len(sys.modules) != self.imported or others_at_work()
+        looked_at = [setting for setting in SETTINGS if not (setting.by_imports and theirs)]
         return [setting.name for setting in looked_at if setting.get() != self.values[setting.name]]
 
     def restore(self) -> tuple[list[str], list[str]]:
@@ -68,6 +70,19 @@ class Surroundings:
                 setting.put(self.values[setting.name])
         lost = self.changed() if changed else []
         return [name for name in changed if name not in lost], lost
+
+
+_BESIDE: WeakSet[threading.Thread] = WeakSet()
+
+
+def beside(thread: threading.Thread) -> None:
+    """Note a thread that runs code of others, an observer's, which may set variables of the environment and start threads of its own."""
+    _BESIDE.add(thread)
+
+
+def others_at_work() -> bool:
+    """Whether such a thread is running: what it does cannot be told from what the code does that is being looked at."""
+    return any(thread.is_alive() for thread in _BESIDE)
 
 
 def _flags(*homes: tuple[Any, Sequence[str]]) -> tuple[Callable[[], Any], Callable[[Any], None]]:

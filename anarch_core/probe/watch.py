@@ -14,7 +14,7 @@ from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import AnarchError
 from anarch_core.network_state import NetworkState, Numbers
 from anarch_core.probe.base import ProbeContext
-from anarch_core.surroundings import Surroundings
+from anarch_core.surroundings import Surroundings, others_at_work
 
 NAMED = 4
 """Things that a sentence lists; it counts the others."""
@@ -78,7 +78,8 @@ class Watch:
             restored += spoiled
             changed = [name for name in changed if name not in spoiled]
         lost += changed
-        restored += [f"a thread that goes on ({thread.name})" for thread in threading.enumerate() if thread not in self.threads]
+        if not others_at_work():
+            restored += [f"a thread that goes on ({thread.name})" for thread in threading.enumerate() if thread not in self.threads]
         return Damage(restored, lost)
 
     def _read_again(self, names: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from anarch_core.errors import AnarchError, one_line
 from anarch_core.observer.base import AbstractObserver
 from anarch_core.observer.events import EpochDone, Event, Measured, Warned
+from anarch_core.surroundings import beside
 
 Story: TypeAlias = Iterable[Event]
 """Events that are made when they are told, one by one."""
@@ -50,6 +51,7 @@ class _Listener:
         self._more = threading.Semaphore(0)
         self._given_up = False
         self._thread = threading.Thread(target=self._listen, name=f"anarch observer {who}", daemon=True)
+        beside(self._thread)
 
     def tell(self, story: Story) -> None:
         """Have it told when it is ready; never waits."""

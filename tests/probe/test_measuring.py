@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +20,7 @@ from anarch_core.data import TensorData
 from anarch_core.errors import PluginError
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
 from anarch_core.probe.measuring import DisturbedError, measured, missing_needs
-from anarch_core.surroundings import Surroundings
+from anarch_core.surroundings import Surroundings, beside
 
 
 class Careless(AbstractProbe):
@@ -125,6 +127,29 @@ def test_what_can_be_put_back_is_put_back_and_named(model: nn.Module, act: Calla
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not model[0]._forward_hooks
     assert torch.equal(model[0].weight, weight)
+
+
+def test_a_probe_is_not_blamed_for_what_an_observer_does_meanwhile(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trackers set variables of the environment, which they need, and start threads; a probe that does the same alone is told."""
+    monkeypatch.setenv("TRACKED_BY", "nobody")
+    over = threading.Event()
+
+    def act(context: ProbeContext) -> None:
+        os.environ["TRACKED_BY"] = "me"
+        threading.Thread(target=over.wait, daemon=True, name="tracker").start()
+
+    observer = threading.Thread(target=over.wait, daemon=True)
+    beside(observer)
+    observer.start()
+    assert after(act, ProbeContext(model=model)) == []
+    assert os.environ["TRACKED_BY"] == "me"
+    over.set()
+    observer.join()
+    over.clear()
+    os.environ["TRACKED_BY"] = "nobody"
+    (told,) = after(act, ProbeContext(model=model))
+    assert "environment variables, a thread that goes on (tracker)" in told
+    over.set()
 
 
 def test_numbers_of_a_network_that_a_probe_wrote_to_cannot_be_put_back(model: nn.Module) -> None:
