@@ -18,7 +18,7 @@ from anarch_core.network import in_evaluation_mode
 from anarch_core.objective.outputs import require_outputs
 from anarch_core.plugin.blame import expected
 from anarch_core.plugin.factories import call_factory, is_factory
-from anarch_core.plugin.options import parse_spec, spec_options, to_dict
+from anarch_core.plugin.options import to_dict
 from anarch_core.plugin.records import read_only
 from anarch_core.plugin.registry import Registry, get_registry
 
@@ -144,13 +144,10 @@ def model_spec(
         OptionError: an option is unknown or has a value that is not allowed.
     """
     registry = registry or get_registry()
-    name, value = parse_spec(registry.spelt_out("model", spec))
-    given = dict(options or {})
+    name = registry.spelt_out("model", spec)
     if is_factory("model", spec, registry):
-        return ModelSpec(name=spec, options=given, input_shape=input_shape, classes=classes)
-    info = registry.find("model", name)
-    if value is not None:
-        given |= spec_options(info.options, value, name=info.name)
+        return ModelSpec(name=spec, options=dict(options or {}), input_shape=input_shape, classes=classes)
+    info, given = registry.chosen("model", name, options)
     parsed = registry.parse_options(info, given)
     changed = {} if parsed is None else to_dict(parsed, only_changed=True)
     return ModelSpec(name=info.name, options=changed, input_shape=input_shape, classes=classes)

@@ -11,7 +11,7 @@ import click
 from anarch_core.cli.completion import offer_components
 from anarch_core.cli.components import component_options
 from anarch_core.errors import DataError
-from anarch_core.plugin.options import parse_spec, spec_options
+from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.registry import get_registry
 
 if TYPE_CHECKING:
@@ -74,13 +74,9 @@ def create(ctx: click.Context, kind: str, spec: str) -> Any:
         kind: of the component.
         spec: ``name`` or ``name:value``.
     """
-    name, value = parse_spec(spec)
     registry = get_registry()
-    info = registry.find(kind, name)
-    options = dict(component_options(ctx).get(info.name, {}))
-    if value is not None:
-        options |= spec_options(info.options, value, name=info.name)
-    return registry.create(kind, info.name, options)
+    info, short = registry.chosen(kind, spec)
+    return registry.create(kind, info.name, {**component_options(ctx).get(info.name, {}), **short})
 
 
 def _shape(inputs: tuple[int, ...], outputs: tuple[int, ...]) -> str:

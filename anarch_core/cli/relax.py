@@ -12,7 +12,6 @@ from anarch_core.cli.checkpoints import free_path, model_options, open_network, 
 from anarch_core.cli.completion import offer_checkpoints, offer_components
 from anarch_core.cli.components import ComponentCommand, component_options, split_names
 from anarch_core.errors import NoEffectWarning, SurgeryError, legible
-from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import get_registry
 
 if TYPE_CHECKING:
@@ -49,11 +48,8 @@ def command(
     classes: int | None,
 ) -> None:
     """Relax the network of FILE exactly, say how exact it is, and write it."""
-    name, value = parse_spec(to)
-    info = get_registry().find("relaxation", name)
-    options = dict(component_options(ctx).get(info.name, {}))
-    if value is not None:
-        options |= spec_options(info.options, value, name=info.name)
+    info, short = get_registry().chosen("relaxation", to)
+    options = {**component_options(ctx).get(info.name, {}), **short}
     out = free_path(out, file.with_name(f"{file.stem}.{info.name}.safetensors"), force=force)
     opened = open_network(ctx, file, model, input_shape, classes)
 

@@ -13,7 +13,6 @@ from anarch_core.errors import DataError
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.plugin.blame import expected, on_behalf_of
 from anarch_core.plugin.factories import call_factory, is_factory
-from anarch_core.plugin.options import parse_spec, spec_options
 from anarch_core.plugin.registry import Registry, get_registry
 
 
@@ -72,10 +71,6 @@ def _read(name: str, root: Path | None, options: Mapping[str, Any], registry: Re
     """The data set, and where it comes from, for messages."""
     if is_factory("dataset", name, registry):
         return gathered(name, call_factory("dataset", name, {"root": root}, options)), f"data {name!r}"
-    component, value = parse_spec(name)
-    info = registry.find("dataset", component)
-    given = dict(options)
-    if value is not None:
-        given |= spec_options(info.options, value, name=info.name)
+    info, given = registry.chosen("dataset", name, options)
     origin = registry.origin(info)
     return expected(origin, "it", registry.call(info, root, registry.parse_options(info, given)), TensorData), origin

@@ -15,7 +15,7 @@ from anarch_core.config.stages import Stage, essential
 from anarch_core.errors import ConfigError
 from anarch_core.experiment.segments import Segment, Settings, Task, Transition
 from anarch_core.plugin.factories import is_factory
-from anarch_core.plugin.options import parse_spec, spec_options, to_dict
+from anarch_core.plugin.options import parse_spec, to_dict
 from anarch_core.plugin.registry import Registry
 from anarch_core.schedule import Clock, Moment
 
@@ -25,13 +25,10 @@ MOST_SEGMENTS = 100_000
 
 def changed_options(config: RunConfig, registry: Registry, kind: str, spec: str) -> dict[str, Any]:
     """JSON-ready options of a component, as ``name`` or ``name:value``, that differ from their defaults."""
-    name, value = parse_spec(spec)
-    given = dict(config.options.get(options_key(config, spec), {}))
+    given = config.options.get(options_key(config, spec), {})
     if is_factory(kind, spec, registry):
-        return given  # a factory of the user's
-    info = registry.find(kind, name)
-    if value is not None:
-        given |= spec_options(info.options, value, name=info.name)
+        return dict(given)  # a factory of the user's
+    info, given = registry.chosen(kind, spec, given)
     options = registry.parse_options(info, given)
     return {} if options is None else to_dict(options, only_changed=True)
 

@@ -17,7 +17,7 @@ from anarch_core.errors import AnarchError, ComponentConflictError, OptionError,
 from anarch_core.plugin.blame import on_behalf_of, sign
 from anarch_core.plugin.discovery import PluginRecord, discover, normalised
 from anarch_core.plugin.hooks import KINDS
-from anarch_core.plugin.options import build, parse_spec
+from anarch_core.plugin.options import build, parse_spec, spec_options
 from anarch_core.plugin.records import ComponentInfo, ModelInfo
 from anarch_core.plugin.target import require_kind, resolved
 from anarch_core.plugin.unknown import failure_note, unknown
@@ -223,6 +223,23 @@ class Registry:
             raise OptionError(msg)
         with on_behalf_of(self.origin(info)):
             return build(info.options, options or {}, name=info.name)
+
+    def chosen(self, kind: str, spec: str, options: Mapping[str, Any] | None = None) -> tuple[ComponentInfo, dict[str, Any]]:
+        """The component that ``name`` or ``name:value`` stands for, and the options by name, the value among them.
+
+        Args:
+            kind: of the component.
+            spec: as users write it.
+            options: given beside it; the value goes over them.
+
+        Raises:
+            UnknownComponentError: no plugin provides it.
+            OptionError: it takes no such value.
+        """
+        name, value = parse_spec(spec)
+        info = self.find(kind, name)
+        given = dict(options or {})
+        return info, given if value is None else given | spec_options(info.options, value, name=info.name)
 
     def create(self, kind: str, name: str, options: Any = None) -> Any:
         """An instance of a relaxation, probe, schedule, objective or observer: its target, called with its options.

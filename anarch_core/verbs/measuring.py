@@ -12,7 +12,7 @@ from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ConfigError, ProbeError
 from anarch_core.models import input_dtype
 from anarch_core.network import unwrapped
-from anarch_core.plugin.options import parse_spec, spec_options
+from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.probe.base import Measurement, ProbeContext
 from anarch_core.probe.measuring import measured, missing_needs
@@ -58,10 +58,9 @@ def measure(
         msg = f"expected a network, a torch.nn.Module, got {shown(model)}; anarch_core.load reads one from a file"
         raise ConfigError(msg)
     registry = registry or get_registry()
-    name, value = parse_spec(probe)
-    info = registry.find("probe", name)
-    given = dict(options or {}) | ({} if value is None else spec_options(info.options, value, name=info.name))
-    made = registry.create("probe", name, given)
+    info, given = registry.chosen("probe", probe, options)
+    name = parse_spec(probe)[0]
+    made = registry.call(info, registry.parse_options(info, given))
     network, others = unwrapped(model), (None if other is None else unwrapped(other) for other in (reference, parent))
     reference, parent = others
     for need in missing_needs(made, network, data=data, reference=reference, parent=parent):
