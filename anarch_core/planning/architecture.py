@@ -56,7 +56,7 @@ def architectures(context: RunContext, model: nn.Module, segments: Sequence[Segm
         SurgeryError: the patterns of a transition match no layer, or a stage of a path changes nothing.
     """
     find, walks = _Finder(context, model), {"[]": _Walk()}
-    found = {walks["[]"].key: Architecture(name="constrained")}
+    found, users = {walks["[]"].key: Architecture(name="constrained")}, dict[object, set[str]]()
     for segment in segments:
         way = repr([_plain(step) for step in segment.steps])
         if way not in walks:
@@ -64,8 +64,8 @@ def architectures(context: RunContext, model: nn.Module, segments: Sequence[Segm
         key = walks[way].key
         if key not in found:
             found[key] = walks[way].architecture(find)
-        found[key] = attrs.evolve(found[key], segments=found[key].segments | {segment.id})
-    return tuple(found.values())
+        users.setdefault(key, set()).add(segment.id)
+    return tuple(attrs.evolve(made, segments=frozenset(users.get(key, ()))) for key, made in found.items())
 
 
 def network_name(transition: Transition) -> str:

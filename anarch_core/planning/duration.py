@@ -23,26 +23,28 @@ def run_seconds(segments: Sequence[Segment], pace: Mapping[str, float], *, sampl
         jobs: segments that are trained at once.
     """
     free = [0.0] * jobs
-    begun: dict[str, float] = {}
-    waiting = list(segments)
-    while waiting:
+    children: dict[str, list[int]] = {}
+    coming: list[tuple[float, int]] = []  # when a segment can start, and its place
+    for place, segment in enumerate(segments):
+        if segment.parent is None or segment.leaves is None:
+            coming.append((0.0, place))
+        else:
+            children.setdefault(segment.parent.id, []).append(place)
+    ready: list[int] = []
+    while coming or ready:
         now = heapq.heappop(free)
-        ready = {segment.id: _ready(segment, pace, samples, begun) for segment in waiting}
-        chosen = min(waiting, key=lambda segment: max(now, ready[segment.id]))
-        waiting.remove(chosen)
-        begun[chosen.id] = max(now, ready[chosen.id])
-        seconds = _reached(chosen, chosen.settings.iterations, pace, samples) + _scoring(chosen, pace, samples)
-        heapq.heappush(free, begun[chosen.id] + seconds)
+        while coming and coming[0][0] <= now:
+            heapq.heappush(ready, heapq.heappop(coming)[1])
+        if ready:
+            chosen = segments[heapq.heappop(ready)]
+        else:
+            now, first = heapq.heappop(coming)
+            chosen = segments[first]
+        for place in children.get(chosen.id, ()):
+            leaves = segments[place].leaves
+            heapq.heappush(coming, (now + _reached(chosen, 0 if leaves is None else leaves.iteration, pace, samples), place))
+        heapq.heappush(free, now + _reached(chosen, chosen.settings.iterations, pace, samples) + _scoring(chosen, pace, samples))
     return max(free)
-
-
-def _ready(segment: Segment, pace: Mapping[str, float], samples: Mapping[str, int], begun: Mapping[str, float]) -> float:
-    """When the network that a segment starts from exists; never, as far as is known, while that is not begun."""
-    if segment.parent is None or segment.leaves is None:
-        return 0.0
-    if segment.parent.id not in begun:
-        return float("inf")
-    return begun[segment.parent.id] + _reached(segment.parent, segment.leaves.iteration, pace, samples)
 
 
 def _reached(segment: Segment, iteration: int, pace: Mapping[str, float], samples: Mapping[str, int]) -> float:

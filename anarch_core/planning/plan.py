@@ -64,7 +64,7 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     else:
         config = attrs.evolve(config, jobs=jobs, threads=threads)
         context = attrs.evolve(context, config=config)
-    larger = footprints(attrs.evolve(context, probes={}), segments, 2 * config.batch_size)
+    larger = footprints(attrs.evolve(context, probes={}, watched={}), segments, 2 * config.batch_size)
     networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))
     parts = {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
     return RunPlan(

@@ -108,8 +108,8 @@ class Training:
         """Some batches of an epoch of the network's life: their rows, and the inputs as the network is given them."""
         order = epoch_order(len(self.y), self.seed, epoch)
         there = torch.split(order.to(self.x.device), self.batch_size)[first:last]
-        here = torch.split(order, self.batch_size)[first:last]
-        with contextlib.closing(batches(self.x, here if isinstance(self.x, Stored) else there)) as read:
+        wanted = torch.split(order, self.batch_size)[first:last] if isinstance(self.x, Stored) else there
+        with contextlib.closing(batches(self.x, wanted)) as read:
             for rows, inputs in zip(there, read, strict=True):
                 if self.augment is not None:
                     inputs = self.augment(inputs, rows, epoch)
