@@ -30,6 +30,23 @@ LONGEST = 2000
 _LEFT, _RIGHT, _FAINT = "text-align: left", "text-align: right", "opacity: 0.7"
 
 
+def columns_of_tables(widths: Sequence[int], width: int, names: int) -> list[list[int]]:
+    """Columns as one table where they fit, else as several, by number; each has the first ones again.
+
+    Args:
+        widths: of the columns, with the blanks between two.
+        width: that there is.
+        names: columns that every table begins with.
+    """
+    first = list(range(names))
+    tables = [first.copy()]
+    for column in range(names, len(widths)):
+        if len(tables[-1]) > names and sum(widths[index] for index in (*tables[-1], column)) > width:
+            tables.append(first.copy())
+        tables[-1].append(column)
+    return tables
+
+
 @attrs.frozen(kw_only=True)
 class Table:
     """Rows of cells.
@@ -52,7 +69,7 @@ class Table:
         """The table as text; one that is wider than ``width`` is told in several, which share its columns of text."""
         shown = [[plain(cell) for cell in row] for row in (self.headings, *self.rows[:MOST_ROWS])]
         widths = [max(len(row[column]) for row in shown) + GAP for column in range(len(self.headings))]
-        for part, columns in enumerate(self._split(widths, width)):
+        for part, columns in enumerate(columns_of_tables(widths, width, self.texts)):
             if part:
                 yield ""
             for row in shown:
@@ -72,15 +89,6 @@ class Table:
     def _rest(self) -> str:
         more = len(self.rows) - MOST_ROWS
         return f"and {more:,} more rows" if more > 0 else ""
-
-    def _split(self, widths: Sequence[int], width: int) -> list[list[int]]:
-        names = list(range(self.texts))
-        tables = [names.copy()]
-        for column in range(self.texts, len(widths)):
-            if len(tables[-1]) > self.texts and sum(widths[index] for index in (*tables[-1], column)) > width:
-                tables.append(names.copy())
-            tables[-1].append(column)
-        return tables
 
     def _aligned(self, cell: str, width: int, column: int) -> str:
         return cell.ljust(width) if column < self.texts else f"{cell.rjust(width - GAP)}{' ' * GAP}"

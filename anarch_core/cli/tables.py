@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from anarch_core.display import GAP, columns_of_tables
 from anarch_core.errors import plain
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.table import Table
-
-GAP = 2
-"""Blanks between two columns."""
 
 FILE_WIDTH = 160
 """Columns where the output is no terminal, and there is no width to fit."""
@@ -70,12 +68,7 @@ class NumberTable:
 
     def split(self, width: int) -> list[list[int]]:
         """Indices of the columns of each table."""
-        parts: list[list[int]] = [[0]]
-        for index in range(1, len(self.headings)):
-            if len(parts[-1]) > 1 and sum(self._width(shown) + GAP for shown in (*parts[-1], index)) - GAP > width:
-                parts.append([0])
-            parts[-1].append(index)
-        return parts
+        return columns_of_tables([self._width(index) + GAP for index in range(len(self.headings))], width + GAP, names=1)
 
     def _width(self, index: int) -> int:
         return max(len(text) for text in (*self.headings[index].split(), *(line[index] for line in self.lines)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from anarch_core.display import GAP, columns_of_tables
 from anarch_core.errors import plain
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.objective import Metric
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.table import Table
     from rich.text import Text
-
-
-GAP = 2
-"""Blanks between two columns of the summary."""
 
 
 @attrs.frozen(kw_only=True)
@@ -200,12 +197,7 @@ class SummaryTable:
         """Indices of the columns of each table."""
         content = self.content
         widths = [max(len(cells[index]) for cells in (content.headings, *content.lines)) + GAP for index in range(len(content.headings))]
-        tables: list[list[int]] = [[0, 1]]
-        for index in range(2, len(widths)):
-            if len(tables[-1]) > 2 and sum(widths[shown] for shown in (*tables[-1], index)) > width:
-                tables.append([0, 1])
-            tables[-1].append(index)
-        return tables
+        return columns_of_tables(widths, width, names=2)
 
     def part(self, columns: Sequence[int]) -> Table:
         """The table of some columns."""
