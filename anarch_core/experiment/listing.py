@@ -14,12 +14,14 @@ from typing import Any
 import attrs
 
 from anarch_core.errors import RunError
+from anarch_core.experiment.results import ObjectiveRecord
+from anarch_core.experiment.segments import title
 from anarch_core.experiment.store import RunStore
 from anarch_core.files.locks import LOCK
 from anarch_core.files.reading import read_text
 from anarch_core.files.tables import read_table
 
-ACCURACY = {"name": "accuracy", "unit": "%", "higher_is_better": True, "digits": 1}
+ACCURACY = attrs.asdict(ObjectiveRecord().metric)
 """The score of runs whose results do not say which they have."""
 
 
@@ -173,10 +175,9 @@ def _best(results: Mapping[str, Any], segments: list[dict[str, Any]]) -> Best | 
 
 
 def _title(segment: Mapping[str, Any]) -> str:
-    kind, relaxation, epoch = str(segment.get("kind")), _text(segment.get("relaxation")), segment.get("switch_epoch")
-    name = relaxation or kind if kind in ("trunk", "branch") else f"{kind} {relaxation or ''}".rstrip()
-    at = f" at {epoch:g}ep" if isinstance(epoch, int | float) else ""
-    return f"{name}{at}, seed {segment.get('seed')}"
+    epoch = segment.get("switch_epoch")
+    switch = f"{epoch:g}ep" if isinstance(epoch, int | float) else None
+    return title(str(segment.get("kind")), _text(segment.get("relaxation")), switch, segment.get("seed"))
 
 
 def _written(store: RunStore) -> datetime.datetime | None:

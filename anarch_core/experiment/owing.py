@@ -109,14 +109,9 @@ def shown(history: Sequence[Mapping[str, float | None]]) -> list[dict[str, float
     return [{key: math.nan if value is None else value for key, value in row.items() if not key.startswith("test_")} for row in history[1:]]
 
 
-def steps_of(result: SegmentResult) -> int:
-    """The optimizer steps that were taken in a segment, fewer than were meant where it ended early."""
-    return round((result.history[-1]["epoch"] or 0) * result.iterations_per_epoch)
-
-
 def _reached(result: SegmentResult, iteration: int) -> bool:
     """Whether the segment came there, with a network that could be kept."""
-    return iteration <= steps_of(result) - result.iterations_per_epoch * result.diverged
+    return iteration <= result.steps - result.iterations_per_epoch * result.diverged
 
 
 def _kept(left: Inventory, iteration: int, optimizer: bool) -> bool:

@@ -157,8 +157,13 @@ class SegmentResult(Displayed, Record):
         """How training ended without coming to that optimizer step, as the end of a sentence; None if it came there."""
         if self.diverged:
             return f"diverged in epoch {self.diverged_epoch}"
+        return self.ended if self.stopped_early and self.steps < iteration else None
+
+    @property
+    def steps(self) -> int:
+        """The optimizer steps that were taken, fewer than were meant where training ended early."""
         last = self.history[-1]["epoch"] if self.history else None
-        return self.ended if self.stopped_early and round((last or 0) * self.iterations_per_epoch) < iteration else None
+        return round((last or 0) * self.iterations_per_epoch)
 
     @property
     def by_probe(self) -> set[str]:

@@ -155,9 +155,7 @@ class Segment:
     @property
     def title(self) -> str:
         """A short name for people: ``"efcn at 20ep, seed 0"``."""
-        name = self.relaxation or "" if self.kind in ("trunk", "branch") else f"{self.kind} {self.relaxation or ''}".rstrip()
-        at = f" at {self.switch}" if self.switch is not None else ""
-        return f"{name or self.kind}{at}, seed {self.seed}"
+        return title(self.kind, self.relaxation, None if self.switch is None else str(self.switch), self.seed)
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready description, complete but for the parent, of which it has the identity."""
@@ -170,6 +168,12 @@ class Segment:
             "switch_epoch": self.switch and self.switch.epoch,
             "switch_iteration": self.switch and self.switch.iteration,
         }
+
+
+def title(kind: str, relaxation: str | None, switch: str | None, seed: object) -> str:
+    """A short name of a segment for people: ``"efcn at 20ep, seed 0"``."""
+    name = relaxation or kind if kind in ("trunk", "branch") else f"{kind} {relaxation or ''}".rstrip()
+    return f"{name}{'' if switch is None else f' at {switch}'}, seed {seed}"
 
 
 def snapshots(segments: Iterable[Segment]) -> dict[str, set[int]]:

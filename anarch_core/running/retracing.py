@@ -15,7 +15,6 @@ from anarch_core.errors import CheckpointError, RunError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, damage, tensors_digest
-from anarch_core.experiment.owing import steps_of
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.files.replacing import replacing
 from anarch_core.running.saving import SaveClock
@@ -51,7 +50,7 @@ class Retracing:
         self.files, self.left, self.missing = context.store.segment(job.segment.id), left, missing
         self.aside = self.files.retraced
         kept = [int(name.split("/")[1].split(".")[0]) for name in left.files if name.startswith("snapshots/")]
-        self.known = {iteration: self.files.snapshot(iteration) for iteration in kept} | {steps_of(result): self.files.final_file}
+        self.known = {iteration: self.files.snapshot(iteration) for iteration in kept} | {result.steps: self.files.final_file}
         self.until = min(iteration for iteration in self.known if iteration >= missing[-1])
 
     def run(self) -> list[Path] | None:
