@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -42,6 +42,11 @@ class Meaning:
     first_label: Literal[0, 1] | None = None
     test_fraction: float | None = None
     features: bool = False
+
+    @classmethod
+    def of(cls, where: str, flag: str, options: Any) -> Meaning:
+        """What the options of a data set say: its ``layout``, ``first_label`` and ``test_fraction``."""
+        return cls(where=where, flag=flag, layout=options.layout, first_label=options.first_label, test_fraction=options.test_fraction)
 
     def with_channels(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """Inputs as [n, channels, *spatial], a view.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from anarch_core.errors import DataError, one_line
@@ -14,6 +15,8 @@ from anarch_core.labels import described
 INPUTS = ("x", "image", "images", "img", "input", "inputs", "pixel_values", "signal", "data")
 TARGETS = ("y", "label", "labels", "target", "targets", "fine_label", "class", "annotation", "mask")
 """Usual keys, in this order."""
+
+Array = npt.NDArray[Any]
 
 READ_TWICE = 16
 """Samples that are read twice, to see whether they are random."""
@@ -110,10 +113,7 @@ class _Reader:
         if isinstance(value, torch.Tensor):
             return value.detach().cpu()
         try:
-            array = np.asarray(value)
-            if array.dtype == np.uint16:
-                array = array.astype(np.int32)
-            return torch.as_tensor(array.copy())
+            return _copied(np.asarray(value))
         except (TypeError, ValueError) as error:
             msg = f"{self.where}, sample {index}: the {what} is a {type(value).__name__}, expected numbers or an image; {one_line(error)}"
             raise DataError(msg) from error
@@ -125,10 +125,13 @@ def _picture(image: Any) -> torch.Tensor:
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "I;16", "I", "F"):
         image = image.convert("RGB")
-    array = np.asarray(image)
-    if array.dtype == np.uint16:
-        array = array.astype(np.int32)
-    return torch.as_tensor(array.copy()).movedim(-1, 0) if array.ndim == 3 else torch.as_tensor(array.copy()).unsqueeze(0)
+    pixels = _copied(np.asarray(image))
+    return pixels.movedim(-1, 0) if pixels.ndim == 3 else pixels.unsqueeze(0)
+
+
+def _copied(array: Array) -> torch.Tensor:
+    """An array as a tensor of its own; 16 bits without a sign, in which tensors do not count, as 32."""
+    return torch.as_tensor(array.astype(np.int32) if array.dtype == np.uint16 else array.copy())
 
 
 def _key(keys: Mapping[str, Any], usual: Sequence[str], given: str | None) -> str | None:

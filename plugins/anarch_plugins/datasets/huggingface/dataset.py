@@ -41,13 +41,7 @@ def load(root: Path | None, options: HuggingFaceOptions) -> TensorData:
         what = f"in the folder {str(folder)!r}" if folder.is_dir() else f"there is no folder {str(folder)!r}, and on the hub"
         msg = f"{where}: {what} no data set could be read: {' '.join(str(error).split())[:300] or type(error).__name__}"
         raise DataError(msg) from error
-    meaning = Meaning(
-        where=where,
-        flag="--huggingface-",
-        layout=options.layout,
-        first_label=options.first_label,
-        test_fraction=options.test_fraction,
-    )
+    meaning = Meaning.of(where, "--huggingface-", options)
     return gathered("huggingface", _parts(where, found, options), meaning=meaning, x=options.image, y=options.label)
 
 

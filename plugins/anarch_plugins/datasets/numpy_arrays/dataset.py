@@ -37,13 +37,7 @@ def load(root: Path | None, options: NumpyOptions) -> TensorData:
     """
     path = (root or Path()).expanduser() / options.path.expanduser()
     arrays = _of_folder(path) if path.is_dir() else _of_file(path)
-    meaning = Meaning(
-        where=repr(str(path)),
-        flag="--numpy-",
-        layout=options.layout,
-        first_label=options.first_label,
-        test_fraction=options.test_fraction,
-    )
+    meaning = Meaning.of(repr(str(path)), "--numpy-", options)
     return gathered("numpy", _parts(path, arrays), meaning=meaning)
 
 

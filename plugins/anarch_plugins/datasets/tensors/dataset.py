@@ -37,13 +37,7 @@ def load(root: Path | None, options: TensorsOptions) -> TensorData:
         present = ", ".join(sorted(tensors)) or "none"
         msg = f"{str(path)!r} has no tensor {', '.join(missing)} (it has {present}); expected x, y and, together, x_test, y_test"
         raise DataError(msg)
-    meaning = Meaning(
-        where=repr(str(path)),
-        flag="--tensors-",
-        layout=options.layout,
-        first_label=options.first_label,
-        test_fraction=options.test_fraction,
-    )
+    meaning = Meaning.of(repr(str(path)), "--tensors-", options)
     parts = {"train": (tensors["x"], tensors["y"])}
     if "x_test" in tensors:
         parts["test"] = tensors["x_test"], tensors["y_test"]
