@@ -9,7 +9,6 @@ from pathlib import Path
 import attrs
 import pytest
 
-from anarch_core import cli
 from anarch_core.config.files import SETTINGS, to_toml
 from anarch_core.config.resolution import resolve
 from anarch_core.config.run_config import RunConfig
@@ -33,20 +32,6 @@ TINY = (
 
 
 pytestmark = pytest.mark.usefixtures("mnist1d", "one_figure")
-
-
-@pytest.fixture
-def anarch(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def anarch(*args: str) -> tuple[int, str, str]:
-        """Exit code, output and errors of a command line."""
-        with pytest.raises(SystemExit) as caught:
-            cli.main(args)
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return anarch
 
 
 @pytest.mark.parametrize(

@@ -13,24 +13,10 @@ from typing import Any
 
 import pytest
 
-from anarch_core import cli
 from anarch_core.experiment.listing import look_at, runs_below
 from anarch_core.experiment.runs import spans
 
 BEFORE = Path(__file__).parents[1] / "running" / "written_before" / "run"
-
-
-@pytest.fixture
-def anarch(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def anarch(*args: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            cli.main(args)
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return anarch
 
 
 def a_run(path: Path, *, seeds: str = "[0, 1, 2, 5]", status: str | None = "finished", **more: Any) -> Path:

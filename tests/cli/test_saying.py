@@ -20,20 +20,6 @@ TINY = [
 pytestmark = pytest.mark.usefixtures("mnist1d", "one_figure")
 
 
-@pytest.fixture
-def anarch(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def anarch(*args: str) -> tuple[int, str, str]:
-        """Exit code, output and errors of a command line."""
-        with pytest.raises(SystemExit) as caught:
-            cli.main(args)
-        captured = capsys.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return anarch
-
-
 def test_quiet_says_nothing_where_all_is_well(anarch, tmp_path):
     assert anarch("run", *TINY, "--quiet") == (0, "", "")
     assert Results.read(tmp_path / "run").status == "finished"
