@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import datetime
+import functools
 import os
 import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anarch_core.errors import ConfigError, OutOfMemoryError
@@ -90,10 +92,27 @@ def human_duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def machine_record(device: str) -> dict[str, Any]:
-    """Versions, machine and time, JSON-ready."""
+@functools.cache
+def cpu_name() -> str:
+    """The model of the processor, as its maker calls it, where the system says; else its architecture."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def gpu_name(device: torch.device | str) -> str | None:
+    """The model of a GPU, or of the part of one; None for other devices."""
     import torch
 
+    device = torch.device(device)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def machine_record(device: str) -> dict[str, Any]:
+    """Versions, machine and time, JSON-ready."""
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
@@ -101,7 +120,7 @@ def machine_record(device: str) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": {name: version(name) for name in ("anarch", "torch", "safetensors", "numpy")},
         "device": device,
-        "device_name": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine(),
+        "device_name": gpu_name(device) or cpu_name(),
         "command": sys.argv,
     }
 

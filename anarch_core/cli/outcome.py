@@ -9,6 +9,7 @@ import click
 from anarch_core.cli.saying import Saying, document
 from anarch_core.cli.tables import console
 from anarch_core.errors import legible
+from anarch_core.experiment.kinds import mixture
 from anarch_core.experiment.store import RunStore
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def show(results: Results, saying: Saying) -> None:
         for what, segments in (("failed", results.failed), ("skipped", results.skipped))
         for segment in segments.values()
     ]
+    mixed = mixture(results.segments)
+    lines += [] if mixed is None else [mixed]
     if saying.as_json:
         document(_content(results, page))
     if saying.quiet or saying.as_json:

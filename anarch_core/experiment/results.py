@@ -10,6 +10,7 @@ import attrs
 
 from anarch_core.display import Displayed, Overview, Table, frame
 from anarch_core.errors import RunError
+from anarch_core.experiment.kinds import mixture
 from anarch_core.experiment.record import Record
 from anarch_core.experiment.rows import IDENTITY, history_rows, segment_rows
 from anarch_core.experiment.segment_result import SegmentResult
@@ -148,18 +149,22 @@ class Results(Displayed):
         found = summary(self.segments, self.headlines, self.objective.metric)
         table = Table(headings=found.headings, rows=found.lines, caption=found.caption, texts=2, strong=found.best)
         unfinished = (("failed", self.failed), ("skipped", self.skipped))
+        mixed = mixture(self.segments)
         return Overview(
             title=f"Results of {self.path}: {self.status}",
             facts=[("data", self.data), ("model", self.model), ("segments", str(len(self.segments)))],
             tables=[table] if self.segments else [],
-            notes=[f"{segment.title} {what}: {segment.error}" for what, segments in unfinished for segment in segments.values()],
+            notes=[
+                *(f"{segment.title} {what}: {segment.error}" for what, segments in unfinished for segment in segments.values()),
+                *([] if mixed is None else [mixed]),
+            ],
         )
 
     def to_dataframe(self) -> DataFrame:
         """A row for each finished segment, parents first.
 
-        Columns: identity (``id``, ``kind``, ``seed``, ``relaxation``, ``switch_epoch``), sizes and times; scores as ``start.test_loss`` and
-        ``final.test_loss``; what probes measured as ``delta.end.shared``, missing where a probe was not run.
+        Columns: identity (``id``, ``kind``, ``seed``, ``relaxation``, ``switch_epoch``), sizes, times and machines; scores as
+        ``start.test_loss`` and ``final.test_loss``; what probes measured as ``delta.end.shared``, missing where a probe was not run.
 
         Raises:
             MissingDependencyError: pandas is not installed.

@@ -28,6 +28,9 @@ def segment_rows(segments: Iterable[SegmentResult]) -> Iterator[Mapping[str, Any
     for segment in segments:
         table = segment.to_json()
         row = {name: table[name] for name in (*IDENTITY, *_BESIDE)}
+        if segment.machines:
+            row |= {"hosts": ", ".join(_each(machine.host for machine in segment.machines))}
+            row |= {"machines": "; ".join(_each(map(str, segment.machines)))}
         for moment in ("start", "final", "average"):
             row |= {f"{moment}.{score}": value for score, value in (table[moment] or {}).items()}
         if segment.exactness is not None:
@@ -35,6 +38,11 @@ def segment_rows(segments: Iterable[SegmentResult]) -> Iterator[Mapping[str, Any
         for probe, moments in segment.probes.items():
             row |= {f"{probe}.{moment}.{name}": value for moment, scalars in moments.items() for name, value in scalars.items()}
         yield row
+
+
+def _each(texts: Iterable[str]) -> Iterable[str]:
+    """Every text once, in their order."""
+    return dict.fromkeys(texts)
 
 
 def history_rows(segments: Iterable[SegmentResult]) -> Iterator[Mapping[str, Any]]:

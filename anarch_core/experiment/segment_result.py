@@ -10,6 +10,7 @@ import attrs
 
 from anarch_core.display import Displayed, Overview, Table
 from anarch_core.errors import SurgeryError
+from anarch_core.experiment.machines import Machine
 from anarch_core.experiment.record import Record
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Exactness(Record):
 class Notes(Record):
     """What is noted while a segment is trained, kept in its resume file; see :class:`SegmentResult` for the attributes."""
 
+    later: ClassVar[Sequence[str]] = ("machines",)
     start: Scores | None = None
     exactness: Exactness | None = None
     optimizer_state: dict[str, str] | None = None
@@ -89,6 +91,7 @@ class Notes(Record):
     probe_details: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     probe_notes: dict[str, dict[str, str]] = attrs.field(factory=dict)
     switches: list[int] = attrs.field(factory=list)
+    machines: list[Machine] = attrs.field(factory=list)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -118,11 +121,12 @@ class SegmentResult(Displayed, Record):
         probe_details: likewise, what a probe reports beside them.
         probe_notes: likewise, why a probe was skipped or failed.
         switches: optimizer steps at which the schedule found a switch while a trunk was trained.
+        machines: that trained it, in turn, and others that completed it later; none where an earlier version wrote it.
         seconds: wall time.
         history: one row per epoch, epoch 0 first.
     """
 
-    later: ClassVar[Sequence[str]] = ("average", "ended")
+    later: ClassVar[Sequence[str]] = ("average", "ended", "machines")
     id: str
     kind: str
     seed: int
@@ -146,6 +150,7 @@ class SegmentResult(Displayed, Record):
     seconds: float
     history: Sequence[Mapping[str, float | None]]
     average: Scores | None = None
+    machines: Sequence[Machine] = attrs.field(factory=list)
     ended: str = attrs.field(default=attrs.Factory(lambda self: EPOCHS if self.diverged_epoch is None else DIVERGED, takes_self=True))
 
     @property
@@ -187,6 +192,9 @@ class SegmentResult(Displayed, Record):
         if self.exactness is not None:
             error = "not compared" if self.exactness.error is None else f"differs from its parent by {self.exactness.error:.1e}"
             facts.append(("exactness", error))
+        hosts = dict.fromkeys(machine.host for machine in self.machines)
+        if len(hosts) > 1:
+            facts.append(("machines", ", then ".join(hosts)))
         scores, moments = {"start": self.start, "end": self.final}, ["start", "end"]
         if self.average is not None:
             scores["average"] = self.average

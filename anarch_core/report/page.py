@@ -13,6 +13,7 @@ from anarch_core.html import Html, bullets, element, facts, folded, join, paragr
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.findings import findings, paired
 from anarch_core.report.inline_svg import dark_colours
+from anarch_core.report.machines import machines_of, trained_on
 from anarch_core.report.measurements import certificates, compares, exactness, probe_tables, problems
 from anarch_core.report.settings_text import command, settings_in_words
 from anarch_core.report.stylesheet import STYLE
@@ -174,6 +175,7 @@ def _environment(run: FinishedRun) -> Html:
         ("started", known.get("started")),
         ("machine", f"{known.get('host')}, {known.get('platform')}"),
         ("device", f"{known.get('device')} ({known.get('device_name')})"),
+        ("trained on", trained_on(run)),
         ("Python", known.get("python")),
         ("packages", versions),
         (
@@ -182,7 +184,7 @@ def _environment(run: FinishedRun) -> Html:
         ),
         ("data, SHA-256", known.get("data_sha256")),
     ]
-    return facts([(name, str(text)) for name, text in pairs if text])
+    return join([facts([(name, str(text)) for name, text in pairs if text]), *machines_of(run)])
 
 
 def _reproduce(run: FinishedRun) -> Html:

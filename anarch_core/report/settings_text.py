@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from anarch_core.experiment.kinds import by_kind
 from anarch_core.report.evidence import FinishedRun
 
 
@@ -31,6 +32,7 @@ def settings_in_words(run: FinishedRun) -> list[tuple[str, str]]:
         ("controls", _controls(said.values.get("control"))),
         ("seeds", _list(said.values.get("seeds"))),
         ("probes", _list(said.values.get("probe")) or "none"),
+        ("machines", f"of {kinds} kinds, see Environment" if (kinds := len(by_kind(run.results.segments))) > 1 else ""),
     ]  # fmt: skip
     return [(name, text) for name, text in facts if text]
 

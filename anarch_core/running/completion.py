@@ -13,6 +13,7 @@ from anarch_core.checkpoint import network as checkpoint
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory
+from anarch_core.experiment.machines import COMPLETED, joined_by, this_machine
 from anarch_core.experiment.owing import OF_PROBES, Asked, asked_probes, owing, with_probes
 from anarch_core.experiment.segment_result import Notes, SegmentResult
 from anarch_core.experiment.store import SegmentStore
@@ -58,6 +59,7 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
         left = left.with_files(made, files.path)
     if missing.switches is not None:
         result = attrs.evolve(result, switches=missing.switches)
+    result = attrs.evolve(result, machines=joined_by(result.machines, this_machine(context.device, COMPLETED)))
     files.finish(result, left)
     files.retraced.remove()
     if missing.probes:

@@ -15,6 +15,7 @@ from anarch_core.errors import CheckpointError, RunError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, damage, tensors_digest
+from anarch_core.experiment.machines import this_machine
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.files.replacing import replacing
 from anarch_core.running.saving import SaveClock
@@ -48,7 +49,7 @@ class Retracing:
     ) -> None:
         self.context, self.job, self.emit, self.stop = context, job, emit, stop
         self.files, self.left, self.missing = context.store.segment(job.segment.id), left, missing
-        self.aside = self.files.retraced
+        self.aside, self.machines = self.files.retraced, result.machines
         kept = [int(name.split("/")[1].split(".")[0]) for name in left.files if name.startswith("snapshots/")]
         self.known = {iteration: self.files.snapshot(iteration) for iteration in kept} | {result.steps: self.files.final_file}
         self.until = min(iteration for iteration in self.known if iteration >= missing[-1])
@@ -148,9 +149,16 @@ class Retracing:
         first, last, *wanted = (Moment(steps, self.context.iterations_per_epoch) for steps in (begun, training.iteration, *self.missing))
         msg = (
             f"it was finished without its network at {', '.join(map(str, wanted))}, and trained again from {first} to {last} does not come "
-            "to the same weights: this machine, its threads or its GPU round otherwise; what was there stays, choose another --out"
+            f"to the same weights: {self._why()}; what was there stays, choose another --out"
         )
         raise RunError(msg)
+
+    def _why(self) -> str:
+        """What rounds otherwise, as far as it is known."""
+        here, before = this_machine(self.context.device), self.machines[:1]
+        if before and before[0].kind != here.kind:
+            return f"it was trained on {before[0]}, and this is {here}, which rounds otherwise"
+        return "this machine, its threads or its GPU round otherwise"
 
     def _released(self) -> list[Path]:
         """Copy what was kept to its place: until the result file names it, it is there twice or does not count."""

@@ -18,6 +18,7 @@ from anarch_core.experiment.condition import Condition, condition, started_from
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
+from anarch_core.experiment.machines import joined_by, this_machine
 from anarch_core.experiment.owing import Asked, asked_probes, shown, switches_found
 from anarch_core.experiment.segment_result import DIVERGED, EPOCHS, Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
@@ -87,7 +88,7 @@ class Execution:
         self.probing = Probing(context, job.segment, store, emit)
         self.watching = Watching(context, job.segment, emit)
         self.seconds = 0.0
-        self.notes = Notes()
+        self.notes = Notes(machines=[this_machine(context.device)])
         snapshot = context.store.snapshot_left(job.segment)
         self.parent = None if snapshot is None else tensors_digest(snapshot)
 
@@ -226,7 +227,8 @@ class Execution:
         tensors, strings = load_state(self.store.resume_file)
         metadata = json.loads(strings[SEGMENT_STATE])
         training.load_state(tensors, metadata["training"])
-        self.notes, self.seconds = Notes.from_json(metadata["notes"], self.store.resume_file), metadata["seconds"]
+        noted, self.seconds = Notes.from_json(metadata["notes"], self.store.resume_file), metadata["seconds"]
+        self.notes = attrs.evolve(noted, machines=joined_by(noted.machines, *self.notes.machines))
         history = History(self.store.history_file, metadata["history"])
         if self.segment.kind == "trunk":  # the schedule may be another one by now
             self.notes.switches[:] = switches_found(self.context.schedule, history.rows, self.iterations_per_epoch)

@@ -187,6 +187,33 @@ def test_averages_and_early_ends_are_told(made, one_figure):
     assert "0.0625" in text
 
 
+def trained_on(*machines):
+    """A change of the hand-written runs: the segments were trained on these machines, in turns."""
+    same = {"cpu": "EPYC", "capability": "AVX2", "gpu": None, "torch": "2.6", "threads": 1, "did": "trained"}
+
+    def change(segments):
+        for index, segment in enumerate(segments):
+            segment["machines"] = [same | machines[index % len(machines)]]
+
+    return change
+
+
+def test_machines_of_one_kind_are_told_in_a_line(made, one_figure):
+    alone = " ".join(read(made(change=trained_on({"host": "here"}))).text)
+    assert "trained on EPYC (AVX2), 1 thread, torch 2.6 Python" in alone
+    several = " ".join(read(made(change=trained_on({"host": "n1"}, {"host": "n2"}))).text)
+    assert "trained on n1; n2: EPYC (AVX2), 1 thread, torch 2.6 Python" in several
+    assert "kinds" not in alone + several
+
+
+def test_machines_of_several_kinds_are_told_with_what_they_trained(made, one_figure):
+    text = " ".join(read(made(change=trained_on({"host": "n1"}, {"host": "n2", "gpu": "<H100>"}))).text)
+    assert "machines of 2 kinds, see Environment" in text
+    assert "Machines of 2 kinds worked on its segments (GPU: none, <H100>). They round differently" in text
+    assert "EPYC (AVX2), 1 thread, torch 2.6 n1 trunk, seed 0; efcn at 0ep, seed 0" in text
+    assert "<H100>, EPYC (AVX2), 1 thread, torch 2.6 n2 scratch efcn, seed 0" in text
+
+
 def test_strings_of_users_are_text(made, one_figure):
     def break_out(segments):
         segments[0]["probe_notes"] = {"delta": {"end": "failed: </p><script>alert(1)</script>"}}
