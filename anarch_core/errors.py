@@ -27,6 +27,7 @@ __all__ = [
     "PluginError",
     "ProbeError",
     "RunError",
+    "Stopped",
     "SurgeryError",
     "UnknownComponentError",
     "close_matches",

@@ -19,7 +19,7 @@ def command(run: Path, model: str | None, data: str | None, quiet: bool, as_json
     """Finish the run in the directory RUN. On a CPU the results are the same bytes as if it had never been interrupted."""
     from anarch_core.cli.outcome import show
     from anarch_core.running.runner import resume
-    from anarch_core.running.stopping import interrupts
+    from anarch_core.segment.stopping import interrupts
 
     saying = Saying(quiet, as_json)
     with interrupts():

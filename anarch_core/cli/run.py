@@ -10,7 +10,7 @@ from anarch_core.config.run_config import RunConfig
 def _run(config: RunConfig, quiet: bool, as_json: bool) -> None:
     from anarch_core.cli.outcome import show
     from anarch_core.running.runner import run
-    from anarch_core.running.stopping import interrupts
+    from anarch_core.segment.stopping import interrupts
 
     saying = Saying(quiet, as_json)
     with interrupts():

@@ -217,6 +217,11 @@ class RunConfig:
     device: str = attrs.field(
         default="auto", converter=values.device, metadata=setting("Device: auto, cpu, cuda or cuda:N.", metavar="DEVICE", identity=False)
     )
+    workers: str = attrs.field(
+        default="local",
+        converter=values.text,
+        metadata=setting("Who trains the segments, and where: local, on this machine.", metavar="NAME", kind="workers", identity=False),
+    )
     jobs: int | None = attrs.field(
         default=None,
         converter=values.processes,
@@ -263,8 +268,8 @@ class RunConfig:
 
     @property
     def identity_options(self) -> dict[str, Mapping[str, Any]]:
-        """Options of the components in which different experiments differ: of all but the observers."""
-        watching = {name for spec in self.observe for name in (spec, spec.partition(":")[0].partition("@")[0])}
+        """Options of the components in which different experiments differ: of all but the observers and the workers."""
+        watching = {name for spec in (*self.observe, self.workers) for name in (spec, spec.partition(":")[0].partition("@")[0])}
         return {name: options for name, options in self.options.items() if name not in watching}
 
     @property

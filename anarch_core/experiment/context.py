@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import attrs
@@ -51,6 +52,7 @@ class RunContext:
         watched: probes of the trunk while it is trained, by name.
         schedule: of the switch times.
         augmentations: by name, in the order in which they are applied.
+        source: gives the data set anew, wherever it is kept.
     """
 
     config: RunConfig
@@ -63,20 +65,23 @@ class RunContext:
     watched: Mapping[str, AbstractProbe]
     schedule: AbstractSchedule
     augmentations: Mapping[str, AbstractAugmentation]
+    source: Callable[[], TensorData]
 
     @classmethod
-    def open(cls, config: RunConfig, store: RunStore, registry: Registry) -> RunContext:
+    def open(cls, config: RunConfig, store: RunStore, registry: Registry, source: Callable[[], TensorData] | None = None) -> RunContext:
         """Load the data and build the components.
 
         Args:
             config: the run, complete, with ``device`` resolved.
             store: the run directory; nothing is written.
             registry: where components are looked up.
+            source: gives the data set, which is loaded if not given.
 
         Raises:
             AnarchError: the data cannot be loaded, or a component does not take its options; or what is to stop early has no such score.
         """
-        model, data = config.model or "", _data(config, registry)
+        model, source = config.model or "", source or partial(_load, config, registry)
+        data = _placed(source(), config)
         if config.early_stopping is not None:
             config.early_stopping.higher_is_better(data.objective.directions)
         shape = data.output_shape
@@ -98,6 +103,7 @@ class RunContext:
             watched={name: create(registry, "probe", name, config) for name in config.watched_probes},
             schedule=create(registry, "schedule", config.switch, config),
             augmentations={plain_name(name): create(registry, "augmentation", name, config) for name in config.augment},
+            source=source,
         )
 
     @property
@@ -115,7 +121,7 @@ class RunContext:
 
     def reread(self) -> TensorData:
         """The data set once more, as :meth:`open` loaded it."""
-        return _data(self.config, self.registry)
+        return _placed(self.source(), self.config)
 
     def moments(self, clock: Clock) -> tuple[Moment, ...]:
         """The moments of switching that the schedule knows before the trunk is trained.
@@ -177,8 +183,8 @@ class RunContext:
         return None if wanted is None else RunningAverage(model, wanted.kind, wanted.number, iterations)
 
 
-def _data(config: RunConfig, registry: Registry) -> TensorData:
-    data = load_data(
+def _load(config: RunConfig, registry: Registry) -> TensorData:
+    return load_data(
         config.data,
         root=config.data_root,
         options=changed_options(config, registry, "dataset", config.data),
@@ -188,12 +194,11 @@ def _data(config: RunConfig, registry: Registry) -> TensorData:
         whole=False,
         registry=registry,
     )
-    return _placed(data, torch.device(config.device), config)
 
 
-def _placed(data: TensorData, device: torch.device, config: RunConfig) -> TensorData:
+def _placed(data: TensorData, config: RunConfig) -> TensorData:
     """The data where they are kept: inputs on the device, or in the host's memory and files."""
-    place = config.data_on
+    device, place = torch.device(config.device), config.data_on
     if place == "auto":
         place = "device" if data.bytes_to_load(device) <= ON_THE_DEVICE * available_bytes(device) else "host"
     data = data.whole() if place == "device" else data.kept_on_host()

@@ -15,11 +15,13 @@ class Event:
     """What a segment tells while it is trained.
 
     Attributes:
-        kind: ``"started"``; ``"begun"`` when the network is there (value: a mapping of ``iteration``, the steps that an earlier process
-            did, ``rows``, its history, and ``notes``, of :class:`~anarch_core.experiment.segment_result.Notes`); ``"scored"`` (value: the
-            history row of the start); ``"trained"`` (value: steps done, the last history row or None); ``"measuring"`` (value: what, in
-            words); ``"measured"`` (value: a mapping of ``probe``, ``moment``, ``values``, ``units`` and ``note``); ``"snapshot"`` (value:
-            iteration); ``"switch"`` (value: iteration the schedule chose); ``"warning"`` (value: text).
+        kind: ``"placed"`` when it is known who trains it (value: that, in words, such as ``"cuda:1"``); ``"started"``; ``"begun"`` when
+            the network is there (value: a mapping of ``iteration``, the steps that an earlier process did, ``rows``, its history, and
+            ``notes``, of :class:`~anarch_core.experiment.segment_result.Notes`); ``"scored"`` (value: the history row of the start);
+            ``"trained"`` (value: steps done, the last history row or None); ``"measuring"`` (value: what, in words); ``"measured"``
+            (value: a mapping of ``probe``, ``moment``, ``values``, ``units`` and ``note``); ``"snapshot"`` (value: iteration) and
+            ``"saved"``, when the network, or the state to go on from, is on disk; ``"switch"`` (value: iteration the schedule chose);
+            ``"warning"`` (value: text).
         segment: identity.
         value: as above.
     """

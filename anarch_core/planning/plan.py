@@ -18,14 +18,16 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.data.stored import Stored
 from anarch_core.errors import AnarchError, ConfigError
 from anarch_core.experiment.context import RunContext
+from anarch_core.experiment.placement import looked_into_on
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
-from anarch_core.machine import available_bytes, resolve_device
+from anarch_core.machine import available_bytes
 from anarch_core.network import in_evaluation_mode
 from anarch_core.planning.footprint import Footprint, footprints
-from anarch_core.planning.preflight import bytes_needed, settle
+from anarch_core.planning.preflight import bytes_needed, foreseen
 from anarch_core.planning.run_plan import NetworkPlan, RunPlan
+from anarch_core.planning.sharing import shared
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.schedule import Clock
 from anarch_core.training.loop import Training
@@ -48,7 +50,7 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     """
     registry = registry or get_registry()
     config = complete(config, registry)
-    config = attrs.evolve(config, device=resolve_device(config.device))
+    config = attrs.evolve(config, device=looked_into_on(config, registry))
     context = RunContext.open(config, RunStore(config.out or Path()), registry)
     data = context.data
     clock = Clock(config.epochs, context.iterations_per_epoch)
@@ -57,12 +59,11 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     found = footprints(context, segments)
     refusal = None
     try:
-        jobs, threads = settle(context, segments, found)
+        config = shared(context, foreseen(context, found), len(segments))
     except AnarchError as error:
         refusal = str(error)
         timed = timed and not isinstance(error, ConfigError)  # the network cannot take a step
     else:
-        config = attrs.evolve(config, jobs=jobs, threads=threads)
         context = attrs.evolve(context, config=config)
     larger = footprints(attrs.evolve(context, probes={}, watched={}), segments, 2 * config.batch_size)
     networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))

@@ -10,13 +10,12 @@ from torch import nn
 
 from anarch_core.errors import AnarchError, ConfigError, SurgeryError, first_line
 from anarch_core.experiment.context import RunContext
-from anarch_core.experiment.segments import Segment
-from anarch_core.machine import own_randomness, resident_bytes
+from anarch_core.machine import own_randomness
 from anarch_core.network import copied, in_evaluation_mode
 from anarch_core.objective.outputs import require_outputs
 from anarch_core.planning.columns import require_columns
 from anarch_core.planning.footprint import Footprint
-from anarch_core.planning.sharing import share_machine
+from anarch_core.planning.need import Need
 from anarch_core.plugin.blame import answering
 from anarch_core.training.evaluation import EVALUATED
 
@@ -24,37 +23,24 @@ ON_THE_WAY = 32 * 2**20
 """Bytes of what a run loads and notes while it goes on."""
 
 
-def settle(context: RunContext, segments: Sequence[Segment], networks: Sequence[Footprint]) -> tuple[int, int]:
-    """Segments to train at once and threads of each, once it is certain that nothing foreseeable goes wrong.
+def foreseen(context: RunContext, networks: Sequence[Footprint]) -> Need:
+    """What training takes, once it is certain that nothing foreseeable goes wrong, memory left out.
 
     Args:
         context: of the run.
-        segments: of the run.
-        networks: that the segments train, see :func:`anarch_core.planning.footprint.footprints`.
+        networks: that its segments train, see :func:`anarch_core.planning.footprint.footprints`.
 
     Raises:
         SurgeryError: a relaxation refuses a layer, or finds none.
-        OutOfMemoryError: the memory does not suffice.
         ConfigError: the network cannot be trained on the data.
     """
-    config = context.config
     require_columns(context)
     for network in networks:
         _require_layers(network, context)
-    _try_step(context, context.build(config.seeds[0]))
+    _try_step(context, context.build(context.config.seeds[0]))
     needs = {f"{work} ({network.name})": size for network in networks for work, size in bytes_needed(network).items()}
     work = max(needs, key=lambda name: needs[name])
-    return share_machine(
-        device=config.device,
-        jobs=config.jobs,
-        threads=config.threads,
-        parallel=len(segments),
-        model_bytes=max(network.bytes for network in networks),
-        peak_bytes=needs[work],
-        # What this process holds by now every other would: it has the data, and has built the network and taken a step.
-        process_bytes=resident_bytes() if context.device.type == "cpu" else 0,
-        work=work,
-    )
+    return Need(peak_bytes=needs[work], work=work, model_bytes=max(network.bytes for network in networks))
 
 
 def bytes_needed(network: Footprint) -> dict[str, int]:

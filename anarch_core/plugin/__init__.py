@@ -21,6 +21,7 @@ from anarch_core.plugin.records import (
     ProbeInfo,
     RelaxationInfo,
     ScheduleInfo,
+    WorkersInfo,
 )
 from anarch_core.plugin.registry import Registry, get_registry
 
@@ -39,6 +40,7 @@ __all__ = [
     "Registry",
     "RelaxationInfo",
     "ScheduleInfo",
+    "WorkersInfo",
     "between",
     "get_registry",
     "hookimpl",

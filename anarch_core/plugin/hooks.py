@@ -26,6 +26,7 @@ from anarch_core.plugin.records import (
     ProbeInfo,
     RelaxationInfo,
     ScheduleInfo,
+    WorkersInfo,
 )
 
 RECORDS: dict[str, type[ComponentInfo]] = {
@@ -38,6 +39,7 @@ RECORDS: dict[str, type[ComponentInfo]] = {
     "anarch_augmentations": AugmentationInfo,
     "anarch_objectives": ObjectiveInfo,
     "anarch_observers": ObserverInfo,
+    "anarch_workers": WorkersInfo,
     "anarch_figures": FigureInfo,
     "anarch_commands": CommandInfo,
 }

@@ -32,11 +32,12 @@ from anarch_core.plugin.records import (
     ProbeInfo,
     RelaxationInfo,
     ScheduleInfo,
+    WorkersInfo,
 )
 
 PROJECT = "anarch"
 GROUP = "anarch.plugins"
-API_VERSION = (1, 1)
+API_VERSION = (1, 2)
 """The version of the interface that plugins are written for, (major, minor)."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -87,6 +88,11 @@ def anarch_objectives() -> Iterable[ObjectiveInfo]:  # type: ignore[empty-body]
 @hookspec
 def anarch_observers() -> Iterable[ObserverInfo]:  # type: ignore[empty-body]
     """Observers: who is told what happens in a run."""
+
+
+@hookspec
+def anarch_workers() -> Iterable[WorkersInfo]:  # type: ignore[empty-body]
+    """Workers: who trains the segments of a run, and where."""
 
 
 @hookspec

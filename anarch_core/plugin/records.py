@@ -215,6 +215,19 @@ class ObserverInfo(ComponentInfo):
 
 
 @attrs.frozen(kw_only=True)
+class WorkersInfo(ComponentInfo):
+    """Workers; the target is a subclass of :class:`anarch_core.workers.AbstractWorkers`. New in 1.2.
+
+    Attributes:
+        remote: whether they train on other machines. Then the run asks nothing of the devices of its own, and loads the data into its
+            memory; each worker finds the device that the user names, and checks that there is room.
+    """
+
+    kind: ClassVar[str] = "workers"
+    remote: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class CommandInfo(ComponentInfo):
     """A subcommand of ``anarch``; its target is a ``click.Command``, imported only when it is called."""
 

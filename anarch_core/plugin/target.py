@@ -16,6 +16,7 @@ _INTERFACES = {
     "augmentation": "anarch_core.augmentation:AbstractAugmentation",
     "objective": "anarch_core.objective.base:AbstractObjective",
     "observer": "anarch_core.observer.base:AbstractObserver",
+    "workers": "anarch_core.workers.base:AbstractWorkers",
     "figure": "anarch_core.report.figure:AbstractFigure",
 }
 
@@ -44,7 +45,8 @@ def require_kind(info: ComponentInfo, target: Any, who: str) -> None:
             raise PluginError(msg)
         missing = sorted(getattr(target, "__abstractmethods__", ()))
         if missing:
-            msg = f"{who}: {info.target!r} lacks {', '.join(f'{name}()' for name in missing)}, which a {info.kind} must have"
+            kind = info.kind if info.kind.endswith("s") else f"a {info.kind}"
+            msg = f"{who}: {info.target!r} lacks {', '.join(f'{name}()' for name in missing)}, which {kind} must have"
             raise PluginError(msg)
     elif info.kind == "command":
         import click

@@ -18,6 +18,7 @@ FLAGS = {
     "augmentation": "--augment",
     "objective": "--objective",
     "observer": "--observe",
+    "workers": "--workers",
 }
 
 OTHERWISE = {

@@ -1,1 +1,1 @@
-"""Training the tree of segments: one segment, who trains it, and the walk through the tree."""
+"""Training the tree of segments: what is there, what is missing, and the walk that has it made."""

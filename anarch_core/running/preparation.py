@@ -88,7 +88,7 @@ def prepare(context: RunContext, before: RunConfig | None) -> None:
     write_text(store.config_file, text)
     if not begun:
         samples = {"train": len(context.data.y_train), "test": len(context.data.y_test)}
-        record = {"run": secrets.token_hex(6), **machine_record(config.device), "data_sha256": digest, "samples": samples}
+        record = {"run": secrets.token_hex(6), **machine_record(str(context.device)), "data_sha256": digest, "samples": samples}
         write_json(store.environment_file, record)
 
 

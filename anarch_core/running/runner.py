@@ -11,7 +11,8 @@ import attrs
 
 from anarch_core.config.resolution import complete, factories, resolve
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import RunError, Stopped
+from anarch_core.errors import ConfigError, RunError, Stopped
+from anarch_core.experiment.placement import trained_elsewhere
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.store import RunStore
 from anarch_core.machine import resolve_device
@@ -22,8 +23,10 @@ from anarch_core.running.preparation import taken
 from anarch_core.running.progress import AbstractProgress
 from anarch_core.running.same_experiment import asked_before, same_experiment
 from anarch_core.running.showing import ProgressStyle, make_progress
-from anarch_core.running.stopping import InterruptedRunError, Stop
 from anarch_core.running.walk import Walk
+from anarch_core.segment.stopping import InterruptedRunError, Stop
+from anarch_core.workers.base import AbstractWorkers
+from anarch_core.workers.in_process import InProcess
 
 if TYPE_CHECKING:
     from anarch_core.observer.base import AbstractObserver
@@ -73,11 +76,10 @@ def run(
         with stop.on_signals(), taken(store):
             try:
                 before = asked_before(store, registry)
-                config = attrs.evolve(same_experiment(config, before, store), device=resolve_device(config.device), out=store.path)
-                if only_here(config):
-                    config = attrs.evolve(config, jobs=1)
+                config = attrs.evolve(same_experiment(config, before, store), out=store.path)
+                config, workers = employed(config, registry, here=own_registry)
                 told = [*named_observers(config, registry), *observers]
-                results = Walk(config, before, store, registry, shown, stop, told, in_process=own_registry).run()
+                results = Walk(config, before, store, registry, shown, stop, told, workers).run()
             except Stopped:
                 raise InterruptedRunError.of(store, "stopped at once, what was saved is there", to_name) from None
             if stop.asked is not None:
@@ -112,6 +114,33 @@ def resume(
         raise RunError(msg)
     named = {name: given for name, given in (("model", model), ("data", data)) if given is not None}
     return run(resolve(named, [store.config_file]), out=out, progress=progress, observers=observers)
+
+
+def employed(config: RunConfig, registry: Registry, *, here: bool) -> tuple[RunConfig, AbstractWorkers]:
+    """The workers of a run, and its configuration as they take it.
+
+    Args:
+        config: the run.
+        registry: where the workers are looked up.
+        here: whether it can be trained in this process alone, whatever its model and data.
+
+    Raises:
+        ConfigError: it can be trained in this process alone, and its workers are elsewhere; or the device is not there.
+        AnarchError: the workers do not take their options, or cannot work here.
+    """
+    from anarch_core.experiment.context import create
+
+    elsewhere = trained_elsewhere(config, registry)
+    if not elsewhere:
+        config = attrs.evolve(config, device=resolve_device(config.device))
+    own = [spec for spec in (config.model or "", config.data) if of_this_process(spec)]
+    if not (here or own):
+        return config, create(registry, "workers", config.workers, config)
+    if elsewhere:
+        what = f"{own[0]!r}, which is known to this process alone" if own else "components that this process alone knows"
+        msg = f"workers {config.workers!r} train on other machines, but the run has {what}; put it into a module, or use workers 'local'"
+        raise ConfigError(msg)
+    return attrs.evolve(config, jobs=1), InProcess()
 
 
 def only_here(config: RunConfig) -> bool:

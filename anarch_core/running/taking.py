@@ -16,8 +16,8 @@ from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files.replacing import write_text
 from anarch_core.files.tables import read_table, write_json
-from anarch_core.running.stopping import Stop
-from anarch_core.running.waiting import Waiting
+from anarch_core.segment.stopping import Stop
+from anarch_core.segment.waiting import Waiting
 
 REWRITTEN = {"segment.json", "history.jsonl"}
 """Files that can be written again from what is whole."""

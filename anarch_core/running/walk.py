@@ -12,6 +12,7 @@ import attrs
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import Stopped
 from anarch_core.experiment.owing import Owing, asked_probes, owing, with_probes
+from anarch_core.experiment.placement import looked_into_on
 from anarch_core.experiment.results import ObjectiveRecord, Results, Unfinished
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment, snapshots
@@ -21,15 +22,16 @@ from anarch_core.files.replacing import write_text
 from anarch_core.objective.base import Metric
 from anarch_core.plugin.registry import Registry
 from anarch_core.running.deaths import Deaths
+from anarch_core.running.dispatch import Dispatch
 from anarch_core.running.observing import Observing
 from anarch_core.running.preparation import prepare
 from anarch_core.running.progress import AbstractProgress
 from anarch_core.running.reuse import completed, reuse
 from anarch_core.running.same_experiment import asks_the_same
-from anarch_core.running.stopping import Stop
 from anarch_core.running.taking import Taking
-from anarch_core.running.workers import AbstractWorkers, InProcess, Outcome, Processes
 from anarch_core.schedule import Clock, Moment
+from anarch_core.segment.stopping import Stop
+from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
 
 if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
@@ -48,7 +50,7 @@ class Walk:
         progress: told.
         stop: asked.
         observers: told.
-        in_process: whether everything is trained in this process.
+        workers: who trains the segments.
     """
 
     def __init__(
@@ -60,18 +62,19 @@ class Walk:
         progress: AbstractProgress,
         stop: Stop,
         observers: Sequence[AbstractObserver],
-        *,
-        in_process: bool,
+        workers: AbstractWorkers,
     ) -> None:
         # Not where a stop breaks off what is under way: an import that was cannot be done again in the same process.
         from anarch_core.experiment.context import RunContext
         from anarch_core.planning.footprint import footprints
-        from anarch_core.planning.preflight import settle
+        from anarch_core.planning.preflight import foreseen
+        from anarch_core.planning.sharing import shared
 
         progress.say(f"loading {config.data}")
         self.before, self.store, self.registry, self.progress, self.stop = before, store, registry, progress, stop
         with stop.at_once():
-            context = RunContext.open(config, store, registry)
+            here = attrs.evolve(config, device=looked_into_on(config, registry))
+            context = RunContext.open(here, store, registry)
         self.clock = Clock(config.epochs, context.iterations_per_epoch)
         known = context.moments(self.clock)
         self.switches: dict[int, set[Moment]] = {seed: set(known) for seed in config.seeds}
@@ -79,13 +82,14 @@ class Walk:
         self.grow()
         planned = tuple(self.segments.values())
         with stop.at_once():
-            jobs, threads = settle(context, planned, footprints(context, planned))
-        self.config = attrs.evolve(config, jobs=jobs, threads=threads)
+            self.need = foreseen(context, footprints(context, planned))
+            settled = shared(context, self.need, len(planned))
+        self.config = attrs.evolve(config, jobs=settled.jobs, threads=settled.threads)
         self.context: RunContext = attrs.evolve(context, config=self.config)
+        self.dispatch = Dispatch(workers, self.say)
+        self.running, self.adopted = self.dispatch.underway, set[str]()
         self.probes = asked_probes(self.config, registry)
         self.grows = before is not None and not asks_the_same(self.config, before)
-        self.in_process = in_process or self.config.jobs == 1
-        self.running: dict[str, Segment] = {}
         self.observing = Observing(observers, context.iterations_per_epoch, progress.say)
         self.taking = Taking(store, self.say, stop)
         self.seen: set[str] = set()
@@ -125,15 +129,14 @@ class Walk:
 
     def train(self) -> Results:
         """Train everything."""
-        workers = self.workers()
         try:
-            self.walk(workers)
+            self.walk()
         except Stopped:
-            workers.close(at_once=True)
+            self.dispatch.close(at_once=True)
             self.write("stopped")
             raise
         finally:
-            workers.close()
+            self.dispatch.close()
         return self.write("stopped" if self.stop() else "failed" if self.failed else "finished")
 
     def trunk(self, seed: int) -> str:
@@ -141,33 +144,30 @@ class Walk:
         config = attrs.evolve(self.config, seeds=(seed,), relax=(), path=(), control=(), optimizer_state="reset")
         return tree(config, self.clock, {}, self.registry)[0].id
 
-    def walk(self, workers: AbstractWorkers) -> None:
+    def walk(self) -> None:
         """Have trained what is ready until all is done, or what is under way until it is saved."""
+        crew = Crew(context=self.context, on_event=self.heard, say=self.say, stop=self.stop, need=self.need, segments=len(self.segments))
+        self.adopted.update(self.dispatch.open(crew, self.segments))
         self.take()
         for line in reuse(self.store, self.segments.values(), self.finished, self.owing, self.clock, grows=self.grows):
             self.say(line)
         self.write("running")
         told = False
         while True:
+            waiting = False
             if not self.stop():
-                self.submit(workers)
+                waiting = self.submit()
             elif not told:
                 told = True
-                workers.stop()
-            if not self.running:
+                self.dispatch.stop()
+            if not (self.running or waiting):
                 return
-            for outcome in workers.wait():
-                self.ended(outcome)
-
-    def workers(self) -> AbstractWorkers:
-        """Who does it."""
-        if self.in_process:
-            return InProcess(self.context, self.config.threads or 1, self.heard, self.stop)
-        return Processes(self.config, self.store, self.heard)
+            for segment, outcome in self.dispatch.ended():
+                self.ended(segment, outcome)
 
     def take(self) -> None:
         """Note what earlier processes finished of the segments that have become known."""
-        new = [segment for segment in self.segments.values() if segment.id not in self.seen]
+        new = [segment for segment in self.segments.values() if segment.id not in self.seen and segment.id not in self.adopted]
         self.seen.update(segment.id for segment in new)
         self.taking.take(new, self.finished, self.running)
         taken = [segment for segment in new if segment.id in self.finished]
@@ -202,20 +202,20 @@ class Walk:
             self.observing.planned(tuple(self.segments.values()))
             self.take()
 
-    def submit(self, workers: AbstractWorkers) -> None:
-        """Hand over segments that are ready, as many as fit."""
+    def submit(self) -> bool:
+        """Hand over segments that are ready, as many as fit; whether there are more."""
         from anarch_core.experiment.events import Job
 
         for segment in self.segments.values():
-            if len(self.running) >= workers.capacity:
-                return
             done = segment.id in self.finished and segment.id not in self.owing
             if done or segment.id in self.running or segment.id in self.failed or segment.id in self.skipped:
                 continue
             if self.ready(segment):
-                self.running[segment.id] = segment
+                if not self.dispatch.room():
+                    return True
                 keep = frozenset(self.kept.get(segment.id, ()))
-                workers.submit(Job(segment=segment, keep=keep, keep_optimizer=self.config.optimizer_state == "carry"))
+                self.dispatch.submit(Job(segment=segment, keep=keep, keep_optimizer=self.config.optimizer_state == "carry"))
+        return False
 
     def ready(self, segment: Segment) -> bool:
         """Whether the parent's snapshot exists; notes a segment whose parent will never have one."""
@@ -249,10 +249,14 @@ class Walk:
         elif event.kind == "warning":
             self.progress.say(f"warning: {event.value}")
 
-    def ended(self, outcome: Outcome) -> None:
-        """A job ended: finished, failed or stopped."""
-        segment = self.running.pop(outcome.segment)
-        if outcome.died and (self.stop() or self.again(segment, outcome.error or "")):
+    def ended(self, segment: Segment, outcome: Outcome) -> None:
+        """A job ended: finished, failed, stopped or lost."""
+        if segment.id in self.adopted:  # it was not told what this process asks for
+            self.adopted.remove(segment.id)
+            self.take()
+            if segment.id in self.finished:
+                return
+        if outcome.lost and (self.stop() or self.again(segment, outcome.error or "")):
             return
         if outcome.error is not None:
             error = outcome.error
@@ -277,7 +281,7 @@ class Walk:
         self.write("running")
 
     def again(self, segment: Segment, how: str) -> bool:
-        """Whether a segment is tried again whose process died."""
+        """Whether a segment is tried again whose worker was lost."""
         if self.deaths.hopeless(self.store.segment(segment.id)):
             return False
         self.say(f"{segment.title}: {how}; it goes on from where its state was saved")

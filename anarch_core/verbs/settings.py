@@ -57,6 +57,7 @@ class Settings(TypedDict, total=False):
     train_limit: int | None
     validation: float
     device: str
+    workers: str
     jobs: int | None
     threads: int | None
     observe: Names

@@ -36,7 +36,7 @@ main(arguments)
 WORKERS = """
 import os, subprocess, time, traceback
 from pathlib import Path
-from anarch_core.running import workers
+from anarch_plugins.workers.local import workers
 
 class Fork:
     def __init__(self, command, pass_fds, stdin, env):
@@ -52,7 +52,7 @@ class Fork:
             if handle not in pass_fds and (held.startswith("socket:") or held.endswith(".lock")):
                 os.dup2(nothing, handle)
         try:
-            from anarch_core.running.worker import main
+            from anarch_plugins.workers.local.worker import main
             main(int(command[-2]), Path(command[-1]))
         except BaseException:
             traceback.print_exc()

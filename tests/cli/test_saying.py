@@ -79,7 +79,7 @@ def test_segments_that_fail_are_errors(anarch, monkeypatch, flags):
     def failing(*_):
         raise ZeroDivisionError("no luck")
 
-    monkeypatch.setattr("anarch_core.running.segment.training_from", failing)
+    monkeypatch.setattr("anarch_core.segment.execution.training_from", failing)
     code, out, err = anarch("run", *TINY, *flags)
     assert code == 1
     assert "trunk, seed 0 failed: ZeroDivisionError: no luck" in err

@@ -26,13 +26,13 @@ def bytes_of_images() -> TensorData:
 )
 def test_inputs_are_on_the_device_where_they_fit(place: str, free: int, host: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "available_bytes", lambda device: free)
-    data = _placed(bytes_of_images(), CPU, RunConfig(data_on=place, control="none"))
+    data = _placed(bytes_of_images(), RunConfig(device="cpu", data_on=place, control="none"))
     assert isinstance(data.inputs("train"), Stored) == isinstance(data.inputs("test"), Stored) == host
 
 
 def test_tensors_that_are_in_the_host_s_memory_need_no_more_of_it_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(context, "available_bytes", lambda device: 0)
-    data = _placed(bytes_of_images().whole(), CPU, RunConfig(control="none"))
+    data = _placed(bytes_of_images().whole(), RunConfig(device="cpu", control="none"))
     assert isinstance(data.inputs("train"), torch.Tensor)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from anarch_core.errors import OutOfMemoryError
 from anarch_core.planning import sharing
+from anarch_core.planning.need import Need
 
 MB = 10**6
 
@@ -17,10 +18,8 @@ def share(monkeypatch, free, jobs):
         jobs=jobs,
         threads=1,
         parallel=4,
-        model_bytes=1000,
-        peak_bytes=1030 * MB,
+        need=Need(peak_bytes=1030 * MB, work="training (efcn)", model_bytes=1000),
         process_bytes=740 * MB,
-        work="training (efcn)",
     )
 
 

@@ -219,7 +219,7 @@ class TestASmallRun:
 
     def test_a_machine_that_does_not_come_to_the_same_weights_is_told(self, small, there, monkeypatch):
         before = files(there)
-        monkeypatch.setattr("anarch_core.running.retracing.tensors_digest", lambda path: str(path))
+        monkeypatch.setattr("anarch_core.segment.retracing.tensors_digest", lambda path: str(path))
         results = run(small(**LITTLE | {"switch": "at:1,2"}), out=there, progress="silent")
         assert results.status == "failed"
         [failed] = results.failed.values()

@@ -33,7 +33,7 @@ from anarch_core.plugin.records import ObserverInfo
 from anarch_core.running import audience
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import resume, run
-from anarch_core.running.stopping import InterruptedRunError
+from anarch_core.segment.stopping import InterruptedRunError
 
 STEPS_PER_EPOCH = 4
 
@@ -153,7 +153,7 @@ class TestARun:
 
 class TestARunThatIsGoneOnWith:
     def test_is_told_from_where_each_segment_goes_on(self, small, tmp_path, monkeypatch):
-        monkeypatch.setattr("anarch_core.running.saving.SAVE_EVERY", 1e6)
+        monkeypatch.setattr("anarch_core.segment.saving.SAVE_EVERY", 1e6)
         config = small(epochs=6, switch="at:1", control="none", probe="delta")
         first, second, third = Noting(), Noting(), Noting()
         with pytest.raises(InterruptedRunError):
@@ -205,7 +205,7 @@ class TestWhatGoesWrong:
         def failing(*_):
             raise ZeroDivisionError("no luck")
 
-        monkeypatch.setattr("anarch_core.running.segment.training_from", failing)
+        monkeypatch.setattr("anarch_core.segment.execution.training_from", failing)
         noting = Noting()
         run(small(switch="at:1", control="none"), out=tmp_path, progress="silent", observers=[noting])
         assert [event.segment.kind for event in noting.of(SegmentFailed)] == ["trunk"]

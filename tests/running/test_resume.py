@@ -27,7 +27,7 @@ from anarch_core.running.runner import resume, run
 
 PROGRAM = """
 import pathlib
-import anarch_core.running.saving
+import anarch_core.segment.saving
 from anarch_core.running.progress import Silent
 from anarch_core.config.resolution import resolve
 from anarch_core.running.runner import run
@@ -36,7 +36,7 @@ class Telling(Silent):
     def trained(self, segment, iteration, row):
         steps.send(iteration)
 
-anarch_core.running.saving.SAVE_EVERY = 0.0  # as often as it may, so that kills meet it
+anarch_core.segment.saving.SAVE_EVERY = 0.0  # as often as it may, so that kills meet it
 run(resolve({}, [pathlib.Path(config)]), out=out, progress=Telling())
 """
 
@@ -117,7 +117,7 @@ class Killing(Silent):
         if segment.kind == "trunk" and self.times:
             self.times -= 1
             for child in psutil.Process().children():
-                if "anarch_core.running.worker" in str(child.cmdline()):
+                if "anarch_plugins.workers.local.worker" in str(child.cmdline()):
                     child.kill()
 
     def say(self, text):
@@ -151,7 +151,7 @@ def test_a_worker_that_cannot_begin_says_why(small, tmp_path, monkeypatch):
 
 
 def test_a_process_left_by_an_earlier_run_is_waited_for_and_named(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("anarch_core.running.waiting.TOLD_AFTER", 0.0)
+    monkeypatch.setattr("anarch_core.segment.waiting.TOLD_AFTER", 0.0)
     config = small(relax=(), control="none")
     run(config, out=tmp_path / "run", progress="silent")
     [folder] = tmp_path.glob("run/segments/*")

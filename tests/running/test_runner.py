@@ -31,7 +31,7 @@ from anarch_core.plugin.records import ProbeInfo
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import resume, run
-from anarch_core.running.stopping import InterruptedRunError
+from anarch_core.segment.stopping import InterruptedRunError
 
 BATCH, STEPS_PER_EPOCH = 10, 4
 

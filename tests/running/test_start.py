@@ -48,7 +48,7 @@ def test_the_state_of_a_plugins_optimizer_moves_as_its_record_says(small, tmp_pa
         starts.append((relaxed.parent, old, new))
         return fate
 
-    monkeypatch.setattr("anarch_core.running.start.carry_optimizer_state", spied)
+    monkeypatch.setattr("anarch_core.segment.start.carry_optimizer_state", spied)
     config = attrs.evolve(small(optimizer_state="carry", control="none", switch="at:2"), optimizer="averaging")
     results = run(config, out=tmp_path / "run", progress="silent", registry=registry(roles={"average": "weight"}))
     [branch] = [segment for segment in results.segments if segment.kind == "branch"]

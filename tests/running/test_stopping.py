@@ -8,13 +8,13 @@ import threading
 
 import pytest
 
-from anarch_core.running.stopping import APART, SIGNALS, Stop, Stopped, interrupts
+from anarch_core.segment.stopping import APART, SIGNALS, Stop, Stopped, interrupts
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("anarch_core.running.stopping.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("anarch_core.segment.stopping.time.monotonic", lambda: now[0])
     return now
 
 

@@ -18,8 +18,8 @@ from anarch_core.experiment.results import Results
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import resume, run
-from anarch_core.running.saving import SaveClock
-from anarch_core.running.stopping import InterruptedRunError
+from anarch_core.segment.saving import SaveClock
+from anarch_core.segment.stopping import InterruptedRunError
 
 SETTINGS = {
     "lr_schedule": "warmup:5it+cosine",

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 from anarch_core.data.order import epoch_order
 from anarch_core.errors import CheckpointError, ConfigError
 from anarch_core.ops.fused import linear
-from anarch_core.running.scoring import is_milestone
+from anarch_core.segment.scoring import is_milestone
 from anarch_core.training.averages import RunningAverage
 from anarch_core.training.evaluation import evaluate
 from anarch_core.training.loop import Training

@@ -18,7 +18,7 @@ from anarch_core.data import TensorData
 from anarch_core.errors import ConfigError, DataError, RunError
 from anarch_core.experiment.segments import Segment
 from anarch_core.running.progress import Silent
-from anarch_core.running.stopping import SIGNALS, InterruptedRunError
+from anarch_core.segment.stopping import SIGNALS, InterruptedRunError
 
 
 class Net(nn.Sequential):

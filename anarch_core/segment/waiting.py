@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from anarch_core.running.stopping import Stop
+from anarch_core.segment.stopping import Stop
 
 TOLD_AFTER = 2.0
 """Seconds of waiting for a process that holds a segment before that is said."""

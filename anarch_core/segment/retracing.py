@@ -18,10 +18,10 @@ from anarch_core.experiment.inventory import Inventory, damage, tensors_digest
 from anarch_core.experiment.machines import this_machine
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.files.replacing import replacing
-from anarch_core.running.saving import SaveClock
-from anarch_core.running.start import start, training_from
-from anarch_core.running.stopping import Stop
 from anarch_core.schedule import Moment
+from anarch_core.segment.saving import SaveClock
+from anarch_core.segment.start import start, training_from
+from anarch_core.segment.stopping import Stop
 from anarch_core.training.loop import Training
 from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
 

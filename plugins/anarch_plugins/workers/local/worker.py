@@ -1,7 +1,8 @@
 """A worker process: is told what is run, loads the data once, trains one segment after the other.
 
 It ends when its parent ends, however that happens. A signal stops its job, whose state is saved, and the parent then stops the run; a
-worker without a job just ends. :mod:`anarch_core.running.workers` starts it as ``python -m anarch_core.running.worker HANDLE DIR``.
+worker without a job just ends. :mod:`anarch_plugins.workers.local.workers` starts it as
+``python -m anarch_plugins.workers.local.worker HANDLE DIR``.
 """
 
 from __future__ import annotations
@@ -11,20 +12,19 @@ import queue
 import signal
 import sys
 import threading
-import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anarch_core.errors import Stopped
-from anarch_core.experiment.store import RunStore
-from anarch_core.running.stopping import SIGNALS, Stop
-from anarch_core.running.workers import STOP, Outcome, run_job
+from anarch_core.workers import SIGNALS, Outcome, RunStore, Stop, open_context, run_job
 
 if TYPE_CHECKING:
-    from anarch_core.config.run_config import RunConfig
-    from anarch_core.experiment.context import RunContext
-    from anarch_core.experiment.events import Job
+    from anarch_core.config import RunConfig
+    from anarch_core.workers import Job
+
+STOP = "stop"
+"""What a worker process is told when it has to save its state and end its job."""
 
 TOLD = signal.SIGUSR1
 """Wakes the main thread when the parent says stop."""
@@ -44,7 +44,7 @@ def main(handle: int, out: Path) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, TOLD))
         job = jobs.get()  # the first is on its way; a signal meanwhile stops it when it is there
         try:
-            context = _context(config, RunStore(out), stop)
+            context = open_context(config, RunStore(out), stop)
         except Stopped:
             connection.send(Outcome(segment=job.segment.id))
             return
@@ -71,19 +71,6 @@ def _listen(connection: Connection, jobs: queue.SimpleQueue[Job]) -> None:
             signal.pthread_kill(threading.main_thread().ident or 0, TOLD)
         else:
             jobs.put(message)
-
-
-def _context(config: RunConfig, store: RunStore, stop: Stop) -> RunContext:
-    """What all segments of the run share, as this process sees it."""
-    import torch
-
-    from anarch_core.experiment.context import RunContext
-    from anarch_core.plugin.registry import get_registry
-
-    torch.set_num_threads(config.threads or 1)
-    with stop.at_once(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the parent opens the same data and tells
-        return RunContext.open(config, store, get_registry())
 
 
 if __name__ == "__main__":

@@ -27,15 +27,15 @@ from anarch_core.files.tables import write_json
 from anarch_core.machine import give_back, own_randomness
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
-from anarch_core.running.completion import complete
-from anarch_core.running.probing import Probing
-from anarch_core.running.saving import AT_THE_END, SaveClock
-from anarch_core.running.scoring import Scoring
-from anarch_core.running.start import Start, start, training_from
-from anarch_core.running.stopping import Stop
-from anarch_core.running.waiting import Waiting
-from anarch_core.running.watching import Watching
 from anarch_core.schedule import Moment
+from anarch_core.segment.completion import complete
+from anarch_core.segment.probing import Probing
+from anarch_core.segment.saving import AT_THE_END, SaveClock
+from anarch_core.segment.scoring import Scoring
+from anarch_core.segment.start import Start, start, training_from
+from anarch_core.segment.stopping import Stop
+from anarch_core.segment.waiting import Waiting
+from anarch_core.segment.watching import Watching
 from anarch_core.training.loop import Training
 from anarch_core.training.optimizer_state import optimizer_state
 from anarch_core.training.precision import matmul_precision
@@ -212,6 +212,7 @@ class Execution:
             "left": self._left(training.iteration).to_json(),
         }
         save_state(self.store.resume_file, tensors, {SEGMENT_STATE: json.dumps(metadata)})
+        self.emit(Event("saved", self.segment.id))
 
     def _left(self, until: int, *more: Path) -> Inventory:
         """What there is so far: the snapshots before step ``until`` and all else, the final network only if it is given."""

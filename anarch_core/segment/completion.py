@@ -19,10 +19,10 @@ from anarch_core.experiment.segment_result import Notes, SegmentResult
 from anarch_core.experiment.store import SegmentStore
 from anarch_core.files.replacing import make_room
 from anarch_core.machine import give_back
-from anarch_core.running.probing import Probing
-from anarch_core.running.retracing import Retracing
-from anarch_core.running.start import start
-from anarch_core.running.stopping import Stop
+from anarch_core.segment.probing import Probing
+from anarch_core.segment.retracing import Retracing
+from anarch_core.segment.start import start
+from anarch_core.segment.stopping import Stop
 
 
 def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentResult | None:

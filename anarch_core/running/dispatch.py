@@ -1,0 +1,85 @@
+"""The jobs of a run that its workers have, as far as the workers can be believed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from anarch_core.errors import PluginError
+from anarch_core.experiment.segments import Segment
+from anarch_core.plugin.blame import answering, expected, on_behalf_of, origin
+from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
+
+if TYPE_CHECKING:
+    from anarch_core.experiment.events import Job
+
+LONELY = 5.0
+"""Seconds without anybody at work, though there is work, after which that is said."""
+
+
+class Dispatch:
+    """Hands jobs to the workers of a run and takes what comes back.
+
+    Args:
+        workers: of the run.
+        say: told in a line if nobody has room for a long time.
+
+    Attributes:
+        underway: the segments that workers have, by identity.
+    """
+
+    def __init__(self, workers: AbstractWorkers, say: Callable[[str], None]) -> None:
+        self.underway: dict[str, Segment] = {}
+        self._workers, self._say = workers, say
+        self._alone_since: float | None = None
+
+    def open(self, crew: Crew, segments: Mapping[str, Segment]) -> Collection[str]:
+        """Let the workers begin; the identities of segments that they have already, from an earlier process of the run."""
+        answering(self._workers.open)(crew)
+        adopted = answering(self._workers.adopt)(tuple(segments))
+        self._require_known(adopted, segments, "adopts")
+        self.underway.update({identity: segments[identity] for identity in adopted})
+        return frozenset(adopted)
+
+    def room(self) -> bool:
+        """Whether another job would be taken."""
+        with on_behalf_of(origin(self._workers)):
+            capacity = self._workers.capacity
+        expected(origin(self._workers), "capacity", capacity, int)
+        return len(self.underway) < capacity
+
+    def submit(self, job: Job) -> None:
+        """Hand over a job."""
+        self.underway[job.segment.id] = job.segment
+        answering(self._workers.submit)(job)
+
+    def ended(self) -> list[tuple[Segment, Outcome]]:
+        """Wait for something to happen; the jobs that ended."""
+        if self.underway:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
+        elif time.monotonic() > self._alone_since + LONELY:
+            self._alone_since = float("inf")
+            self._say("no worker has room for a segment at the moment; the run waits for one")
+        found: Sequence[Outcome] = answering(self._workers.wait, list, tuple)()
+        ended = []
+        for outcome in found:
+            self._require_known([outcome.segment], self.underway, "gives an outcome of")
+            ended.append((self.underway.pop(outcome.segment), outcome))
+        return ended
+
+    def stop(self) -> None:
+        """Ask all jobs to save their state and end."""
+        answering(self._workers.stop)()
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End whatever the workers started."""
+        self._workers.close(at_once=at_once)
+
+    def _require_known(self, identities: Collection[str], known: Collection[str], does: str) -> None:
+        for identity in identities:
+            if identity not in known:
+                msg = f"{origin(self._workers)} {does} segment {identity!r}, which it was not given"
+                raise PluginError(msg)

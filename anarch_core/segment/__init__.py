@@ -1,0 +1,1 @@
+"""One segment of training, from the network that it starts with to its result file."""

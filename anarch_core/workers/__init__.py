@@ -1,0 +1,43 @@
+"""Who trains the segments of a run: the interface of workers, and what they are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anarch_core.experiment.store import RunStore
+from anarch_core.lazy import lazy_names
+from anarch_core.segment.stopping import SIGNALS, Stop
+from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
+from anarch_core.workers.in_process import InProcess
+from anarch_core.workers.training import open_context, run_job
+
+if TYPE_CHECKING:
+    from anarch_core.experiment.context import RunContext
+    from anarch_core.experiment.events import Event, Job
+    from anarch_core.planning.need import Need
+
+__all__ = [
+    "SIGNALS",
+    "AbstractWorkers",
+    "Crew",
+    "Event",
+    "InProcess",
+    "Job",
+    "Need",
+    "Outcome",
+    "RunContext",
+    "RunStore",
+    "Stop",
+    "open_context",
+    "run_job",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Event": "anarch_core.experiment.events",
+        "Job": "anarch_core.experiment.events",
+        "Need": "anarch_core.planning.need",
+        "RunContext": "anarch_core.experiment.context",
+    },
+)
