@@ -8,6 +8,7 @@ from anarch_core.experiment.store import RunStore
 from anarch_core.lazy import lazy_names
 from anarch_core.segment.stopping import SIGNALS, Stop
 from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
+from anarch_core.workers.elsewhere import open_elsewhere
 from anarch_core.workers.in_process import InProcess
 from anarch_core.workers.training import open_context, run_job
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
     from anarch_core.experiment.events import Event, Job
     from anarch_core.planning.need import Need
+    from anarch_core.workers.lines import event_from_line, event_to_line
 
 __all__ = [
     "SIGNALS",
@@ -28,7 +30,10 @@ __all__ = [
     "RunContext",
     "RunStore",
     "Stop",
+    "event_from_line",
+    "event_to_line",
     "open_context",
+    "open_elsewhere",
     "run_job",
 ]
 
@@ -38,6 +43,8 @@ __getattr__, __dir__ = lazy_names(
         "Event": "anarch_core.experiment.events",
         "Job": "anarch_core.experiment.events",
         "Need": "anarch_core.planning.need",
+        "event_from_line": "anarch_core.workers.lines",
+        "event_to_line": "anarch_core.workers.lines",
         "RunContext": "anarch_core.experiment.context",
     },
 )

@@ -1,0 +1,292 @@
+"""Workers that are jobs of Slurm: each segment is one, and the run directory, on a file system that all nodes share, is what they know.
+
+Who drives the run only submits and reads. It may be killed, and its jobs go on; another one finds them by their names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import attrs
+
+from anarch_core.errors import ConfigError, RunError
+from anarch_core.workers import AbstractWorkers, Crew, Outcome
+from anarch_plugins.workers.slurm import queue
+from anarch_plugins.workers.slurm.attempt import Attempt
+from anarch_plugins.workers.slurm.options import SlurmOptions
+from anarch_plugins.workers.slurm.submission import FOLDER, RefusedError, Submission, parameters, require_submitit, submit
+
+if TYPE_CHECKING:
+    from anarch_core.workers import Job
+    from anarch_plugins.workers.slurm.task import SegmentTask
+
+ASKED_EVERY = 5.0
+"""Seconds between two questions to Slurm's controller, which serves the whole cluster."""
+
+HEARD_EVERY = 0.5
+"""Seconds between two looks at what jobs have told."""
+
+REFUSED_FOR = 60.0
+"""Seconds after which Slurm is asked again that took no more jobs."""
+
+ARRAY = 500
+"""Jobs of one array at most; clusters take 1000 unless they say otherwise."""
+
+CANCELLED = 3
+"""How often somebody cancels the job of a segment before that is taken for an answer."""
+
+SETTLED_WITHIN = 15.0
+"""Seconds in which a job ends whose segment is done."""
+
+
+class SlurmWorkers(AbstractWorkers):
+    """Submits a job per segment, and reads what jobs tell.
+
+    Raises:
+        MissingDependencyError: submitit is not installed.
+        ConfigError: there is no Slurm on this machine, or it would never take such a job.
+    """
+
+    options: SlurmOptions
+
+    def __init__(self, options: SlurmOptions) -> None:
+        super().__init__(options)
+        require_submitit()
+        queue.require_commands()
+        asked = {name: getattr(options, name) for name in ("partition", "account", "qos", "constraint")}
+        why = queue.refusal([f"--{name}={value}" for name, value in asked.items() if value is not None])
+        if why is not None:
+            msg = f"Slurm takes no such job: {why}; see --slurm-partition, --slurm-account, --slurm-qos and --slurm-constraint"
+            raise ConfigError(msg)
+        self._gathered: list[Job] = []
+        self._underway: list[Attempt] = []
+        self._settling: list[Attempt] = []
+        self._cancelled: Counter[str] = Counter()
+        self._undone: Counter[str] = Counter()
+        self._accepted = self._stopping = False
+        self._refused, self._not_before, self._together = "", 0.0, ARRAY
+        self._asker: ThreadPoolExecutor | None = None
+        self._answer: tuple[frozenset[str], Future[list[queue.Found] | None]] | None = None
+        self._asked = 0.0
+
+    def open(self, crew: Crew) -> None:
+        """Settle what every job asks for.
+
+        Raises:
+            ConfigError: the run directory has a name that Slurm reads something into.
+        """
+        config, self._store = crew.context.config, crew.context.store
+        if "%" in str(self._store.path.absolute()):
+            msg = f"Slurm reads a % in the name of a file as something else, and {self._store.path} has one; choose another --out"
+            raise ConfigError(msg)
+        self._crew = crew
+        gpus = self.options.gpus
+        if gpus is None:
+            gpus = int(config.device.startswith("cuda") or (config.device == "auto" and queue.has_gpus(self.options.partition)))
+        device = config.device if config.device != "auto" else "cuda" if gpus else "cpu"
+        self._config = attrs.evolve(config, device=device)
+        self._parameters = parameters(self.options, threads=config.threads or 1, gpus=gpus)
+        self._asker = ThreadPoolExecutor(1)
+
+    @property
+    def capacity(self) -> int:
+        """As many as ``--jobs``; all that are ready if it was not given."""
+        return self._crew.context.config.jobs or 1_000_000
+
+    def adopt(self, known: Collection[str]) -> Collection[str]:
+        """Segments whose jobs are in Slurm's queue, or run.
+
+        Raises:
+            RunError: Slurm does not say whether any do.
+        """
+        submissions = {submission.name: submission for submission in Submission.all_of(self._store.path)}
+        if not submissions:
+            return ()
+        found = queue.look(list(submissions))
+        if found is None:
+            msg = f"Slurm does not answer, and an earlier process of the run in {self._store.path} submitted jobs that may go on; try later"
+            raise RunError(msg)
+        alive = {(job.name, job.index): job for job in found if not job.ended}
+        for submission in submissions.values():
+            attempts = [Attempt.of(submission, index, self._store) for index in range(len(submission.segments))]
+            going = [attempt for attempt in attempts if (submission.name, attempt.index) in alive]
+            for attempt in going:
+                job = alive[submission.name, attempt.index]
+                if attempt.segment not in known:
+                    self._crew.say(
+                        f"Slurm job {job.id} trains a segment that the run does not ask for any more; 'scancel {job.id}' ends it"
+                    )
+                    continue
+                attempt.listener.skip()
+                self._underway.append(attempt)
+            self._undone[submission.name] = len(going)
+            if not going:
+                submission.remove()
+        if self._underway:
+            jobs = ", ".join(alive[attempt.submission.name, attempt.index].id for attempt in self._underway)
+            self._crew.say(f"still in Slurm, of an earlier process of this run: {'job' if len(self._underway) == 1 else 'jobs'} {jobs}")
+            self._accepted = True
+        return [attempt.segment for attempt in self._underway]
+
+    def submit(self, job: Job) -> None:
+        """Remember the job: those that are ready together are submitted together, by :meth:`wait`."""
+        self._gathered.append(job)
+
+    def wait(self) -> Sequence[Outcome]:
+        """Submit what is ready, ask how the jobs fare, and read what they told.
+
+        Raises:
+            ConfigError: Slurm takes no job at all.
+        """
+        outcomes = self._not_submitted() if self._stopping else []
+        self._submit()
+        self._ask()
+        for attempt in self._underway:
+            for event in attempt.events():
+                self._crew.on_event(event)
+        outcomes += self._ended()
+        if not outcomes:
+            time.sleep(HEARD_EVERY)
+        return outcomes
+
+    def stop(self) -> None:
+        """Cancel jobs that wait, and have those that run save their state, now and whenever one turns up."""
+        self._stopping = True
+        self._asked = 0.0
+
+    def close(self, *, at_once: bool = False) -> None:
+        """Cancel the jobs that are left, which still have the time that Slurm gives them to save their state; tidy up behind others."""
+        if self._asker is None:
+            return
+        self._asker.shutdown()
+        self._asker = None
+        self._gathered.clear()
+        names = sorted({attempt.submission.name for attempt in self._underway})
+        if names:
+            queue.cancel([job.id for job in queue.look(names) or [] if not job.ended])
+            self._underway.clear()
+        until = time.monotonic() + (0.0 if at_once else SETTLED_WITHIN)
+        while self._settling and time.monotonic() < until:
+            names = sorted({attempt.submission.name for attempt in self._settling})
+            found = queue.look(names)
+            if found is not None:
+                self._take(names, found)
+            if self._settling:
+                time.sleep(HEARD_EVERY)
+        folder = self._store.path / FOLDER
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def _not_submitted(self) -> list[Outcome]:
+        outcomes = [Outcome(segment=job.segment.id) for job in self._gathered]
+        self._gathered.clear()
+        return outcomes
+
+    def _submit(self) -> None:
+        """Hand over what was gathered, in as few arrays as Slurm takes.
+
+        Raises:
+            ConfigError: it takes nothing, and never did.
+        """
+        while self._gathered and time.monotonic() >= self._not_before:
+            jobs = self._gathered[: self._together]
+            submission = Submission.begin(self._store.path, [job.segment.id for job in jobs])
+            try:
+                submit(submission, [self._task(job, submission, index) for index, job in enumerate(jobs)], self._parameters)
+            except RefusedError as error:
+                # A controller that answered too late may have taken them all the same.
+                queue.cancel([job.id for job in queue.look([submission.name]) or [] if not job.ended])
+                submission.remove()
+                self._refuse(str(error), len(jobs))
+                continue
+            self._accepted, self._refused = True, ""
+            self._underway += [Attempt.of(submission, index, self._store) for index in range(len(jobs))]
+            self._undone[submission.name] = len(jobs)
+            self._asked = 0.0
+            del self._gathered[: len(jobs)]
+
+    def _refuse(self, why: str, count: int) -> None:
+        """Slurm did not take so many jobs: it may take fewer, or the same later.
+
+        Raises:
+            ConfigError: it took none so far, and not even one.
+        """
+        if count > 1:
+            self._together = count // 2
+            return
+        if not self._accepted:
+            msg = f"Slurm did not take the job: {why}"
+            raise ConfigError(msg)
+        self._not_before = time.monotonic() + REFUSED_FOR
+        if why != self._refused:
+            self._refused = why
+            self._crew.say(f"Slurm takes no more jobs for now: {why}; it is asked again every minute")
+
+    def _task(self, job: Job, submission: Submission, index: int) -> SegmentTask:
+        from anarch_plugins.workers.slurm.task import SegmentTask
+
+        run, events = self._store.path.absolute(), submission.events(index).absolute()
+        return SegmentTask(run=str(run), config=self._config, need=self._crew.need, job=job, events=str(events))
+
+    def _ask(self) -> None:
+        """Ask Slurm how the jobs fare, while the run goes on, and take what it says."""
+        if self._answer is not None:
+            names, answer = self._answer
+            if not answer.done():
+                return
+            self._answer = None
+            found = answer.result()
+            if found is not None:
+                self._take(names, found)
+        names = frozenset(attempt.submission.name for attempt in (*self._underway, *self._settling))
+        if names and self._asker is not None and time.monotonic() >= self._asked + (HEARD_EVERY if self._stopping else ASKED_EVERY):
+            self._asked = time.monotonic()
+            self._answer = names, self._asker.submit(queue.look, sorted(names))
+
+    def _take(self, names: Collection[str], found: Sequence[queue.Found]) -> None:
+        """Take note of what Slurm says of the submissions that it was asked about; tell it what is to be ended."""
+        jobs = {(job.name, job.index): job for job in found}
+        for attempt in (*self._underway, *self._settling):
+            if attempt.submission.name in names:
+                event = attempt.see(jobs.get((attempt.submission.name, attempt.index)))
+                if event is not None and attempt in self._underway:
+                    self._crew.on_event(event)
+        for attempt in self._underway:
+            if (text := attempt.stuck()) is not None:
+                self._crew.say(text)
+        if self._stopping:
+            left = [attempt.found for attempt in self._underway if attempt.found is not None and not attempt.found.ended]
+            queue.cancel([job.id for job in left if job.state == "PENDING"], "--state=PENDING")
+            queue.cancel([job.id for job in left if job.state == "RUNNING"], "--signal=TERM")
+        self._settle()
+
+    def _ended(self) -> list[Outcome]:
+        """What came of jobs that ended."""
+        outcomes = []
+        for attempt in tuple(self._underway):
+            outcome = attempt.outcome(patient=not self._stopping)
+            if outcome is None:
+                continue
+            self._underway.remove(attempt)
+            if outcome.result is not None:
+                self._settling.append(attempt)
+            elif outcome.lost and self._stopping:
+                outcome = Outcome(segment=attempt.segment)
+            elif outcome.lost and attempt.cancelled:
+                self._cancelled[attempt.segment] += 1
+                if self._cancelled[attempt.segment] >= CANCELLED:
+                    outcome = attrs.evolve(outcome, lost=False, error=f"{outcome.error}, for the {CANCELLED}rd time")
+            outcomes.append(outcome)
+        return outcomes
+
+    def _settle(self) -> None:
+        """Forget submissions whose jobs have all done their segments and are gone; what others wrote is kept."""
+        for attempt in [attempt for attempt in self._settling if attempt.over]:
+            self._settling.remove(attempt)
+            self._undone[attempt.submission.name] -= 1
+            if not self._undone[attempt.submission.name]:
+                attempt.submission.remove()
