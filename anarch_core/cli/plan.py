@@ -23,9 +23,11 @@ def _plan(config: RunConfig, timed: bool) -> None:
     plan = planned(config, timed=timed)
     output = console()
     print_facts(output, plan.facts())
-    for table in (plan.costs(), plan.memory()):
+    for table in plan.tables():
         output.print()
         output.print(_columns(table))
+        if table.caption:
+            output.print(table.caption, style="dim italic", markup=False)
     for network in plan.networks:
         _print_layers(output, network)
     if plan.refusal is not None:

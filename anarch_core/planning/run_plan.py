@@ -11,7 +11,7 @@ from anarch_core.display import Displayed, Overview, Table
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
 from anarch_core.machine import human_bytes, human_duration
-from anarch_core.planning.duration import run_seconds
+from anarch_core.planning.duration import by_jobs, longest_way, run_seconds
 from anarch_core.planning.footprint import Footprint
 from anarch_core.schedule import Clock, Moment
 
@@ -70,16 +70,24 @@ class RunPlan(Displayed):
     @property
     def seconds(self) -> float | None:
         """How long training and scores take, if nothing else runs on the machine; None if it was not measured. Probes are left out."""
+        pace = self._pace()
+        return None if pace is None else run_seconds(self.segments, pace, samples=self.samples, jobs=self.config.jobs or 1)
+
+    def _pace(self) -> Mapping[str, float] | None:
+        """Seconds of a step by identity of the segment; None where a network was not timed."""
         pace = {id: network.step_seconds for network in self.networks for id in network.footprint.architecture.segments}
         known = {id: seconds for id, seconds in pace.items() if seconds is not None}
-        if len(known) < len(pace):
-            return None
-        return run_seconds(self.segments, known, samples=self.samples, jobs=self.config.jobs or 1)
+        return known if len(known) == len(pace) else None
 
     def overview(self) -> Overview:
         """Facts, networks and memory; shown by ``print`` and by notebooks."""
         refusal = [] if self.refusal is None else [f"This run would not start: {self.refusal}"]
-        return Overview(title="Plan of a run", facts=self.facts(), tables=[self.costs(), self.memory()], notes=refusal)
+        return Overview(title="Plan of a run", facts=self.facts(), tables=self.tables(), notes=refusal)
+
+    def tables(self) -> list[Table]:
+        """Networks, memory, and time by segments at once where there are several."""
+        times = self.times()
+        return [self.costs(), self.memory(), *([] if times is None else [times])]
 
     def facts(self) -> list[tuple[str, str]]:
         """What would be done with what, in words."""
@@ -147,6 +155,28 @@ class RunPlan(Displayed):
                 )
             )
         return Table(headings=("memory", *works, "fits", "largest batch"), rows=rows)
+
+    def times(self) -> Table | None:
+        """How long the run takes with one, two, four segments at once, and so on; None for one segment, or where it was not measured.
+
+        The last number is the longest way through the tree, which no number of workers shortens.
+        """
+        pace = self._pace()
+        if pace is None or len(self.segments) < 2:
+            return None
+        times = by_jobs(self.segments, pace, samples=self.samples)
+        way, _ = longest_way(self.segments, pace, samples=self.samples)
+        *_, most = times
+        threads = self.config.threads or 1
+        cores = "a core" if threads == 1 else f"{threads} cores"
+        caption = f"Each with {'a card' if self.config.device != 'cpu' else cores} of its own, as fast as here; more than "
+        caption += f"{'one at once is' if most == 1 else f'{most} at once are'} of no use: the longest way is "
+        caption += " → ".join(segment.title for segment in way)
+        return Table(
+            headings=("segments at once", *map(str, times)),
+            rows=[("time", *map(human_duration, times.values()))],
+            caption=f"{caption}.",
+        )
 
 
 def _batch(largest: int | None, samples: int) -> str:

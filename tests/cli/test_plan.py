@@ -27,6 +27,7 @@ def test_a_plan_shows_layers_segments_and_time_and_writes_nothing(plan):
     assert "24 (2 trunk, 4 scratch, 6 continued, 12 branch), 54 epochs in all" in out
     assert "at:0,3,5: 0ep, 3ep, 5ep" in out
     assert "time " in out
+    assert "at once are of no use: the longest way is trunk, seed " in out.replace("\n", " ")
     lines = [line.split() for line in out.splitlines()]
     assert ["features.2", "Conv1d", "1,900", "125,250", "501.0", "kB", "250,000"] in lines
     assert any(line[:2] == ["efcn", "178,385"] for line in lines)

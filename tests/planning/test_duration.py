@@ -6,7 +6,7 @@ import pytest
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.experiment.tree import tree
-from anarch_core.planning.duration import run_seconds
+from anarch_core.planning.duration import AS_GOOD, by_jobs, longest_way, run_seconds
 from anarch_core.plugin.registry import get_registry
 from anarch_core.schedule import Clock, Moment
 
@@ -51,6 +51,35 @@ def test_more_processes_are_never_quicker_than_all_the_work_and_the_longest_way(
     alone = seconds(tree, 1)
     assert alone / jobs <= seconds(tree, jobs) <= alone
     assert seconds(tree, jobs) >= 1 + 12 + BRANCH
+
+
+def paths(segments, *, relaxed=1.0):
+    pace = {segment.id: relaxed if segment.relaxation else 1.0 for segment in segments}
+    return longest_way(segments, pace, samples=SAMPLES), by_jobs(segments, pace, samples=SAMPLES)
+
+
+def test_the_longest_way_through_the_tree_is_what_no_number_of_processes_shortens():
+    tree = segments(0, 2, 4, seeds=(0, 1))
+    (way, least), _ = paths(tree)
+    assert [segment.title for segment in way] == ["trunk, seed 0", "efcn at 4ep, seed 0"]
+    assert least == seconds(tree, len(tree)) == 1 + 12 + BRANCH
+    (way, least), _ = paths(tree[:1])
+    assert ([segment.title for segment in way], least) == (["trunk, seed 0"], TRUNK)
+
+
+def test_times_are_told_for_twice_as_many_processes_until_more_are_of_no_use():
+    tree = segments(0, 1, 2, 4, control="continued,scratch", seeds=(0, 1, 2))
+    (_, least), times = paths(tree)
+    assert list(times)[:3] == [1, 2, 4]
+    assert all(times[jobs] == seconds(tree, jobs) for jobs in times)
+    most = list(times)[-1]
+    assert times[most] == pytest.approx(least, rel=AS_GOOD)
+    assert seconds(tree, most - 1) > least * (1 + AS_GOOD)
+
+
+@pytest.mark.parametrize(("relaxed", "expected"), [(1.0, [1]), (1e-9, [1])])
+def test_a_chain_takes_as_long_on_one_process(relaxed, expected):
+    assert list(paths(segments(4)[:1], relaxed=relaxed)[1]) == expected
 
 
 def test_a_part_that_is_held_out_is_evaluated_every_epoch():

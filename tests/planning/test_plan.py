@@ -57,6 +57,24 @@ def test_time_is_that_of_all_steps_and_evaluations(plan):
     assert plan_run(attrs.evolve(CONFIG, relax="efcn"), timed=False).seconds is None
 
 
+def test_time_is_told_for_more_and_more_at_once_down_to_the_longest_way(plan):
+    paced = attrs.evolve(plan, networks=[attrs.evolve(network, step_seconds=60.0) for network in plan.networks])
+    table = paced.times()
+    assert table.headings[:4] == ("segments at once", "1", "2", "4")
+    assert table.rows[0][:2] == ("time", f"{paced.seconds / 3600:.0f} h")
+    fewest = table.headings[-1]
+    assert table.caption == (
+        f"Each with a core of its own, as fast as here; more than {fewest} at once are of no use: "
+        "the longest way is trunk, seed 0 → continued at 2ep, seed 0."
+    )
+    assert "segments at once" in repr(paced)
+
+
+def test_nothing_is_at_once_in_a_run_of_one_segment_nor_told_where_nothing_was_timed(plan):
+    assert attrs.evolve(plan, segments=plan.segments[:1]).times() is None
+    assert plan_run(attrs.evolve(CONFIG, relax="efcn"), timed=False).times() is None
+
+
 def test_memory_is_told_by_what_it_is_for():
     """Training and evaluation keep small blocks that the other one left; those are given back before a probe."""
     plan = plan_run(attrs.evolve(CONFIG, probe=("hessian", "delta"), options={}), timed=False)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from anarch_core.experiment.machines import this_machine
-from anarch_core.running import completion, retracing, segment
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import InterruptedRunError, run
+from anarch_core.segment import completion, execution, retracing
 
 INITIALISED = """
 import hashlib, json
@@ -36,7 +36,7 @@ def on(monkeypatch):
     """What runs from now on is on a machine of that name."""
 
     def move(host, **changed):
-        for module in (segment, completion, retracing):
+        for module in (execution, completion, retracing):
             monkeypatch.setattr(module, "this_machine", lambda *did: attrs.evolve(this_machine(*did), host=host, **changed))
 
     return move
@@ -87,8 +87,8 @@ def test_a_network_that_cannot_be_made_again_elsewhere_is_refused_with_both_mach
 
 def test_a_state_that_an_earlier_version_saved_is_gone_on_with(small, tmp_path, monkeypatch):
     config = small(control="none", switch="at:1")
-    to_json = segment.Notes.to_json
-    monkeypatch.setattr(segment.Notes, "to_json", lambda notes: {k: v for k, v in to_json(notes).items() if k != "machines"})
+    to_json = execution.Notes.to_json
+    monkeypatch.setattr(execution.Notes, "to_json", lambda notes: {k: v for k, v in to_json(notes).items() if k != "machines"})
     with pytest.raises(InterruptedRunError):
         run(config, out=tmp_path / "run", progress=Stopping())
     monkeypatch.undo()
