@@ -176,12 +176,14 @@ class SegmentStarted(SegmentEvent):
         iteration: optimizer steps of it that are done; all that led to them follows, marked ``earlier``.
         epoch: the same in epochs.
         step: the same, counted from the birth of the network.
+        worker: who trains it, in words (``"cuda:1"``, ``"node2, GPU 0"``); None where its workers do not say.
     """
 
     name: ClassVar[str] = "segment_started"
     iteration: int
     epoch: float
     step: int
+    worker: str | None = None
 
 
 @attrs.frozen(kw_only=True)

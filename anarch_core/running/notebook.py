@@ -8,11 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from anarch_core.errors import MissingDependencyError, plain
 from anarch_core.html import Html, element, join
 from anarch_core.machine import human_duration
 from anarch_core.running.pace import Pace
-from anarch_core.running.progress import AbstractProgress, latest
+from anarch_core.running.progress import WAITING, AbstractProgress, latest
 
 if TYPE_CHECKING:
     from anarch_core.experiment.segments import Segment
@@ -33,13 +35,28 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+@attrs.define
+class _Bar:
+    """Of a segment.
+
+    Attributes:
+        segment: which.
+        done: optimizer steps.
+        note: the last score, or what is being measured.
+    """
+
+    segment: Segment
+    done: int = 0
+    note: str = ""
+
+
 class NotebookDisplay(AbstractProgress):
     """Bars while the run works; then how many segments were trained, with a line for each to unfold. Needs no widgets."""
 
     def __init__(self) -> None:
         self._pace = Pace()
         self._begun = self._drawn = time.monotonic()
-        self._running: dict[str, tuple[Segment, int, str]] = {}
+        self._running: dict[str, _Bar] = {}
         self._said: list[str] = []
         self._unusual: list[str] = []
         self._trained = self._missed = self._there = 0
@@ -68,24 +85,36 @@ class NotebookDisplay(AbstractProgress):
         self._pace.planned(segments)
         self._draw()
 
+    def placed(self, segment: Segment, where: str) -> None:
+        """Write it beside its bar; of many that wait for their turn, the first have one."""
+        self._pace.placed(segment, where)
+        if sum(waiting in self._running for waiting in self._pace.waiting) < WAITING:
+            self._bar(segment)
+        self._draw()
+
+    def lost(self, segment: Segment) -> None:
+        """Take its bar away; the run says why."""
+        self._pace.lost(segment)
+        self._running.pop(segment.id, None)
+        self._draw()
+
     def started(self, segment: Segment) -> None:
         """Add a bar."""
         self._pace.elsewhere(segment)
-        self._running[segment.id] = segment, 0, ""
+        self._running[segment.id] = _Bar(segment)
         self._draw()
 
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """Move its bar."""
         self._pace.trained(segment, iteration)
-        _, _, note = self._running.get(segment.id, (segment, 0, ""))
-        self._running[segment.id] = segment, iteration, latest(row) or note
+        bar = self._bar(segment)
+        bar.done, bar.note = iteration, latest(row) or bar.note
         self._draw()
 
     def measuring(self, segment: Segment, what: str) -> None:
         """Write it beside its bar."""
         self._pace.elsewhere(segment)
-        _, iteration, _ = self._running.get(segment.id, (segment, 0, ""))
-        self._running[segment.id] = segment, iteration, what
+        self._bar(segment).note = what
         self._draw()
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
@@ -105,6 +134,9 @@ class NotebookDisplay(AbstractProgress):
         self._note(text, unusual=text.startswith(UNUSUAL))
         self._draw()
 
+    def _bar(self, segment: Segment) -> _Bar:
+        return self._running.setdefault(segment.id, _Bar(segment))
+
     def _note(self, text: str, *, unusual: bool) -> None:
         (self._unusual if unusual else self._said).append(plain(text))
 
@@ -115,12 +147,13 @@ class NotebookDisplay(AbstractProgress):
             self._update(self._state(), self._bars())
 
     def _state(self) -> str:
-        return f"{self._pace.ended} of {len(self._pace.segments)} segments{self._pace.remaining()}"
+        return f"{self._pace.ended} of {len(self._pace.segments)} segments{self._pace.queue()}{self._pace.remaining()}"
 
     def _bars(self) -> Html:
         """All segments, those under way, and what was said last."""
-        rows = [_bar(self._state(), self._pace.steps, self._pace.iterations, "")]
-        rows += [_bar(segment.title, done, segment.settings.iterations, note) for segment, done, note in self._running.values()]
+        rows = [_row(self._state(), self._pace.steps, self._pace.iterations)]
+        for identity, bar in self._running.items():
+            rows.append(_row(bar.segment.title, bar.done, bar.segment.settings.iterations, self._pace.place(identity), bar.note))
         last = [element("div", text) for text in (*self._unusual, *self._said[-1:])]
         return join([element("table", element("tbody", *rows)), *last])
 
@@ -140,9 +173,9 @@ class NotebookDisplay(AbstractProgress):
             self._handle.update(_bundle("\n".join([text, *self._unusual]), html), raw=True)
 
 
-def _bar(title: str, done: int, total: int, note: str) -> Html:
+def _row(title: str, done: int, total: int, *notes: str) -> Html:
     bar = element("progress", value=str(done), max=str(max(total, 1)), style="width: 12em")
-    cells = (element("td", cell, style="text-align: left") for cell in (bar, title, note))
+    cells = (element("td", cell, style="text-align: left") for cell in (bar, title, *notes))
     return element("tr", *cells)
 
 

@@ -67,6 +67,7 @@ class Observing:
         self._nodes: dict[str, SegmentNode] = {}
         self._begun: set[str] = set()
         self._reached: dict[str, int] = {}
+        self._workers: dict[str, str] = {}
 
     def begun(self, config: RunConfig, store: RunStore, *, resumed: bool) -> None:
         """The run directory says what is run, and nothing stands against it any more."""
@@ -86,10 +87,12 @@ class Observing:
         if not self._audience:
             return
         node, value = self._nodes[event.segment], event.value
-        if event.kind == "begun":
+        if event.kind == "placed":
+            self._workers[node.id] = value
+        elif event.kind == "begun":
             self._begun.add(node.id)
             self._reached[node.id] = value["iteration"]
-            self._audience.tell(_Past(node, value["iteration"], value["rows"], value["notes"]))
+            self._audience.tell(_Past(node, value["iteration"], value["rows"], value["notes"], worker=self._workers.get(node.id)))
         elif event.kind == "scored":
             self._tell(_row(node, value))
         elif event.kind == "trained" and value[1] is not None:
@@ -101,6 +104,10 @@ class Observing:
             self._tell(SwitchFound(segment=node, iteration=value, epoch=value / self._unit))
         elif event.kind == "warning":
             self._tell(Warned(segment=node, text=value))
+
+    def lost(self, segment: Segment) -> None:
+        """Whoever trained a segment is gone; who does next is told when it begins again."""
+        self._workers.pop(segment.id, None)
 
     def finished(self, segment: Segment, result: SegmentResult) -> None:
         """A segment has a result; one that was not trained in this process is told whole."""
@@ -154,12 +161,14 @@ class _Past:
     rows: Sequence[Row]
     notes: Notes | SegmentResult
     result: SegmentResult | None = None
+    worker: str | None = None
 
     def __iter__(self) -> Iterator[Event]:
         node, unit = self.node, self.node.iterations_per_epoch
         whole, rest = divmod(self.iteration, unit)
         epoch, step = self.iteration / unit if rest else whole, node.first_step + self.iteration
-        yield SegmentStarted(segment=node, iteration=self.iteration, epoch=epoch, step=step, earlier=self.result is not None)
+        earlier = self.result is not None
+        yield SegmentStarted(segment=node, iteration=self.iteration, epoch=epoch, step=step, worker=self.worker, earlier=earlier)
         for row in self.rows[:1]:
             yield _row(node, row, earlier=True)
         yield from self._measured("start", node.first_step)

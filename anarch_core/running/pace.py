@@ -65,6 +65,8 @@ class Pace:
         self._underway: dict[str, _Underway] = {}
         self._spent: dict[str | None, _Spent] = {}
         self._over: set[str] = set()
+        self._places: dict[str, str] = {}
+        self._waiting: dict[str, None] = {}
 
     @property
     def steps(self) -> int:
@@ -75,6 +77,30 @@ class Pace:
         """These are to be trained."""
         self.segments = segments
         self.iterations = sum(segment.settings.iterations for segment in segments)
+
+    @property
+    def waiting(self) -> Sequence[str]:
+        """Identities of the segments that have a place where nothing was heard of them yet, as in a queue; the first of them first."""
+        return tuple(self._waiting)
+
+    def queue(self) -> str:
+        """How many segments wait for their turn, as it goes on in a line; empty if none does."""
+        return f", {len(self._waiting)} waiting" if self._waiting else ""
+
+    def place(self, identity: str) -> str:
+        """Who trains a segment, in words; empty where nobody says."""
+        return self._places.get(identity, "")
+
+    def placed(self, segment: Segment, where: str) -> None:
+        """A segment has a place; it is not under way before more is heard of it."""
+        self._places[segment.id] = where
+        self._underway.pop(segment.id, None)
+        self._waiting[segment.id] = None
+
+    def lost(self, segment: Segment) -> None:
+        """Whoever had a segment is gone."""
+        for known in (self._places, self._underway, self._waiting):
+            known.pop(segment.id, None)
 
     def trained(self, segment: Segment, iteration: int) -> None:
         """A segment has taken so many steps."""
@@ -98,17 +124,18 @@ class Pace:
         self._done[segment.id] = segment.settings.iterations
         self.ended += 1
         self._over.add(segment.id)
-        seen = self._underway.pop(segment.id, None)
+        seen = self._underway.get(segment.id)
         if seen is not None and not before:
             self._pass(seen)
             self._spent_on(segment).other.append(seen.other)
+        self.lost(segment)
 
     def remaining(self) -> str:
-        """The time left, as it goes on in a line; empty while too little is known."""
+        """The time left, as it goes on in a line; empty while too little is known, or all that could be trained waits in a queue."""
         seconds = sum(spent.seconds for spent in self._spent.values())
         paces = {kind: spent.seconds / spent.steps for kind, spent in self._spent.items() if spent.steps}
         left = [segment for segment in self.segments if segment.id not in self._over]
-        if seconds < ENOUGH or not left:
+        if seconds < ENOUGH or not left or (self._waiting and not self._underway):
             return ""
         fastest = min(paces.values())
         others = [other for spent in self._spent.values() for other in spent.other]
@@ -124,6 +151,7 @@ class Pace:
         return f", {word} {human_duration(total / max(len(self._underway), 1))} left"
 
     def _seen(self, segment: Segment) -> _Underway:
+        self._waiting.pop(segment.id, None)
         return self._underway.setdefault(segment.id, _Underway(time.monotonic()))
 
     def _spent_on(self, segment: Segment) -> _Spent:

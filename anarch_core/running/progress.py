@@ -22,12 +22,22 @@ LINE_EVERY = 10.0
 """Seconds between two lines where nothing else is to be said."""
 
 
+WAITING = 3
+"""Segments that wait for their turn and have a bar all the same."""
+
+
 class AbstractProgress(AbstractContextManager["AbstractProgress"], ABC):
     """Told what a run does. A context manager."""
 
     @abstractmethod
     def planned(self, segments: Sequence[Segment]) -> None:
         """These segments are to be trained; again when a schedule finds more."""
+
+    def placed(self, segment: Segment, where: str) -> None:
+        """It is known who trains a segment, or in which queue it waits: ``where`` in words; nothing is done with that by default."""
+
+    def lost(self, segment: Segment) -> None:
+        """Whoever trained a segment is gone, and it is tried again; nothing is done with that by default."""
 
     @abstractmethod
     def started(self, segment: Segment) -> None:
@@ -124,6 +134,15 @@ class Lines(AbstractProgress):
         """Remember the totals."""
         self._pace.planned(segments)
 
+    def placed(self, segment: Segment, where: str) -> None:
+        """Print a line if it is time for one."""
+        self._pace.placed(segment, where)
+        self._line(segment, "")
+
+    def lost(self, segment: Segment) -> None:
+        """Count it out; the run says why."""
+        self._pace.lost(segment)
+
     def started(self, segment: Segment) -> None:
         """Say nothing: a line follows soon enough."""
         self._pace.elsewhere(segment)
@@ -147,7 +166,8 @@ class Lines(AbstractProgress):
     def _line(self, segment: Segment, state: str) -> None:
         if time.monotonic() - self._last >= LINE_EVERY:
             percent = 100 * self._pace.steps // max(self._pace.iterations, 1)
-            self.say(f"{percent:3d} % done{self._pace.remaining()}; {segment.title}: {state}")
+            told = ", ".join(text for text in (self._pace.place(segment.id), state) if text)
+            self.say(f"{percent:3d} % done{self._pace.queue()}{self._pace.remaining()}; {segment.title}: {told}")
 
     def say(self, text: str) -> None:
         """Print to standard error."""
@@ -163,11 +183,11 @@ class Bars(AbstractProgress):
 
         self._pace = Pace()
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+            TextColumn("{task.description}", markup=False), TextColumn("{task.fields[place]}", markup=False), BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", markup=False), console=console, transient=True,
         )  # fmt: skip
-        self._total = self._progress.add_task("preparing", total=None, note="")
+        self._total = self._progress.add_task("preparing", total=None, note="", place="")
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Bars:
@@ -184,6 +204,19 @@ class Bars(AbstractProgress):
         self._pace.planned(segments)
         self._draw()
 
+    def placed(self, segment: Segment, where: str) -> None:
+        """Write it beside its bar; of many that wait for their turn, the first have one."""
+        self._pace.placed(segment, where)
+        if segment.id in self._tasks or sum(waiting in self._tasks for waiting in self._pace.waiting) < WAITING:
+            self._bar(segment)
+        self._draw()
+
+    def lost(self, segment: Segment) -> None:
+        """Remove its bar; the run says why."""
+        self._pace.lost(segment)
+        self._without_bar(segment)
+        self._draw()
+
     def started(self, segment: Segment) -> None:
         """Add a bar."""
         self._pace.elsewhere(segment)
@@ -191,7 +224,12 @@ class Bars(AbstractProgress):
 
     def _bar(self, segment: Segment) -> None:
         if segment.id not in self._tasks:
-            self._tasks[segment.id] = self._progress.add_task(segment.title, total=segment.settings.iterations, note="")
+            self._tasks[segment.id] = self._progress.add_task(segment.title, total=segment.settings.iterations, note="", place="")
+        self._progress.update(self._tasks[segment.id], place=self._pace.place(segment.id))
+
+    def _without_bar(self, segment: Segment) -> None:
+        if segment.id in self._tasks:
+            self._progress.remove_task(self._tasks.pop(segment.id))
 
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """Move its bar."""
@@ -211,8 +249,7 @@ class Bars(AbstractProgress):
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Remove its bar and print how it ended."""
         self._pace.end(segment, before=before)
-        if segment.id in self._tasks:
-            self._progress.remove_task(self._tasks.pop(segment.id))
+        self._without_bar(segment)
         if not before:
             self.say(f"{segment.title}: {outcome}")
         self._draw()
@@ -224,8 +261,8 @@ class Bars(AbstractProgress):
     def _draw(self) -> None:
         pace = self._pace
         description = f"{pace.ended} of {len(pace.segments)} segments"
-        note = pace.remaining().removeprefix(", ")
-        self._progress.update(self._total, description=description, completed=pace.steps, total=pace.iterations, note=note)
+        queue, note = pace.queue().removeprefix(", "), pace.remaining().removeprefix(", ")
+        self._progress.update(self._total, description=description, completed=pace.steps, total=pace.iterations, place=queue, note=note)
 
 
 def latest(row: Mapping[str, float | None] | None) -> str:

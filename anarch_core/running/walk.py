@@ -238,7 +238,9 @@ class Walk:
         """Something happened in a segment."""
         segment = self.segments[event.segment]
         self.observing.heard(event)
-        if event.kind == "started":
+        if event.kind == "placed":
+            self.progress.placed(segment, event.value)
+        elif event.kind == "started":
             self.progress.started(segment)
         elif event.kind == "trained":
             self.progress.trained(segment, *event.value)
@@ -284,6 +286,8 @@ class Walk:
         """Whether a segment is tried again whose worker was lost."""
         if self.deaths.hopeless(self.store.segment(segment.id)):
             return False
+        self.progress.lost(segment)
+        self.observing.lost(segment)
         self.say(f"{segment.title}: {how}; it goes on from where its state was saved")
         return True
 

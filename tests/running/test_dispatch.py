@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from anarch_core.errors import PluginError
+from anarch_core.observer import AbstractObserver, SegmentStarted
 from anarch_core.running import dispatch, runner
 from anarch_core.running.deaths import TRIES
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import run
-from anarch_core.workers import InProcess, Outcome
+from anarch_core.workers import Event, InProcess, Outcome
 
 
 class Here(InProcess):
@@ -93,6 +94,45 @@ class TestLosses:
         assert results.status == "failed"
         assert {failure.error for failure in results.failed.values()} == {"node n2 is gone"}
         assert {skip.error for skip in results.skipped.values()} == {"trunk, seed 0 did not get there"}
+
+
+def test_who_trains_a_segment_is_shown_and_told_where_it_begins(employ, config, tmp_path):
+    class Placing(Here):
+        """The first job is lost with node 1."""
+
+        def submit(self, job):
+            super().submit(job)
+            self._crew.on_event(Event("placed", job.segment.id, f"node {len(self.jobs)}"))
+
+        def wait(self):
+            if len(self.jobs) == 1 and self._jobs:
+                return [Outcome(segment=self._jobs.pop().segment.id, error="node 1 is gone", lost=True)]
+            return super().wait()
+
+    class Shown(Silent):
+        def __init__(self):
+            self.heard = []
+
+        def placed(self, segment, where):
+            self.heard.append((segment.title, where))
+
+        def lost(self, segment):
+            self.heard.append((segment.title, "lost"))
+
+    class Told(AbstractObserver):
+        def __init__(self, options=None):
+            super().__init__(options)
+            self.workers = []
+
+        def observe(self, event):
+            if isinstance(event, SegmentStarted):
+                self.workers.append((event.segment.title, event.worker))
+
+    workers, progress, observer = employ(Placing()), Shown(), Told()
+    run(config, out=tmp_path / "run", progress=progress, observers=[observer])
+    trunk = "trunk, seed 0"
+    assert progress.heard[:3] == [(trunk, "node 1"), (trunk, "lost"), (trunk, "node 2")]
+    assert observer.workers == [(title, f"node {number}") for number, title in enumerate(workers.jobs[1:], 2)]
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,21 @@ def test_one_display_shows_what_is_under_way(output, clock):
         assert "hessian: &lt;3/8&gt;" in output.html
 
 
+def test_it_shows_who_trains_and_how_many_wait(output, clock):
+    with NotebookDisplay() as display:
+        display.planned([TRUNK, SCRATCH])
+        display.placed(TRUNK, "node2, <GPU 0>")
+        display.started(TRUNK)
+        clock[0] += DRAWN_EVERY
+        display.placed(SCRATCH, "waits as Slurm job 17")
+        assert '<td style="text-align: left">node2, &lt;GPU 0&gt;</td>' in output.html
+        assert "waits as Slurm job 17" in output.html
+        assert "0 of 2 segments, 1 waiting" in output.html
+        clock[0] += DRAWN_EVERY
+        display.lost(TRUNK)
+        assert "node2" not in output.html
+
+
 def test_a_notebook_is_not_flooded(output, clock):
     with NotebookDisplay() as display:
         display.planned([TRUNK])

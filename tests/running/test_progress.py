@@ -75,6 +75,55 @@ def test_bars_draw_the_run_and_what_is_under_way(clock):
     assert "train 99.0 % [bold]" in text
 
 
+def test_bars_say_who_trains_and_how_many_wait(clock):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with Bars(console) as bars:
+        bars.planned([segment(seed) for seed in range(9)])
+        for seed in range(9):
+            bars.placed(segment(seed), f"waits as Slurm job {seed}")
+        assert "9 waiting" in drawn(bars)
+        assert [seed for seed in range(9) if f"waits as Slurm job {seed}" in drawn(bars)] == [0, 1, 2]
+        bars.placed(segment(8), "Slurm job 8 on n1")
+        bars.started(segment(8))
+        bars.trained(segment(8), 100, {"epoch": 25, "train_accuracy": 71.25})
+        assert "8 waiting" in drawn(bars)
+        assert "trunk, seed 8 Slurm job 8 on n1" in drawn(bars)
+        bars.lost(segment(8))
+        assert "seed 8" not in drawn(bars)
+        bars.placed(segment(8), "cuda:1")
+        bars.started(segment(8))
+        assert "trunk, seed 8 cuda:1" in drawn(bars)
+
+
+def drawn(bars):
+    """What stands there now, without gaps."""
+    console = Console(file=io.StringIO(), width=120)
+    console.print(bars._progress.get_renderable())
+    return " ".join(console.file.getvalue().split())
+
+
+def test_lines_say_who_trains_and_how_many_wait(capsys, clock):
+    lines = Lines()
+    lines.planned([segment(0), segment(1)])
+    lines.placed(segment(0), "waits as Slurm job 17")
+    clock[0] += LINE_EVERY
+    lines.placed(segment(1), "waits as Slurm job 18")
+    lines.placed(segment(0), "Slurm job 17 on n1")
+    lines.started(segment(0))
+    clock[0] += LINE_EVERY
+    lines.trained(segment(0), 100, None)
+    assert capsys.readouterr().err.splitlines() == [
+        "  0 % done, 2 waiting; trunk, seed 1: waits as Slurm job 18",
+        " 12 % done, 1 waiting; trunk, seed 0: Slurm job 17 on n1, 25 %",
+    ]
+
+
+def test_a_progress_of_ones_own_need_not_know_of_places(clock):
+    silent = Silent()
+    silent.placed(segment(), "cuda:1")
+    silent.lost(segment())
+
+
 def test_nobody_need_listen(monkeypatch):
     """A terminal that was closed does not end a run."""
 
@@ -141,6 +190,39 @@ class TestPace:
             clock[0] += 20.0
             pace.trained(segment(1), step)
         assert pace.remaining() == ", over 7 min left"
+
+    def test_what_waits_is_not_under_way(self, clock):
+        """Two are trained at a time, whatever stands in the queue behind them."""
+        pace = Pace()
+        pace.planned([segment(seed) for seed in range(8)])
+        for seed in range(2, 8):
+            pace.placed(segment(seed), "waits")
+        for step in range(20, 401, 20):
+            for seed in (0, 1):
+                pace.trained(segment(seed), step)
+            clock[0] += 2.0
+        alone = pace.remaining()
+        for seed in range(2, 8):
+            pace.lost(segment(seed))
+        assert alone == pace.remaining() == ", over 2 min left"
+
+    def test_nothing_is_known_while_all_wait(self, clock):
+        pace = Pace()
+        pace.planned([segment(0), segment(1), segment(2)])
+        list(self.train(pace, clock, segment(0)))
+        pace.placed(segment(1), "waits")
+        assert (pace.queue(), pace.remaining()) == (", 1 waiting", "")
+        pace.elsewhere(segment(1))
+        assert (pace.queue(), pace.remaining()) == ("", ", about 8 s left")
+
+    def test_one_that_goes_back_into_the_queue_is_under_way_no_more(self, clock):
+        pace = Pace()
+        pace.planned([segment(0), segment(1)])
+        pace.elsewhere(segment(0))
+        pace.placed(segment(0), "waits as Slurm job 17")
+        assert pace.queue() == ", 1 waiting"
+        pace.end(segment(0), before=False)
+        assert (pace.queue(), pace.place(segment(0).id)) == ("", "")
 
 
 def test_bars_only_on_a_terminal():
