@@ -66,6 +66,11 @@ def read_only(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
 
+def with_article(kind: str) -> str:
+    """One component of a kind, in words: ``"a probe"``, ``"an observer"``; and ``"workers"``, of whom there are always several."""
+    return kind if kind.endswith("s") else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
 @attrs.frozen(kw_only=True)
 class ComponentInfo:
     """What every component says of itself before it is imported.

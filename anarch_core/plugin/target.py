@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from anarch_core.errors import PluginError
-from anarch_core.plugin.records import ComponentInfo
+from anarch_core.plugin.records import ComponentInfo, with_article
 
 # What the target of a component must be a subclass of; the other kinds are called.
 _INTERFACES = {
@@ -45,8 +45,7 @@ def require_kind(info: ComponentInfo, target: Any, who: str) -> None:
             raise PluginError(msg)
         missing = sorted(getattr(target, "__abstractmethods__", ()))
         if missing:
-            kind = info.kind if info.kind.endswith("s") else f"a {info.kind}"
-            msg = f"{who}: {info.target!r} lacks {', '.join(f'{name}()' for name in missing)}, which {kind} must have"
+            msg = f"{who}: {info.target!r} lacks {', '.join(f'{name}()' for name in missing)}, which {with_article(info.kind)} must have"
             raise PluginError(msg)
     elif info.kind == "command":
         import click

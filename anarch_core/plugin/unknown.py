@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from anarch_core.errors import UnknownComponentError, close_matches, did_you_mean
 from anarch_core.plugin.discovery import PluginRecord, Status
 from anarch_core.plugin.hooks import KINDS
+from anarch_core.plugin.records import with_article
 
 FLAGS = {
     "relaxation": "--relax",
@@ -42,7 +43,7 @@ def unknown(plugins: Sequence[PluginRecord], kind: str, name: str, *, further: I
     others = [other for other in KINDS if other != kind and plain in _names(plugins, other)]
     close = close_matches(plain, [*_names(plugins, kind), *further])
     if others:
-        message += f": {plain!r} is a {others[0]}" + (f", use {FLAGS[others[0]]} {plain}" if others[0] in FLAGS else "")
+        message += f": {plain!r} names {with_article(others[0])}" + (f", use {FLAGS[others[0]]} {plain}" if others[0] in FLAGS else "")
     else:
         message += did_you_mean(close) or f" (known: {', '.join(_names(plugins, kind)) or 'none'}){OTHERWISE.get(kind, '')}"
     return UnknownComponentError(message + note + failure_note(plugins), kind=kind, name=name, suggestions=close)

@@ -12,7 +12,7 @@ from string import Template
 from anarch_core.config.files import SETTINGS
 from anarch_core.errors import ConfigError
 from anarch_core.plugin import Registry
-from anarch_core.plugin.records import NAME_PATTERN
+from anarch_core.plugin.records import NAME_PATTERN, with_article
 from anarch_core.plugin.registry import KINDS
 from anarch_core.version import __version__
 
@@ -68,7 +68,7 @@ def check_name(name: str, registry: Registry) -> None:
     for kind in KINDS:
         if name in registry.names(kind):
             distribution, version = registry.owner(registry.find(kind, name))
-            msg = f"the name {name!r} is taken by a {kind} of {distribution} {version}; choose another"
+            msg = f"the name {name!r} is taken by {with_article(kind)} of {distribution} {version}; choose another"
             raise ConfigError(msg)
     for flag in (setting.replace("_", "-") for setting in SETTINGS):
         if flag.startswith(f"{name}-"):

@@ -67,7 +67,7 @@ def test_wrong_usage_is_told_in_one_line_and_exits_with_2(anarch, args, message)
             "; give a file with the name of what reads it, NAME:FILE, and a function of your own as package.module:",
         ),
         (["--model", "mine.py"], "; give a function of your own as package.module:function"),
-        (["--relax", "hessian"], "'hessian' is a probe, use --probe hessian"),
+        (["--relax", "hessian"], "'hessian' names a probe, use --probe hessian"),
         (["--recipe", "paper"], "unknown recipe 'paper'; did you mean 'paper-cifar10'"),
         (["--control", "scratch"], "there is no relaxation"),
         (["--branch-lr", "0.1"], "--branch-lr changes nothing"),

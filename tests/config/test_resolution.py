@@ -75,7 +75,7 @@ def test_all_unknown_names_are_reported_together(write):
     assert "\n" not in message
     assert "unknown dataset 'mnst'" in message
     assert "unknown relaxation 'efnc'; did you mean 'efcn'?" in message
-    assert "unknown optimizer 'lcn': 'lcn' is a relaxation, use --relax lcn" in message
+    assert "unknown optimizer 'lcn': 'lcn' names a relaxation, use --relax lcn" in message
     assert "settings.toml: unknown relaxation 'lnc'" in message
 
 

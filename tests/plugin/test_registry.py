@@ -298,7 +298,7 @@ class TestNames:
         ("kind", "name", "message", "suggestions"),
         [
             ("relaxation", "efnc", "unknown relaxation 'efnc'; did you mean 'efcn'?", ("efcn",)),
-            ("relaxation", "hessian", "unknown relaxation 'hessian': 'hessian' is a probe, use --probe hessian", ()),
+            ("relaxation", "hessian", "unknown relaxation 'hessian': 'hessian' names a probe, use --probe hessian", ()),
             ("probe", "zzzz", "unknown probe 'zzzz' (known: hessian)", ()),
             ("model", "zzzz", "unknown model 'zzzz' (known: none); give a function of your own as package.module:function", ()),
             ("relaxation", "efcn@nobody", "unknown relaxation 'efcn@nobody': distribution 'nobody' provides none of that name", ("efcn",)),

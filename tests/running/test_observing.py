@@ -254,8 +254,8 @@ class TestWhatGoesWrong:
         ("settings", "error", "message"),
         [
             ({"observe": "jsnol"}, UnknownComponentError, "unknown observer 'jsnol'; did you mean 'jsonl'"),
-            ({"observe": "delta"}, UnknownComponentError, "'delta' is a probe, use --probe delta"),
-            ({"probe": "jsonl"}, UnknownComponentError, "'jsonl' is a observer, use --observe jsonl"),
+            ({"observe": "delta"}, UnknownComponentError, "'delta' names a probe, use --probe delta"),
+            ({"probe": "jsonl"}, UnknownComponentError, "'jsonl' names an observer, use --observe jsonl"),
             ({"observe": "jsonl:events.txt"}, OptionError, "ends with .jsonl: events.txt"),
             ({"observe": "jsonl", "options": {"jsonl": {"folder": "x"}}}, OptionError, "folder"),
         ],
