@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -88,12 +89,17 @@ class Execution:
         self.probing = Probing(context, job.segment, store, emit)
         self.watching = Watching(context, job.segment, emit)
         self.seconds = 0.0
+        self._opened = contextlib.ExitStack()
         self.notes = Notes(machines=[this_machine(context.device)])
         snapshot = context.store.snapshot_left(job.segment)
         self.parent = None if snapshot is None else tensors_digest(snapshot)
 
     def run(self) -> SegmentResult | None:
         """Train from where it was left; see :func:`train_segment`."""
+        with self._opened:
+            return self._run()
+
+    def _run(self) -> SegmentResult | None:
         segment, settings = self.segment, self.segment.settings
         self.emit(Event("started", segment.id))
         clock = SaveClock()
@@ -142,9 +148,7 @@ class Execution:
                 with clock.saving():
                     self._save(training, history, self.seconds + clock.elapsed())
             if stopped:
-                history.close()
                 return None
-        history.close()
         return self._finish(training, history, diverged, self.seconds + clock.elapsed())
 
     def _tell_begun(self, iteration: int, rows: Sequence[Mapping[str, float | None]]) -> None:
@@ -165,10 +169,16 @@ class Execution:
         scores = self._scores(begun.model)
         self.notes = attrs.evolve(self.notes, optimizer_state=begun.carried, start=scores)
         row = {"epoch": 0, **scores, **self.scoring.validation(begun.model), **self.watching.columns(begun.model, 0)}
-        history = History(self.store.history_file, 0)
+        history = self._history(0)
         history.append(row)
         self.emit(Event("scored", self.segment.id, dict(history.rows[0])))
         self.probing.measure("start", self.notes, begun.model, None, begun.parent)
+        return history
+
+    def _history(self, size: int) -> History:
+        """The history as far as it counts, which is closed however the segment ends."""
+        history = History(self.store.history_file, size)
+        self._opened.callback(history.close)
         return history
 
     def _scores(self, model: nn.Module) -> Scores:
@@ -230,7 +240,7 @@ class Execution:
         training.load_state(tensors, metadata["training"])
         noted, self.seconds = Notes.from_json(metadata["notes"], self.store.resume_file), metadata["seconds"]
         self.notes = attrs.evolve(noted, machines=joined_by(noted.machines, *self.notes.machines))
-        history = History(self.store.history_file, metadata["history"])
+        history = self._history(metadata["history"])
         if self.segment.kind == "trunk":  # the schedule may be another one by now
             self.notes.switches[:] = switches_found(self.context.schedule, history.rows, self.iterations_per_epoch)
         self.keep.update(self.notes.switches)
