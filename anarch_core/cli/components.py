@@ -107,7 +107,7 @@ class ComponentCommand(click.Command):
         for parameter in self.get_params(ctx):
             title = f"Options of {parameter.info.kind} {parameter.info.name}" if isinstance(parameter, ComponentOption) else "Options"
             row = parameter.get_help_record(ctx)
-            if row is not None:
+            if row is not None and not isinstance(parameter, click.Argument):
                 sections.setdefault(title, []).append(row)
         for title, rows in sections.items():
             with formatter.section(title):

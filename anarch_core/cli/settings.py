@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -64,7 +64,7 @@ class RunCommand(ComponentCommand):
             # names for them.
             components={**KINDS, "stages": "relaxation", "watched": "probe"},
             choose=_choices,
-            params=[*_setting_options(), _config_option(), *params],
+            params=[*setting_options(SETTINGS), _config_option(), *params],
             callback=self._configured(callback),
             epilog=_EPILOG,
             **kwargs,
@@ -97,16 +97,18 @@ def _choices(given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
     }
 
 
-def _setting_options() -> list[click.Option]:
+def setting_options(names: Iterable[str], *, defaults: bool = True) -> list[click.Option]:
+    """The flags of settings, whose help says what their ``defaults`` are, if they count."""
     annotations = get_type_hints(RunConfig)
     options = []
-    for name, field in SETTINGS.items():
+    for name in names:
+        field = SETTINGS[name]
         type_ = _SettingType(field, annotations[name])
         help = field.metadata["help"]
         if name == "recipe":
             help += f" [{', '.join(recipe_names())}]"
         else:
-            help += _bracketed(field)
+            help += _bracketed(field, default=defaults)
         multiple = get_origin(annotations[name]) is tuple
         flag = f"--{name.replace('_', '-')}"
         options.append(click.Option([name, flag], type=type_, metavar=type_.name, multiple=multiple, default=None, help=help))
@@ -119,10 +121,10 @@ def _texts(annotation: Any) -> list[str]:
     return [text for part in inner for text in ([part] if isinstance(part, str) else _texts(part))]
 
 
-def _bracketed(field: attrs.Attribute[Any]) -> str:
-    """The default of a setting and its range, as help shows them."""
+def _bracketed(field: attrs.Attribute[Any], *, default: bool) -> str:
+    """The default of a setting, if it counts, and its range, as help shows them."""
     notes = []
-    if isinstance(field.default, (str, int, float)):
+    if default and isinstance(field.default, (str, int, float)):
         notes.append(f"default: {field.default:g}" if isinstance(field.default, float) else f"default: {field.default}")
     if field.metadata["range"] is not None:
         notes.append(str(field.metadata["range"]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -30,6 +31,9 @@ from anarch_core.workers.in_process import InProcess
 
 if TYPE_CHECKING:
     from anarch_core.observer.base import AbstractObserver
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def run(
@@ -92,6 +96,7 @@ def resume(
     *,
     model: str | None = None,
     data: str | None = None,
+    machine: Mapping[str, Any] = NOTHING,
     progress: ProgressStyle | AbstractProgress = "auto",
     observers: Sequence[AbstractObserver] = (),
 ) -> Results:
@@ -101,19 +106,20 @@ def resume(
         out: the run directory.
         model: that it was started with; needed where it is a factory, ``package.module:name``, which no file's word is taken for.
         data: likewise.
+        machine: settings that are to be others from here on, of :data:`~anarch_core.config.files.MACHINE`; ``"options"`` those of workers.
         progress: what to show.
         observers: to be told what happens, beside those that the run names.
 
     Raises:
         RunError: there is no run in it, or one of another model or other data.
-        ConfigError: its model or its data are a factory, and the argument does not name it.
+        ConfigError: its model or its data are a factory, and the argument does not name it; or it cannot be run in that way here.
     """
     store = RunStore(Path(out))
     if not store.config_file.exists():
         msg = f"{out} holds no run: there is no {store.config_file.name} in it"
         raise RunError(msg)
     named = {name: given for name, given in (("model", model), ("data", data)) if given is not None}
-    return run(resolve(named, [store.config_file]), out=out, progress=progress, observers=observers)
+    return run(resolve({**machine, **named}, [store.config_file]), out=out, progress=progress, observers=observers)
 
 
 def employed(config: RunConfig, registry: Registry, *, here: bool) -> tuple[RunConfig, AbstractWorkers]:

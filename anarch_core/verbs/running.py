@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -80,20 +80,40 @@ def resume(
     *,
     model: str | Callable[..., Any] | None = None,
     data: str | Callable[..., Any] | Any = None,
+    workers: str | None = None,
+    jobs: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    data_root: Path | str | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: ProgressStyle | AbstractProgress = "auto",
     observers: Sequence[AbstractObserver] = (),
 ) -> Results:
-    """Finish what was interrupted: ``anarch resume``.
+    """Finish what was interrupted, on this machine or another: ``anarch resume``.
 
     Args:
         out: the run directory.
         model: that it was started with; needed where it is a function of yours, which no file's word is taken for.
         data: likewise.
+        workers: who trains it from here on; None, here and below, for what the run was asked for last.
+        jobs: how many segments at once.
+        device: on which device.
+        threads: on how many processor threads each.
+        data_root: where the data are found.
+        options: those of the workers, by component, as for :func:`run`.
         progress: as for :func:`run`.
         observers: likewise.
 
     Raises:
         RunError: there is no run in it, or one of another model or other data.
-        ConfigError: its model or its data are a factory, and the argument does not name it.
+        ConfigError: its model or its data are a factory, and the argument does not name it; or it cannot be run in that way here.
     """
-    return runner.resume(out, model=import_string(model, "model"), data=import_string(data, "data"), progress=progress, observers=observers)
+    machine = {"workers": workers, "jobs": jobs, "device": device, "threads": threads, "data_root": data_root, "options": options}
+    return runner.resume(
+        out,
+        model=import_string(model, "model"),
+        data=import_string(data, "data"),
+        machine={name: value for name, value in machine.items() if value is not None},
+        progress=progress,
+        observers=observers,
+    )

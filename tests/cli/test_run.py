@@ -162,6 +162,38 @@ def test_a_run_its_repetition_and_its_resumption(anarch):
     assert re.search(rf"{folder}, where {len(times)} of them are finished", out)
 
 
+def test_a_run_is_gone_on_with_elsewhere(anarch, monkeypatch):
+    """What is said of where and how fast is taken from then on; the segments that are there are the same."""
+    code, out, _ = anarch("run", *TINY, "--out", "run", "--threads", "1")
+    assert code == 0
+    assert anarch("resume", "run", "--workers", "local", "--jobs", "2", "--threads", "2", "--device", "cpu")[:2] == (0, out)
+    config = resolve({}, [Path("run/config.toml")])
+    assert (config.workers, config.jobs, config.threads, config.device) == ("local", 2, 2, "cpu")
+    assert anarch("resume", "run")[:2] == (0, out)
+    assert resolve({}, [Path("run/config.toml")]) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message"),
+    [
+        (["--workers", "lokal"], 1, "unknown workers 'lokal'; did you mean 'local'?"),
+        (["--workers", "hessian"], 1, "unknown workers 'hessian': 'hessian' names a probe, use --probe hessian"),
+        (["--jobs", "0"], 2, "Invalid value for '--jobs': "),
+        (["--device", "tpu"], 2, "Invalid value for '--device': "),
+        (["--device", "cuda:77"], 1, "cuda:77"),
+        (["--slurm-partition", "gpu"], 2, "is an option of workers 'slurm', which is not chosen; add '--workers slurm' or leave it out"),
+        (["--epochs", "3"], 2, "No such option"),
+    ],
+)
+def test_what_cannot_be_said_of_where_it_goes_on(anarch, tmp_path, given, code, message):
+    config = resolve({"epochs": 1, "relax": "efcn", "switch": "at:0"})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text(to_toml(config))
+    found, _, err = anarch("resume", "run", *given)
+    assert found == code
+    assert message in err.splitlines()[-1]
+
+
 def test_resuming_what_is_no_run_is_refused(anarch):
     code, _, err = anarch("resume", "nowhere")
     assert code == 1
