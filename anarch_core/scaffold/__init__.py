@@ -102,6 +102,7 @@ _USAGE = {
     "objective": "anarch run --relax efcn --objective {name}",
     "augmentation": "anarch run --relax efcn --augment {name}",
     "observer": "anarch run --relax efcn --observe {name}",
+    "workers": "anarch run --relax efcn --workers {name}",
     "figure": "anarch run --relax efcn --probe delta",
 }
 

@@ -37,7 +37,9 @@ pytest.register_assert_rewrite(
             "probe",
             "relaxation",
             "schedule",
+            "shift",
             "subject",
+            "workers",
         )
     )
 )
@@ -52,6 +54,7 @@ from anarch_core.testing.optimizer import OptimizerConformance  # noqa: E402
 from anarch_core.testing.probe import ProbeConformance  # noqa: E402
 from anarch_core.testing.relaxation import RelaxationConformance  # noqa: E402
 from anarch_core.testing.schedule import ScheduleConformance  # noqa: E402
+from anarch_core.testing.workers import WorkersConformance  # noqa: E402
 
 __all__ = [
     "AugmentationConformance",
@@ -64,4 +67,5 @@ __all__ = [
     "ProbeConformance",
     "RelaxationConformance",
     "ScheduleConformance",
+    "WorkersConformance",
 ]

@@ -19,6 +19,7 @@ import tomli_w
 from anarch_core.cli.components import ComponentOption, component_options
 from anarch_core.errors import AnarchError
 from anarch_core.files.tables import canonical_json
+from anarch_core.plugin.hooks import RECORDS
 from anarch_core.plugin.option_types import NONE_TEXT, BoolType, ChoiceType, OptionalType
 from anarch_core.plugin.options import OptionField, build, option_fields, to_dict
 from anarch_core.plugin.records import NAME_PATTERN, ComponentInfo
@@ -70,10 +71,14 @@ class ComponentConformance:
         except AnarchError as error:
             msg = (
                 f"{error}. Set `name` of {type(self).__name__} to the name in your record, return that record from the hook "
-                f"'anarch_{self.kind}s', name your module under [project.entry-points.\"anarch.plugins\"], and install the "
+                f'{self._hook!r}, name your module under [project.entry-points."anarch.plugins"], and install the '
                 "distribution again (entry points are read at installation, also of an editable one)"
             )
             raise AssertionError(msg) from error
+
+    @property
+    def _hook(self) -> str:
+        return next(hook for hook, record in RECORDS.items() if record.kind == self.kind)
 
     @property
     def called_with(self) -> tuple[str, ...]:

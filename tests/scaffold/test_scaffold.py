@@ -34,6 +34,7 @@ RUN = {
     "objective": ["--relax", "efcn", "--objective", "brand-new-objective:1"],
     "augmentation": ["--relax", "efcn", "--augment", "brand-new-augmentation:0.2"],
     "observer": ["--relax", "efcn", "--observe", "brand-new-observer"],
+    "workers": ["--relax", "efcn", "--workers", "brand-new-workers"],
     "figure": ["--relax", "efcn", "--probe", "delta"],
 }
 
@@ -111,6 +112,7 @@ def test_what_is_written_has_no_marks_left(kind: str, tmp_path: Path) -> None:
         "tests/test_conformance.py",
         f"tests/test_{kind}.py",
         *([] if kind == "figure" else ["anarch_brand_new/options.py"]),
+        *(["anarch_brand_new/job.py"] if kind == "workers" else []),
     }
     for path in files:
         assert "${" not in path.read_text()

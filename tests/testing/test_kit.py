@@ -17,6 +17,7 @@ from anarch_core.testing import (
     ProbeConformance,
     RelaxationConformance,
     ScheduleConformance,
+    WorkersConformance,
 )
 
 pytest_plugins = ["pytester"]
@@ -33,6 +34,7 @@ def test_every_check_is_shown_to_catch_something() -> None:
         ScheduleConformance,
         OptimizerConformance,
         ObserverConformance,
+        WorkersConformance,
         FigureConformance,
     )
     checks = {name for kit in kits for name in dir(kit) if name.startswith("test_") and not name.startswith("test_cuda_")}

@@ -1,8 +1,17 @@
 from __future__ import annotations
 
-from anarch_core.testing.component import ComponentConformance
+import os
+import signal
+
+import pytest
+
+from anarch_core.testing import WorkersConformance
 
 
-class TestConformance(ComponentConformance):
-    kind = "workers"
+@pytest.mark.slow
+class TestConformance(WorkersConformance):
     name = "local"
+
+    def kill(self, workers, processes):
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
