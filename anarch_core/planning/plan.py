@@ -18,7 +18,7 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.data.stored import Stored
 from anarch_core.errors import AnarchError, ConfigError
 from anarch_core.experiment.context import RunContext
-from anarch_core.experiment.placement import looked_into_on
+from anarch_core.experiment.placement import looked_into_on, trained_elsewhere
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
@@ -50,6 +50,7 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     """
     registry = registry or get_registry()
     config = complete(config, registry)
+    elsewhere, asked = trained_elsewhere(config, registry), config.device
     config = attrs.evolve(config, device=looked_into_on(config, registry))
     context = RunContext.open(config, RunStore(config.out or Path()), registry)
     data = context.data
@@ -69,7 +70,7 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))
     parts = {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
     return RunPlan(
-        config=config,
+        config=attrs.evolve(config, device=asked) if elsewhere else config,
         samples={name: len(labels) for name, labels in parts.items() if labels is not None},
         input_shape=data.input_shape,
         read_in_batches=isinstance(data.inputs("train"), Stored),
@@ -78,6 +79,7 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
         segments=segments,
         networks=networks,
         free_bytes=available_bytes(config.device),
+        elsewhere=elsewhere,
         refusal=refusal,
     )
 

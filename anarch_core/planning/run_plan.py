@@ -53,6 +53,7 @@ class RunPlan(Displayed):
         segments: that follow from them.
         networks: that are trained.
         free_bytes: memory of the device.
+        elsewhere: whether it is trained by workers on other machines: memory and times are then those of this machine's processor.
         refusal: why the run would not start, None if it would.
     """
 
@@ -65,6 +66,7 @@ class RunPlan(Displayed):
     segments: tuple[Segment, ...]
     networks: tuple[NetworkPlan, ...]
     free_bytes: int
+    elsewhere: bool
     refusal: str | None
 
     @property
@@ -115,14 +117,23 @@ class RunPlan(Displayed):
             *([("stop early", f"{config.stop_early} epochs without improvement")] if config.stop_early is not None else []),
             ("seeds", ", ".join(map(str, config.seeds))),
             ("segments", f"{len(self.segments)} ({counts}), {epochs:,.0f} epochs in all"),
-            ("device", f"{config.device}, {self.free_bytes / 1e9:.1f} GB free, {config.precision}"),
+            *self._where(),
             ("directory", f"{config.directory}, where {there} of them are finished" if there else str(config.directory)),
         ]
         if self.seconds is not None:
             took = f"about {human_duration(self.seconds)}{' for all of them' if there else ''}, {_at_once(config.jobs or 1)}"
+            took += ", if they were as fast as this machine's processor" if self.elsewhere else ""
             probes = ", ".join(dict.fromkeys([*config.probe, *config.watched_probes]))
             facts.append(("time", f"{took}; probes come on top: {probes}" if probes else took))
         return facts
+
+    def _where(self) -> list[tuple[str, str]]:
+        """Who trains, and what is known of their memory."""
+        free, precision = f"{self.free_bytes / 1e9:.1f} GB free", self.config.precision
+        if not self.elsewhere:
+            return [("device", f"{self.config.device}, {free}, {precision}")]
+        looked = f"{self.config.device} of each worker, {precision}; what is said of time and memory was found on this machine's processor"
+        return [("workers", f"{self.config.workers}, on other machines"), ("device", looked)]
 
     def costs(self) -> Table:
         """What each network takes."""
@@ -150,11 +161,14 @@ class RunPlan(Displayed):
                 (
                     network.footprint.name,
                     *(over + human_bytes(sizes[work]) if work in sizes else "–" for work in works),
-                    "yes" if max(sizes.values()) <= self.free_bytes else "no",
-                    _batch(network.largest_batch, self.samples["train"]),
+                    *(() if self.elsewhere else self._room(network)),
                 )
             )
-        return Table(headings=("memory", *works, "fits", "largest batch"), rows=rows)
+        return Table(headings=("memory", *works, *(() if self.elsewhere else ("fits", "largest batch"))), rows=rows)
+
+    def _room(self, network: NetworkPlan) -> tuple[str, str]:
+        fits = "yes" if max(network.needed_bytes.values()) <= self.free_bytes else "no"
+        return fits, _batch(network.largest_batch, self.samples["train"])
 
     def times(self) -> Table | None:
         """How long the run takes with one, two, four segments at once, and so on; None for one segment, or where it was not measured.
@@ -167,16 +181,25 @@ class RunPlan(Displayed):
         times = by_jobs(self.segments, pace, samples=self.samples)
         way, _ = longest_way(self.segments, pace, samples=self.samples)
         *_, most = times
-        threads = self.config.threads or 1
-        cores = "a core" if threads == 1 else f"{threads} cores"
-        caption = f"Each with {'a card' if self.config.device != 'cpu' else cores} of its own, as fast as here; more than "
-        caption += f"{'one at once is' if most == 1 else f'{most} at once are'} of no use: the longest way is "
-        caption += " → ".join(segment.title for segment in way)
+        caption = (
+            f"Each {self._each()}; more than {'one at once is' if most == 1 else f'{most} at once are'} of no use: the longest way is "
+        )
         return Table(
             headings=("segments at once", *map(str, times)),
-            rows=[("time", *map(human_duration, times.values()))],
-            caption=f"{caption}.",
+            rows=[
+                ("time", *map(human_duration, times.values())),
+                ("times as fast", *(f"{times[1] / seconds:.3g}" for seconds in times.values())),
+            ],
+            caption=f"{caption}{' → '.join(segment.title for segment in way)}.",
         )
+
+    def _each(self) -> str:
+        """With what each of several segments at once would take as long as was measured."""
+        threads = self.config.threads or 1
+        cores = "a core" if threads == 1 else f"{threads} cores"
+        if self.elsewhere:
+            return f"as fast as {cores} of this machine, where steps were timed; other workers take other times, GPUs above all"
+        return f"with {cores if self.config.device == 'cpu' else 'a card'} of its own, as fast as here"
 
 
 def _batch(largest: int | None, samples: int) -> str:

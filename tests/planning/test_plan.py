@@ -62,6 +62,7 @@ def test_time_is_told_for_more_and_more_at_once_down_to_the_longest_way(plan):
     table = paced.times()
     assert table.headings[:4] == ("segments at once", "1", "2", "4")
     assert table.rows[0][:2] == ("time", f"{paced.seconds / 3600:.0f} h")
+    assert table.rows[1][:3] == ("times as fast", "1", "1.83")
     fewest = table.headings[-1]
     assert table.caption == (
         f"Each with a core of its own, as fast as here; more than {fewest} at once are of no use: "
@@ -73,6 +74,17 @@ def test_time_is_told_for_more_and_more_at_once_down_to_the_longest_way(plan):
 def test_nothing_is_at_once_in_a_run_of_one_segment_nor_told_where_nothing_was_timed(plan):
     assert attrs.evolve(plan, segments=plan.segments[:1]).times() is None
     assert plan_run(attrs.evolve(CONFIG, relax="efcn"), timed=False).times() is None
+
+
+def test_of_workers_elsewhere_only_what_they_train_is_known(plan):
+    away = attrs.evolve(plan_run(attrs.evolve(CONFIG, workers="slurm", device="cuda", jobs=None), timed=False), networks=plan.networks)
+    facts = dict(away.facts())
+    assert facts["workers"] == "slurm, on other machines"
+    assert facts["device"] == "cuda of each worker, float32; what is said of time and memory was found on this machine's processor"
+    assert facts["time"].endswith("one segment after the other, if they were as fast as this machine's processor")
+    assert set(away.memory().headings) & {"fits", "largest batch"} == set()
+    assert away.times().caption.startswith("Each as fast as a core of this machine, where steps were timed; other workers take other times")
+    assert away.segments == plan.segments
 
 
 def test_memory_is_told_by_what_it_is_for():
