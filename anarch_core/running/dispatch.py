@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from anarch_core.errors import PluginError
 from anarch_core.experiment.segments import Segment
+from anarch_core.experiment.store import RunStore
 from anarch_core.plugin.blame import answering, expected, on_behalf_of, origin
+from anarch_core.running.deaths import Deaths
+from anarch_core.segment.stopping import Stop
 from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
 
 if TYPE_CHECKING:
-    from anarch_core.experiment.events import Job
+    from anarch_core.experiment.events import Event, Job
 
 LONELY = 5.0
 """Seconds without anybody at work, though there is work, after which that is said."""
@@ -23,15 +26,26 @@ class Dispatch:
 
     Args:
         workers: of the run.
+        store: its directory.
+        stop: whether it was asked to stop.
         say: told in a line if nobody has room for a long time.
+        lost: told of segments whose workers are gone, and how, and which are to be tried again.
 
     Attributes:
         underway: the segments that workers have, by identity.
     """
 
-    def __init__(self, workers: AbstractWorkers, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        workers: AbstractWorkers,
+        store: RunStore,
+        stop: Stop,
+        say: Callable[[str], None],
+        lost: Callable[[Segment, str], None],
+    ) -> None:
         self.underway: dict[str, Segment] = {}
-        self._workers, self._say = workers, say
+        self._workers, self._store, self._stop, self._say, self._lost = workers, store, stop, say, lost
+        self._deaths = Deaths()
         self._alone_since: float | None = None
 
     def open(self, crew: Crew, segments: Mapping[str, Segment]) -> Collection[str]:
@@ -55,7 +69,7 @@ class Dispatch:
         answering(self._workers.submit)(job)
 
     def ended(self) -> list[tuple[Segment, Outcome]]:
-        """Wait for something to happen; the jobs that ended."""
+        """Wait for something to happen; the jobs that ended, but those that are to be tried again because their workers were lost."""
         if self.underway:
             self._alone_since = None
         elif self._alone_since is None:
@@ -67,8 +81,26 @@ class Dispatch:
         ended = []
         for outcome in found:
             self._require_known([outcome.segment], self.underway, "gives an outcome of")
-            ended.append((self.underway.pop(outcome.segment), outcome))
+            segment = self.underway.pop(outcome.segment)
+            if not (outcome.lost and (self._stop() or self._again(segment, outcome.error or "its worker is gone"))):
+                ended.append((segment, outcome))
         return ended
+
+    def hearing(self, heard: Callable[[Event], None]) -> Callable[[Event], None]:
+        """Pass on events of segments that are under way: one that was given up for lost may still be at it, and tell."""
+
+        def pass_on(event: Event) -> None:
+            if event.segment in self.underway:
+                heard(event)
+
+        return pass_on
+
+    def _again(self, segment: Segment, how: str) -> bool:
+        """Whether a segment is tried again whose worker was lost."""
+        if self._deaths.hopeless(self._store.segment(segment.id)):
+            return False
+        self._lost(segment, how)
+        return True
 
     def stop(self) -> None:
         """Ask all jobs to save their state and end."""

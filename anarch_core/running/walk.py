@@ -21,7 +21,6 @@ from anarch_core.experiment.tree import tree
 from anarch_core.files.replacing import write_text
 from anarch_core.objective.base import Metric
 from anarch_core.plugin.registry import Registry
-from anarch_core.running.deaths import Deaths
 from anarch_core.running.dispatch import Dispatch
 from anarch_core.running.observing import Observing
 from anarch_core.running.preparation import prepare
@@ -86,7 +85,7 @@ class Walk:
             settled = shared(context, self.need, len(planned))
         self.config = attrs.evolve(config, jobs=settled.jobs, threads=settled.threads)
         self.context: RunContext = attrs.evolve(context, config=self.config)
-        self.dispatch = Dispatch(workers, self.say)
+        self.dispatch = Dispatch(workers, store, stop, self.say, self.lost)
         self.running, self.adopted = self.dispatch.underway, set[str]()
         self.probes = asked_probes(self.config, registry)
         self.grows = before is not None and not asks_the_same(self.config, before)
@@ -97,7 +96,6 @@ class Walk:
         self.owing: dict[str, Owing] = {}
         self.failed: dict[str, Unfinished] = {}
         self.skipped: dict[str, Unfinished] = {}
-        self.deaths = Deaths()
 
     def grow(self) -> None:
         """Make the tree of the switch moments known by now."""
@@ -146,7 +144,14 @@ class Walk:
 
     def walk(self) -> None:
         """Have trained what is ready until all is done, or what is under way until it is saved."""
-        crew = Crew(context=self.context, on_event=self.heard, say=self.say, stop=self.stop, need=self.need, segments=len(self.segments))
+        crew = Crew(
+            context=self.context,
+            on_event=self.dispatch.hearing(self.heard),
+            say=self.say,
+            stop=self.stop,
+            need=self.need,
+            segments=len(self.segments),
+        )
         self.adopted.update(self.dispatch.open(crew, self.segments))
         self.take()
         for line in reuse(self.store, self.segments.values(), self.finished, self.owing, self.clock, grows=self.grows):
@@ -252,14 +257,12 @@ class Walk:
             self.progress.say(f"warning: {event.value}")
 
     def ended(self, segment: Segment, outcome: Outcome) -> None:
-        """A job ended: finished, failed, stopped or lost."""
-        if segment.id in self.adopted:  # it was not told what this process asks for
+        """A job ended: finished, failed or stopped."""
+        if segment.id in self.adopted:
             self.adopted.remove(segment.id)
-            self.take()
-            if segment.id in self.finished:
+            if outcome.result is not None:  # of a job that was not told what this process asks for
+                self.take()
                 return
-        if outcome.lost and (self.stop() or self.again(segment, outcome.error or "")):
-            return
         if outcome.error is not None:
             error = outcome.error
             if outcome.trace is not None:
@@ -282,14 +285,11 @@ class Walk:
             self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop
         self.write("running")
 
-    def again(self, segment: Segment, how: str) -> bool:
-        """Whether a segment is tried again whose worker was lost."""
-        if self.deaths.hopeless(self.store.segment(segment.id)):
-            return False
+    def lost(self, segment: Segment, how: str) -> None:
+        """The worker of a segment is gone, which is to be tried again."""
         self.progress.lost(segment)
         self.observing.lost(segment)
         self.say(f"{segment.title}: {how}; it goes on from where its state was saved")
-        return True
 
     def say(self, text: str) -> None:
         """A line about the run."""
