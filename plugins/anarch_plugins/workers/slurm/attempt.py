@@ -17,6 +17,9 @@ from anarch_plugins.workers.slurm.telling import ENDED, PLACED, Listener
 LATE = 5.0
 """Seconds after the end of a job in which what it wrote may still be on its way."""
 
+FORGOTTEN = 30.0
+"""Seconds after which a job is given up that Slurm does not name any more."""
+
 GONE = "UNKNOWN"
 """State of a job that Slurm does not know, or does not know any more."""
 
@@ -115,7 +118,8 @@ class Attempt:
                 return Outcome(segment=self.segment, error=str(error), trace=None if trace is None else str(trace))
             late = now > self._told_at + VISIBLE_AFTER
         elif self._ended_at is not None:
-            late = not patient or now > self._ended_at + LATE
+            known = self.found is not None and self.found.ended
+            late = not patient or now > self._ended_at + (LATE if known else FORGOTTEN)
         else:
             return None
         self._look_again()

@@ -117,9 +117,7 @@ class SlurmWorkers(AbstractWorkers):
             for attempt in going:
                 job = alive[submission.name, attempt.index]
                 if attempt.segment not in known:
-                    self._crew.say(
-                        f"Slurm job {job.id} trains a segment that the run does not ask for any more; 'scancel {job.id}' ends it"
-                    )
+                    self._crew.say(f"Slurm job {job.id} trains what the run does not ask for any more; 'scancel {job.id}' ends it")
                     continue
                 attempt.listener.skip()
                 self._underway.append(attempt)
@@ -279,7 +277,7 @@ class SlurmWorkers(AbstractWorkers):
             elif outcome.lost and attempt.cancelled:
                 self._cancelled[attempt.segment] += 1
                 if self._cancelled[attempt.segment] >= CANCELLED:
-                    outcome = attrs.evolve(outcome, lost=False, error=f"{outcome.error}, for the {CANCELLED}rd time")
+                    outcome = attrs.evolve(outcome, lost=False, error=f"{outcome.error}, as {CANCELLED - 1} jobs before it")
             outcomes.append(outcome)
         return outcomes
 
