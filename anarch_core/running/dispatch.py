@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from anarch_core.errors import PluginError
+from anarch_core.errors import AnarchError, PluginError, plain
+from anarch_core.experiment.events import Event
+from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
 from anarch_core.plugin.blame import answering, expected, on_behalf_of, origin
@@ -15,7 +18,7 @@ from anarch_core.segment.stopping import Stop
 from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
 
 if TYPE_CHECKING:
-    from anarch_core.experiment.events import Event, Job
+    from anarch_core.experiment.events import Job
 
 LONELY = 5.0
 """Seconds without anybody at work, though there is work, after which that is said."""
@@ -46,13 +49,15 @@ class Dispatch:
         self.underway: dict[str, Segment] = {}
         self._workers, self._store, self._stop, self._say, self._lost = workers, store, stop, say, lost
         self._deaths = Deaths()
+        self._own_fault: BaseException | None = None
         self._alone_since: float | None = None
 
     def open(self, crew: Crew, segments: Mapping[str, Segment]) -> Collection[str]:
         """Let the workers begin; the identities of segments that they have already, from an earlier process of the run."""
         answering(self._workers.open)(crew)
-        adopted = answering(self._workers.adopt)(tuple(segments))
-        self._require_known(adopted, segments, "adopts")
+        adopted: Collection[str] = answering(self._workers.adopt, Collection)(tuple(segments))
+        for identity in adopted:
+            self._require_known(identity, segments, "adopts")
         self.underway.update({identity: segments[identity] for identity in adopted})
         return frozenset(adopted)
 
@@ -66,7 +71,8 @@ class Dispatch:
     def submit(self, job: Job) -> None:
         """Hand over a job."""
         self.underway[job.segment.id] = job.segment
-        answering(self._workers.submit)(job)
+        with self._own_faults():
+            answering(self._workers.submit)(job)
 
     def ended(self) -> list[tuple[Segment, Outcome]]:
         """Wait for something to happen; the jobs that ended, but those that are to be tried again because their workers were lost."""
@@ -77,10 +83,15 @@ class Dispatch:
         elif time.monotonic() > self._alone_since + LONELY:
             self._alone_since = float("inf")
             self._say("no worker has room for a segment at the moment; the run waits for one")
-        found: Sequence[Outcome] = answering(self._workers.wait, list, tuple)()
+        with self._own_faults():
+            found: Sequence[Outcome] = answering(self._workers.wait, list, tuple)()
         ended = []
         for outcome in found:
-            self._require_known([outcome.segment], self.underway, "gives an outcome of")
+            expected(origin(self._workers), "wait()", outcome, Outcome)
+            self._require_known(outcome.segment, self.underway, "gives an outcome of")
+            if outcome.result is not None:
+                expected(origin(self._workers), "an outcome", outcome.result, SegmentResult)
+                self._require_known(outcome.result.id, [outcome.segment], "gives the result of")
             segment = self.underway.pop(outcome.segment)
             if not (outcome.lost and (self._stop() or self._again(segment, outcome.error or "its worker is gone"))):
                 ended.append((segment, outcome))
@@ -90,8 +101,13 @@ class Dispatch:
         """Pass on events of segments that are under way: one that was given up for lost may still be at it, and tell."""
 
         def pass_on(event: Event) -> None:
+            expected(origin(self._workers), "on_event()", event, Event)
             if event.segment in self.underway:
-                heard(event)
+                try:
+                    heard(event)
+                except BaseException as error:
+                    self._own_fault = error
+                    raise
 
         return pass_on
 
@@ -107,11 +123,23 @@ class Dispatch:
         answering(self._workers.stop)()
 
     def close(self, *, at_once: bool = False) -> None:
-        """End whatever the workers started."""
-        self._workers.close(at_once=at_once)
+        """End whatever the workers started. That they cannot is said, and changes nothing in what they did."""
+        try:
+            answering(self._workers.close)(at_once=at_once)
+        except AnarchError as error:
+            self._say(f"warning: the workers were not closed: {error}")
 
-    def _require_known(self, identities: Collection[str], known: Collection[str], does: str) -> None:
-        for identity in identities:
-            if identity not in known:
-                msg = f"{origin(self._workers)} {does} segment {identity!r}, which it was not given"
-                raise PluginError(msg)
+    @contextmanager
+    def _own_faults(self) -> Iterator[None]:
+        """Around a call in which workers tell events: what the run itself does wrong with them is no fault of theirs."""
+        try:
+            yield
+        except PluginError as error:
+            if self._own_fault is not None and error.__cause__ is self._own_fault:
+                raise self._own_fault from None
+            raise
+
+    def _require_known(self, identity: object, known: Collection[str], does: str) -> None:
+        if not isinstance(identity, str) or identity not in known:
+            msg = f"{origin(self._workers)} {does} segment {plain(repr(identity), 50)}, which it was not given"
+            raise PluginError(msg)
