@@ -20,6 +20,9 @@ from anarch_core.limits import allowed_bytes, allowed_cores
 if TYPE_CHECKING:
     import torch
 
+PACKAGES = ("anarch", "torch", "safetensors", "numpy")
+"""Distributions whose versions decide what is trained, how it is rounded, and how it is written."""
+
 
 def available_bytes(device: torch.device | str) -> int:
     """Bytes that can be allocated on a device now; more than there can be on the meta device, where nothing is.
@@ -118,7 +121,7 @@ def machine_record(device: str) -> dict[str, Any]:
         "host": platform.node(),
         "platform": platform.platform(),
         "python": sys.version.split()[0],
-        "versions": {name: version(name) for name in ("anarch", "torch", "safetensors", "numpy")},
+        "versions": {name: version(name) for name in PACKAGES},
         "device": device,
         "device_name": gpu_name(device) or cpu_name(),
         "command": sys.argv,

@@ -8,6 +8,7 @@ under way wherever it is: files are whole in any case.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import signal
 import threading
 import time
@@ -86,6 +87,16 @@ class Stop:
         self._heeded = now
         if self._waits_for_nothing or not first:
             raise Stopped
+
+    def ask_in(self, thread: int) -> None:
+        """Ask to stop in a thread that is not the main one, which no signal reaches; called in another.
+
+        Args:
+            thread: its :func:`threading.get_ident`.
+        """
+        self.asked = signal.SIGTERM
+        if self._waits_for_nothing:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Stopped))
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from anarch_core.experiment.store import RunStore
+from anarch_core.files.scratch import scratch
 from anarch_core.lazy import lazy_names
 from anarch_core.segment.stopping import SIGNALS, Stop
 from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
+from anarch_core.workers.courier import Desk, Piece, brought
 from anarch_core.workers.elsewhere import open_elsewhere
 from anarch_core.workers.in_process import InProcess
+from anarch_core.workers.likeness import differences, versions
+from anarch_core.workers.outpost import Outpost
 from anarch_core.workers.training import open_context, run_job
 
 if TYPE_CHECKING:
@@ -22,19 +26,26 @@ __all__ = [
     "SIGNALS",
     "AbstractWorkers",
     "Crew",
+    "Desk",
     "Event",
     "InProcess",
     "Job",
     "Need",
     "Outcome",
+    "Outpost",
+    "Piece",
     "RunContext",
     "RunStore",
     "Stop",
+    "brought",
+    "differences",
     "event_from_line",
     "event_to_line",
     "open_context",
     "open_elsewhere",
     "run_job",
+    "scratch",
+    "versions",
 ]
 
 __getattr__, __dir__ = lazy_names(
