@@ -93,12 +93,14 @@ class Observing:
             self._begun.add(node.id)
             self._reached[node.id] = value["iteration"]
             self._audience.tell(_Past(node, value["iteration"], value["rows"], value["notes"], worker=self._workers.get(node.id)))
+        elif event.kind in ("scored", "trained", "measured") and node.id not in self._begun:
+            return  # of one that workers have from an earlier process, or that is only measured, all is told when it has ended
         elif event.kind == "scored":
             self._tell(_row(node, value))
         elif event.kind == "trained" and value[1] is not None:
             self._reached[node.id] = value[0]
             self._tell(_row(node, value[1]))
-        elif event.kind == "measured" and node.id in self._begun:  # of another one, all is told when it has ended
+        elif event.kind == "measured":
             self._tell(Measured(segment=node, step=node.first_step + self._reached[node.id], **value))
         elif event.kind == "switch":
             self._tell(SwitchFound(segment=node, iteration=value, epoch=value / self._unit))

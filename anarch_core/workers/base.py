@@ -93,7 +93,8 @@ class AbstractWorkers(ABC):
     def adopt(self, known: Collection[str]) -> Collection[str]:
         """Which segments are still being trained by those who worked for an earlier process of the run.
 
-        Asked once, before anything is submitted; the outcomes of these are given by :meth:`wait`, like those of jobs.
+        Asked once, before anything is submitted; the outcomes of these are given by :meth:`wait`, like those of jobs. Their events are told
+        from ``"begun"`` on, where they can be had; what is told of a segment without it is left for when its result is there.
 
         Args:
             known: identities of the segments of the run.
