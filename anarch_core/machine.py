@@ -1,4 +1,4 @@
-"""The machine: devices, free memory, cores, versions."""
+"""The machine: free memory, cores, versions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anarch_core.errors import ConfigError, OutOfMemoryError
+from anarch_core.errors import OutOfMemoryError
 from anarch_core.limits import allowed_bytes, allowed_cores
 
 if TYPE_CHECKING:
@@ -114,8 +115,14 @@ def gpu_name(device: torch.device | str) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
-def machine_record(device: str) -> dict[str, Any]:
-    """Versions, machine and time, JSON-ready."""
+def machine_record(device: str, places: Iterable[str]) -> dict[str, Any]:
+    """Versions, machine and time, JSON-ready.
+
+    Args:
+        device: what the user chose, resolved.
+        places: the devices that this is, one by one.
+    """
+    kinds = Counter(gpu_name(place) or cpu_name() for place in places)
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
@@ -123,7 +130,7 @@ def machine_record(device: str) -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": {name: version(name) for name in PACKAGES},
         "device": device,
-        "device_name": gpu_name(device) or cpu_name(),
+        "device_name": ", ".join(kind if count == 1 else f"{count} × {kind}" for kind, count in kinds.items()),
         "command": sys.argv,
     }
 
@@ -135,29 +142,6 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
-
-
-def resolve_device(name: str) -> str:
-    """``"cpu"``, ``"cuda"`` or ``"cuda:N"`` for what the user asked for; ``"auto"`` takes a GPU where there is one.
-
-    Raises:
-        ConfigError: the device is not there.
-    """
-    if name == "cpu":
-        return name
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not torch.cuda.is_available():
-        why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
-        msg = f"device {name!r} is not there: {why}; use --device cpu or --device auto"
-        raise ConfigError(msg)
-    index = torch.device(name).index
-    if index is not None and index >= torch.cuda.device_count():
-        msg = f"device {name!r} is not there: this machine has {torch.cuda.device_count()} GPU(s), counted from cuda:0"
-        raise ConfigError(msg)
-    return name
 
 
 def cores() -> int:

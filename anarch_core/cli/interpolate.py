@@ -71,9 +71,9 @@ def command(
     if data is None:
         msg = "the loss on the way has to be measured on data; add --data NAME"
         raise ConfigError(msg)
-    from anarch_core.machine import resolve_device
+    from anarch_core.cards import one_device
 
-    where = resolve_device(device)
+    where = one_device(device)
     first, second = (open_network(ctx, file, model, input_shape, classes) for file in (a, b))
 
     for_each = [(opened.spec.input_shape, opened.spec.classes) for opened in (first, second)]

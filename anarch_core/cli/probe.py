@@ -78,7 +78,7 @@ def command(
     classes: int | None,
 ) -> None:
     """Measure the network of FILE, which is read and never written."""
-    from anarch_core.machine import resolve_device
+    from anarch_core.cards import one_device
     from anarch_core.probe.base import ProbeContext
     from anarch_core.probe.measuring import measured, missing_needs
 
@@ -88,7 +88,7 @@ def command(
         for need in missing_needs(made, opened.network, data=data, reference=reference, parent=parent):
             msg = f"the probe {name} needs {MISSING[need].format(file=file)}"
             raise ProbeError(msg)
-    where = resolve_device(device)
+    where = one_device(device)
 
     def network(path: Path | None) -> nn.Module | None:
         return None if path is None else open_network(ctx, path, model, input_shape, classes).network.to(where)

@@ -215,7 +215,11 @@ class RunConfig:
         metadata=setting("Part of the training set to hold out: a fraction, or a number of samples.", metavar="X"),
     )
     device: str = attrs.field(
-        default="auto", converter=values.device, metadata=setting("Device: auto, cpu, cuda or cuda:N.", metavar="DEVICE", identity=False)
+        default="auto",
+        converter=values.device,
+        metadata=setting(
+            "Device: auto, cpu, cuda (every card), cuda:N, or several cards as in cuda:0,cuda:2.", metavar="DEVICE", identity=False
+        ),
     )
     workers: str = attrs.field(
         default="local",
@@ -226,7 +230,10 @@ class RunConfig:
         default=None,
         converter=values.processes,
         metadata=setting(
-            "Segments to train at once, each in its own process; auto if not given.", metavar="N", range=values.PROCESSES, identity=False
+            "Segments to train at once, each in its own process; with cards, on each of them; auto if not given.",
+            metavar="N",
+            range=values.PROCESSES,
+            identity=False,
         ),
     )
     threads: int | None = attrs.field(
@@ -265,6 +272,11 @@ class RunConfig:
     def stages(self) -> tuple[tuple[Stage, ...], ...]:
         """The staged paths, parsed."""
         return tuple(Stage.parse_path(path) for path in self.path)
+
+    @property
+    def asks_schedule(self) -> bool:
+        """Whether branches leave the trunk when a schedule says so."""
+        return bool(self.relax or (self.control and not self.path))
 
     @property
     def identity_options(self) -> dict[str, Mapping[str, Any]]:

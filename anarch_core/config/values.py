@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from anarch_core.bounds import MANY, SEED, Between, normal_path, normal_text, shown
+from anarch_core.cards import device_choice
 from anarch_core.config.early_stopping import EarlyStopping
 from anarch_core.config.learning_rate import read
 from anarch_core.config.weight_average import WeightAverage
@@ -219,12 +220,8 @@ def early_stopping(value: object) -> str | None:
 
 
 def device(value: object) -> str:
-    """A device of PyTorch, or ``"auto"``."""
-    written = text(value)
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", written):
-        msg = f"expected auto, cpu, cuda or cuda:N, got {shown(value)}"
-        raise ConfigError(msg)
-    return written
+    """Devices of PyTorch, as :func:`anarch_core.cards.device_choice` takes them."""
+    return device_choice(text(value))
 
 
 def validation(value: object) -> float:

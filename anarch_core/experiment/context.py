@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from anarch_core.augmentation import AbstractAugmentation, Augmenting
+from anarch_core.cards import first_device
 from anarch_core.config.files import plain_name
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data.loading import load_data
@@ -72,7 +73,7 @@ class RunContext:
         """Load the data and build the components.
 
         Args:
-            config: the run, complete, with ``device`` resolved.
+            config: the run, complete, with ``device`` resolved; of several cards, the first is looked into and trained on here.
             store: the run directory; nothing is written.
             registry: where components are looked up.
             source: gives the data set, which is loaded if not given.
@@ -96,7 +97,7 @@ class RunContext:
             config=config,
             store=store,
             registry=registry,
-            device=torch.device(config.device),
+            device=torch.device(first_device(config.device)),
             data=data,
             spec=spec if len(shape) == 1 else attrs.evolve(spec, output_shape=shape),
             probes={name: create(registry, "probe", name, config) for name in config.probe},
@@ -122,6 +123,13 @@ class RunContext:
     def reread(self) -> TensorData:
         """The data set once more, as :meth:`open` loaded it."""
         return _placed(self.source(), self.config)
+
+    def aside(self) -> RunContext:
+        """The same with its data in the host's memory, where it takes nothing of a card that other processes train on."""
+        aside = attrs.evolve(self, data=self.data.to("cpu"))
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return aside
 
     def moments(self, clock: Clock) -> tuple[Moment, ...]:
         """The moments of switching that the schedule knows before the trunk is trained.
@@ -198,7 +206,7 @@ def _load(config: RunConfig, registry: Registry) -> TensorData:
 
 def _placed(data: TensorData, config: RunConfig) -> TensorData:
     """The data where they are kept: inputs on the device, or in the host's memory and files."""
-    device, place = torch.device(config.device), config.data_on
+    device, place = torch.device(first_device(config.device)), config.data_on
     if place == "auto":
         place = "device" if data.bytes_to_load(device) <= ON_THE_DEVICE * available_bytes(device) else "host"
     data = data.whole() if place == "device" else data.kept_on_host()

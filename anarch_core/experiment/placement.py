@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from anarch_core.cards import resolve_device
 from anarch_core.config.run_config import RunConfig
-from anarch_core.machine import resolve_device
+from anarch_core.errors import ConfigError
 from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.records import WorkersInfo
 from anarch_core.plugin.registry import Registry
@@ -19,6 +20,11 @@ def looked_into_on(config: RunConfig, registry: Registry) -> str:
     """The device on which this process looks into what is to be trained: the run's, or the processor where it is trained elsewhere.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not there; or it is a card by its number, where workers elsewhere see to that.
     """
-    return "cpu" if trained_elsewhere(config, registry) else resolve_device(config.device)
+    if not trained_elsewhere(config, registry):
+        return resolve_device(config.device)
+    if ":" in config.device:
+        msg = f"workers {config.workers!r} see to it which card of which machine trains what, got device {config.device!r}; use cuda"
+        raise ConfigError(msg)
+    return "cpu"

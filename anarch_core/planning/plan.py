@@ -58,13 +58,14 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     moments = tuple(sorted(set(context.moments(clock))))
     segments = tree(config, clock, dict.fromkeys(config.seeds, moments), registry)
     found = footprints(context, segments)
-    refusal = None
+    share, refusal = None, None
     try:
-        config = shared(context, foreseen(context, found), len(segments))
+        share = shared(context, foreseen(context, found), len(segments), grows=config.asks_schedule and not moments)
     except AnarchError as error:
         refusal = str(error)
         timed = timed and not isinstance(error, ConfigError)  # the network cannot take a step
     else:
+        config = attrs.evolve(config, jobs=share.jobs, threads=share.threads)
         context = attrs.evolve(context, config=config)
     larger = footprints(attrs.evolve(context, probes={}, watched={}), segments, 2 * config.batch_size)
     networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))
@@ -78,8 +79,10 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
         moments=moments,
         segments=segments,
         networks=networks,
-        free_bytes=available_bytes(config.device),
+        free_bytes=available_bytes(context.device),
         elsewhere=elsewhere,
+        places=share.places if share else (),
+        notes=share.notes if share else (),
         refusal=refusal,
     )
 
@@ -101,7 +104,7 @@ def _network_plan(context: RunContext, footprint: Footprint, larger: Footprint, 
     for layer in report.layers if report else ():
         flops += layer.cost.flops - by_layer[layer.path]
     seconds = None
-    if timed and footprint.training.held < 0.9 * available_bytes(context.config.device) and not (report and report.refused):
+    if timed and footprint.training.held < 0.9 * available_bytes(context.device) and not (report and report.refused):
         model = context.follow(model, footprint.architecture.steps, check=False)
         seconds = _step_seconds(context, model)
     return NetworkPlan(
@@ -120,7 +123,7 @@ def _largest_batch(context: RunContext, footprint: Footprint, larger: Footprint)
     if not (footprint.complete and larger.complete):
         return None
     each = max(larger.training.held - footprint.training.held, 1) / (larger.batch - footprint.batch)
-    return max(0, int(footprint.batch + (available_bytes(context.config.device) - footprint.training.held) / each))
+    return max(0, int(footprint.batch + (available_bytes(context.device) - footprint.training.held) / each))
 
 
 def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:

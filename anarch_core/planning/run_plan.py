@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from anarch_core.cards import Place
 from anarch_core.config.run_config import RunConfig
 from anarch_core.display import Displayed, Overview, Table
 from anarch_core.experiment.segments import Segment
@@ -52,8 +53,10 @@ class RunPlan(Displayed):
         moments: switch times known beforehand; a schedule may find more while the trunk trains.
         segments: that follow from them.
         networks: that are trained.
-        free_bytes: memory of the device.
+        free_bytes: memory of the device, or of the first of several cards.
         elsewhere: whether it is trained by workers on other machines: memory and times are then those of this machine's processor.
+        places: of the processes that would train at once on this machine; none where workers elsewhere do, or the run would not start.
+        notes: lines about them.
         refusal: why the run would not start, None if it would.
     """
 
@@ -67,13 +70,20 @@ class RunPlan(Displayed):
     networks: tuple[NetworkPlan, ...]
     free_bytes: int
     elsewhere: bool
+    places: tuple[Place, ...]
+    notes: tuple[str, ...]
     refusal: str | None
 
     @property
     def seconds(self) -> float | None:
         """How long training and scores take, if nothing else runs on the machine; None if it was not measured. Probes are left out."""
         pace = self._pace()
-        return None if pace is None else run_seconds(self.segments, pace, samples=self.samples, jobs=self.config.jobs or 1)
+        return None if pace is None else run_seconds(self.segments, pace, samples=self.samples, jobs=self.at_once)
+
+    @property
+    def at_once(self) -> int:
+        """Segments that are trained at the same time."""
+        return len(self.places) or self.config.jobs or 1
 
     def _pace(self) -> Mapping[str, float] | None:
         """Seconds of a step by identity of the segment; None where a network was not timed."""
@@ -84,7 +94,7 @@ class RunPlan(Displayed):
     def overview(self) -> Overview:
         """Facts, networks and memory; shown by ``print`` and by notebooks."""
         refusal = [] if self.refusal is None else [f"This run would not start: {self.refusal}"]
-        return Overview(title="Plan of a run", facts=self.facts(), tables=self.tables(), notes=refusal)
+        return Overview(title="Plan of a run", facts=self.facts(), tables=self.tables(), notes=[*self.notes, *refusal])
 
     def tables(self) -> list[Table]:
         """Networks, memory, and time by segments at once where there are several."""
@@ -109,7 +119,7 @@ class RunPlan(Displayed):
             ("model", str(config.model)),
             ("trunk", f"{config.epochs} epochs of {steps} steps, {config.optimizer}, {config.lr:g} ({config.lr_schedule})"),
             ("branches", f"{config.branch_epochs} epochs, {config.branch_lr:g} ({config.branch_lr_schedule})"),
-            *([("switch", f"{config.switch}: {moments}")] if config.relax or (config.control and not config.path) else []),
+            *([("switch", f"{config.switch}: {moments}")] if config.asks_schedule else []),
             *(("path", path) for path in config.path),
             *(("watch", f"{name} on the trunk, {_how_often(config, name)}") for name in config.watch),
             *([("gradients", f"shortened to a 2-norm of {config.clip_norm:g}")] if config.clip_norm is not None else []),
@@ -121,7 +131,7 @@ class RunPlan(Displayed):
             ("directory", f"{config.directory}, where {there} of them are finished" if there else str(config.directory)),
         ]
         if self.seconds is not None:
-            took = f"about {human_duration(self.seconds)}{' for all of them' if there else ''}, {_at_once(config.jobs or 1)}"
+            took = f"about {human_duration(self.seconds)}{' for all of them' if there else ''}, {_at_once(self.at_once)}"
             took += ", if they were as fast as this machine's processor" if self.elsewhere else ""
             probes = ", ".join(dict.fromkeys([*config.probe, *config.watched_probes]))
             facts.append(("time", f"{took}; probes come on top: {probes}" if probes else took))
@@ -130,6 +140,9 @@ class RunPlan(Displayed):
     def _where(self) -> list[tuple[str, str]]:
         """Who trains, and what is known of their memory."""
         free, precision = f"{self.free_bytes / 1e9:.1f} GB free", self.config.precision
+        used = list(dict.fromkeys(place.name for place in self.places))
+        if len(used) > 1:
+            free += f" on {used[0]}, {self.at_once} segments at once on {', '.join(used)}"
         if not self.elsewhere:
             return [("device", f"{self.config.device}, {free}, {precision}")]
         looked = f"{self.config.device} of each worker, {precision}; what is said of time and memory was found on this machine's processor"

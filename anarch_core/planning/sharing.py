@@ -1,81 +1,111 @@
-"""Sharing the machine: which device, how many processes, how many threads each, and whether memory suffices."""
+"""Sharing the machine: how many processes on which devices, how many threads each, and whether memory suffices."""
 
 from __future__ import annotations
 
+import sys
+
 import attrs
 
-from anarch_core.config.run_config import RunConfig
+from anarch_core.cards import Place, cards, in_turn
 from anarch_core.errors import OutOfMemoryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.placement import trained_elsewhere
 from anarch_core.machine import available_bytes, cores, human_bytes, resident_bytes
 from anarch_core.planning.need import Need
+from anarch_core.planning.on_cards import Cards, Load, share_cards
 
 
-def shared(context: RunContext, need: Need, segments: int) -> RunConfig:
-    """The configuration with jobs and threads where the user left them open; those elsewhere know themselves how many jobs they take.
+@attrs.frozen(kw_only=True)
+class Share:
+    """How a run shares the machine.
+
+    Attributes:
+        jobs: segments at once, on each card where it is trained on cards; None where workers elsewhere see to that.
+        threads: of each process.
+        places: of the processes that train, in the order in which they are filled; one place is for this process, and there are none where
+            it is trained elsewhere.
+        notes: lines for the user.
+    """
+
+    jobs: int | None
+    threads: int
+    places: tuple[Place, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def shared(context: RunContext, need: Need, segments: int, *, grows: bool) -> Share:
+    """Decide what the user left open.
 
     Args:
         context: of the run.
         need: what training takes.
-        segments: of the run.
+        segments: planned, of which every one could be trained at the same time.
+        grows: whether a schedule finds more while the trunk is trained.
 
     Raises:
         OutOfMemoryError: the memory does not suffice.
+        ConfigError: a card is not there.
     """
-    config = context.config
+    config, data = context.config, context.data
     if trained_elsewhere(config, context.registry):
-        return attrs.evolve(config, threads=config.threads or 1)
-    jobs, threads = share_machine(
-        device=config.device,
-        jobs=config.jobs,
-        threads=config.threads,
-        parallel=segments,
-        need=need,
+        return Share(jobs=config.jobs, threads=config.threads or 1)
+    devices, elsewhere = cards(config.device), data.bytes_to_load(context.device)
+    if devices[0].visible is None:
         # What this process holds by now every other would: it has the data, and has built the network and taken a step.
-        process_bytes=resident_bytes() if context.device.type == "cpu" else 0,
+        process = resident_bytes()
+        jobs, threads = share_processor(jobs=config.jobs, threads=config.threads, parallel=segments, need=need, process_bytes=process)
+        kept = [attrs.evolve(place, data_on="host" if elsewhere else "device") for place in devices]
+        return Share(jobs=jobs, threads=threads, places=in_turn(kept, jobs))
+    targets = sum(tensor.nbytes for name, tensor in data.tensors().items() if name.startswith("y"))
+    inputs = data.nbytes - targets + elsewhere
+    free = {place.name: available_bytes(place.name) for place in devices}
+    free[devices[0].name] += data.nbytes
+    found = Cards(
+        places=devices,
+        named="," in config.device,
+        free=free,
+        kept=data.nbytes,
+        host_free=available_bytes("cpu"),
+        host_each=resident_bytes() + data.nbytes,
     )
-    return attrs.evolve(config, jobs=jobs, threads=threads)
+    load = Load(need=need, inputs=inputs, targets=targets, data_on=config.data_on)
+    places, notes = share_cards(found, load, jobs=config.jobs, parallel=sys.maxsize if grows else segments)
+    threads = config.threads or max(1, cores() // len(places))
+    return Share(jobs=config.jobs or 1, threads=threads, places=places, notes=notes)
 
 
-def share_machine(
+def share_processor(
     *,
-    device: str,
     jobs: int | None,
     threads: int | None,
     parallel: int,
     need: Need,
     process_bytes: int,
 ) -> tuple[int, int]:
-    """How many segments to train at once, and with how many threads each, where the user left it open.
+    """How many segments to train on the processor at once, and with how many threads each, where the user left it open.
 
     Args:
-        device: resolved.
         jobs: as the user says, or None.
         threads: likewise.
         parallel: segments that could be trained at the same time.
         need: what a process takes for networks.
-        process_bytes: what it takes besides in the memory of the device: interpreter, PyTorch and data in the host's.
+        process_bytes: what it takes besides: interpreter, PyTorch and data.
 
     Raises:
         OutOfMemoryError: not even that many (one, if the user left it open) fit.
     """
-    small, work = need.small, need.work
-    free, each = available_bytes(device), need.peak_bytes + process_bytes
-    wanted = jobs or (min(cores(), parallel) if device == "cpu" and small else 1)
+    small = need.small
+    free, each = available_bytes("cpu"), need.peak_bytes + process_bytes
+    wanted = jobs or (min(cores(), parallel) if small else 1)
     fitting = int(0.9 * free) // max(each, 1)
     if jobs is None:
         wanted = max(1, min(wanted, fitting))
-    # A single job runs in this process, which has the interpreter and the data already.
-    needed = need.peak_bytes if wanted == 1 else wanted * each
-    if needed > free:
-        many = f"{work}, {wanted} segments at once, needs" if wanted > 1 else f"{work} needs"
-        smaller = "use a smaller network, relax fewer layers (--layers), or choose another --relax"
-        if work.startswith("training"):
-            smaller = f"use a smaller --batch-size; {smaller}"
-        hint = "use fewer --jobs" if wanted > 1 else smaller
-        msg = f"{many} {human_bytes(needed)}, but {device} has {human_bytes(free)} free; {hint}"
-        raise OutOfMemoryError(msg, needed=needed, available=free)
+    if wanted == 1:  # in this process, which has the interpreter and the data already
+        need.require_room(free, "cpu")
+    elif wanted * each > free:
+        needed = human_bytes(wanted * each)
+        msg = f"{need.work}, {wanted} segments at once, needs {needed}, but cpu has {human_bytes(free)} free; use fewer --jobs"
+        raise OutOfMemoryError(msg, needed=wanted * each, available=free)
     if threads is None:
-        threads = 1 if device == "cpu" and small else max(1, cores() // wanted)
+        threads = 1 if small else max(1, cores() // wanted)
     return wanted, threads

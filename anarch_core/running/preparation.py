@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from anarch_core.cards import cards
 from anarch_core.config.files import to_toml
 from anarch_core.config.resolution import recorded
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import AnarchError, ConfigError, RunError
 from anarch_core.experiment.owing import Asked, asked_probes
+from anarch_core.experiment.placement import trained_elsewhere
 from anarch_core.experiment.store import RunStore
 from anarch_core.files.leftovers import remove_leftovers
 from anarch_core.files.locks import LOCK
@@ -88,7 +90,9 @@ def prepare(context: RunContext, before: RunConfig | None) -> None:
     write_text(store.config_file, text)
     if not begun:
         samples = {"train": len(context.data.y_train), "test": len(context.data.y_test)}
-        record = {"run": secrets.token_hex(6), **machine_record(str(context.device)), "data_sha256": digest, "samples": samples}
+        device = str(context.device) if trained_elsewhere(config, context.registry) else config.device
+        where = machine_record(device, [place.name for place in cards(device)])
+        record = {"run": secrets.token_hex(6), **where, "data_sha256": digest, "samples": samples}
         write_json(store.environment_file, record)
 
 

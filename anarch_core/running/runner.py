@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from anarch_core.cards import cards
 from anarch_core.config.resolution import complete, factories, resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError, RunError, Stopped
-from anarch_core.experiment.placement import trained_elsewhere
+from anarch_core.experiment.placement import looked_into_on, trained_elsewhere
 from anarch_core.experiment.results import Results
 from anarch_core.experiment.store import RunStore
-from anarch_core.machine import resolve_device
 from anarch_core.plugin.factories import of_this_process
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.running.observing import observers as named_observers
@@ -131,14 +131,16 @@ def employed(config: RunConfig, registry: Registry, *, here: bool) -> tuple[RunC
         here: whether it can be trained in this process alone, whatever its model and data.
 
     Raises:
-        ConfigError: it can be trained in this process alone, and its workers are elsewhere; or the device is not there.
+        ConfigError: it can be trained in this process alone, and its workers are elsewhere; or the device is not there, or is a card of
+            this machine, and the workers are elsewhere.
         AnarchError: the workers do not take their options, or cannot work here.
     """
     from anarch_core.experiment.context import create
 
     elsewhere = trained_elsewhere(config, registry)
+    device = looked_into_on(config, registry)
     if not elsewhere:
-        config = attrs.evolve(config, device=resolve_device(config.device))
+        config = attrs.evolve(config, device=device)
     own = [spec for spec in (config.model or "", config.data) if of_this_process(spec)]
     if not (here or own):
         return config, create(registry, "workers", config.workers, config)
@@ -146,7 +148,8 @@ def employed(config: RunConfig, registry: Registry, *, here: bool) -> tuple[RunC
         what = f"{own[0]!r}, which is known to this process alone" if own else "components that this process alone knows"
         msg = f"workers {config.workers!r} train on other machines, but the run has {what}; put it into a module, or use workers 'local'"
         raise ConfigError(msg)
-    return attrs.evolve(config, jobs=1), InProcess()
+    places = cards(config.device)
+    return attrs.evolve(config, jobs=1, device=places[0].name if len(places) > 1 else config.device), InProcess()
 
 
 def only_here(config: RunConfig) -> bool:

@@ -82,8 +82,12 @@ class Walk:
         planned = tuple(self.segments.values())
         with stop.at_once():
             self.need = foreseen(context, footprints(context, planned))
-            settled = shared(context, self.need, len(planned))
+            settled = shared(context, self.need, len(planned), grows=config.asks_schedule and not known)
         self.config = attrs.evolve(config, jobs=settled.jobs, threads=settled.threads)
+        self.share = settled
+        if len(settled.places) > 1:
+            with stop.at_once():
+                context = context.aside()
         self.context: RunContext = attrs.evolve(context, config=self.config)
         self.dispatch = Dispatch(workers, store, stop, self.say, self.lost)
         self.running, self.adopted = self.dispatch.underway, set[str]()
@@ -151,7 +155,10 @@ class Walk:
             stop=self.stop,
             need=self.need,
             segments=len(self.segments),
+            places=self.share.places,
         )
+        for note in self.share.notes:
+            self.say(note)
         self.adopted.update(self.dispatch.open(crew, self.segments))
         self.take()
         for line in reuse(self.store, self.segments.values(), self.finished, self.owing, self.clock, grows=self.grows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from anarch_core.cards import VISIBLE, Place
 from anarch_core.experiment.store import RunStore
 from anarch_core.files.scratch import scratch
 from anarch_core.lazy import lazy_names
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SIGNALS",
+    "VISIBLE",
     "AbstractWorkers",
     "Crew",
     "Desk",
@@ -34,6 +36,7 @@ __all__ = [
     "Outcome",
     "Outpost",
     "Piece",
+    "Place",
     "RunContext",
     "RunStore",
     "Stop",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from anarch_core.cards import Place
 from anarch_core.errors import AnarchError, PluginError, one_line
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.segment.stopping import Stop
@@ -49,13 +50,16 @@ class Crew:
     """The run that workers work for.
 
     Attributes:
-        context: what its segments share. Where the workers are elsewhere (:attr:`~anarch_core.plugin.WorkersInfo.remote`), its data are in
-            this machine's memory, and ``context.config.device`` is the device as the user says it, which is for each worker to find.
+        context: what its segments share. Its data are in this machine's memory where several processes are to train, so that this one takes
+            no room on their cards, and where the workers are elsewhere (:attr:`~anarch_core.plugin.WorkersInfo.remote`). There
+            ``context.config.device`` is the device as the user says it, which is for each worker to find.
         on_event: to be told what happens in a segment, in the thread that calls :meth:`AbstractWorkers.wait`.
         say: to be told a line for the user.
         stop: whether the run was asked to stop; the run then calls :meth:`AbstractWorkers.stop`.
         need: what training takes.
         segments: how many are planned by now; a schedule may find more.
+        places: of the processes that are to train on this machine at once, in the order in which they are filled, as its memory and the
+            user allow; a single one is this process. None where the workers are elsewhere.
     """
 
     context: RunContext
@@ -64,6 +68,7 @@ class Crew:
     stop: Stop
     need: Need
     segments: int
+    places: Sequence[Place] = ()
 
 
 class AbstractWorkers(ABC):

@@ -34,12 +34,12 @@ def open_elsewhere(config: RunConfig, store: RunStore, stop: Stop, need: Need) -
         AnarchError: the data cannot be loaded, or a component does not take its options.
         Stopped: it was asked to stop.
     """
-    from anarch_core.machine import resolve_device
-    from anarch_core.planning.sharing import share_machine
+    from anarch_core.cards import resolve_device
+    from anarch_core.machine import available_bytes
 
     config = attrs.evolve(config, device=resolve_device(config.device))
     context = open_context(config, store, stop)
-    share_machine(device=config.device, jobs=1, threads=config.threads, parallel=1, need=need, process_bytes=0)
+    need.require_room(available_bytes(context.device), config.device)
     if read_table(store.environment_file).get("data_sha256") != context.data.digest():
         msg = f"the data set {config.data!r} is another one here than the one that the run began with; let all machines see the same files"
         raise RunError(msg)

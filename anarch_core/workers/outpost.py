@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from anarch_core.cards import resolve_device
 from anarch_core.config.run_config import RunConfig
 from anarch_core.experiment.events import Event
 from anarch_core.experiment.store import RunStore
 from anarch_core.files.scratch import scratch
-from anarch_core.machine import resolve_device
 from anarch_core.segment.stopping import Stop
 from anarch_core.workers.base import Outcome
 from anarch_core.workers.courier import Desk, Piece, names, pieces

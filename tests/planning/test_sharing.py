@@ -13,8 +13,7 @@ MB = 10**6
 
 def share(monkeypatch, free, jobs):
     monkeypatch.setattr(sharing, "available_bytes", lambda device: free * MB)
-    return sharing.share_machine(
-        device="cpu",
+    return sharing.share_processor(
         jobs=jobs,
         threads=1,
         parallel=4,

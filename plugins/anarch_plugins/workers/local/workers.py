@@ -1,4 +1,4 @@
-"""Workers on this machine: this process alone, or several processes of their own.
+"""Workers on this machine: this process alone, or several processes of their own, each with a card where there are cards.
 
 A worker process (see :mod:`anarch_plugins.workers.local.worker`) is an interpreter of its own, never a fork: PyTorch's threads do not
 survive one.
@@ -10,11 +10,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import TYPE_CHECKING, Any
 
-from anarch_core.workers import SIGNALS, AbstractWorkers, Crew, InProcess, Outcome
+import attrs
+
+from anarch_core.workers import SIGNALS, VISIBLE, AbstractWorkers, Crew, Event, InProcess, Outcome, Place
 from anarch_plugins.workers.local.worker import STOP
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class LocalWorkers(AbstractWorkers):
-    """Trains segments in this process if there is one job at once, otherwise each in a process of its own."""
+    """Trains segments in this process if there is one place to train at, otherwise in a process for each."""
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
@@ -30,13 +33,13 @@ class LocalWorkers(AbstractWorkers):
 
     def open(self, crew: Crew) -> None:
         """See which of the two it is."""
-        if (crew.context.config.jobs or 1) > 1:
+        if len(crew.places) > 1:
             self._workers = Processes()
         self._workers.open(crew)
 
     @property
     def capacity(self) -> int:
-        """As many as ``--jobs``."""
+        """As many as there are places."""
         return self._workers.capacity
 
     def submit(self, job: Job) -> None:
@@ -61,7 +64,7 @@ class Processes(AbstractWorkers):
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
-        self._idle: list[_Process] = []
+        self._idle: dict[int, _Process] = {}
         self._busy: dict[Connection, tuple[_Process, str]] = {}
 
     def open(self, crew: Crew) -> None:
@@ -70,21 +73,21 @@ class Processes(AbstractWorkers):
 
     @property
     def capacity(self) -> int:
-        """As many as ``--jobs``."""
-        return self._crew.context.config.jobs or 1
+        """As many as there are places."""
+        return len(self._crew.places)
 
     def submit(self, job: Job) -> None:
-        """Send the job to an idle process, starting one if none of them is alive."""
-        process = None
-        while process is None and self._idle:
-            process = self._idle.pop()
-            if not process.send(job):
+        """Send the job to the process of the best free place, starting one if there is none that is alive."""
+        number = best_place(self._crew.places, busy={process.number for process, _ in self._busy.values()}, started=self._idle)
+        process = self._idle.pop(number, None)
+        if process is None or not process.send(job):
+            if process is not None:
                 process.end()
-                process = None
-        if process is None:
-            process = _Process(self._crew)
+            process = _Process(self._crew, number)
             process.send(job)  # where that fails, the process has ended, and wait() says how
         self._busy[process.connection] = process, job.segment.id
+        if process.place.visible is not None:
+            self._crew.on_event(Event("placed", job.segment.id, process.place.name))
 
     def wait(self) -> Sequence[Outcome]:
         """Read what the processes say; at most a second."""
@@ -100,8 +103,11 @@ class Processes(AbstractWorkers):
                 continue
             if isinstance(message, Outcome):
                 del self._busy[process.connection]
-                self._idle.append(process)
                 outcomes.append(message)
+                if message.error is not None and process.place.visible is not None:
+                    process.end()  # an error of CUDA leaves a process that cannot use its card any more, and shows up as any exception
+                else:
+                    self._idle[process.number] = process
             else:
                 self._crew.on_event(message)
         return outcomes
@@ -113,22 +119,39 @@ class Processes(AbstractWorkers):
 
     def close(self, *, at_once: bool = False) -> None:
         """End all processes."""
-        for process in [*self._idle, *(process for process, _ in self._busy.values())]:
+        for process in [*self._idle.values(), *(process for process, _ in self._busy.values())]:
             process.end(at_once=at_once)
         self._idle.clear()
         self._busy.clear()
 
 
-class _Process:
-    """A worker process and the line to it."""
+def best_place(places: Sequence[Place], *, busy: Collection[int], started: Collection[int]) -> int:
+    """The number of the free place to train at next: where the fewest are at work, and of these where a process has its data already.
 
-    def __init__(self, crew: Crew) -> None:
+    Args:
+        places: all of them.
+        busy: numbers of those at which a segment is trained; not all.
+        started: numbers of those at which a process waits.
+    """
+    at_work = Counter(places[number].name for number in busy)
+    free = [number for number in range(len(places)) if number not in busy]
+    return min(free, key=lambda number: (at_work[places[number].name], number not in started, number))
+
+
+class _Process:
+    """A worker process, at the place of a number, and the line to it."""
+
+    def __init__(self, crew: Crew, number: int) -> None:
+        self.number, self.place = number, crew.places[number]
         self.connection, theirs = Pipe()
-        config, out = crew.context.config, str(crew.context.store.path)
+        out = str(crew.context.store.path)
+        config = attrs.evolve(crew.context.config, device=self.place.device, data_on=self.place.data_on)
         # -P: the working directory must not decide which anarch_core is imported.
         command = [sys.executable, "-P", "-m", "anarch_plugins.workers.local.worker", str(theirs.fileno()), out]
         threads = str(config.threads or 1)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        if self.place.visible is not None:
+            environment[VISIBLE] = self.place.visible
         # Signals reach the whole group. A worker knows how to take them once it runs, and inherits them blocked until then.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
