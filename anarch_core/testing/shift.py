@@ -246,6 +246,17 @@ def within(seconds: float, what: str) -> Iterator[None]:
         _AWAITED.pop()
 
 
+@contextlib.contextmanager
+def as_a_worker() -> Iterator[None]:
+    """Inside, this process has one processor thread, as each worker has: the number decides the rounding."""
+    found = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(found)
+
+
 class Marked:
     """Processes that are started inside, by whomever: they inherit a variable of the environment."""
 

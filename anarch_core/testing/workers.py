@@ -23,7 +23,7 @@ from anarch_core.files.tables import read_table
 from anarch_core.segment.stopping import Stop
 from anarch_core.surroundings import Surroundings
 from anarch_core.testing.component import ComponentConformance
-from anarch_core.testing.shift import AT_ONCE, Bench, Marked, Shift, alarmed, within
+from anarch_core.testing.shift import AT_ONCE, Bench, Marked, Shift, alarmed, as_a_worker, within
 from anarch_core.workers.base import AbstractWorkers, Outcome
 from anarch_core.workers.training import run_job
 
@@ -380,7 +380,8 @@ class WorkersConformance(ComponentConformance):
             if event.kind == "trained" and event.value[0] >= iteration:
                 stop.asked = signal.SIGTERM
 
-        run_job(bench.context, attrs.evolve(bench.job("trunk"), keep=frozenset({iteration})), heard, stop)
+        with as_a_worker():
+            run_job(bench.context, attrs.evolve(bench.job("trunk"), keep=frozenset({iteration})), heard, stop)
         tensors, _ = load_state(bench.context.store.segment(bench.segments["trunk"].id).resume_file)
         return tensors
 
@@ -389,8 +390,9 @@ def _trained_here(bench: Bench) -> Expected:
     """The run trained in this process."""
     events: dict[str, list[Event]] = {}
     ended = {}
-    for name in ("trunk", "branch", "continued"):
-        ended[name] = run_job(bench.context, bench.job(name), events.setdefault(name, []).append, Stop())
+    with as_a_worker():
+        for name in ("trunk", "branch", "continued"):
+            ended[name] = run_job(bench.context, bench.job(name), events.setdefault(name, []).append, Stop())
     return Expected(bench=bench, events=events, ended=ended)
 
 

@@ -24,6 +24,10 @@ RUNS = {
     "anarch-beta-lasso": ["--relax", "efcn", "--optimizer", "beta-lasso", "--probe", "delta"],
     "anarch-gpsa": ["--relax", "gpsa", "--probe", "delta"],
     "anarch-mlflow": ["--relax", "efcn", "--probe", "delta", "--observe", "mlflow"],
+    "anarch-ssh": [
+        *("--relax", "efcn", "--probe", "delta", "--workers", "ssh", "--ssh-hosts", "node1"),
+        *("--ssh-by", "env --chdir=/ HOST={host}", "--ssh-python", sys.executable),
+    ],
     "anarch-wandb": ["--relax", "efcn", "--probe", "delta", "--observe", "wandb"],
 }
 NEEDS = {"anarch-mlflow": "mlflow", "anarch-wandb": "wandb"}
