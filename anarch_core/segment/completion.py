@@ -61,6 +61,7 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
         result = attrs.evolve(result, switches=missing.switches)
     result = attrs.evolve(result, machines=joined_by(result.machines, this_machine(context.device, COMPLETED)))
     files.finish(result, left)
+    emit(Event("saved", job.segment.id))
     files.retraced.remove()
     if missing.probes:
         with stop.at_once():
@@ -75,6 +76,7 @@ def _measure(context: RunContext, job: Job, result: SegmentResult, left: Invento
     result = with_probes(result, known)
     left = attrs.evolve(left.without_files(_tensors(files, probes), files.path), probes=known)
     files.finish(result, left)  # numbers of other options are gone before their files are
+    emit(Event("saved", segment.id))
     for path in _tensors(files, probes):
         make_room(path)
     begun, model = start(context, segment), _trained(context, job, files.final_file)
@@ -92,6 +94,7 @@ def _measure(context: RunContext, job: Job, result: SegmentResult, left: Invento
         result = with_probes(attrs.evolve(result, **found), known)
         left = attrs.evolve(left.with_files(_tensors(files, notes.probes), files.path), probes=known)
         files.finish(result, left)
+        emit(Event("saved", segment.id))
     return result
 
 

@@ -63,6 +63,7 @@ class Retracing:
         clock = SaveClock()
         with self.stop.at_once():
             training = self._begun()
+        self.aside.snapshot(0).parent.mkdir(parents=True, exist_ok=True)
         begun = training.iteration
         while True:
             if training.iteration in self.missing:
@@ -80,6 +81,7 @@ class Retracing:
                 with clock.saving():
                     tensors, state = training.state()
                     save_state(self.aside.resume_file, tensors, {SEGMENT_STATE: json.dumps(state)})
+                    self.emit(Event("saved", self.job.segment.id))
             if stopped:
                 return None
 
@@ -90,7 +92,6 @@ class Retracing:
             if self._resumed(training):
                 return training
             self.aside.remove()
-        self.aside.snapshot(0).parent.mkdir(parents=True)
         nearest = max(
             (iteration for iteration in self.known if iteration <= self.missing[0] and self._with_optimizer(iteration)), default=0
         )

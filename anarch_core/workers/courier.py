@@ -125,6 +125,7 @@ class Desk:
         if piece.data is None:
             self.drop()
             make_room(path)
+            self._remove_empty(path.parent, self._store.segment(piece.segment).path)
             return
         if piece.start == 0:
             self.drop()
@@ -146,6 +147,12 @@ class Desk:
         if self._open is not None:
             arriving, self._open = self._open, None
             arriving.give_up()
+
+    def _remove_empty(self, folder: Path, last: Path) -> None:
+        with contextlib.suppress(OSError):
+            while folder != last:
+                folder.rmdir()
+                folder = folder.parent
 
     def _place(self, piece: Piece) -> Path:
         """Where a file belongs."""

@@ -94,6 +94,16 @@ def test_a_file_that_is_gone_goes_here_too(home):
     assert everything(home) == {}
 
 
+def test_a_folder_goes_with_its_last_file(home):
+    put(home, "retraced/snapshots/4.safetensors", b"network")
+    put(home, "retraced/resume.safetensors", b"state")
+    desk = Desk(home, ["a"])
+    desk.take(Piece(segment="a", name="retraced/snapshots/4.safetensors"))
+    assert sorted(path.name for path in home.segment("a").path.rglob("*")) == ["resume.safetensors", "retraced"]
+    desk.take(Piece(segment="a", name="retraced/resume.safetensors"))
+    assert list(home.segment("a").path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("segment", "name"),
     [
