@@ -119,7 +119,10 @@ def resume(
         msg = f"{out} holds no run: there is no {store.config_file.name} in it"
         raise RunError(msg)
     named = {name: given for name, given in (("model", model), ("data", data)) if given is not None}
-    return run(resolve({**machine, **named}, [store.config_file]), out=out, progress=progress, observers=observers)
+    config = resolve({**machine, **named}, [store.config_file])
+    if "jobs" not in machine:
+        config = attrs.evolve(config, jobs=None)  # as they were, if that still is the same: see same_experiment()
+    return run(config, out=out, progress=progress, observers=observers)
 
 
 def employed(config: RunConfig, registry: Registry, *, here: bool) -> tuple[RunConfig, AbstractWorkers]:

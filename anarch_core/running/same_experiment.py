@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from anarch_core.cards import resolve_device
 from anarch_core.config.files import KINDS, SETTINGS, chosen, options_key
 from anarch_core.config.resolution import AFTER_A_SWITCH, recorded
 from anarch_core.config.run_config import RunConfig
@@ -36,7 +37,9 @@ def asked_before(store: RunStore, registry: Registry) -> RunConfig | None:
 
 
 def same_experiment(config: RunConfig, before: RunConfig | None, store: RunStore) -> RunConfig:
-    """``config``, sharing the machine as the run in the directory did, because that decides the rounding.
+    """``config``, sharing the machine as the run in the directory did where nothing else is said, because threads decide the rounding.
+
+    Jobs are settled anew where they mean something else: for other workers, and on cards after processors or the other way round.
 
     Args:
         config: the run, complete.
@@ -52,7 +55,13 @@ def same_experiment(config: RunConfig, before: RunConfig | None, store: RunStore
     if differing:
         msg = f"{store.path} holds another experiment, which differs in {', '.join(differing)}; choose another --out"
         raise RunError(msg)
-    return attrs.evolve(config, jobs=config.jobs or before.jobs, threads=config.threads or before.threads)
+    jobs = before.jobs if config.workers == before.workers and _on_cards(config) == _on_cards(before) else None
+    return attrs.evolve(config, jobs=config.jobs or jobs, threads=config.threads or before.threads)
+
+
+def _on_cards(config: RunConfig) -> bool:
+    """Whether networks are on cards, of which each takes that many jobs."""
+    return (resolve_device("auto") if config.device == "auto" else config.device).startswith("cuda")
 
 
 def asks_the_same(config: RunConfig, before: RunConfig) -> bool:

@@ -90,6 +90,12 @@ class TestProbe:
                 "mnist1d has inputs 1×40 and 10 classes, but the network of {file} takes",
             ),
             ("moved", ["--probe", "delta", "--device", "cuda:99"], "device 'cuda:99' is not there"),
+            ("moved", ["--probe", "delta", "--device", "gpu"], "expected auto, cpu, cuda, cuda:N, or several cards"),
+            (
+                "moved",
+                ["--probe", "delta", "--device", "cuda:0,cuda:2"],
+                "one device is enough here, got 'cuda:0,cuda:2'; name one of them, such as cuda:0",
+            ),
         ],
     )
     def test_what_cannot_be_measured_is_refused_in_one_line(self, anarch, files, file, args, message):

@@ -68,6 +68,13 @@ def test_a_run_that_would_not_start_says_why(plan):
     assert plan("--no-time", "--relax", "efcn", "--model", "network_of_mine:build", "--layers", "*,!1")[0] == 0
 
 
+def test_a_card_that_is_not_there_is_refused(plan):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.cuda.is_available", lambda: False)
+        code, _ = plan("--device", "cuda:0,cuda:2")
+    assert code == 1
+
+
 def test_layers_that_match_nothing_are_refused(plan):
     assert plan("--no-time", "--relax", "efcn", "--layers", "nothing.*")[0] == 1
 

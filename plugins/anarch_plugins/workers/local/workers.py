@@ -103,10 +103,11 @@ class Processes(AbstractWorkers):
                 continue
             if isinstance(message, Outcome):
                 del self._busy[process.connection]
-                outcomes.append(message)
                 if message.error is not None and process.place.visible is not None:
+                    outcomes.append(attrs.evolve(message, error=f"on {process.place.name}: {message.error}"))
                     process.end()  # an error of CUDA leaves a process that cannot use its card any more, and shows up as any exception
                 else:
+                    outcomes.append(message)
                     self._idle[process.number] = process
             else:
                 self._crew.on_event(message)

@@ -47,6 +47,9 @@ def test_the_next_segment_goes_where_the_fewest_are_trained_and_then_where_a_pro
     assert best_place(places, busy=[0, 1, 2], started=[]) == 3
 
 
+OUT = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.69 GiB"
+
+
 class Answering:
     """A process that answers every job at once, with an error if its name says so."""
 
@@ -58,8 +61,7 @@ class Answering:
         self.connection, self.theirs = Pipe()
 
     def send(self, job):
-        error = "torch.OutOfMemoryError: CUDA out of memory" if job.segment.id == "bad" else None
-        self.theirs.send(Outcome(segment=job.segment.id, error=error))
+        self.theirs.send(Outcome(segment=job.segment.id, error=OUT if job.segment.id == "bad" else None))
         return True
 
     def end(self, *, at_once=False):
@@ -76,7 +78,8 @@ def test_what_fails_on_a_card_takes_its_process_along(monkeypatch, places, proce
     for name in ("good", "bad", "other"):
         trained.submit(SimpleNamespace(segment=SimpleNamespace(id=name)))
         [outcome] = trained.wait()
-        assert (outcome.segment, outcome.error is not None, outcome.lost) == (name, name == "bad", False)
+        where = f"on {places[0].name}: " if processes == 2 else ""  # the process itself calls it GPU 0
+        assert outcome == Outcome(segment=name, error=f"{where}{OUT}" if name == "bad" else None)
     assert Answering.made == processes
     assert [(event.kind, event.value) for event in told] == [("placed", "cuda:0")] * (3 if processes == 2 else 0)
     trained.close()
@@ -142,6 +145,12 @@ def test_each_process_sees_one_card_and_the_bytes_are_those_of_one_process(small
     assert [one.history for one in results.segments] == [one.history for one in alone.segments]
     assert json.loads((tmp_path / "shared" / "run.json").read_text())["device_name"] == "2 × Pretended 8"
     assert "jobs = 1\n" in (tmp_path / "shared" / "config.toml").read_text()
+
+
+def test_a_plan_says_which_cards_train_how_many(small, two_cards):
+    planned = plan.plan_run(small(jobs=2, seeds="0-4"), timed=False)
+    assert planned.at_once == 4
+    assert dict(planned.facts())["device"].endswith(" GB free on cuda:0, 4 segments at once on cuda:0, cuda:1, float32")
 
 
 def test_a_card_that_has_no_room_is_left_out(small, tmp_path, two_cards, free):
