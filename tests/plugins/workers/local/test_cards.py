@@ -5,13 +5,16 @@ What finds cards is replaced by what gives two, on which PyTorch works as on a p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from multiprocessing import Pipe
 from types import SimpleNamespace
 
 import attrs
+import psutil
 import pytest
+import torch
 
 from anarch_core import cards
 from anarch_core.planning import plan, sharing
@@ -123,21 +126,37 @@ class Telling(Silent):
         self.where.setdefault(where, set()).add(segment.id)
 
 
+class Killing(Telling):
+    """Kills the process on the second card in the middle of its first segment."""
+
+    killed = False
+
+    def trained(self, segment, iteration, row):
+        if self.killed or segment.id not in self.where.get("cuda:1", ()):
+            return
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if child.environ().get("CUDA_VISIBLE_DEVICES") == ENTRIES[1]:
+                    child.kill()
+                    self.killed = True
+
+
 def files(path):
     return {file.relative_to(path): file.read_bytes() for file in path.glob("segments/*/*.safetensors")}
 
 
 @pytest.mark.slow
-def test_each_process_sees_one_card_and_the_bytes_are_those_of_one_process(small, tmp_path, noted, request):
+def test_each_process_sees_one_card_and_the_bytes_are_those_of_one_process_also_where_one_is_lost(small, tmp_path, noted, request):
     data, seen = noted
-    config = small(data=data, seeds="0,1", probe="delta", relax="efcn,lcn", switch="at:1")
+    config = small(data=data, seeds="0,1", probe="delta", relax="efcn,lcn", switch="at:1", epochs=9)
     alone = run(config, out=tmp_path / "alone", progress="silent")
     request.getfixturevalue("two_cards")
-    telling = Telling()
+    telling = Killing()
     results = run(attrs.evolve(config, jobs=None), out=tmp_path / "shared", progress=telling)
     assert results.status == "finished"
     others = {process: entry for process, entry in seen().items() if int(process) != os.getpid()}
-    assert sorted(others.values()) == sorted(ENTRIES)
+    assert sorted(others.values()) == sorted((*ENTRIES, ENTRIES[1]))  # the lost one was replaced at its place
+    assert any("was killed" in text for text in telling.said)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,0"
     assert set(telling.where) == {"cuda:0", "cuda:1"}
     assert set.union(*telling.where.values()) == {segment.id for segment in results.segments}
@@ -162,3 +181,15 @@ def test_a_card_that_has_no_room_is_left_out(small, tmp_path, two_cards, free):
     [note] = [text for text in telling.said if "left out" in text]
     assert note.startswith("cuda:1 is left out: 125.0 MB are free there, and ")
     assert plan.plan_run(config, timed=False).places == tuple(sharing.cards("cpu")[:1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_real_cards_have_a_process_each(small, tmp_path, noted):
+    data, seen = noted
+    telling = Telling()
+    config = small(data=data, device="cuda:1,cuda:0", jobs=2, seeds="0-3", control="none", switch="at:1", epochs=2)
+    assert run(config, out=tmp_path / "run", progress=telling).status == "finished"
+    assert set(telling.where) == {"cuda:0", "cuda:1"}
+    others = [entry for process, entry in seen().items() if int(process) != os.getpid()]
+    assert sorted(others) == sorted([place.visible for place in cards.cards("cuda:0,cuda:1")] * 2)
