@@ -33,6 +33,7 @@ CAMPAIGNS: Sequence[str] = (
     "memory",
     "odd_data",
     "odd_files",
+    "slurm_jobs",
     "spectra",
     "stops",
 )
@@ -58,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tallies = {}
     for name in options.names or CAMPAIGNS:
         campaign, begun = load(name), time.monotonic()
+        if (missing := campaign.missing()) is not None:
+            print(f"{name}: not tried: {missing}", flush=True)
+            continue
         tally = tallies[name] = campaign.run(options.seed, options.count)
         held = tally.tries - len(tally.broken)
         print(f"{name}: {held} of {tally.tries} held ({time.monotonic() - begun:.0f} s): {campaign.promise}", flush=True)

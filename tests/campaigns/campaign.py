@@ -44,6 +44,7 @@ class Campaign:
         count: how many make a whole campaign.
         in_suite: how many of them the test suite takes; none where one alone takes too long for it.
         limit: seconds that one of them may take; a longer one has broken the promise.
+        missing: says what the tries need that is not here; None if they can be done.
     """
 
     promise: str
@@ -51,6 +52,7 @@ class Campaign:
     count: int
     in_suite: int
     limit: float = 60.0
+    missing: Callable[[], str | None] = lambda: None
 
     def run(self, seed: int, count: int | None = None) -> Tally:
         """Do the first tries of a seed.

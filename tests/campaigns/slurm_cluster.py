@@ -59,7 +59,7 @@ MinJobAge=600
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmdParameters=config_overrides
-SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0,requeue_delay=0
+SchedulerParameters=sched_min_interval=100000,batch_sched_delay=0
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=2000 State=UNKNOWN
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=2000 State=UNKNOWN
 PartitionName=low Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE
@@ -118,8 +118,22 @@ class Cluster:
 
     def states(self) -> dict[str, str]:
         """The state of every job."""
-        lines = self.command("squeue", "--noheader", "--array", "--states=all", "--format=%i %T").splitlines()
-        return dict(line.split() for line in lines)  # type: ignore[misc]
+        return self._listed("%T")
+
+    def names(self) -> dict[str, str]:
+        """The name of every job."""
+        return self._listed("%j")
+
+    def hurry(self) -> None:
+        """Let jobs that were requeued begin again at once; Slurm has them wait for two minutes."""
+        for job, reason in self._listed("%r").items():
+            if reason == "BeginTime":
+                with contextlib.suppress(AssertionError):
+                    self.command("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+    def _listed(self, what: str) -> dict[str, str]:
+        lines = self.command("squeue", "--noheader", "--array", "--states=all", f"--format=%i {what}").splitlines()
+        return dict(line.split(maxsplit=1) for line in lines)  # type: ignore[misc]
 
     def tasks(self, node: str | None = None) -> Sequence[psutil.Process]:
         """The processes of the steps of jobs, which train; not those that started them."""

@@ -35,7 +35,7 @@ def telling(place, name, what):
     setattr(place, name, told)
 
 telling(context, "load_data", lambda *_: "loading")
-telling(preflight, "settle", lambda *_: "planning")
+telling(preflight, "foreseen", lambda *_: "planning")
 telling(walk, "prepare", lambda *_: "preparing")
 telling(walk.Walk, "heard", lambda run, event: event.kind)
 telling(results.Results, "write", lambda *_: "writing")

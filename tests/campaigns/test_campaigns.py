@@ -35,6 +35,14 @@ def test_what_breaks_the_promise_or_takes_too_long_is_counted_and_named():
     assert found.broken["2: a number"].startswith(f"AssertionError: {Random(0).randrange(100)} is not what was promised")
 
 
+def test_a_campaign_that_cannot_be_tried_here_says_why(monkeypatch, capsys):
+    monkeypatch.setattr(abuse, "CAMPAIGNS", ("one",))
+    found = campaign.Campaign("nothing happens", tries, count=3, in_suite=0, missing=lambda: "there is no air")
+    monkeypatch.setattr(abuse, "load", lambda name: found)
+    assert abuse.main([]) == 0
+    assert capsys.readouterr().out == "one: not tried: there is no air\n"
+
+
 def test_the_command_prints_counts_and_fails_if_one_broke(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(abuse, "CAMPAIGNS", ("one",))
     monkeypatch.setattr(abuse, "load", lambda name: campaign.Campaign("nothing happens", tries, count=2, in_suite=1))

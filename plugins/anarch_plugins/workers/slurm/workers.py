@@ -260,6 +260,9 @@ class SlurmWorkers(AbstractWorkers):
             left = [attempt.found for attempt in self._underway if attempt.found is not None and not attempt.found.ended]
             queue.cancel([job.id for job in left if job.state == "PENDING"], "--state=PENDING")
             queue.cancel([job.id for job in left if job.state == "RUNNING"], "--signal=TERM")
+        # A job that is preempted in its last moment, its segment done, is requeued all the same.
+        again = [attempt.found for attempt in self._settling if attempt.found is not None and attempt.found.state == "PENDING"]
+        queue.cancel([job.id for job in again], "--state=PENDING")
         self._settle()
 
     def _ended(self) -> list[Outcome]:
