@@ -34,6 +34,7 @@ class SegmentTask:
         run: the run directory.
         config: of the run, with the device that every job is to use.
         need: what training takes.
+        begun_with: versions where the run was asked for.
         job: what is trained.
         events: the file to tell to.
     """
@@ -41,6 +42,7 @@ class SegmentTask:
     run: str
     config: RunConfig
     need: Need
+    begun_with: Mapping[str, str]
     job: Job
     events: str
 
@@ -78,7 +80,7 @@ class SegmentTask:
         try:
             emit(Event(PLACED, identity, place(os.environ, gpu=self.config.device != "cpu")))
             store = RunStore(Path(self.run))
-            context = open_elsewhere(self.config, store, stop, self.need)
+            context = open_elsewhere(self.config, store, stop, self.need, self.begun_with)
             with stop.at_once():
                 snapshot = store.snapshot_left(self.job.segment)
                 if snapshot is not None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from anarch_core.errors import ConfigError, RunError
-from anarch_core.workers import AbstractWorkers, Crew, Outcome
+from anarch_core.workers import AbstractWorkers, Crew, Outcome, versions
 from anarch_plugins.workers.slurm import queue
 from anarch_plugins.workers.slurm.attempt import Attempt
 from anarch_plugins.workers.slurm.options import SlurmOptions
@@ -23,6 +23,8 @@ from anarch_plugins.workers.slurm.submission import FOLDER, RefusedError, Submis
 if TYPE_CHECKING:
     from anarch_core.workers import Job
     from anarch_plugins.workers.slurm.task import SegmentTask
+
+DEVICES = ("auto", "cpu", "cuda")
 
 ASKED_EVERY = 5.0
 """Seconds between two questions to Slurm's controller, which serves the whole cluster."""
@@ -77,18 +79,22 @@ class SlurmWorkers(AbstractWorkers):
         """Settle what every job asks for.
 
         Raises:
-            ConfigError: the run directory has a name that Slurm reads something into.
+            ConfigError: the run directory has a name that Slurm reads something into, or the device is a certain card.
         """
         config, self._store = crew.context.config, crew.context.store
         if "%" in str(self._store.path.absolute()):
             msg = f"Slurm reads a % in the name of a file as something else, and {self._store.path} has one; choose another --out"
             raise ConfigError(msg)
         self._crew = crew
+        if config.device not in DEVICES:
+            msg = f"Slurm decides which card a job gets, so a --device is one of {', '.join(DEVICES)}, not {config.device}"
+            raise ConfigError(msg)
         gpus = self.options.gpus
         if gpus is None:
-            gpus = int(config.device.startswith("cuda") or (config.device == "auto" and queue.has_gpus(self.options.partition)))
+            gpus = int(config.device == "cuda" or (config.device == "auto" and queue.has_gpus(self.options.partition)))
         device = config.device if config.device != "auto" else "cuda" if gpus else "cpu"
         self._config = attrs.evolve(config, device=device)
+        self._versions = versions(config)
         self._parameters = parameters(self.options, threads=config.threads or 1, gpus=gpus)
         self._asker = ThreadPoolExecutor(1)
 
@@ -227,8 +233,14 @@ class SlurmWorkers(AbstractWorkers):
     def _task(self, job: Job, submission: Submission, index: int) -> SegmentTask:
         from anarch_plugins.workers.slurm.task import SegmentTask
 
-        run, events = self._store.path.absolute(), submission.events(index).absolute()
-        return SegmentTask(run=str(run), config=self._config, need=self._crew.need, job=job, events=str(events))
+        return SegmentTask(
+            run=str(self._store.path.absolute()),
+            config=self._config,
+            need=self._crew.need,
+            begun_with=self._versions,
+            job=job,
+            events=str(submission.events(index).absolute()),
+        )
 
     def _ask(self) -> None:
         """Ask Slurm how the jobs fare, while the run goes on, and take what it says."""

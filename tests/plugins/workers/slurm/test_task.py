@@ -12,7 +12,7 @@ import pytest
 
 from anarch_core.files.tables import read_table, write_json
 from anarch_core.planning.need import Need
-from anarch_core.workers import event_from_line
+from anarch_core.workers import event_from_line, versions
 from anarch_plugins.workers.slurm.task import SegmentTask, await_file, place, requeue
 
 
@@ -20,7 +20,9 @@ from anarch_plugins.workers.slurm.task import SegmentTask, await_file, place, re
 def task(work):
     given = work()
     config, run = given.crew.context.config, given.run
-    return SegmentTask(run=str(run), config=config, need=given.crew.need, job=given.jobs[0], events=str(run / "events.jsonl"))
+    return SegmentTask(
+        run=str(run), config=config, need=given.crew.need, begun_with=versions(config), job=given.jobs[0], events=str(run / "events.jsonl")
+    )
 
 
 def told(task):
@@ -109,6 +111,11 @@ def test_other_data_than_the_runs_are_refused(task, work):
 def test_memory_that_does_not_suffice_names_the_option(task):
     attrs.evolve(task, need=Need(peak_bytes=2**60, work="training", model_bytes=1))()
     assert told(task)[-1][1]["error"].endswith("or ask for more with --slurm-memory")
+
+
+def test_a_node_with_another_environment_is_told_what_differs(task):
+    attrs.evolve(task, begun_with={**task.begun_with, "torch": "1.0"})()
+    assert "the run was begun with 1.0; let all machines use the same environment" in told(task)[-1][1]["error"]
 
 
 def test_a_gpu_that_is_not_there_fails_the_segment(task):

@@ -69,6 +69,14 @@ class TestOpening:
         made = hired(attrs.evolve(given, crew=crew), gpus=gpus)
         assert (made._config.device, made._parameters.get("gres", "")) == wanted
 
+    @pytest.mark.parametrize("device", ["cuda:1", "cuda:0,cuda:2"])
+    def test_a_certain_card_is_refused(self, slurm, work, hired, device):
+        given = work()
+        context = given.crew.context
+        crew = attrs.evolve(given.crew, context=attrs.evolve(context, config=attrs.evolve(context.config, device=device)))
+        with pytest.raises(ConfigError, match=f"a --device is one of auto, cpu, cuda, not {device}"):
+            hired(attrs.evolve(given, crew=crew))
+
     def test_a_name_that_slurm_reads_something_into_is_refused(self, slurm, work, tmp_path):
         given = work()
         store = attrs.evolve(given.crew.context.store, path=tmp_path / "50%j")
