@@ -31,14 +31,14 @@ def show(results: Results, saying: Saying) -> None:
         for what, segments in (("failed", results.failed), ("skipped", results.skipped))
         for segment in segments.values()
     ]
-    mixed = mixture(results.segments)
-    lines += [] if mixed is None else [mixed]
     if saying.as_json:
         document(_content(results, page))
     if saying.quiet or saying.as_json:
         for line in [*lines, *([] if problem is None else [problem])]:
             click.echo(legible(line), err=True)
     else:
+        mixed = mixture(results.segments)
+        lines += [] if mixed is None else [mixed]
         lines += [f"results: {RunStore(results.path).results_file}"]
         lines += [f"report:  {page}"] if page is not None else [problem] if problem is not None else []
         for line in lines:

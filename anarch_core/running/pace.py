@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from anarch_core.errors import plain
 from anarch_core.machine import human_duration
 
 if TYPE_CHECKING:
     from anarch_core.experiment.segments import Segment
+
+LONGEST = 60
+"""Characters of who trains a segment."""
 
 ENOUGH = 3.0
 """Seconds of training that have to be seen before a pace is believed."""
@@ -93,7 +97,7 @@ class Pace:
 
     def placed(self, segment: Segment, where: str) -> None:
         """A segment has a place; it is not under way before more is heard of it."""
-        self._places[segment.id] = where
+        self._places[segment.id] = plain(where, LONGEST)
         self._underway.pop(segment.id, None)
         self._waiting[segment.id] = None
 

@@ -44,6 +44,16 @@ def test_json_is_one_document_of_what_came_out(anarch, tmp_path):
     assert anarch("resume", "run", "--json", "--quiet") == (0, out, "")
 
 
+def test_machines_of_several_kinds_are_told_where_results_are(anarch):
+    anarch("run", *TINY, "--threads", "1", "--quiet")
+    more = ["run", *TINY, "--threads", "2", "--probe", "weights"]
+    code, out, _ = anarch(*more)
+    told = "Machines of 2 kinds worked on its segments (threads: 1, 2). They round differently"
+    assert (code, told in " ".join(out.split())) == (0, True)
+    assert anarch(*more, "--quiet") == (0, "", "")
+    assert [machine["threads"] for machine in json.loads(anarch(*more, "--json", "--quiet")[1])["segments"][0]["machines"]] == [1, 2]
+
+
 def test_a_report_says_what_was_written_where(anarch, tmp_path):
     anarch("run", *TINY, "--quiet")
     code, out, err = anarch("report", "run", "--json")

@@ -215,6 +215,12 @@ class TestPace:
         pace.elsewhere(segment(1))
         assert (pace.queue(), pace.remaining()) == ("", ", about 8 s left")
 
+    def test_who_trains_is_a_line(self):
+        pace = Pace()
+        pace.placed(segment(), "node\n[2]\x1b[31m" + 99 * "x")
+        assert pace.place(segment().id).startswith("node [2]\\x1b[31mxxx")
+        assert len(pace.place(segment().id)) == 60
+
     def test_one_that_goes_back_into_the_queue_is_under_way_no_more(self, clock):
         pace = Pace()
         pace.planned([segment(0), segment(1)])
