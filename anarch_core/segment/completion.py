@@ -59,7 +59,8 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
         left = left.with_files(made, files.path)
     if missing.switches is not None:
         result = attrs.evolve(result, switches=missing.switches)
-    result = attrs.evolve(result, machines=joined_by(result.machines, this_machine(context.device, COMPLETED)))
+    if missing.snapshots or missing.probes:
+        result = attrs.evolve(result, machines=joined_by(result.machines, this_machine(context.device, COMPLETED)))
     files.finish(result, left)
     emit(Event("saved", job.segment.id))
     files.retraced.remove()

@@ -54,6 +54,7 @@ def test_more_processes_are_never_quicker_than_all_the_work_and_the_longest_way(
 
 
 def paths(segments, *, relaxed=1.0):
+    """The longest way through a tree, and times by segments at once."""
     pace = {segment.id: relaxed if segment.relaxation else 1.0 for segment in segments}
     return longest_way(segments, pace, samples=SAMPLES), by_jobs(segments, pace, samples=SAMPLES)
 
@@ -77,9 +78,9 @@ def test_times_are_told_for_twice_as_many_processes_until_more_are_of_no_use():
     assert seconds(tree, most - 1) > least * (1 + AS_GOOD)
 
 
-@pytest.mark.parametrize(("relaxed", "expected"), [(1.0, [1]), (1e-9, [1])])
-def test_a_chain_takes_as_long_on_one_process(relaxed, expected):
-    assert list(paths(segments(4)[:1], relaxed=relaxed)[1]) == expected
+def test_what_is_one_after_the_other_takes_as_long_on_one_process():
+    assert paths(segments(4)[:1])[1] == {1: TRUNK}
+    assert list(paths(segments(4), relaxed=100.0)[1]) == [1]
 
 
 def test_a_part_that_is_held_out_is_evaluated_every_epoch():
