@@ -220,8 +220,8 @@ def early_stopping(value: object) -> str | None:
 
 
 def device(value: object) -> str:
-    """Devices of PyTorch, as :func:`anarch_core.cards.device_choice` takes them."""
-    return device_choice(text(value))
+    """Devices of PyTorch, as :func:`anarch_core.cards.device_choice` takes them, or a list of cards."""
+    return device_choice(",".join(map(text, _list(value))))
 
 
 def validation(value: object) -> float:

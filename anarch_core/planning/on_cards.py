@@ -22,7 +22,7 @@ class Cards:
         places: the cards, in the order in which they are taken.
         named: whether each was asked for, so that none may be left out.
         free: what can be allocated on each, by name, once this process has moved its data away.
-        kept: of the first one, what this process keeps there for its data while it trains itself.
+        kept: of the first one, what this process keeps there for its data while it trains itself, and in the host's memory otherwise.
         host_free: what can be allocated in the host's memory.
         host_each: what a process takes of that, with the data that it loads.
     """
@@ -86,14 +86,14 @@ def share_cards(cards: Cards, load: Load, *, jobs: int | None, parallel: int) ->
     notes = tuple(_left_out(place, wanted, cards, load) for place in cards.places if place not in taken)
     places = in_turn(taken, wanted)[:parallel]
     if jobs is None:
-        places = places[: max(1, int(0.9 * cards.host_free) // max(cards.host_each, 1))]
+        places = places[: max(1, int(0.9 * cards.host_free - cards.kept) // max(cards.host_each, 1))]
     if len(places) == 1:
         load.need.require_room(cards.free[first.name] - cards.kept, first.name)
         return (first,), notes
     counts = Counter(place.name for place in places)
     for name, count in counts.items():
         _require_all(name, count, cards, load)
-    needed = len(places) * cards.host_each
+    needed = len(places) * cards.host_each + cards.kept
     if needed > cards.host_free:
         msg = (
             f"{load.need.work}, {len(places)} segments at once, each in its own process, needs {human_bytes(needed)} of the host's memory, "

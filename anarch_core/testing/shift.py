@@ -17,9 +17,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from anarch_core.cards import cards, in_turn
 from anarch_core.config.resolution import resolve
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Event, Job
+from anarch_core.experiment.placement import trained_elsewhere
 from anarch_core.experiment.segments import Segment, snapshots
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
@@ -134,7 +136,16 @@ class Shift:
 
     def open(self) -> None:
         """Start them as a run does."""
-        crew = Crew(context=self.bench.context, on_event=self._hear, say=self.said.append, stop=Stop(), need=NEED, segments=3)
+        context, config = self.bench.context, self.bench.context.config
+        crew = Crew(
+            context=context,
+            on_event=self._hear,
+            say=self.said.append,
+            stop=Stop(),
+            need=NEED,
+            segments=3,
+            places=() if trained_elsewhere(config, context.registry) else in_turn(cards(config.device), config.jobs or 1),
+        )
         with within(self.patience, "open()"):
             self.workers.open(crew)
         with within(AT_ONCE, "adopt()"):

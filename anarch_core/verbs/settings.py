@@ -56,7 +56,7 @@ class Settings(TypedDict, total=False):
     data_on: values.DataPlace
     train_limit: int | None
     validation: float
-    device: str
+    device: Names
     workers: str
     jobs: int | None
     threads: int | None

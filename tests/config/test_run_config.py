@@ -101,7 +101,7 @@ def test_a_value_of_the_wrong_type_or_range_is_refused_in_one_line_that_names_th
         ("relax", [",".join(["efcn"] * 2000), {}, "x" * 100_000]),
         ("path", ["lcn@" + "9" * 5000, ["lcn@1"] * 2000]),
         ("lr_schedule", ["step:1@1e300", "step:" + "9" * 5000]),
-        ("device", ["cuda:" + "9" * 5000, "cuda:٣"]),
+        ("device", ["cuda:" + "9" * 5000, "cuda:٣", "cuda:1," * 5000, ["cuda:0", "cpu"], [], [["cuda:0"]]]),
         ("precision", [{"a": 1}, "x" * 100_000]),
         ("options", [None, 7, {"sgd": 3}, ["sgd"]]),
     ],
@@ -188,3 +188,8 @@ def test_settings_that_came_later_leave_names_of_runs_as_they_were() -> None:
         {"options": {"cross-entropy": {"label_smoothing": 0.1}}},
     ):
         assert RunConfig(**later).digest != "0ad1dbfa"
+
+
+def test_cards_are_a_text_or_a_list():
+    assert RunConfig(device=["cuda:2", "cuda:0"]) == RunConfig(device="cuda:2, cuda:0")
+    assert RunConfig(device=["cuda:2", "cuda:0"]).device == "cuda:2,cuda:0"

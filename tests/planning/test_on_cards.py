@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from anarch_core.cards import chosen
+from anarch_core.cards import CONTEXT_BYTES, chosen
 from anarch_core.errors import OutOfMemoryError
 from anarch_core.planning.need import Need
 from anarch_core.planning.on_cards import Cards, Load, share_cards
@@ -103,3 +105,38 @@ class TestTheHostsMemory:
         why = r"4 segments at once, each in its own process, needs 16\.0 GB of the host's memory, but 11\.0 GB are free; use fewer --jobs"
         with pytest.raises(OutOfMemoryError, match=why):
             share(80, 80, jobs=2, host=11, host_each=4)
+
+    def test_has_the_data_of_this_process_besides_once_they_are_off_the_card(self):
+        assert names(80, 80, 80, 80, host=11, host_each=4, kept=4) == ["cuda:0"]
+        with pytest.raises(OutOfMemoryError, match=r"needs 20\.0 GB of the host's memory"):
+            share(80, 80, jobs=2, host=19, host_each=4, kept=4)
+
+
+SIZE = st.floats(0.1, 100)
+
+
+@given(
+    st.lists(SIZE, min_size=1, max_size=5),
+    st.none() | st.integers(1, 4),
+    st.integers(1, 12),
+    st.booleans(),
+    st.sampled_from(["auto", "device", "host"]),
+    SIZE,
+    SIZE,
+    SIZE,
+)
+def test_whatever_is_settled_fits(free, jobs, parallel, named, data_on, peak, data, host):
+    try:
+        places, _ = share(*free, jobs=jobs, parallel=parallel, named=named, data_on=data_on, peak=peak, data=data, host=host, host_each=2)
+    except OutOfMemoryError:
+        return
+    assert 1 <= len(places) <= min(parallel, len(free) * (jobs or 1))
+    if len(places) == 1:
+        assert peak <= free[0] + 1e-9
+        return
+    assert 2 * len(places) <= host
+    for number, size in enumerate(free):
+        here = [place for place in places if place.name == f"cuda:{number}"]
+        held = sum(peak + (data if place.data_on == "device" else 0) + CONTEXT_BYTES / GB for place in here)
+        assert held <= size + 1e-6
+        assert len(here) <= (jobs or 1)
