@@ -12,7 +12,7 @@ from anarch_core.html import Html, paragraph, table
 from anarch_core.report.evidence import FinishedRun
 
 MOST = 12
-"""Segments and machines that a cell names."""
+"""Names that are told one by one."""
 
 
 def trained_on(run: FinishedRun) -> str | None:
@@ -34,9 +34,9 @@ def machines_of(run: FinishedRun) -> Iterator[Html]:
     for pairs in by_kind(run.results.segments).values():
         hosts = dict.fromkeys(machine.host for _, machine in pairs)
         segments = dict.fromkeys(_did(segment, machine) for segment, machine in pairs)
-        rows.append([str(pairs[0][1]), _some(hosts), _some(segments)])
+        rows.append([_some(hosts, 3), str(pairs[0][1]), _some(segments)])
     yield paragraph(mixed)
-    yield table("Machines by kind", ["kind", "machines", "segments"], rows, texts=3, wrapped=True)
+    yield table("Machines by kind", ["machines", "kind", "segments"], rows, texts=3, wrapped=True)
 
 
 def _did(segment: SegmentResult, machine: Machine) -> str:
@@ -47,7 +47,7 @@ def _did(segment: SegmentResult, machine: Machine) -> str:
     return f"{name} (in part)" if len({one.kind for one in segment.machines if one.did != COMPLETED}) > 1 else name
 
 
-def _some(names: dict[str, None]) -> str:
-    shown = list(names)[:MOST]
+def _some(names: dict[str, None], most: int = MOST) -> str:
+    shown = list(names)[:most]
     more = len(names) - len(shown)
     return "; ".join([*shown, *([f"and {more} more"] if more else [])])

@@ -210,8 +210,8 @@ def test_machines_of_several_kinds_are_told_with_what_they_trained(made, one_fig
     text = " ".join(read(made(change=trained_on({"host": "n1"}, {"host": "n2", "gpu": "<H100>"}))).text)
     assert "machines of 2 kinds, see Environment" in text
     assert "Machines of 2 kinds worked on its segments (GPU: none, <H100>). They round differently" in text
-    assert "EPYC (AVX2), 1 thread, torch 2.6 n1 trunk, seed 0; efcn at 0ep, seed 0" in text
-    assert "<H100>, EPYC (AVX2), 1 thread, torch 2.6 n2 scratch efcn, seed 0" in text
+    assert "n1 EPYC (AVX2), 1 thread, torch 2.6 trunk, seed 0; efcn at 0ep, seed 0" in text
+    assert "n2 <H100>, EPYC (AVX2), 1 thread, torch 2.6 scratch efcn, seed 0" in text
 
 
 def test_strings_of_users_are_text(made, one_figure):
