@@ -224,7 +224,9 @@ class RunConfig:
     workers: str = attrs.field(
         default="local",
         converter=values.text,
-        metadata=setting("Who trains the segments, and where: local, on this machine.", metavar="NAME", kind="workers", identity=False),
+        metadata=setting(
+            "Who trains the segments: local, on this machine; ray or slurm, on others.", metavar="NAME", kind="workers", identity=False
+        ),
     )
     jobs: int | None = attrs.field(
         default=None,
