@@ -119,6 +119,7 @@ class NotebookDisplay(AbstractProgress):
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Take its bar away and note how it ended."""
+        name = self._pace.named(segment)
         self._pace.end(segment, before=before)
         self._running.pop(segment.id, None)
         missed = not before and outcome.startswith(MISSED)
@@ -126,7 +127,7 @@ class NotebookDisplay(AbstractProgress):
         self._missed += missed
         self._trained += not (before or missed)
         if not before:
-            self._note(f"{segment.title}: {outcome}", unusual=outcome.startswith(UNUSUAL))
+            self._note(f"{name}: {outcome}", unusual=outcome.startswith(UNUSUAL))
         self._draw()
 
     def say(self, text: str) -> None:

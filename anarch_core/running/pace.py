@@ -95,6 +95,11 @@ class Pace:
         """Who trains a segment, in words; empty where nobody says."""
         return self._places.get(identity, "")
 
+    def named(self, segment: Segment) -> str:
+        """A segment's title, with who trains it where that is known: ``"trunk, seed 0 (cuda:1)"``."""
+        where = "" if segment.id in self._waiting else self.place(segment.id)
+        return f"{segment.title} ({where})" if where else segment.title
+
     def placed(self, segment: Segment, where: str) -> None:
         """A segment has a place; it is not under way before more is heard of it."""
         self._places[segment.id] = plain(where, LONGEST)

@@ -159,9 +159,10 @@ class Lines(AbstractProgress):
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Print how it ended."""
+        name = self._pace.named(segment)
         self._pace.end(segment, before=before)
         if not before:
-            self.say(f"[{self._pace.ended}/{len(self._pace.segments)}] {segment.title}: {outcome}")
+            self.say(f"[{self._pace.ended}/{len(self._pace.segments)}] {name}: {outcome}")
 
     def _line(self, segment: Segment, state: str) -> None:
         if time.monotonic() - self._last >= LINE_EVERY:
@@ -248,10 +249,11 @@ class Bars(AbstractProgress):
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Remove its bar and print how it ended."""
+        name = self._pace.named(segment)
         self._pace.end(segment, before=before)
         self._without_bar(segment)
         if not before:
-            self.say(f"{segment.title}: {outcome}")
+            self.say(f"{name}: {outcome}")
         self._draw()
 
     def say(self, text: str) -> None:

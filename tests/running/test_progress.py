@@ -112,9 +112,13 @@ def test_lines_say_who_trains_and_how_many_wait(capsys, clock):
     lines.started(segment(0))
     clock[0] += LINE_EVERY
     lines.trained(segment(0), 100, None)
+    lines.ended(segment(0), "train 99.0 %, test 88.8 % (7 s)")
+    lines.ended(segment(1), "skipped: trunk, seed 0 diverged")
     assert capsys.readouterr().err.splitlines() == [
         "  0 % done, 2 waiting; trunk, seed 1: waits as Slurm job 18",
         " 12 % done, 1 waiting; trunk, seed 0: Slurm job 17 on n1, 25 %",
+        "[1/2] trunk, seed 0 (Slurm job 17 on n1): train 99.0 %, test 88.8 % (7 s)",
+        "[2/2] trunk, seed 1: skipped: trunk, seed 0 diverged",
     ]
 
 
