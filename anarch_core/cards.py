@@ -6,9 +6,10 @@ ordinals, UUIDs of cards and of their MIG instances stay what they are. In it th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -77,7 +78,7 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not torch.cuda.is_available():
-        why = "this PyTorch is built without CUDA" if torch.version.cuda is None else "no GPU is visible"
+        why = "this PyTorch is built without CUDA" if torch.version.cuda is None else f"no GPU is visible{_by_variable()}"
         msg = f"device {name!r} is not there: {why}; use --device cpu or --device auto"
         raise ConfigError(msg)
     _require(name, torch.cuda.device_count())
@@ -99,6 +100,22 @@ def one_device(name: str) -> str:
 def first_device(name: str) -> str:
     """``"cuda:2"`` for ``"cuda:2,cuda:0"``; a device alone is itself."""
     return name.partition(",")[0].strip()
+
+
+@contextlib.contextmanager
+def in_use(name: str) -> Iterator[None]:
+    """Let ``"cuda"`` mean the first of the named cards in this process, for code of others that knows no number.
+
+    Args:
+        name: a choice of devices that was resolved; where it names no card nothing is changed.
+    """
+    if ":" not in name:
+        yield
+        return
+    import torch
+
+    with torch.cuda.device(first_device(name)):
+        yield
 
 
 def cards(name: str) -> tuple[Place, ...]:
@@ -165,5 +182,11 @@ def in_turn(places: Sequence[Place], jobs: int) -> tuple[Place, ...]:
 def _require(name: str, count: int) -> None:
     for each in name.split(","):
         if each != "cuda" and int(each.removeprefix("cuda:")) >= count:
-            msg = f"device {each!r} is not there: this machine has {count} GPU(s), counted from cuda:0"
+            msg = f"device {each!r} is not there: {count} GPU(s) are visible{_by_variable()}, counted from cuda:0"
             raise ConfigError(msg)
+
+
+def _by_variable() -> str:
+    """What to look at where fewer cards are seen than there are."""
+    variable = os.environ.get(VISIBLE)
+    return "" if variable is None else f" by {VISIBLE}={shown(variable)}"

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anarch_core.cards import Place, cards, chosen, device_choice, first_device, in_turn, one_device, resolve_device, visible_entries
+from anarch_core.cards import (
+    Place,
+    cards,
+    chosen,
+    device_choice,
+    first_device,
+    in_turn,
+    in_use,
+    one_device,
+    resolve_device,
+    visible_entries,
+)
 from anarch_core.errors import ConfigError
 
 UUIDS = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-5c1f"
@@ -65,8 +78,20 @@ class TestWhatTheUserSays:
 
     @pytest.mark.parametrize("name", ["cuda:2", "cuda:0,cuda:2"])
     def test_cards_that_are_not_there(self, two_cards, name):
-        with pytest.raises(ConfigError, match="'cuda:2' is not there: this machine has 2 GPU"):
+        with pytest.raises(ConfigError, match="'cuda:2' is not there: 2 GPU"):
             resolve_device(name)
+
+    def test_the_variable_is_named_where_it_hides_cards(self, two_cards, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,5")
+        with pytest.raises(ConfigError, match=r"2 GPU\(s\) are visible by CUDA_VISIBLE_DEVICES='0,5', counted from cuda:0"):
+            resolve_device("cuda:5")
+
+    @pytest.mark.parametrize(("name", "current"), [("cpu", []), ("cuda", []), ("cuda:1", ["cuda:1"]), ("cuda:2,cuda:0", ["cuda:2"])])
+    def test_cuda_without_a_number_is_the_first_that_was_chosen(self, monkeypatch, name, current):
+        used = []
+        monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext(used.append(device)))
+        with in_use(name):
+            assert used == current
 
     def test_one_device_where_one_is_enough(self, two_cards):
         assert one_device("cuda:1") == "cuda:1"

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from anarch_core.cards import in_use
 from anarch_core.config.resolution import complete
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data.stored import Stored
@@ -50,8 +51,22 @@ def plan_run(config: RunConfig, *, timed: bool = True, registry: Registry | None
     """
     registry = registry or get_registry()
     config = complete(config, registry)
-    elsewhere, asked = trained_elsewhere(config, registry), config.device
+    asked = config.device
     config = attrs.evolve(config, device=looked_into_on(config, registry))
+    with in_use(config.device):
+        return _planned(config, asked, timed, registry)
+
+
+def _planned(config: RunConfig, asked: str, timed: bool, registry: Registry) -> RunPlan:
+    """Find it out on a device.
+
+    Args:
+        config: the run, complete, with the device resolved on which it is looked into.
+        asked: the device as the user says it.
+        timed: take some optimizer steps.
+        registry: where components are looked up.
+    """
+    elsewhere = trained_elsewhere(config, registry)
     context = RunContext.open(config, RunStore(config.out or Path()), registry)
     data = context.data
     clock = Clock(config.epochs, context.iterations_per_epoch)

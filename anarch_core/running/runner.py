@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from anarch_core.cards import cards
+from anarch_core.cards import cards, in_use
 from anarch_core.config.resolution import complete, factories, resolve
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import ConfigError, RunError, Stopped
@@ -83,7 +83,8 @@ def run(
                 config = attrs.evolve(same_experiment(config, before, store), out=store.path)
                 config, workers = employed(config, registry, here=own_registry)
                 told = [*named_observers(config, registry), *observers]
-                results = Walk(config, before, store, registry, shown, stop, told, workers).run()
+                with in_use(looked_into_on(config, registry)):
+                    results = Walk(config, before, store, registry, shown, stop, told, workers).run()
             except Stopped:
                 raise InterruptedRunError.of(store, "stopped at once, what was saved is there", to_name) from None
             if stop.asked is not None:
