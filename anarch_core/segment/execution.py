@@ -136,8 +136,10 @@ class Execution:
                 score = training.end_epoch()
                 row = self.scoring.row(training, score, history, last=last)
                 if math.isfinite(score.loss):
-                    with self.stop.at_once():
-                        row |= self.watching.columns(training.model, training.iteration // self.iterations_per_epoch)
+                    epoch = training.iteration // self.iterations_per_epoch
+                    # Where nothing is measured, a stop that came in the last step of the epoch finds its state saved, as after any other.
+                    with self.stop.at_once() if self.watching.due(epoch) else contextlib.nullcontext():
+                        row |= self.watching.columns(training.model, epoch)
                 history.append(row)
                 last = last or self.scoring.enough(history.rows) is not None
                 if math.isfinite(score.loss):

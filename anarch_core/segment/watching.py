@@ -27,6 +27,10 @@ class Watching:
         self._context, self._segment, self._emit = context, segment, emit
         self._probes = context.watched if segment.kind == "trunk" else {}
 
+    def due(self, epoch: int) -> bool:
+        """Whether anything is measured after an epoch."""
+        return bool(self._probes) and epoch % self._context.config.watch_every == 0
+
     def columns(self, model: nn.Module, epoch: int) -> dict[str, float | None]:
         """What the row of an epoch has of watched probes; nothing between two measurements.
 
@@ -42,7 +46,7 @@ class Watching:
             DisturbedError: a probe changed the network or the data, and they cannot be put back.
         """
         found: dict[str, float | None] = {}
-        for name, probe in self._probes.items() if epoch % self._context.config.watch_every == 0 else ():
+        for name, probe in self._probes.items() if self.due(epoch) else ():
             wanted = [column for column in needed(self._context.schedule) if watched_probe(column, self._probes) == name]
             self._emit(Event("measuring", self._segment.id, name))
             try:
