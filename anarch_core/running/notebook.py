@@ -6,6 +6,7 @@ import importlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,7 +15,7 @@ from anarch_core.errors import MissingDependencyError, plain
 from anarch_core.html import Html, element, join
 from anarch_core.machine import human_duration
 from anarch_core.running.pace import Pace
-from anarch_core.running.progress import WAITING, AbstractProgress, latest
+from anarch_core.running.progress import MOST_BARS, WAITING, AbstractProgress, latest
 
 if TYPE_CHECKING:
     from anarch_core.experiment.segments import Segment
@@ -153,7 +154,7 @@ class NotebookDisplay(AbstractProgress):
     def _bars(self) -> Html:
         """All segments, those under way, and what was said last."""
         rows = [_row(self._state(), self._pace.steps, self._pace.iterations)]
-        for identity, bar in self._running.items():
+        for identity, bar in islice(self._running.items(), MOST_BARS):
             rows.append(_row(bar.segment.title, bar.done, bar.segment.settings.iterations, self._pace.place(identity), bar.note))
         last = [element("div", text) for text in (*self._unusual, *self._said[-1:])]
         return join([element("table", element("tbody", *rows)), *last])

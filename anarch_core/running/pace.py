@@ -14,6 +14,9 @@ from anarch_core.machine import human_duration
 if TYPE_CHECKING:
     from anarch_core.experiment.segments import Segment
 
+MANY = 10
+"""Segments at once whose number is told."""
+
 LONGEST = 60
 """Characters of who trains a segment."""
 
@@ -88,8 +91,9 @@ class Pace:
         return tuple(self._waiting)
 
     def queue(self) -> str:
-        """How many segments wait for their turn, as it goes on in a line; empty if none does."""
-        return f", {len(self._waiting)} waiting" if self._waiting else ""
+        """How many segments are under way where they are many, and how many wait for their turn, as it goes on in a line."""
+        many = f", {len(self._underway)} at once" if len(self._underway) >= MANY else ""
+        return f"{many}, {len(self._waiting)} waiting" if self._waiting else many
 
     def place(self, identity: str) -> str:
         """Who trains a segment, in words; empty where nobody says."""

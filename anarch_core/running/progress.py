@@ -22,8 +22,11 @@ LINE_EVERY = 10.0
 """Seconds between two lines where nothing else is to be said."""
 
 
-WAITING = 3
-"""Segments that wait for their turn and have a bar all the same."""
+MOST_BARS, WAITING = 20, 3
+"""Segments that have a bar at once, which are drawn anew several times a second; how many of those that wait for their turn."""
+
+LEFT_EVERY = 0.3
+"""Seconds between two estimates of the time that is left, beside bars."""
 
 
 class AbstractProgress(AbstractContextManager["AbstractProgress"], ABC):
@@ -190,6 +193,7 @@ class Bars(AbstractProgress):
         )  # fmt: skip
         self._total = self._progress.add_task("preparing", total=None, note="", place="")
         self._tasks: dict[str, Any] = {}
+        self._estimated = -LEFT_EVERY
 
     def __enter__(self) -> Bars:
         """Start drawing."""
@@ -223,10 +227,12 @@ class Bars(AbstractProgress):
         self._pace.elsewhere(segment)
         self._bar(segment)
 
-    def _bar(self, segment: Segment) -> None:
-        if segment.id not in self._tasks:
+    def _bar(self, segment: Segment, **changed: Any) -> None:
+        """Draw a bar, if there is room for one."""
+        if segment.id not in self._tasks and len(self._tasks) < MOST_BARS:
             self._tasks[segment.id] = self._progress.add_task(segment.title, total=segment.settings.iterations, note="", place="")
-        self._progress.update(self._tasks[segment.id], place=self._pace.place(segment.id))
+        if segment.id in self._tasks:
+            self._progress.update(self._tasks[segment.id], place=self._pace.place(segment.id), **changed)
 
     def _without_bar(self, segment: Segment) -> None:
         if segment.id in self._tasks:
@@ -235,17 +241,14 @@ class Bars(AbstractProgress):
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """Move its bar."""
         self._pace.trained(segment, iteration)
-        self._bar(segment)
-        self._progress.update(self._tasks[segment.id], completed=iteration)
-        if note := latest(row):
-            self._progress.update(self._tasks[segment.id], note=note)
+        note = latest(row)
+        self._bar(segment, completed=iteration, **({"note": note} if note else {}))
         self._draw()
 
     def measuring(self, segment: Segment, what: str) -> None:
         """Write it beside its bar."""
         self._pace.elsewhere(segment)
-        self._bar(segment)
-        self._progress.update(self._tasks[segment.id], note=what)
+        self._bar(segment, note=what)
 
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """Remove its bar and print how it ended."""
@@ -261,10 +264,12 @@ class Bars(AbstractProgress):
         self._progress.console.print(text, markup=False, highlight=False)
 
     def _draw(self) -> None:
-        pace = self._pace
-        description = f"{pace.ended} of {len(pace.segments)} segments"
-        queue, note = pace.queue().removeprefix(", "), pace.remaining().removeprefix(", ")
-        self._progress.update(self._total, description=description, completed=pace.steps, total=pace.iterations, place=queue, note=note)
+        pace, now = self._pace, time.monotonic()
+        description, queue = f"{pace.ended} of {len(pace.segments)} segments", pace.queue().removeprefix(", ")
+        self._progress.update(self._total, description=description, completed=pace.steps, total=pace.iterations, place=queue)
+        if now >= self._estimated + LEFT_EVERY:
+            self._estimated = now
+            self._progress.update(self._total, note=pace.remaining().removeprefix(", "))
 
 
 def latest(row: Mapping[str, float | None] | None) -> str:

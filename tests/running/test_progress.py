@@ -12,7 +12,7 @@ from rich.console import Console
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.experiment.segments import Segment, Settings, Task, Transition
 from anarch_core.running.pace import Pace
-from anarch_core.running.progress import LINE_EVERY, Bars, Lines, Silent
+from anarch_core.running.progress import LINE_EVERY, MOST_BARS, Bars, Lines, Silent
 from anarch_core.running.showing import make_progress
 
 
@@ -93,6 +93,20 @@ def test_bars_say_who_trains_and_how_many_wait(clock):
         bars.placed(segment(8), "cuda:1")
         bars.started(segment(8))
         assert "trunk, seed 8 cuda:1" in drawn(bars)
+
+
+def test_of_very_many_the_first_have_bars(clock):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with Bars(console) as bars:
+        bars.planned([segment(seed) for seed in range(90)])
+        for seed in range(80):
+            bars.started(segment(seed))
+            bars.trained(segment(seed), 100, None)
+        assert "80 at once" in drawn(bars)
+        assert drawn(bars).count("trunk, seed") == MOST_BARS
+        bars.ended(segment(0), "train 99.0 %")
+        bars.trained(segment(70), 200, None)
+        assert "trunk, seed 70" in drawn(bars)
 
 
 def drawn(bars):
