@@ -20,7 +20,7 @@ from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
 if TYPE_CHECKING:
     from anarch_core.experiment.events import Job
 
-LONELY = 5.0
+LONELY = 20.0
 """Seconds without anybody at work, though there is work, after which that is said."""
 
 

@@ -30,6 +30,7 @@ CAMPAIGNS: Sequence[str] = (
     "growth",
     "hostile_plugins",
     "kills",
+    "lost_nodes",
     "memory",
     "odd_data",
     "odd_files",

@@ -81,9 +81,10 @@ class Broker:
             closed = threading.Event()
             threading.Thread(target=self._listen, args=(closed,), daemon=True).start()
             self._alone_since = time.monotonic()
-            while not closed.wait(LOOK):
-                self._grow()
-                self._say_who_is_missing()
+            with contextlib.suppress(BrokenPipeError, ConnectionError):
+                while not closed.wait(LOOK):
+                    self._grow()
+                    self._say_who_is_missing()
             self._end()
         finally:
             ray.shutdown()
@@ -109,7 +110,7 @@ class Broker:
                 what, segment, content = self._connection.recv()
                 if what == "job":
                     self._submitted += 1
-                    self.jobs.put((segment, content))
+                    self.wait(segment, content)
                 elif what == "piece":
                     for slot in list(self._slots):
                         if slot.segment == segment:
@@ -122,13 +123,22 @@ class Broker:
                     self._stop()
         closed.set()
 
+    def wait(self, segment: str, job: bytes) -> None:
+        """Have a job wait for a worker."""
+        with self._lock:
+            if self.stopping:
+                self.tell("stopped", segment, None)
+            else:
+                self.jobs.put((segment, job))
+
     def _stop(self) -> None:
-        self.stopping = True
+        with self._lock:
+            self.stopping = True
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self.tell("stopped", self.jobs.get_nowait()[0], None)
         for slot in list(self._slots):
             slot.stop()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self.tell("stopped", self.jobs.get_nowait()[0], None)
 
     def _grow(self) -> None:
         """When all are at work, ask for as many again, up to as many as there may be."""
@@ -238,8 +248,9 @@ class Slot:
                     return
                 self.ready = True
                 self._broker.begun()
-                while True:
-                    self._train(*self._broker.jobs.get())
+                while self._train(*self._broker.jobs.get()):
+                    pass
+                self._broker.remove(self)
             except (RayError, StopIteration) as error:
                 why = _reason(error, self.node, self.name)
                 if self.ready:
@@ -259,13 +270,13 @@ class Slot:
         problem: str | None = who["problem"] or ray.get(self.actor.open.remote(broker.config, broker.data))
         return problem
 
-    def _train(self, segment: str, job: bytes) -> None:
-        """One job, from bringing its files to its outcome."""
+    def _train(self, segment: str, job: bytes) -> bool:
+        """One job, from bringing its files to its outcome; whether there may be another."""
         broker = self._broker
         try:
             ray.get(self.actor.expect.remote(job))
         except RayActorError:  # gone while it had nothing to do, which is no loss
-            broker.jobs.put((segment, job))
+            broker.wait(segment, job)
             raise
         self.segment = segment
         while True:
@@ -273,6 +284,10 @@ class Slot:
             if (piece := self.inbox.get()) is None:
                 break
             ray.get(self.actor.take.remote(far.array(piece)))
+            if broker.stopping:
+                self.segment = None
+                broker.tell("stopped", segment, None)
+                return False
         broker.tell("placed", segment, self._where)
         stream = self.actor.run.options(num_returns="streaming", _generator_backpressure_num_objects=BEHIND).remote()
         self._running = True
@@ -284,7 +299,11 @@ class Slot:
             if what == "told":
                 broker.tell(what, segment, bytes(message))
         self._running, self.segment = False, None
-        broker.tell(what, segment, bytes(message) if what == "outcome" else bytes(message).decode())
+        if what == "error":
+            broker.tell("error", segment, bytes(message).decode())
+        else:
+            broker.tell("outcome", segment, bytes(message))
+        return bool(what == "outcome")
 
 
 def _words(takes: dict[str, float]) -> str:
@@ -296,7 +315,7 @@ def _words(takes: dict[str, float]) -> str:
 def _reason(error: BaseException, node: str, name: str) -> str:
     """Why a worker is gone, in words."""
     place = f" on {name}" if name else ""
-    if isinstance(error, OutOfMemoryError):
+    if isinstance(error, OutOfMemoryError) or "OUT_OF_MEMORY" in str(error):
         return f"Ray ended its worker{place}, because the machine's memory ran out"
     if isinstance(error, RayTaskError):
         cause = error.cause or error

@@ -60,7 +60,7 @@ class Worker:
                 settings = attrs.evolve(pickle.loads(config), device="cuda" if self._gpus else "cpu")
                 self._outpost = Outpost(settings, lambda: pickle.loads(ray.get(data[0])), self._stop)
             except Exception as error:
-                return _words(error)
+                return f"cannot open the run: {_words(error)}"
         return None
 
     def expect(self, job: bytes) -> None:
@@ -73,14 +73,18 @@ class Worker:
         self._desk.take(pickle.loads(piece))
 
     def run(self) -> Iterator[tuple[str, Any]]:
-        """Train: what happens and what is sent home, each pickled, as ``("told", ...)``, and ``("outcome", ...)`` at the end."""
+        """Train: what happens and what is sent home, each pickled, as ``("told", ...)``, and at the end ``("outcome", ...)``.
+
+        Or ``("spoilt", ...)``, the outcome of one who should train nothing more, or ``("error", ...)``, words.
+        """
         line: queue.Queue[tuple[str, Any]] = queue.Queue(LINE)
 
         def train() -> None:
             self._trains = threading.get_ident()
             try:
                 ended = self._outpost.run(self._job, lambda message: line.put(("told", array(pickle.dumps(message)))))
-                line.put(("outcome", array(pickle.dumps(ended))))
+                # An error of CUDA may leave a process unable to use its card.
+                line.put(("spoilt" if ended.error and self._gpus else "outcome", array(pickle.dumps(ended))))
             except BaseException as error:
                 line.put(("error", array(_words(error).encode())))
 
