@@ -19,8 +19,8 @@ from whole_run import files, signals
 from anarch_core.experiment.results import Results
 
 OPTIONS = (
-    "--model", "cnn1d", "--cnn1d-channels", "3", "--batch-size", "10", "--relax", "efcn", "--epochs", "1500", "--branch-epochs", "600",
-    "--switch", "at:0,300,600", "--optimizer-state", "carry", "--sgd-momentum", "0.9", "--probe", "weights", "--threads", "1",
+    "--model", "cnn1d", "--cnn1d-channels", "3", "--batch-size", "10", "--relax", "efcn", "--epochs", "600", "--branch-epochs", "300",
+    "--switch", "at:0,150,300", "--optimizer-state", "carry", "--sgd-momentum", "0.9", "--probe", "weights", "--threads", "1",
     "--device", "cpu",
 )  # fmt: skip
 """Some seconds for the trunk, and some for its seven others."""
@@ -110,6 +110,22 @@ def late_node(nodes: Cluster, folder: Path, process: subprocess.Popen[str], rand
     nodes.start(SECOND, cpus=1 + random.randrange(2))
 
 
+OTHER_TORCH = """
+from anarch_core.workers import likeness
+found = likeness.version
+likeness.version = lambda package: "2.13.0" if package == "torch" else found(package)
+"""
+
+
+def unlike_node(nodes: Cluster, folder: Path, process: subprocess.Popen[str], random: Random) -> None:
+    """The only node with room has another PyTorch; later there is a better one."""
+    nodes.start(SECOND, cpus=1, patch=OTHER_TORCH)
+    until(lambda: "1 of which cannot be used" in (folder / "said").read_text(), process)
+    assert f"({SECOND}) has torch 2.13.0, the run was begun with " in (folder / "said").read_text()
+    assert not list(folder.glob("run/segments/*/*"))
+    nodes.start("127.0.0.4", cpus=1)
+
+
 def driver_killed(nodes: Cluster, folder: Path, process: subprocess.Popen[str], random: Random) -> None:
     """The run's process is killed."""
     until(nodes.trainers, process)
@@ -127,8 +143,8 @@ def driver_stopped(nodes: Cluster, folder: Path, process: subprocess.Popen[str],
 def tries(random: Random) -> Iterator[Try]:
     """Each of the ways, again and again, at other moments."""
     while True:
-        for disturbed in (worker_killed, node_killed, late_node, driver_killed, driver_stopped):
-            where = {"cores": 0, "second": False} if disturbed is late_node else {}
+        for disturbed in (worker_killed, node_killed, late_node, unlike_node, driver_killed, driver_stopped):
+            where = {"cores": 0, "second": False} if disturbed in (late_node, unlike_node) else {}
             seed = random.randrange(10**6)
             yield Try(
                 f"{disturbed.__name__}, seed {seed}",
@@ -139,7 +155,7 @@ def tries(random: Random) -> Iterator[Try]:
 CAMPAIGN = Campaign(
     promise="what trains in a cluster may go and come; the run ends in the same bytes, and nobody is left",
     tries=tries,
-    count=10,
+    count=12,
     in_suite=0,
     limit=400,
 )

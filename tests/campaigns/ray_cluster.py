@@ -46,11 +46,11 @@ class Cluster:
         """Of the head."""
         return f"127.0.0.2:{self.port}"
 
-    def start(self, ip: str, *, cpus: int) -> None:
-        """Start a node, and wait until it is there."""
+    def start(self, ip: str, *, cpus: int, patch: str = "") -> None:
+        """Start a node, all of whose programs run ``patch`` first, and wait until it is there."""
         place = self.folder / ip
         (place / "patch").mkdir(parents=True, exist_ok=True)
-        (place / "patch" / "sitecustomize.py").write_text(OFTEN)
+        (place / "patch" / "sitecustomize.py").write_text(OFTEN + patch)
         environment = {
             **self.environment,
             "HOME": str(place),

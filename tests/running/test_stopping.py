@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -109,3 +110,31 @@ def test_other_threads_handle_none():
 def test_a_command_is_interrupted_by_what_ends_a_job_or_a_terminal(number):
     with interrupts(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), number)
+
+
+def test_a_thread_that_no_signal_reaches_is_stopped_at_once_where_nothing_is_to_be_saved_and_later_elsewhere():
+    stop, ended, begun = Stop(), [], threading.Barrier(2)
+
+    def measure():
+        try:
+            with stop.at_once():
+                begun.wait()
+                while True:
+                    time.sleep(0.001)
+        except Stopped:
+            ended.append("at once")
+
+    def train():
+        begun.wait()
+        while not stop():
+            time.sleep(0.001)
+        ended.append("after a step")
+
+    for work in (measure, train):
+        stop.asked = None
+        thread = threading.Thread(target=work)
+        thread.start()
+        begun.wait()
+        stop.ask_in(thread.ident)
+        thread.join(10)
+    assert ended == ["at once", "after a step"]

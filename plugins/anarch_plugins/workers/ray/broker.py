@@ -168,6 +168,7 @@ class Broker:
         with self._lock:
             if slot.node not in self._refused:
                 self._refused[slot.node] = why
+                self._alone_since = time.monotonic()  # there may be nobody else
                 if self.asked["folder"]:
                     self.tell("failed", None, f"a worker in Ray {why}")
                 else:
