@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Dispatch:
         self._workers, self._store, self._stop, self._say, self._lost = workers, store, stop, say, lost
         self._deaths = Deaths()
         self._own_fault: BaseException | None = None
+        self._beside: PluginError | None = None
         self._alone_since: float | None = None
 
     def open(self, crew: Crew, segments: Mapping[str, Segment]) -> Collection[str]:
@@ -85,6 +87,8 @@ class Dispatch:
             self._say("no worker has room for a segment at the moment; the run waits for one")
         with self._own_faults():
             found: Sequence[Outcome] = answering(self._workers.wait, list, tuple)()
+        if self._beside is not None:
+            raise self._beside
         ended = []
         for outcome in found:
             expected(origin(self._workers), "wait()", outcome, Outcome)
@@ -99,8 +103,13 @@ class Dispatch:
 
     def hearing(self, heard: Callable[[Event], None]) -> Callable[[Event], None]:
         """Pass on events of segments that are under way: one that was given up for lost may still be at it, and tell."""
+        own = threading.get_ident()
 
         def pass_on(event: Event) -> None:
+            if threading.get_ident() != own:
+                msg = f"{origin(self._workers)} tells events in the thread {threading.current_thread().name!r}, not in wait()"
+                self._beside = PluginError(msg)
+                raise self._beside
             expected(origin(self._workers), "on_event()", event, Event)
             if event.segment in self.underway:
                 try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from pathlib import Path
 
 import attrs
@@ -258,6 +260,26 @@ class TestThatLie:
         employ(wait=lambda self: self._crew.on_event(Event("trained", self._jobs[0].segment.id, (1, None))))
         with pytest.raises(ValueError, match="the display is full"):
             run(alone, out=tmp_path / "run", progress=Broken())
+
+    def test_that_tell_in_another_thread_are_named(self, alone, trunk, employ, tmp_path):
+        """Two threads in what the run knows of its segments would lose some of it, now and then."""
+
+        def wait(self):
+            segment = self._jobs[0].segment.id
+            beside = threading.Thread(target=tell, args=(self, Event("started", segment)), name="listener")
+            beside.start()
+            beside.join()
+            return []
+
+        def tell(self, event):
+            with contextlib.suppress(PluginError):
+                self._crew.on_event(event)
+
+        employ(wait=wait)
+        with pytest.raises(PluginError, match="tells events in the thread 'listener', not in wait"):
+            run(alone, out=tmp_path / "run", progress="silent")
+        employ()
+        assert left(resume(tmp_path / "run", progress="silent").path) == trunk
 
     def test_of_whom_nothing_is_believed_after_a_loss(self, alone, trunk, employ, tmp_path):
         """A worker that was given up and works on tells of a switch and a snapshot that are not there, and of what nobody asked for."""
