@@ -149,17 +149,12 @@ class Cluster:
     def kill(self, node: str) -> None:
         """The node is gone: its daemon, and all that runs there, at once."""
         daemon = self._daemons.pop(node)
-        below = psutil.Process(daemon.pid).children(recursive=True)
-        # A stepd leaves its daemon's family.
-        for process in psutil.process_iter():
+        daemon.kill()
+        for process in self._family():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("SLURMD_NODENAME") == node and self._mine(process):
-                    below.append(process)
-                if process.name().startswith("slurmstepd") and f"[{node}]" in "".join(process.cmdline()):
-                    below.append(process)
-        for process in (psutil.Process(daemon.pid), *below):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+                # The daemons of steps have lost their environment; their log is the node's.
+                if process.environ().get("SLURMD_NODENAME") == node or self._logs_to(process, node):
+                    process.kill()
         daemon.wait()
 
     def start(self, node: str) -> None:
@@ -170,10 +165,24 @@ class Cluster:
 
     def _begin(self, *words: object) -> subprocess.Popen[bytes]:
         with (self.folder / "daemons.log").open("ab") as log:
-            return subprocess.Popen([str(word) for word in words], env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            command = [str(word) for word in words]
+            return subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def _family(self) -> Iterator[psutil.Process]:
+        """Whatever runs in it or for it: what jobs started, and daemons, whose working directory is its folder."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid != os.getpid() and (self._mine(process) or Path(process.cwd()) == self.folder):
+                    yield process
 
     def _mine(self, process: psutil.Process) -> bool:
-        return bool(process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"])
+        environment = process.environ()
+        return environment.get("SLURM_CONF") == self.environment["SLURM_CONF"] and "SLURM_JOB_ID" in environment
+
+    def _logs_to(self, process: psutil.Process, node: str) -> bool:
+        return any(Path(file.path) == self.folder / f"slurmd.{node}.log" for file in process.open_files())
 
     def _up(self, seconds: float = 60) -> None:
         until = time.monotonic() + seconds
@@ -193,16 +202,12 @@ class Cluster:
 
     def close(self) -> None:
         """End every process that it or a job started."""
-        with contextlib.suppress(AssertionError):
-            self.command("scancel", "--state=PENDING", "--user", os.getuid())
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                if self._mine(process) and process.pid != os.getpid() and process.name() != Path(sys.executable).name:
-                    process.send_signal(signal.SIGKILL)
-        for process in (*self.tasks(), *(psutil.Process(daemon.pid) for daemon in self._daemons.values() if daemon.poll() is None)):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        for _ in range(3):  # what one of them starts meanwhile goes the next time
+            for process in self._family():
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
         for daemon in self._daemons.values():
+            daemon.kill()
             daemon.wait()
 
 
@@ -252,5 +257,6 @@ def _ports(count: int) -> Sequence[int]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as place, cluster(Path(place)) as running:
         sys.exit(subprocess.run(sys.argv[1:], env=running.environment, check=False).returncode)
