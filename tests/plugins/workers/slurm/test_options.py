@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import attrs
 import pytest
 
 from anarch_plugins.workers.slurm.options import SlurmOptions, minutes
@@ -42,3 +46,8 @@ def test_what_sbatch_takes_is_taken():
     SlurmOptions(
         partition="gpu,long", account="a_b-1", constraint="(a100&ib)|h100", memory="900M", setup=("module load cuda", "ulimit -n 4096")
     )
+
+
+def test_the_page_on_scaling_has_every_option_and_no_other():
+    page = (Path(__file__).parents[4] / "docs" / "scaling.md").read_text()
+    assert set(re.findall(r"--slurm-(\w+)", page)) == {field.name for field in attrs.fields(SlurmOptions)}
