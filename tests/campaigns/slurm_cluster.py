@@ -109,6 +109,7 @@ class Cluster:
     environment: dict[str, str]
     folder: Path
     _daemons: dict[str, subprocess.Popen[bytes]] = attrs.field(factory=dict)
+    _waiting: dict[str, float] = attrs.field(factory=dict)
 
     def command(self, *words: object) -> str:
         """What a command of Slurm prints."""
@@ -125,9 +126,11 @@ class Cluster:
         return self._listed("%j")
 
     def hurry(self) -> None:
-        """Let jobs that were requeued begin again at once; Slurm has them wait for two minutes."""
-        for job, reason in self._listed("%r").items():
-            if reason == "BeginTime":
+        """Let jobs that were requeued begin again soon; Slurm has them wait for two minutes, of which it needs a few seconds itself."""
+        waiting = {job for job, reason in self._listed("%r").items() if reason == "BeginTime"}
+        self._waiting = {job: self._waiting.get(job, time.monotonic()) for job in waiting}
+        for job, since in self._waiting.items():
+            if time.monotonic() > since + 10:
                 with contextlib.suppress(AssertionError):
                     self.command("scontrol", "update", f"JobId={job}", "StartTime=now")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from anarch_core.errors import AnarchError, MissingDependencyError
+from anarch_core.errors import AnarchError, MissingDependencyError, RunError
 from anarch_plugins.workers.slurm.options import SlurmOptions, minutes
 from anarch_plugins.workers.slurm.queue import in_short
 
@@ -28,6 +28,9 @@ FOLDER = "jobs"
 
 WARNED = 90
 """Seconds before the end of its time when a job is told to save its state; a fourth of the time where that is less."""
+
+LONGEST = 400
+"""Bytes of a log that are looked at for its last line."""
 
 _NAME = re.compile(r"anarch-[0-9a-f]{8}")
 
@@ -59,11 +62,9 @@ class Submission:
 
     def last_words(self, job: str) -> str | None:
         """The last line that a job wrote for nobody in particular; empty if it wrote none; None if it left no file at all."""
-        logs = [self.folder / f"{job}_0_log.err", self.folder / f"{job}_0_log.out"]
-        found = [path.read_text(errors="replace").strip() for path in logs if path.exists()]
-        if not found:
-            return None
-        return next((text.splitlines()[-1].strip() for text in found if text), "")
+        logs = [path for name in ("err", "out") if (path := self.folder / f"{job}_0_log.{name}").exists()]
+        lines = [line for path in logs for line in (_end(path).splitlines() or [""])[-1:] if line]
+        return None if not logs else next(iter(lines), "")
 
     def remove(self) -> None:
         """Forget it, and what its jobs wrote."""
@@ -71,7 +72,15 @@ class Submission:
 
     @classmethod
     def begin(cls, run: Path, segments: Sequence[str]) -> Submission:
-        """Write down what is about to be submitted."""
+        """Write down what is about to be submitted.
+
+        Raises:
+            RunError: what stands in the run directory where that belongs is no folder.
+        """
+        folder = run / FOLDER
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            msg = f"{folder} is no folder of its own, and nothing is written outside the run directory; move it elsewhere"
+            raise RunError(msg)
         made = cls(run / FOLDER / f"anarch-{secrets.token_hex(4)}", tuple(segments))
         made.folder.mkdir(parents=True)
         for index in range(len(segments)):
@@ -134,6 +143,14 @@ def parameters(options: SlurmOptions, *, threads: int, gpus: int) -> dict[str, A
         asked["gres"] = f"gpu:{gpus}"
     names = {"partition": options.partition, "account": options.account, "qos": options.qos, "constraint": options.constraint}
     return asked | {key: value for key, value in names.items() if value is not None}
+
+
+def _end(path: Path) -> str:
+    """The last lines of a log, as text that a terminal may be given."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST))
+        text = file.read(LONGEST).decode(errors="replace")
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text).strip()
 
 
 def require_submitit() -> Any:

@@ -166,7 +166,7 @@ class SlurmWorkers(AbstractWorkers):
         """Cancel the jobs that are left, which still have the time that Slurm gives them to save their state; tidy up behind others."""
         if self._asker is None:
             return
-        self._asker.shutdown()
+        self._asker.shutdown(wait=not at_once)
         self._asker = None
         self._gathered.clear()
         names = sorted({attempt.submission.name for attempt in self._underway})
