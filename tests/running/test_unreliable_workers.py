@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import threading
 from pathlib import Path
@@ -323,3 +324,41 @@ class TestThatLie:
             run(alone, out=tmp_path / "run", progress="silent")
         employ()
         assert left(resume(tmp_path / "run", progress="silent").path) == trunk
+
+
+class Chance(Workers):
+    """Comes and goes, takes jobs in any order, is lost at any event, and is told to stop now and then."""
+
+    dice = random.Random()
+    until = None
+
+    @property
+    def capacity(self):
+        return self.dice.randrange(4)
+
+    def wait(self):
+        if not self._jobs or self.dice.random() < 0.2:
+            return []
+        self.until = self.dice.randrange(1, 12) if self.dice.random() < 0.6 else None
+        return [self.train(self._jobs.pop(self.dice.randrange(len(self._jobs))))]
+
+    def lose(self, event):
+        if self.dice.random() < 0.01:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if self.until is not None:
+            self.until -= 1
+        return self.until == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_a_run_comes_to_the_same_end(config, whole, employ, tmp_path, monkeypatch, seed):
+    monkeypatch.setattr("anarch_core.segment.saving.SaveClock.due", lambda self, every=None: True)
+    employ(Chance, dice=random.Random(seed))
+    for _ in range(30):
+        with contextlib.suppress(InterruptedRunError):
+            if run(config, out=tmp_path / "run", progress="silent").status == "finished":
+                break
+    else:
+        employ()
+        assert resume(tmp_path / "run", progress="silent").status == "finished"
+    assert left(tmp_path / "run") == whole
