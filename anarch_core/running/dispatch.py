@@ -8,13 +8,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import attrs
+
 from anarch_core.errors import AnarchError, PluginError, plain
 from anarch_core.experiment.events import Event
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
 from anarch_core.plugin.blame import answering, expected, on_behalf_of, origin
-from anarch_core.running.deaths import Deaths
+from anarch_core.running.deaths import TRIES, Deaths
 from anarch_core.segment.stopping import Stop
 from anarch_core.workers.base import AbstractWorkers, Crew, Outcome
 
@@ -97,8 +99,15 @@ class Dispatch:
                 expected(origin(self._workers), "an outcome", outcome.result, SegmentResult)
                 self._require_known(outcome.result.id, [outcome.segment], "gives the result of")
             segment = self.underway.pop(outcome.segment)
-            if not (outcome.lost and (self._stop() or self._again(segment, outcome.error or "its worker is gone"))):
+            if not outcome.lost:
                 ended.append((segment, outcome))
+            elif not self._stop():
+                how = outcome.error or "its worker is gone"
+                if self._deaths.hopeless(self._store.segment(segment.id)):
+                    why = f"{how}, for the {TRIES}rd time without getting any further"
+                    ended.append((segment, attrs.evolve(outcome, error=why)))
+                else:
+                    self._lost(segment, how)
         return ended
 
     def hearing(self, heard: Callable[[Event], None]) -> Callable[[Event], None]:
@@ -119,13 +128,6 @@ class Dispatch:
                     raise
 
         return pass_on
-
-    def _again(self, segment: Segment, how: str) -> bool:
-        """Whether a segment is tried again whose worker was lost."""
-        if self._deaths.hopeless(self._store.segment(segment.id)):
-            return False
-        self._lost(segment, how)
-        return True
 
     def stop(self) -> None:
         """Ask all jobs to save their state and end."""

@@ -92,7 +92,7 @@ class TestLosses:
         results = run(config, out=tmp_path / "run", progress="silent")
         assert workers.jobs.count("trunk, seed 0") == TRIES
         assert results.status == "failed"
-        assert {failure.error for failure in results.failed.values()} == {"node n2 is gone"}
+        assert {failure.error for failure in results.failed.values()} == {"node n2 is gone, for the 3rd time without getting any further"}
         assert {skip.error for skip in results.skipped.values()} == {"trunk, seed 0 did not get there"}
 
 

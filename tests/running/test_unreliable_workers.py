@@ -149,7 +149,7 @@ class TestLost:
         results = run(config, out=tmp_path / "run", progress=saying)
         assert (results.status, len(lost)) == ("failed", 3)
         [failed] = results.failed.values()
-        assert failed.error == "node2 is gone"
+        assert failed.error == "node2 is gone, for the 3rd time without getting any further"
         assert {skipped.error for skipped in results.skipped.values()} == {"trunk, seed 0 did not get there"}
         assert {segment.seed for segment in results.segments} == {1}
         assert saying.lines == 2 * ["trunk, seed 0: node2 is gone; it goes on from where its state was saved"]
