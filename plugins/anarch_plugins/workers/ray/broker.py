@@ -310,7 +310,7 @@ class Slot:
 def _words(takes: dict[str, float]) -> str:
     """Cores, GPUs and memory."""
     gpus = f"{takes['num_gpus']:g} GPU, " if takes["num_gpus"] else ""
-    return f"{takes['num_cpus']:g} cores, {gpus}{takes['memory'] / 1e9:.1f} GB"
+    return f"{takes['num_cpus']:g} core{'' if takes['num_cpus'] == 1 else 's'}, {gpus}{takes['memory'] / 1e9:.1f} GB"
 
 
 def _reason(error: BaseException, node: str, name: str) -> str:

@@ -94,7 +94,9 @@ class Line:
 
     def broken(self) -> RunError:
         """What to raise when the broker is gone."""
-        return RunError(f"the line to Ray is cut ({self._last_words()}); what was saved is there, and 'anarch resume' goes on from it")
+        said = self._last_words()
+        why = "the head of the cluster does not answer any more" if "GCS" in said else f"the line to Ray is cut ({said})"
+        return RunError(f"{why}; what was saved is there, and 'anarch resume' goes on from it")
 
     def close(self) -> None:
         """End the broker, the workers, and a Ray of our own."""
