@@ -63,8 +63,9 @@ class Submission:
     def last_words(self, job: str) -> str | None:
         """The last line that a job wrote for nobody in particular; empty if it wrote none; None if it left no file at all."""
         logs = [path for name in ("err", "out") if (path := self.folder / f"{job}_0_log.{name}").exists()]
-        lines = [line for path in logs for line in (_end(path).splitlines() or [""])[-1:] if line]
-        return None if not logs else next(iter(lines), "")
+        lines = [line for path in reversed(logs) for line in _end(path).splitlines() if line.strip()]
+        telling = [line for line in lines if not line.startswith("srun: ")]  # which says, last, that there was an error
+        return None if not logs else (telling or lines or [""])[-1]
 
     def remove(self) -> None:
         """Forget it, and what its jobs wrote."""

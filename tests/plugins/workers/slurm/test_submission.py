@@ -36,6 +36,8 @@ def test_nothing_is_written_elsewhere(tmp_path, what):
         ({"17_0_log.out": b"one\ntwo\n\n", "17_0_log.err": b"\n"}, "two"),
         ({"17_0_log.out": b"two", "17_0_log.err": b"killed"}, "killed"),
         ({"17_0_log.err": b"\x1b[2Jred\xff\r\n"}, "[2Jred\ufffd"),
+        ({"17_0_log.err": b"why\nsrun: error: n2: task 0: Exited with exit code 1\n"}, "why"),
+        ({"17_0_log.err": b"srun: error: no such program\n"}, "srun: error: no such program"),
         ({"17_0_log.err": b"x" * 10_000_000}, "x" * LONGEST),
     ],
 )

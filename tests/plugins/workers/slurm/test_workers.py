@@ -170,9 +170,9 @@ class TestJobs:
         ("state", "words"),
         [
             ("NODE_FAIL", "Slurm job 17 on n1 ended as NODE_FAIL"),
-            ("FAILED", "Slurm job 17 on n1 ended as FAILED: srun: error: no more air"),
+            ("FAILED", "Slurm job 17 on n1 ended as FAILED: no more air"),
             ("OUT_OF_MEMORY", "Slurm job 17 on n1 ended as OUT_OF_MEMORY: ask for more with --slurm-memory"),
-            ("CANCELLED", "Slurm job 17 on n1 ended as CANCELLED: srun: error: no more air"),
+            ("CANCELLED", "Slurm job 17 on n1 ended as CANCELLED: no more air"),
             ("TIMEOUT", "Slurm job 17 on n1 ended as TIMEOUT: its state was not saved in time; ask for more with --slurm-time"),
         ],
     )
@@ -182,7 +182,7 @@ class TestJobs:
         made.submit(given.jobs[0])
         asked(made)
         folder = next((given.run / "jobs").iterdir())
-        (folder / "17_0_log.err").write_text("" if state == "NODE_FAIL" else "one thing\nsrun: error: no more air\n")
+        (folder / "17_0_log.err").write_text("" if state == "NODE_FAIL" else "one thing\nno more air\n")
         slurm.put("17", state)
         [outcome] = until(made)
         assert (outcome.lost, outcome.error) == (True, words)
