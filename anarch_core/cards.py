@@ -20,8 +20,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The variable by which CUDA is told the cards of a process, in its order: ordinals or UUIDs."""
 
 CONTEXT_BYTES = 512 * 2**20
-"""What a process takes of a card beside its tensors: CUDA's context, kernels and workspaces. It cannot be asked for before it is taken;
-reports give 0.3 to 0.6 GB, by kind of card and version."""
+"""What a process takes of a card beside its tensors: CUDA's context, kernels and workspaces. It cannot be asked for before it is
+taken, and depends on the kind of card; this much is assumed."""
 
 _NUMBERED = re.compile(r"cuda:(0|[1-9][0-9]{0,2})")
 
