@@ -139,7 +139,7 @@ class Attempt:
             return f"{self.called} is no longer known to Slurm, and left no result"
         words = self.submission.last_words(self.found.id)
         if words is None and state in ("FAILED", "COMPLETED"):
-            return f"{self.called} ended as {state} and wrote nothing; is {self.store.path} on a file system that its node has, too?"
+            return f"{self.called} ended as {state} and wrote nothing, as where its node does not see {self.store.path}"
         hint = HINTS.get(state) or words
         return f"{self.called} ended as {state}{f': {hint}' if hint else ''}"
 

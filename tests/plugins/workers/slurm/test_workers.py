@@ -196,10 +196,7 @@ class TestJobs:
         asked(made)
         slurm.put("17", "FAILED")
         [outcome] = until(made)
-        assert (
-            outcome.error
-            == f"Slurm job 17 on n1 ended as FAILED and wrote nothing; is {given.run} on a file system that its node has, too?"
-        )
+        assert outcome.error == f"Slurm job 17 on n1 ended as FAILED and wrote nothing, as where its node does not see {given.run}"
 
     def test_a_job_that_was_requeued_is_waited_for(self, slurm, work, hired):
         given = work()
@@ -433,7 +430,8 @@ class TestRuns:
         results = run(small(workers="slurm", switch="at:0", epochs=1, branch_epochs=1, control="none"), out=out, progress="silent")
         assert results.status == "failed"
         assert [entry.error for entry in results.failed.values()] == [
-            "Slurm job 19 on n1 ended as FAILED and wrote nothing; is " + f"{out} on a file system that its node has, too?"
+            f"Slurm job 19 on n1 ended as FAILED and wrote nothing, as where its node does not see {out}, "
+            "for the 3rd time without getting any further"
         ]
 
     def test_a_run_that_was_left_is_gone_on_with_by_its_jobs(self, slurm, small, tmp_path, monkeypatch, alone):
