@@ -73,7 +73,7 @@ def started(arguments: list[str], nodes: Cluster, folder: Path) -> subprocess.Po
 
 def until(true: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Wait for something that happens in a run, or for its end."""
-    last = time.monotonic() + 90
+    last = time.monotonic() + 150
     while not true() and process.poll() is None:
         assert time.monotonic() < last, "it does not happen"
         time.sleep(0.05)
