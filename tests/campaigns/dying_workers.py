@@ -56,7 +56,7 @@ def unable(folder: Path, breaking: Callable[[Path], None], reason: str) -> None:
     broken = folder / "broken"
     broken.mkdir()
     breaking(broken)
-    patch = f"import os; os.environ['PYTHONPATH'] = {str(broken)!r} + os.pathsep + os.environ.get('PYTHONPATH', '')"
+    patch = f"import os; os.environ['PYTHONPATH'] = {os.pathsep.join(filter(None, [str(broken), os.environ.get('PYTHONPATH')]))!r}"
     with Forked(*command(2), folder=folder, patch=patch) as process:
         ended = process.ended(80)
     assert ended.code == 1, f"exit code {ended.code}: {ended.err}"

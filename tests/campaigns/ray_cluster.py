@@ -54,7 +54,7 @@ class Cluster:
         environment = {
             **self.environment,
             "HOME": str(place),
-            "PYTHONPATH": f"{place / 'patch'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(place / "patch"), os.environ.get("PYTHONPATH")])),
         }
         head = ["--head", "--port", str(self.port), "--include-dashboard=false", "--temp-dir", str(self.folder / "r")]
         command = [

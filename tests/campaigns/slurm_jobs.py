@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,9 @@ class Run:
         (self.folder / "anarch_core" / "__init__.py").write_text("raise SystemExit('the working directory decides what is imported')")
         (folder / "path").mkdir()
         (folder / "path" / "sitecustomize.py").write_text(SAVING_OFTEN)
-        path = f"import os; os.environ['PYTHONPATH'] = {str(folder / 'path')!r} + os.pathsep + os.environ.get('PYTHONPATH', '')"
+        path = (
+            f"import os; os.environ['PYTHONPATH'] = {os.pathsep.join(filter(None, [str(folder / 'path'), os.environ.get('PYTHONPATH')]))!r}"
+        )
         self._patch = f"import os; os.environ.update({dict(slurm.environment)!r}); {path}\n{TELLING}"
 
     def driven(self, *arguments: object) -> Forked:
