@@ -11,17 +11,15 @@ import attrs
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import Stopped
-from anarch_core.experiment.owing import Owing, asked_probes, owing, with_probes
 from anarch_core.experiment.placement import looked_into_on
-from anarch_core.experiment.results import ObjectiveRecord, Results, Unfinished
-from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.experiment.results import Results, Unfinished
 from anarch_core.experiment.segments import Segment, snapshots
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
 from anarch_core.files.replacing import write_text
-from anarch_core.objective.base import Metric
 from anarch_core.plugin.registry import Registry
 from anarch_core.running.dispatch import Dispatch
+from anarch_core.running.fates import Fates, in_words
 from anarch_core.running.observing import Observing
 from anarch_core.running.preparation import prepare
 from anarch_core.running.progress import AbstractProgress
@@ -91,15 +89,11 @@ class Walk:
         self.context: RunContext = attrs.evolve(context, config=self.config)
         self.dispatch = Dispatch(workers, store, stop, self.say, self.lost)
         self.running, self.adopted = self.dispatch.underway, set[str]()
-        self.probes = asked_probes(self.config, registry)
         self.grows = before is not None and not asks_the_same(self.config, before)
         self.observing = Observing(observers, context.iterations_per_epoch, progress.say)
         self.taking = Taking(store, self.say, stop)
         self.seen: set[str] = set()
-        self.finished: dict[str, SegmentResult] = {}
-        self.owing: dict[str, Owing] = {}
-        self.failed: dict[str, Unfinished] = {}
-        self.skipped: dict[str, Unfinished] = {}
+        self.fates = Fates(self.context, self.running)
 
     def grow(self) -> None:
         """Make the tree of the switch moments known by now."""
@@ -112,7 +106,7 @@ class Walk:
         self.taking.require_known(self.trunk)
         resumed = self.before is not None
         prepare(self.context, self.before)
-        status = "broken"
+        status, fates = "broken", self.fates
         try:
             self.observing.begun(self.config, self.store, resumed=resumed)
             self.observing.planned(tuple(self.segments.values()))
@@ -125,7 +119,7 @@ class Walk:
             asked = self.stop.asked
             with contextlib.suppress(Stopped):
                 self.observing.over(
-                    status, self.store, tuple(self.finished), self.failed, self.skipped, hurry=lambda: self.stop.asked is not asked
+                    status, self.store, tuple(fates.finished), fates.failed, fates.skipped, hurry=lambda: self.stop.asked is not asked
                 )
         return results
 
@@ -135,11 +129,11 @@ class Walk:
             self.walk()
         except Stopped:
             self.dispatch.close(at_once=True)
-            self.write("stopped")
+            self.fates.write("stopped", self.segments)
             raise
         finally:
             self.dispatch.close()
-        return self.write("stopped" if self.stop() else "failed" if self.failed else "finished")
+        return self.fates.write("stopped" if self.stop() else "failed" if self.fates.failed else "finished", self.segments)
 
     def trunk(self, seed: int) -> str:
         """Identity of the trunk of a seed, of this run or another that the directory was asked for."""
@@ -161,9 +155,9 @@ class Walk:
             self.say(note)
         self.adopted.update(self.dispatch.open(crew, self.segments))
         self.take()
-        for line in reuse(self.store, self.segments.values(), self.finished, self.owing, self.clock, grows=self.grows):
+        for line in reuse(self.store, self.segments.values(), self.fates.finished, self.fates.owing, self.clock, grows=self.grows):
             self.say(line)
-        self.write("running")
+        self.fates.write("running", self.segments)
         told = False
         while True:
             waiting = False
@@ -181,29 +175,18 @@ class Walk:
         """Note what earlier processes finished of the segments that have become known."""
         new = [segment for segment in self.segments.values() if segment.id not in self.seen and segment.id not in self.adopted]
         self.seen.update(segment.id for segment in new)
-        self.taking.take(new, self.finished, self.running)
-        taken = [segment for segment in new if segment.id in self.finished]
+        self.taking.take(new, self.fates.finished, self.running)
+        taken = [segment for segment in new if segment.id in self.fates.finished]
         for segment in taken:
-            found = self.owed(segment)
-            for iteration in found.switches if found.switches is not None else self.finished[segment.id].switches:
+            found = self.fates.owed(segment, self.taking.lefts[segment.id], self.kept.get(segment.id, ()))
+            for iteration in found.switches if found.switches is not None else self.fates.finished[segment.id].switches:
                 self.switched(segment, iteration)
         for segment in taken:
-            if found := self.owed(segment):
-                self.owing[segment.id] = found
+            if found := self.fates.owed(segment, self.taking.lefts[segment.id], self.kept.get(segment.id, ())):
+                self.fates.owing[segment.id] = found
             else:
                 self.progress.ended(segment, "", before=True)
-                self.observing.finished(segment, self.answer(segment.id))
-
-    def owed(self, segment: Segment) -> Owing:
-        """What a segment that was taken does not have of what is asked for."""
-        return owing(
-            self.finished[segment.id],
-            self.taking.lefts[segment.id],
-            keep=self.kept.get(segment.id, ()),
-            keep_optimizer=self.config.optimizer_state == "carry",
-            probes=self.probes,
-            schedule=self.context.schedule,
-        )
+                self.observing.finished(segment, self.fates.answer(segment.id))
 
     def switched(self, segment: Segment, iteration: int) -> None:
         """The schedule found a moment while the trunk was trained."""
@@ -219,32 +202,22 @@ class Walk:
         from anarch_core.experiment.events import Job
 
         for segment in self.segments.values():
-            done = segment.id in self.finished and segment.id not in self.owing
-            if done or segment.id in self.running or segment.id in self.failed or segment.id in self.skipped:
+            if segment.id in self.running or self.fates.settled(segment):
                 continue
-            if self.ready(segment):
+            if self.fates.ready(segment):
                 if not self.dispatch.room():
                     return True
                 keep = frozenset(self.kept.get(segment.id, ()))
                 self.dispatch.submit(Job(segment=segment, keep=keep, keep_optimizer=self.config.optimizer_state == "carry"))
+            elif (why := self.fates.never(segment)) is not None:
+                self.skip(segment, why)
         return False
 
-    def ready(self, segment: Segment) -> bool:
-        """Whether the parent's snapshot exists; notes a segment whose parent will never have one."""
-        parent = segment.parent
-        if parent is None or segment.leaves is None or self.store.segment(parent.id).snapshot(segment.leaves.iteration).exists():
-            return True
-        why = None
-        if parent.id in self.failed or parent.id in self.skipped:
-            why = f"{parent.title} did not get there"
-        elif parent.id in self.finished and parent.id not in self.running and parent.id not in self.owing:
-            how = self.finished[parent.id].ended_before(segment.leaves.iteration)
-            why = f"the snapshot of {parent.title} is gone" if how is None else f"{parent.title} {how}"
-        if why is not None:
-            self.skipped[segment.id] = Unfinished(title=segment.title, error=why)
-            self.progress.ended(segment, f"skipped: {why}")
-            self.observing.skipped(segment, why)
-        return False
+    def skip(self, segment: Segment, why: str) -> None:
+        """Do without a segment that cannot be trained."""
+        self.fates.skipped[segment.id] = Unfinished(title=segment.title, error=why)
+        self.progress.ended(segment, f"skipped: {why}")
+        self.observing.skipped(segment, why)
 
     def heard(self, event: Event) -> None:
         """Something happened in a segment."""
@@ -276,21 +249,21 @@ class Walk:
                 trace = self.store.segment(segment.id).error_file
                 write_text(trace, outcome.trace)
                 error = f"{error} (see {trace})"
-            self.failed[segment.id] = Unfinished(title=segment.title, error=error)
+            self.fates.failed[segment.id] = Unfinished(title=segment.title, error=error)
             self.progress.ended(segment, f"failed: {error}")
             self.observing.failed(segment, error)
         elif outcome.result is not None:
-            self.finished[segment.id] = outcome.result
-            owed = self.owing.pop(segment.id, None)
+            self.fates.finished[segment.id] = outcome.result
+            owed = self.fates.owing.pop(segment.id, None)
             self.store.segment(segment.id).error_file.unlink(missing_ok=True)
-            words = _in_words(outcome.result, self.context.data.objective.metric) if owed is None else completed(segment, owed, self.clock)
+            words = in_words(outcome.result, self.context.data.objective.metric) if owed is None else completed(segment, owed, self.clock)
             self.progress.ended(segment, words)
             if segment.kind == "trunk" and self.config.relax and not self.switches[segment.seed]:
                 self.say(f"{segment.title}: the schedule {self.config.switch!r} found no moment to switch at; nothing branches off")
-            self.observing.finished(segment, self.answer(segment.id))
+            self.observing.finished(segment, self.fates.answer(segment.id))
         elif not self.stop():
             self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop
-        self.write("running")
+        self.fates.write("running", self.segments)
 
     def lost(self, segment: Segment, how: str) -> None:
         """The worker of a segment is gone, which is to be tried again."""
@@ -302,33 +275,3 @@ class Walk:
         """A line about the run."""
         self.progress.say(text)
         self.observing.said(text)
-
-    def answer(self, identity: str) -> SegmentResult:
-        """The result of a finished segment, as far as it is asked for and not of other options."""
-        stale = self.owing[identity].probes if identity in self.owing else ()
-        return with_probes(self.finished[identity], [probe for probe in self.context.probes if probe not in stale])
-
-    def write(self, status: str) -> Results:
-        """Write the results so far."""
-        results = Results(
-            path=self.store.path,
-            data=self.config.data,
-            model=self.config.model or "",
-            objective=ObjectiveRecord.of(self.config.objective, self.context.data.objective),
-            status=status,
-            segments=tuple(self.answer(identity) for identity in self.segments if identity in self.finished),
-            planned=len(self.segments),
-            failed=self.failed,
-            skipped=self.skipped,
-            headlines={name: probe.headlines(self.context.data.objective) for name, probe in self.context.probes.items()},
-        )
-        results.write()
-        return results
-
-
-def _in_words(result: SegmentResult, metric: Metric) -> str:
-    if result.diverged:
-        return f"diverged in epoch {result.diverged_epoch}"
-    reached = ", ".join(f"{part} {metric.text(result.score('final', f'{part}_{metric.name}'))}" for part in ("train", "test"))
-    text = f"{reached} ({result.seconds:.0f} s)"
-    return f"{text}; {result.ended}" if result.stopped_early else text

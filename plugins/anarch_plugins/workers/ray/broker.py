@@ -19,12 +19,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from anarch_plugins.workers.ray import far
-
-BEHIND = 2
-"""Messages of a worker that Ray holds for a broker that is slow to take them."""
+from anarch_plugins.workers.ray.slot import Slot
 
 LOOK = 0.25
 """Seconds between two looks at whether more workers are to be asked for."""
@@ -75,7 +72,8 @@ class Broker:
             ray.init(address=self.asked["address"], log_to_driver=False, configure_logging=False, **place)
             self._settle()
             self.tell("ready", None, None)
-            self.config, self.data = self._connection.recv(), [ray.put(far.array(self._connection.recv()))]
+            self.config: bytes = self._connection.recv()
+            self.data: list[Any] = [ray.put(far.array(self._connection.recv()))]
             ray.cloudpickle.register_pickle_by_value(far)
             self._actor = ray.remote(max_restarts=0, max_concurrency=2)(far.Worker)
             closed = threading.Event()
@@ -213,119 +211,10 @@ class RefusedError(Exception):
     """Nothing can be trained there, for a reason in words."""
 
 
-class Slot:
-    """A worker, asked for or there, and the thread that talks with it.
-
-    Args:
-        broker: of it.
-        actor: the worker; Ray may not have room for it yet.
-
-    Attributes:
-        inbox: pieces of files for it, None after the last.
-        segment: that it trains.
-        ready: whether it has answered, and can work for the run.
-        node: where it is, and
-        name: how people call that.
-    """
-
-    def __init__(self, broker: Broker, actor: Any) -> None:
-        self._broker, self.actor = broker, actor
-        self.inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.segment: str | None = None
-        self.ready = self._running = False
-        self.node = self.name = ""
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def stop(self) -> None:
-        """Have its job end."""
-        if self._running:
-            self.actor.stop.remote()
-
-    def _work(self) -> None:
-        with contextlib.suppress(OSError):  # the run's process is gone
-            try:
-                if problem := self._begin():
-                    self._broker.refuse(self, problem)
-                    return
-                self.ready = True
-                self._broker.begun()
-                while self._train(*self._broker.jobs.get()):
-                    pass
-                self._broker.remove(self)
-            except (RayError, StopIteration) as error:
-                why = _reason(error, self.node, self.name)
-                if self.ready:
-                    self._broker.remove(self)
-                    if self.segment is not None:
-                        self._broker.tell("lost", self.segment, why)
-                else:
-                    self._broker.failed(self, why)
-
-    def _begin(self) -> str | None:
-        """Why it cannot work for the run, or None."""
-        broker = self._broker
-        who = ray.get(self.actor.greet.remote(broker.asked["alike"]))
-        twins = sum(node["NodeManagerHostname"] == who["host"] for node in ray.nodes() if node["Alive"]) > 1
-        self.node, self.name = who["node"], f"{who['host']} ({who['ip']})" if twins else who["host"]
-        self._where = ", ".join([self.name, *(f"GPU {gpu}" for gpu in who["gpus"])])
-        problem: str | None = who["problem"] or ray.get(self.actor.open.remote(broker.config, broker.data))
-        return problem
-
-    def _train(self, segment: str, job: bytes) -> bool:
-        """One job, from bringing its files to its outcome; whether there may be another."""
-        broker = self._broker
-        try:
-            ray.get(self.actor.expect.remote(job))
-        except RayActorError:  # gone while it had nothing to do, which is no loss
-            broker.wait(segment, job)
-            raise
-        self.segment = segment
-        while True:
-            broker.tell("want", segment, None)
-            if (piece := self.inbox.get()) is None:
-                break
-            ray.get(self.actor.take.remote(far.array(piece)))
-            if broker.stopping:
-                self.segment = None
-                broker.tell("stopped", segment, None)
-                return False
-        broker.tell("placed", segment, self._where)
-        stream = self.actor.run.options(num_returns="streaming", _generator_backpressure_num_objects=BEHIND).remote()
-        self._running = True
-        if broker.stopping:
-            self.stop()
-        what = "told"
-        while what == "told":
-            what, message = ray.get(next(stream))
-            if what == "told":
-                broker.tell(what, segment, bytes(message))
-        self._running, self.segment = False, None
-        if what == "error":
-            broker.tell("error", segment, bytes(message).decode())
-        else:
-            broker.tell("outcome", segment, bytes(message))
-        return bool(what == "outcome")
-
-
 def _words(takes: dict[str, float]) -> str:
     """Cores, GPUs and memory."""
     gpus = f"{takes['num_gpus']:g} GPU, " if takes["num_gpus"] else ""
     return f"{takes['num_cpus']:g} core{'' if takes['num_cpus'] == 1 else 's'}, {gpus}{takes['memory'] / 1e9:.1f} GB"
-
-
-def _reason(error: BaseException, node: str, name: str) -> str:
-    """Why a worker is gone, in words."""
-    place = f" on {name}" if name else ""
-    if isinstance(error, OutOfMemoryError) or "OUT_OF_MEMORY" in str(error):
-        return f"Ray ended its worker{place}, because the machine's memory ran out"
-    if isinstance(error, RayTaskError):
-        cause = error.cause or error
-        return f"its worker{place} failed: {type(cause).__name__}: {str(cause).strip().splitlines()[-1]}"
-    if node and not any(known["NodeID"] == node and known["Alive"] for known in ray.nodes()):
-        return f"the node {name} is gone"
-    if isinstance(error, RayActorError):
-        return f"its worker{place} is gone"
-    return f"its worker{place} is gone ({type(error).__name__})"
 
 
 def main(handle: int) -> None:

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import attrs
 
 from anarch_core.errors import ConfigError, RunError
-from anarch_core.workers import AbstractWorkers, Crew, Outcome, versions
+from anarch_core.workers import AbstractWorkers, Crew, Outcome
 from anarch_plugins.workers.slurm import queue
 from anarch_plugins.workers.slurm.attempt import Attempt
+from anarch_plugins.workers.slurm.gathering import Gathering
 from anarch_plugins.workers.slurm.options import SlurmOptions
-from anarch_plugins.workers.slurm.submission import FOLDER, RefusedError, Submission, parameters, require_submitit, submit
+from anarch_plugins.workers.slurm.submission import FOLDER, Submission, parameters, require_submitit
 
 if TYPE_CHECKING:
     from anarch_core.workers import Job
-    from anarch_plugins.workers.slurm.task import SegmentTask
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -31,12 +31,6 @@ ASKED_EVERY = 5.0
 
 HEARD_EVERY = 0.5
 """Seconds between two looks at what jobs have told."""
-
-REFUSED_FOR = 60.0
-"""Seconds after which Slurm is asked again that took no more jobs."""
-
-ARRAY = 500
-"""Jobs of one array at most; clusters take 1000 unless they say otherwise."""
 
 CANCELLED = 3
 """How often somebody cancels the job of a segment before that is taken for an answer."""
@@ -64,13 +58,11 @@ class SlurmWorkers(AbstractWorkers):
         if why is not None:
             msg = f"Slurm takes no such job: {why}; see --slurm-partition, --slurm-account, --slurm-qos and --slurm-constraint"
             raise ConfigError(msg)
-        self._gathered: list[Job] = []
         self._underway: list[Attempt] = []
         self._settling: list[Attempt] = []
         self._cancelled: Counter[str] = Counter()
         self._undone: Counter[str] = Counter()
-        self._accepted = self._stopping = False
-        self._refused, self._not_before, self._together = "", 0.0, ARRAY
+        self._stopping = False
         self._asker: ThreadPoolExecutor | None = None
         self._answer: tuple[frozenset[str], Future[list[queue.Found] | None]] | None = None
         self._asked = 0.0
@@ -93,9 +85,8 @@ class SlurmWorkers(AbstractWorkers):
         if gpus is None:
             gpus = int(config.device == "cuda" or (config.device == "auto" and queue.has_gpus(self.options.partition)))
         device = config.device if config.device != "auto" else "cuda" if gpus else "cpu"
-        self._config = attrs.evolve(config, device=device)
-        self._versions = versions(config)
-        self._parameters = parameters(self.options, threads=config.threads or 1, gpus=gpus)
+        asked = parameters(self.options, threads=config.threads or 1, gpus=gpus)
+        self._gathering = Gathering(crew, attrs.evolve(config, device=device), asked)
         self._asker = ThreadPoolExecutor(1)
 
     @property
@@ -133,12 +124,12 @@ class SlurmWorkers(AbstractWorkers):
         if self._underway:
             jobs = ", ".join(alive[attempt.submission.name, attempt.index].id for attempt in self._underway)
             self._crew.say(f"still in Slurm, of an earlier process of this run: {'job' if len(self._underway) == 1 else 'jobs'} {jobs}")
-            self._accepted = True
+            self._gathering.accepted = True
         return [attempt.segment for attempt in self._underway]
 
     def submit(self, job: Job) -> None:
         """Remember the job: those that are ready together are submitted together, by :meth:`wait`."""
-        self._gathered.append(job)
+        self._gathering.add(job)
 
     def wait(self) -> Sequence[Outcome]:
         """Submit what is ready, ask how the jobs fare, and read what they told.
@@ -146,7 +137,7 @@ class SlurmWorkers(AbstractWorkers):
         Raises:
             ConfigError: Slurm takes no job at all.
         """
-        outcomes = self._not_submitted() if self._stopping else []
+        outcomes = [Outcome(segment=identity) for identity in self._gathering.clear()] if self._stopping else []
         self._submit()
         self._ask()
         for attempt in self._underway:
@@ -168,7 +159,7 @@ class SlurmWorkers(AbstractWorkers):
             return
         self._asker.shutdown(wait=not at_once)
         self._asker = None
-        self._gathered.clear()
+        self._gathering.clear()
         names = sorted({attempt.submission.name for attempt in self._underway})
         if names:
             queue.cancel([job.id for job in queue.look(names) or [] if not job.ended])
@@ -185,62 +176,12 @@ class SlurmWorkers(AbstractWorkers):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
 
-    def _not_submitted(self) -> list[Outcome]:
-        outcomes = [Outcome(segment=job.segment.id) for job in self._gathered]
-        self._gathered.clear()
-        return outcomes
-
     def _submit(self) -> None:
-        """Hand over what was gathered, in as few arrays as Slurm takes.
-
-        Raises:
-            ConfigError: it takes nothing, and never did.
-        """
-        while self._gathered and time.monotonic() >= self._not_before:
-            jobs = self._gathered[: self._together]
-            submission = Submission.begin(self._store.path, [job.segment.id for job in jobs])
-            try:
-                submit(submission, [self._task(job, submission, index) for index, job in enumerate(jobs)], self._parameters)
-            except RefusedError as error:
-                # A controller that answered too late may have taken them all the same.
-                queue.cancel([job.id for job in queue.look([submission.name]) or [] if not job.ended])
-                submission.remove()
-                self._refuse(str(error), len(jobs))
-                continue
-            self._accepted, self._refused = True, ""
-            self._underway += [Attempt.of(submission, index, self._store) for index in range(len(jobs))]
-            self._undone[submission.name] = len(jobs)
+        """Hand over what is ready, and have an eye on it from then on."""
+        for submission in self._gathering.submit():
+            self._underway += [Attempt.of(submission, index, self._store) for index in range(len(submission.segments))]
+            self._undone[submission.name] = len(submission.segments)
             self._asked = 0.0
-            del self._gathered[: len(jobs)]
-
-    def _refuse(self, why: str, count: int) -> None:
-        """Slurm did not take so many jobs: it may take fewer, or the same later.
-
-        Raises:
-            ConfigError: it took none so far, and not even one.
-        """
-        if count > 1:
-            self._together = count // 2
-            return
-        if not self._accepted:
-            msg = f"Slurm did not take the job: {why}"
-            raise ConfigError(msg)
-        self._not_before = time.monotonic() + REFUSED_FOR
-        if why != self._refused:
-            self._refused = why
-            self._crew.say(f"Slurm takes no more jobs for now: {why}; it is asked again every minute")
-
-    def _task(self, job: Job, submission: Submission, index: int) -> SegmentTask:
-        from anarch_plugins.workers.slurm.task import SegmentTask
-
-        return SegmentTask(
-            run=str(self._store.path.absolute()),
-            config=self._config,
-            need=self._crew.need,
-            begun_with=self._versions,
-            job=job,
-            events=str(submission.events(index).absolute()),
-        )
 
     def _ask(self) -> None:
         """Ask Slurm how the jobs fare, while the run goes on, and take what it says."""

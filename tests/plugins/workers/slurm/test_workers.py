@@ -9,7 +9,7 @@ import pytest
 
 from anarch_core.errors import ConfigError, MissingDependencyError, RunError
 from anarch_core.running.runner import resume, run
-from anarch_plugins.workers.slurm import queue, submission, workers
+from anarch_plugins.workers.slurm import gathering, queue, submission, workers
 from anarch_plugins.workers.slurm.options import SlurmOptions
 
 
@@ -67,7 +67,7 @@ class TestOpening:
             given.crew, context=attrs.evolve(given.crew.context, config=attrs.evolve(given.crew.context.config, device=device))
         )
         made = hired(attrs.evolve(given, crew=crew), gpus=gpus)
-        assert (made._config.device, made._parameters.get("gres", "")) == wanted
+        assert (made._gathering._config.device, made._gathering._parameters.get("gres", "")) == wanted
 
     @pytest.mark.parametrize("device", ["cuda:1", "cuda:0,cuda:2"])
     def test_a_certain_card_is_refused(self, slurm, work, hired, device):
@@ -162,7 +162,7 @@ class TestJobs:
         made.wait()
         assert given.lines == ["Slurm takes no more jobs for now: Job violates accounting/QOS policy; it is asked again every minute"]
         (slurm.folder / "refusal").unlink()
-        made._not_before = 0.0
+        made._gathering._not_before = 0.0
         made.wait()
         assert list(slurm.jobs()) == ["17", "18"]
 
@@ -361,7 +361,7 @@ class TestGoingOn:
             real(*arguments)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(workers, "submit", killed)
+        monkeypatch.setattr(gathering, "submit", killed)
         made.submit(given.jobs[0])
         with pytest.raises(KeyboardInterrupt):
             made.wait()
