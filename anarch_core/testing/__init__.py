@@ -25,19 +25,23 @@ pytest.register_assert_rewrite(
         f"{__name__}.{module}"
         for module in (
             "augmentation",
+            "bench",
             "component",
             "dataset",
             "family",
             "figure",
             "lift",
+            "marked",
             "model",
             "objective",
             "observer",
             "optimizer",
+            "patience",
             "probe",
             "relaxation",
             "schedule",
             "shift",
+            "stories",
             "subject",
             "workers",
         )

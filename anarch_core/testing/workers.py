@@ -2,115 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import json
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import attrs
 import pytest
-import torch
 
-from anarch_core.checkpoint.schema import SEGMENT_STATE
-from anarch_core.checkpoint.state import load_state
 from anarch_core.errors import MissingDependencyError
 from anarch_core.experiment.events import Event
 from anarch_core.files.tables import read_table
-from anarch_core.segment.stopping import Stop
-from anarch_core.surroundings import Surroundings
+from anarch_core.testing.bench import Bench
 from anarch_core.testing.component import ComponentConformance
-from anarch_core.testing.shift import AT_ONCE, Bench, Marked, Shift, alarmed, as_a_worker, within
-from anarch_core.workers.base import AbstractWorkers, Outcome
-from anarch_core.workers.training import run_job
+from anarch_core.testing.marked import Marked
+from anarch_core.testing.patience import AT_ONCE, alarmed, within
+from anarch_core.testing.shift import at_work
+from anarch_core.testing.stories import LONG, Interrupted, Whole, once, stopped_after, told_interrupted, told_whole
+from anarch_core.workers.base import AbstractWorkers
 
 A_MOMENT = 5.0
 """Seconds that wait() may take while nothing is under way; it is to take about one."""
-
-LONG = 100_000
-"""Epochs of a trunk that nobody waits for."""
 
 RELIED_ON = ("started", "begun", "scored", "trained", "measured", "snapshot", "switch")
 """Kinds of events that decide something: children that start, figures, what observers are told."""
 
 BY_THE_CLOCK = ("seconds", "left", "digest", "machines")
 """What differs between two results of one segment."""
-
-T = TypeVar("T")
-
-
-@attrs.frozen(kw_only=True)
-class Whole:
-    """A trunk, two that leave it side by side, one of which cannot start, and one more; then the end.
-
-    Attributes:
-        expected: the same trained here, one after the other.
-        ended: outcomes by segment, in words.
-        idle: seconds that wait() took while nothing was under way.
-        left: what was not ended by close().
-        changed: what of this process is not as it was.
-    """
-
-    bench: Bench
-    expected: Expected
-    shift: Shift
-    ended: Mapping[str, Outcome]
-    idle: Sequence[float]
-    left: Sequence[str]
-    changed: Sequence[str]
-
-
-@attrs.frozen(kw_only=True)
-class Expected:
-    """What training gives in this process."""
-
-    bench: Bench
-    events: Mapping[str, Sequence[Event]]
-    ended: Mapping[str, Outcome]
-
-
-@attrs.frozen(kw_only=True)
-class Interrupted:
-    """A trunk that was asked to stop, gone on with by other workers, and broken off at once.
-
-    Attributes:
-        stopped: outcome of the first job.
-        saved: iteration of the state that it left; None for no state.
-        state: its tensors, by name.
-        begun: iteration from which the second job went on.
-        left: what was not ended by close(at_once=True).
-    """
-
-    stopped: Outcome
-    saved: int | None
-    state: Mapping[str, torch.Tensor]
-    begun: int
-    left: Sequence[str]
-
-
-def _once(story: Callable[[Any, Path], T]) -> Callable[[Any, Path], T]:
-    """Tell a story once for a class of tests: starting workers may take long."""
-
-    @functools.wraps(story)
-    def told(self: Any, folder: Path) -> T:
-        stories = vars(type(self)).get("_stories")
-        if stories is None:
-            stories = {}
-            type(self)._stories = stories
-        if story.__name__ not in stories:
-            try:
-                stories[story.__name__] = story(self, folder)
-            except BaseException as error:
-                stories[story.__name__] = error
-        found: T | BaseException = stories[story.__name__]
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
-    return told
 
 
 class WorkersConformance(ComponentConformance):
@@ -263,7 +181,7 @@ class WorkersConformance(ComponentConformance):
         )
         assert outcome.result is None, "a job that was asked to stop went on to its end"
         assert story.saved, "a job that was asked to stop left no saved state in the run directory"
-        expected = self._stopped_after(story.saved, folder / "again")
+        expected = stopped_after(self, story.saved, folder / "again")
         assert story.state.keys() == expected.keys(), f"the saved state lacks {', '.join(expected.keys() - story.state.keys())}"
         wrong = [name for name in expected if not story.state[name].equal(expected[name])]
         assert not wrong, f"the state saved after {story.saved} steps has another {wrong[0]} than in one process"
@@ -283,7 +201,7 @@ class WorkersConformance(ComponentConformance):
         if type(self).kill is WorkersConformance.kill:
             pytest.skip("override kill(), which takes a worker away, to have this tested")
         bench = self.bench(folder / "lost", epochs=LONG)
-        with Marked() as marked, self._shift(bench) as shift:
+        with Marked() as marked, at_work(self.workers, bench, self.patience) as shift:
             shift.submit("trunk")
             shift.until(lambda: shift.told("trunk", "trained"), "no step of the trunk was told")
             begun = len(shift.told("trunk", "begun"))
@@ -312,88 +230,15 @@ class WorkersConformance(ComponentConformance):
         options = {self.name: dict(self.options), self.model: dict(self.model_options)}
         return Bench.at(folder, self.registry, {**own, **short, **settings, "options": options})
 
-    @_once
+    @once
     def whole(self, folder: Path) -> Whole:
         """Have everything trained."""
-        expected = _trained_here(self.bench(folder / "here"))
-        bench = self.bench(folder / "there")
-        idle, ended = [], {}
-        with Marked() as marked:
-            before = Surroundings.now()
-            with self._shift(bench) as shift:
-                for _ in range(2):
-                    begun = time.monotonic()
-                    shift.wait()
-                    idle.append(time.monotonic() - begun)
-                shift.train("trunk")
-                for each in (bench, expected.bench):
-                    each.damage("later branch")
-                shift.train("branch", "later branch")
-                shift.train("continued")
-            left, changed = marked.left(), before.changed()
-        for outcome in shift.outcomes:
-            [name] = [name for name, segment in bench.segments.items() if segment.id == outcome.segment]
-            ended[name] = outcome
-        return Whole(bench=bench, expected=expected, shift=shift, ended=ended, idle=idle, left=left, changed=changed)
+        return told_whole(self, folder)
 
-    @_once
+    @once
     def interrupted(self, folder: Path) -> Interrupted:
         """Stop, go on, and break off."""
-        bench, state, saved = self.bench(folder / "long", epochs=LONG), dict[str, torch.Tensor](), None
-        file = bench.context.store.segment(bench.segments["trunk"].id).resume_file
-        with self._shift(bench) as shift:
-            shift.submit("trunk")
-            shift.until(lambda: shift.told("trunk", "trained"), "no step of the trunk was told")
-            with within(AT_ONCE, "stop()"):
-                shift.workers.stop()
-            shift.until(lambda: not shift.under_way, "the job that was asked to stop had not ended")
-        if file.exists():
-            state, metadata = load_state(file)
-            saved = json.loads(metadata[SEGMENT_STATE])["training"]["iteration"]
-        with Marked() as marked:
-            with self._shift(bench) as others:
-                others.submit("trunk")
-                others.until(lambda: others.told("trunk", "begun"), "the job was not begun again")
-            left = marked.left()
-        [begun, *_] = others.told("trunk", "begun")
-        return Interrupted(stopped=shift.outcomes[0], saved=saved, state=state, begun=begun.value["iteration"], left=left)
-
-    @contextlib.contextmanager
-    def _shift(self, bench: Bench) -> Iterator[Shift]:
-        """Workers from open() to close(), at once if they have a job."""
-        with alarmed():
-            shift = Shift(self.workers(), bench, self.patience)
-            try:
-                shift.open()
-                yield shift
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    shift.close(at_once=True)
-                raise
-            shift.close(at_once=bool(shift.under_way))
-
-    def _stopped_after(self, iteration: int, folder: Path) -> Mapping[str, torch.Tensor]:
-        """The state that this process saves which stops after so many steps."""
-        bench, stop = self.bench(folder, epochs=LONG), Stop()
-
-        def heard(event: Event) -> None:
-            if event.kind == "trained" and event.value[0] >= iteration:
-                stop.asked = signal.SIGTERM
-
-        with as_a_worker():
-            run_job(bench.context, attrs.evolve(bench.job("trunk"), keep=frozenset({iteration})), heard, stop)
-        tensors, _ = load_state(bench.context.store.segment(bench.segments["trunk"].id).resume_file)
-        return tensors
-
-
-def _trained_here(bench: Bench) -> Expected:
-    """The run trained in this process."""
-    events: dict[str, list[Event]] = {}
-    ended = {}
-    with as_a_worker():
-        for name in ("trunk", "branch", "continued"):
-            ended[name] = run_job(bench.context, bench.job(name), events.setdefault(name, []).append, Stop())
-    return Expected(bench=bench, events=events, ended=ended)
+        return told_interrupted(self, folder)
 
 
 def _counts(event: Event) -> bool:

@@ -203,7 +203,8 @@ def test_wrong_workers(
     fails: Kit, plugin: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: type, check: str, message: str
 ) -> None:
     plugin("workers", target)
-    monkeypatch.setattr("anarch_core.testing.shift.AT_ONCE", 0.5)
+    for module in ("shift", "marked"):
+        monkeypatch.setattr(f"anarch_core.testing.{module}.AT_ONCE", 0.5)
     monkeypatch.setattr("anarch_core.testing.workers.A_MOMENT", 1.0)
     fails(WorkersConformance, check, message, tmp_path, patience=3.0, jobs=1)
 
