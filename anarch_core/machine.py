@@ -144,6 +144,19 @@ def own_randomness(device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def processor_threads(count: int | None) -> Iterator[None]:
+    """Inside, PyTorch shares a sum among so many processor threads, which decides its rounding; as many as were found if None."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def cores() -> int:
     """Processor cores this process may use; no more than a container allows it the time of."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

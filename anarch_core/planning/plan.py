@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -23,7 +22,7 @@ from anarch_core.experiment.placement import looked_into_on, trained_elsewhere
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
-from anarch_core.machine import available_bytes
+from anarch_core.machine import available_bytes, processor_threads
 from anarch_core.network import in_evaluation_mode
 from anarch_core.planning.footprint import Footprint, footprints
 from anarch_core.planning.preflight import bytes_needed, foreseen
@@ -168,7 +167,7 @@ def _step_seconds(context: RunContext, model: nn.Module) -> float:
         augment=context.augmenting(0),
         objective=data.objective,
     )
-    with matmul_precision(config.precision), _threads(config.threads):
+    with matmul_precision(config.precision), processor_threads(config.threads):
         training.advance(1)
         _wait(context.device)
         begun = time.monotonic()
@@ -176,16 +175,6 @@ def _step_seconds(context: RunContext, model: nn.Module) -> float:
             training.advance(sys.maxsize, pause=lambda: time.monotonic() - begun >= TIMED_SECONDS)
             _wait(context.device)
     return elapsed / (training.iteration - 1)
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _wait(device: torch.device) -> None:

@@ -11,6 +11,7 @@ import attrs
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import Stopped
+from anarch_core.experiment.owing import Owing
 from anarch_core.experiment.placement import looked_into_on
 from anarch_core.experiment.results import Results, Unfinished
 from anarch_core.experiment.segments import Segment, snapshots
@@ -178,15 +179,19 @@ class Walk:
         self.taking.take(new, self.fates.finished, self.running)
         taken = [segment for segment in new if segment.id in self.fates.finished]
         for segment in taken:
-            found = self.fates.owed(segment, self.taking.lefts[segment.id], self.kept.get(segment.id, ()))
+            found = self.owed(segment)
             for iteration in found.switches if found.switches is not None else self.fates.finished[segment.id].switches:
                 self.switched(segment, iteration)
         for segment in taken:
-            if found := self.fates.owed(segment, self.taking.lefts[segment.id], self.kept.get(segment.id, ())):
+            if found := self.owed(segment):
                 self.fates.owing[segment.id] = found
             else:
                 self.progress.ended(segment, "", before=True)
                 self.observing.finished(segment, self.fates.answer(segment.id))
+
+    def owed(self, segment: Segment) -> Owing:
+        """What a segment that was taken does not have of what is asked for by now."""
+        return self.fates.owed(segment, self.taking.lefts[segment.id], self.kept.get(segment.id, ()))
 
     def switched(self, segment: Segment, iteration: int) -> None:
         """The schedule found a moment while the trunk was trained."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -17,6 +16,7 @@ import torch
 from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.checkpoint.state import load_state
 from anarch_core.experiment.events import Event
+from anarch_core.machine import processor_threads
 from anarch_core.segment.stopping import Stop
 from anarch_core.surroundings import Surroundings
 from anarch_core.testing.bench import Bench
@@ -169,7 +169,7 @@ def stopped_after(test: Employer, iteration: int, folder: Path) -> Mapping[str, 
         if event.kind == "trained" and event.value[0] >= iteration:
             stop.asked = signal.SIGTERM
 
-    with as_a_worker():
+    with processor_threads(1):  # as each worker has: the number decides the rounding
         run_job(bench.context, attrs.evolve(bench.job("trunk"), keep=frozenset({iteration})), heard, stop)
     tensors, _ = load_state(bench.context.store.segment(bench.segments["trunk"].id).resume_file)
     return tensors
@@ -179,18 +179,7 @@ def _trained_here(bench: Bench) -> Expected:
     """The run trained in this process."""
     events: dict[str, list[Event]] = {}
     ended = {}
-    with as_a_worker():
+    with processor_threads(1):  # as each worker has: the number decides the rounding
         for name in ("trunk", "branch", "continued"):
             ended[name] = run_job(bench.context, bench.job(name), events.setdefault(name, []).append, Stop())
     return Expected(bench=bench, events=events, ended=ended)
-
-
-@contextlib.contextmanager
-def as_a_worker() -> Iterator[None]:
-    """Inside, this process has one processor thread, as each worker has: the number decides the rounding."""
-    found = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(found)
