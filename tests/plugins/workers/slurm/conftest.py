@@ -145,6 +145,12 @@ class Work:
         """The run directory."""
         return self.crew.context.store.path
 
+    def on(self, device: str) -> Work:
+        """The same with another ``--device``."""
+        context = self.crew.context
+        config = attrs.evolve(context.config, device=device)
+        return attrs.evolve(self, crew=attrs.evolve(self.crew, context=attrs.evolve(context, config=config)))
+
 
 @pytest.fixture
 def work(slurm, small, tmp_path):

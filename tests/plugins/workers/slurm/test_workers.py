@@ -28,6 +28,15 @@ def asked(hired):
     until(hired, lambda: hired.looks > before + 2)  # one was on its way, and the next one waits until this one is heard
 
 
+def submitted(work, hired):
+    """A run whose first segment Slurm has said to be waiting, and who does it."""
+    given = work()
+    made = hired(given)
+    made.submit(given.jobs[0])
+    asked(made)
+    return given, made
+
+
 class TestOpening:
     def test_a_machine_without_slurm_is_told_where_to_go(self, monkeypatch, tmp_path):
         pytest.importorskip("submitit")
@@ -62,20 +71,14 @@ class TestOpening:
     )
     def test_every_job_has_the_same_device_and_asks_for_it(self, slurm, work, hired, device, gres, gpus, wanted):
         slurm.say("gres", gres)
-        given = work()
-        crew = attrs.evolve(
-            given.crew, context=attrs.evolve(given.crew.context, config=attrs.evolve(given.crew.context.config, device=device))
-        )
-        made = hired(attrs.evolve(given, crew=crew), gpus=gpus)
+        made = hired(work().on(device), gpus=gpus)
         assert (made._gathering._config.device, made._gathering._parameters.get("gres", "")) == wanted
 
     @pytest.mark.parametrize("device", ["cuda:1", "cuda:0,cuda:2"])
     def test_a_certain_card_is_refused(self, slurm, work, hired, device):
-        given = work()
-        context = given.crew.context
-        crew = attrs.evolve(given.crew, context=attrs.evolve(context, config=attrs.evolve(context.config, device=device)))
+        given = work().on(device)
         with pytest.raises(ConfigError, match=f"a --device is one of auto, cpu, cuda, not {device}"):
-            hired(attrs.evolve(given, crew=crew))
+            hired(given)
 
     def test_a_name_that_slurm_reads_something_into_is_refused(self, slurm, work, tmp_path):
         given = work()
@@ -87,10 +90,7 @@ class TestOpening:
 
 class TestJobs:
     def test_a_segment_is_trained_by_a_job_whose_events_are_heard_in_order(self, slurm, work, hired):
-        given = work()
-        made = hired(given)
-        made.submit(given.jobs[0])
-        asked(made)
+        given, made = submitted(work, hired)
         assert ("placed", "waits as Slurm job 17") in given.events
         slurm.train(given.run, "17", "n2")
         [outcome] = until(made)
@@ -177,10 +177,7 @@ class TestJobs:
         ],
     )
     def test_a_job_that_is_gone_says_nothing_about_its_segment(self, slurm, work, hired, state, words):
-        given = work()
-        made = hired(given)
-        made.submit(given.jobs[0])
-        asked(made)
+        given, made = submitted(work, hired)
         folder = next((given.run / "jobs").iterdir())
         (folder / "17_0_log.err").write_text("" if state == "NODE_FAIL" else "one thing\nno more air\n")
         slurm.put("17", state)
@@ -190,10 +187,7 @@ class TestJobs:
         assert folder.exists()
 
     def test_a_job_that_wrote_nothing_hints_at_the_file_system(self, slurm, work, hired):
-        given = work()
-        made = hired(given)
-        made.submit(given.jobs[0])
-        asked(made)
+        given, made = submitted(work, hired)
         slurm.put("17", "FAILED")
         [outcome] = until(made)
         assert outcome.error == f"Slurm job 17 on n1 ended as FAILED and wrote nothing, as where its node does not see {given.run}"
@@ -234,10 +228,7 @@ class TestJobs:
         assert outcomes[2].error == "Slurm job 19 on n1 ended as CANCELLED, as 2 jobs before it"
 
     def test_a_controller_that_does_not_answer_is_no_end(self, slurm, work, hired):
-        given = work()
-        made = hired(given)
-        made.submit(given.jobs[0])
-        asked(made)
+        _, made = submitted(work, hired)
         slurm.say("down", "")
         slurm.put("17", "FAILED")
         asked(made)
