@@ -13,7 +13,7 @@ from anarch_core.cli.completion import offer_checkpoints
 from anarch_core.cli.components import ComponentCommand, split_names
 
 if TYPE_CHECKING:
-    from anarch_core.lattice.drift import Drift
+    from anarch_core.constraint.parts import Drift
 
 
 @click.command("project", cls=ComponentCommand, components={"model": "model"})

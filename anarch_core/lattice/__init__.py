@@ -5,9 +5,10 @@ A door for authors of relaxations and probes. Here are numbers and no modules; a
 
 from __future__ import annotations
 
-from anarch_core.lattice.drift import PARTS, Drift, Part
+from anarch_core.constraint.incidence import NOTHING, Index
+from anarch_core.constraint.parts import PARTS, Drift, Part
 from anarch_core.lattice.families import CONV, EFCN, LCN, AbstractFamily, Incidence, incidence, label_counts, share_counts
-from anarch_core.lattice.geometry import NOTHING, Axis, ConvGeometry, Convolution, Index
+from anarch_core.lattice.geometry import Axis, ConvGeometry, Convolution
 from anarch_core.lattice.maps import lift_map, project_labels
 
 __all__ = [

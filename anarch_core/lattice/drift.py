@@ -8,21 +8,16 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Collection, Iterator
-from typing import Literal, get_args
 
 import attrs
 import torch
 from scipy import sparse
 
+from anarch_core.constraint.maps import LabelMap, apply_per_axis
+from anarch_core.constraint.parts import Drift, Part
 from anarch_core.lattice.families import CONV, LCN, AbstractFamily, incidence, label_counts, share_counts
 from anarch_core.lattice.geometry import Axis, ConvGeometry
-from anarch_core.lattice.maps import LabelMap, apply_per_axis, lift_map, overlap_map, project_labels
-
-Part = Literal["shared", "unshared", "off-local"]
-"""What a weight of a relaxed layer is made of, as seen from the convolution it came from."""
-
-PARTS: tuple[Part, ...] = get_args(Part)
-"""All three."""
+from anarch_core.lattice.maps import lift_map, overlap_map, project_labels
 
 
 def lattice_drift(
@@ -214,33 +209,3 @@ def _image(label_map: LabelMap, source: torch.Tensor, like: torch.Tensor) -> tor
     out = torch.zeros_like(like)
     label_map.apply(source, out)
     return out
-
-
-@attrs.frozen(kw_only=True)
-class Drift:
-    """Squared norms of three orthogonal parts of a relaxed layer's weight, seen as the matrix from its inputs to its outputs.
-
-    W = ΦΦ⁺W + (local part of W − ΦΦ⁺W) + off-local part of W, so the squares add up. The third over the whole is the deviation δ of
-    d'Ascoli et al. 2019, section 4.2, squared.
-
-    Attributes:
-        shared: the part that is a convolution.
-        unshared: the local part less the convolution.
-        off_local: the part outside the receptive field.
-        moved: squared distance of the shared part from the reference's; None without a reference.
-        reference: squared norm of the reference's shared part; None without a reference.
-        initial: expected (shared, unshared, off-local) squares at default initialisation: geometry alone, nothing learned. None where not
-            known.
-    """
-
-    shared: float
-    unshared: float
-    off_local: float
-    moved: float | None = None
-    reference: float | None = None
-    initial: tuple[float, float, float] | None = None
-
-    @property
-    def total(self) -> float:
-        """Squared norm of the weight."""
-        return self.shared + self.unshared + self.off_local

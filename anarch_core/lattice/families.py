@@ -19,54 +19,24 @@ from abc import ABC, abstractmethod
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from anarch_core.lattice.geometry import NOTHING, Axis, ConvGeometry, Index
+from anarch_core.constraint import incidence as constraint
+from anarch_core.constraint.incidence import NOTHING, Index
+from anarch_core.lattice.geometry import Axis, ConvGeometry
 
 
-@attrs.frozen(eq=False)
-class Incidence:
-    """Which labels each (position, pixel) pair of one axis has.
+class Incidence(constraint.Incidence):
+    """Which labels each entry of one axis has, where an entry is a pair of a position and a pixel: position * pixels + pixel."""
 
-    Attributes:
-        pair: position * pixels + pixel, one entry per (pair, label).
-        label: the labels of those entries.
-        labels: how many labels there are.
-        pairs: how many pairs there are: positions * pixels.
-    """
+    @property
+    def pair(self) -> Index:
+        """The entry of each (pair, label) there is."""
+        return self.entry
 
-    pair: Index
-    label: Index
-    labels: int
-    pairs: int
-
-    @functools.cached_property
-    def matrix(self) -> sparse.csr_array:
-        """A, [pairs, labels]; an entry counts how often a label occurs at a pair."""
-        ones = np.ones(len(self.pair))
-        return sparse.csr_array((ones, (self.pair, self.label)), shape=(self.pairs, self.labels))
-
-    @functools.cached_property
-    def gram(self) -> sparse.csr_array:
-        """AᵀA, [labels, labels]; diagonal, with the share counts on it, where no pair has two labels."""
-        return sparse.csr_array(self.matrix.T @ self.matrix)
-
-    @functools.cached_property
-    def gram_inverse(self) -> sparse.csr_array:
-        """Pseudo-inverse of the Gram matrix."""
-        diagonal = self.gram.diagonal()
-        if self.gram.nnz == np.count_nonzero(diagonal):
-            with np.errstate(divide="ignore"):
-                return sparse.csr_array(sparse.diags_array(np.where(diagonal > 0, 1 / diagonal, 0.0)))
-        return sparse.csr_array(np.linalg.pinv(self.gram.toarray(), rcond=1e-12, hermitian=True))
-
-    @functools.cached_property
-    def injective(self) -> bool:
-        """Whether different weights always make different matrices: no label is dead, none is an alias of others."""
-        diagonal = self.gram.diagonal()
-        if self.gram.nnz == np.count_nonzero(diagonal):
-            return bool((diagonal > 0).all())
-        return bool(np.linalg.matrix_rank(self.gram.toarray(), hermitian=True) == self.labels)
+    @property
+    def pairs(self) -> int:
+        """How many pairs there are: positions * pixels."""
+        return self.entries
 
 
 class AbstractFamily(ABC):

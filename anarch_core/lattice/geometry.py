@@ -13,18 +13,13 @@ from typing import Literal, cast
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-Index = NDArray[np.int64]
-"""Positions, as whole numbers."""
+from anarch_core.constraint.incidence import NOTHING, Index
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 """Any convolution of PyTorch."""
-
-NOTHING = -1
-"""In an index: where nothing stands, as in padding of zeros."""
 
 
 @attrs.frozen

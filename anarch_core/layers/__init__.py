@@ -6,6 +6,7 @@ A door for authors of relaxations, and of probes and optimizers that look for re
 from __future__ import annotations
 
 from anarch_core.layers.base import Cost, RelaxedLayer, relaxed_layers
+from anarch_core.layers.constrained import ConstrainedLayer, Link
 from anarch_core.layers.fully_connected import FullyConnectedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view, fan_in, inverse_root
 from anarch_core.layers.locally_connected import LocallyConnectedLayer
@@ -13,9 +14,11 @@ from anarch_core.layers.padding import pad
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 
 __all__ = [
+    "ConstrainedLayer",
     "Cost",
     "FullyConnectedLayer",
     "LatticeLayer",
+    "Link",
     "LocallyConnectedLayer",
     "RelaxedLayer",
     "ReparametrisedLayer",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import attrs
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.fx import Proxy
 
-from anarch_core.lattice.drift import PARTS, Drift, Part
+from anarch_core.constraint.parts import PARTS, Drift, Part
 
 
 @attrs.frozen(kw_only=True)
@@ -73,11 +73,22 @@ class RelaxedLayer(nn.Module, ABC):
             parts: which are kept, of ``"shared"``, ``"unshared"`` and ``"off-local"``.
             name: of the parameter.
         """
-        total = torch.zeros_like(tensor)
-        for part, values in zip(PARTS, self.split(tensor, name), strict=True):
-            if part in parts:
-                total.add_(values)
-        return total
+        return weighted_sum(self.split(tensor, name), dict.fromkeys(parts, 1.0))
+
+    def weighted(self, tensors: Mapping[str, torch.Tensor], factors: Mapping[Part, float]) -> dict[str, torch.Tensor]:
+        """The parts of several tensors, each times a number: parameters that have parts together only (copies of one) are given together.
+
+        Args:
+            tensors: shaped as the parameters that they are named after.
+            factors: of the parts; a part without one is left out.
+
+        Returns:
+            new tensors by the same names.
+        """
+        if all(factor in (0, 1) for factor in factors.values()):
+            kept = [part for part, factor in factors.items() if factor]
+            return {name: self.keep(tensor, kept, name) for name, tensor in tensors.items()}
+        return {name: weighted_sum(self.split(tensor, name), factors) for name, tensor in tensors.items()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The layer applied; one node of the graph where ``torch.fx`` traces the network around it, as PyTorch's own layers are.
@@ -111,6 +122,15 @@ class RelaxedLayer(nn.Module, ABC):
                 module._apply(fn)  # type: ignore[no-untyped-call]
         super()._apply(line_by_line, recurse=False)  # type: ignore[no-untyped-call]
         return self
+
+
+def weighted_sum(parts: Sequence[torch.Tensor], factors: Mapping[Part, float]) -> torch.Tensor:
+    """The sum of the parts that :meth:`RelaxedLayer.split` gives, each times its factor; a new tensor."""
+    total = torch.zeros_like(parts[0])
+    for part, values in zip(PARTS, parts, strict=True):
+        if factors.get(part, 0.0) != 0:
+            total.add_(values, alpha=factors[part])
+    return total
 
 
 def whole_modules(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, nn.Module]]:

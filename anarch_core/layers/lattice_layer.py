@@ -9,8 +9,9 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
+from anarch_core.constraint.parts import PARTS, Drift, Part
 from anarch_core.errors import SurgeryError
-from anarch_core.lattice.drift import PARTS, Drift, Part, lattice_drift, shared_part, write_local_parts
+from anarch_core.lattice.drift import lattice_drift, shared_part, write_local_parts
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.lattice.maps import lift_map, project_labels

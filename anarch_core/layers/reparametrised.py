@@ -9,8 +9,8 @@ import attrs
 import torch
 from torch import nn
 
+from anarch_core.constraint.parts import Drift
 from anarch_core.errors import SurgeryError
-from anarch_core.lattice.drift import Drift
 from anarch_core.lattice.families import AbstractFamily
 from anarch_core.layers.lattice_layer import LatticeLayer
 from anarch_core.layers.placed import PlacedLayer

@@ -13,8 +13,9 @@ import attrs
 import numpy as np
 import torch
 
+from anarch_core.constraint.incidence import Index
 from anarch_core.lattice.families import LCN, incidence
-from anarch_core.lattice.geometry import ConvGeometry, Index
+from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.ops.joins import Joins, in_rows
 from anarch_core.ops.strip_plan import local_joins, local_shapes
 

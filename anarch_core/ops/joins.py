@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from anarch_core.constraint.incidence import Index
 from anarch_core.lattice.families import AbstractFamily, incidence
-from anarch_core.lattice.geometry import Axis, Index
+from anarch_core.lattice.geometry import Axis
 
 ITEMS, TERMS = "pqr", "klm"  # letters of the axes in an equation
 

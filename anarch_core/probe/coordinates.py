@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from anarch_core.constraint.parts import Part
 from anarch_core.errors import ProbeError
-from anarch_core.lattice.drift import Part
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence, share_counts
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers

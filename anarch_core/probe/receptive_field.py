@@ -13,8 +13,8 @@ import attrs
 import torch
 from torch import nn
 
+from anarch_core.constraint.parts import PARTS, Part
 from anarch_core.errors import ProbeError
-from anarch_core.lattice.drift import PARTS, Part
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import Axis, ConvGeometry, Convolution
 from anarch_core.layers.base import RelaxedLayer, whole_modules

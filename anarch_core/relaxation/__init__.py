@@ -8,6 +8,7 @@ from __future__ import annotations
 from anarch_core.layers.base import Cost
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
+from anarch_core.relaxation.constraint import AbstractConstraintRelaxation, Loosened, constrained_module
 from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, is_convolution, lift_layer, transport_state
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.own_loop import Switched, switch, switch_back
@@ -16,12 +17,14 @@ from anarch_core.relaxation.verbs import applied_relaxations, drift, plan, proje
 
 __all__ = [
     "CONVOLUTIONS",
+    "AbstractConstraintRelaxation",
     "AbstractLatticeRelaxation",
     "AbstractRelaxation",
     "AppliedRelaxation",
     "Cost",
     "DriftReport",
     "LayerReport",
+    "Loosened",
     "RelaxationReport",
     "Relaxed",
     "Site",
@@ -29,6 +32,7 @@ __all__ = [
     "TensorRole",
     "applied_relaxations",
     "carry_optimizer_state",
+    "constrained_module",
     "drift",
     "is_convolution",
     "lift_layer",

@@ -8,9 +8,10 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 
+from anarch_core.constraint.maps import apply_per_axis
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import ConvGeometry, Convolution
-from anarch_core.lattice.maps import apply_per_axis, contains, lift_map
+from anarch_core.lattice.maps import contains, lift_map
 from anarch_core.layers.base import Cost, RelaxedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from torch import nn
 
+from anarch_core.constraint.parts import Drift
 from anarch_core.display import Displayed, Overview, Table, frame
-from anarch_core.lattice.drift import Drift
 from anarch_core.layers.base import Cost
 from anarch_core.machine import human_bytes
 from anarch_core.relaxation.base import AbstractRelaxation, Site
@@ -219,19 +219,7 @@ class DriftReport(Displayed):
     @property
     def total(self) -> Drift:
         """Sums over the relaxed layers; a part that some layer does not know is None."""
-        parts = list(self.layers.values())
-        initial = [part.initial for part in parts]
-        known = [value for value in initial if value is not None]
-        moved = [part.moved for part in parts if part.moved is not None]
-        before = [part.reference for part in parts if part.reference is not None]
-        return Drift(
-            shared=sum(part.shared for part in parts),
-            unshared=sum(part.unshared for part in parts),
-            off_local=sum(part.off_local for part in parts),
-            moved=sum(moved) if len(moved) == len(parts) else None,
-            reference=sum(before) if len(before) == len(parts) else None,
-            initial=(sum(v[0] for v in known), sum(v[1] for v in known), sum(v[2] for v in known)) if len(known) == len(parts) else None,
-        )
+        return Drift.of_all(self.layers.values())
 
     def overview(self) -> Overview:
         """How large the parts are, by layer and in all; shown by ``print`` and by notebooks."""

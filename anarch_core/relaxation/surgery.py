@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from anarch_core.errors import SurgeryError, close_matches, did_you_mean
 from anarch_core.layers.base import whole_modules
+from anarch_core.layers.constrained import ConstrainedLayer
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 from anarch_core.relaxation.lattice import CONVOLUTIONS, is_convolution
@@ -25,13 +26,14 @@ MATERIALISE = "materialise it (materialise=True, --materialise of anarch relax):
 def candidates(model: nn.Module, targets: tuple[type[nn.Module], ...]) -> dict[str, list[str]]:
     """Modules of the given types: canonical path -> all paths the same module is registered under. Relaxed layers count as wholes.
 
-    Where convolutions are among the types, modules that are made like one (quantised, scripted, deformable) are found as well, so that they
-    are refused and not passed over.
+    A layer of a constraint relaxation is of the type of its free module, too. Where convolutions are among the types, modules that are made
+    like one (quantised, scripted, deformable) are found as well, so that they are refused and not passed over.
     """
     first: dict[int, str] = {}
     paths: dict[str, list[str]] = {}
     for path, module in whole_modules(model, remove_duplicate=False):
-        if isinstance(module, targets) or (_ConvNd in targets and _like_a_convolution(module)):
+        free = module.free if isinstance(module, ConstrainedLayer) else module
+        if isinstance(module, targets) or isinstance(free, targets) or (_ConvNd in targets and _like_a_convolution(module)):
             canonical = first.setdefault(id(module), path)
             paths.setdefault(canonical, []).append(path)
     return paths

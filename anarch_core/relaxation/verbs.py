@@ -9,8 +9,8 @@ import attrs
 import torch
 from torch import nn
 
+from anarch_core.constraint.parts import Drift
 from anarch_core.errors import NoEffectWarning, SurgeryError, warn
-from anarch_core.lattice.drift import Drift
 from anarch_core.layers.base import Cost, RelaxedLayer
 from anarch_core.machine import require_memory
 from anarch_core.network import copied

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from anarch_core.constraint.parts import PARTS, Drift
 from anarch_core.errors import AnarchError
-from anarch_core.lattice.drift import PARTS, Drift
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.relaxation.base import Site
 from anarch_core.testing.convolutions import Case

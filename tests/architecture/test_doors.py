@@ -27,6 +27,8 @@ OTHER_MEANINGS = {
     ("checkpoint/schema.py", "delta"): "a kind of file: what changed since the parent",
     ("cli/inspect.py", "tensors"): "a key of what is printed",
     ("cli/project.py", "shared"): "a part of a weight",
+    ("constraint/parts.py", "shared"): "a part of a weight",
+    ("layers/constrained.py", "shared"): "a part of a weight",
     ("lattice/drift.py", "shared"): "a part of a weight",
     ("probe/base.py", "tensors"): "what a measurement holds",
     ("probe/coordinates.py", "shared"): "a part of a weight",

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from anarch_core.lattice.drift import PARTS
+from anarch_core.constraint.parts import PARTS
 from anarch_core.lattice.families import CONV, AbstractFamily, share_counts
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.lattice.maps import project_labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from anarch_core.lattice.drift import Drift
+from anarch_core.constraint.parts import Drift
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers, whole_modules
 from anarch_core.relaxation.surgery import candidates
 from anarch_core.relaxation.verbs import drift, project

@@ -6,10 +6,10 @@ from torch import nn
 from torch.func import functional_call, grad
 
 from anarch_core import relax
+from anarch_core.constraint.parts import PARTS
 from anarch_core.curvature.operators import ProjectedOperator, ScaledOperator
 from anarch_core.curvature.risk import HessianOperator, Risk
 from anarch_core.errors import ProbeError
-from anarch_core.lattice.drift import PARTS
 from anarch_core.probe.coordinates import ParameterParts
 
 
