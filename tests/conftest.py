@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import multiprocessing
 import os
 import subprocess
@@ -14,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hypothesis
@@ -218,3 +220,15 @@ def module_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         return name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def circulant() -> ModuleType:
+    """The relaxation of a layer that is no convolution, as somebody else would have written it."""
+    spec = importlib.util.spec_from_file_location("circulant", Path(__file__).parent / "foreign" / "circulant.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["circulant"] = module
+    spec.loader.exec_module(module)
+    return module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -21,6 +21,7 @@ from anarch_core.relaxation.copying import copy_with
 from anarch_core.relaxation.exactness import checked
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.materialise import convolution_of
+from anarch_core.relaxation.measured import measured_drift
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed, refusal_of
 from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.surgery import candidates, owner, select
@@ -169,7 +170,7 @@ def drift(model: nn.Module, reference: nn.Module | None = None) -> DriftReport:
             except AttributeError:
                 msg = f"the reference has no layer {path}; it must be the same network at an earlier moment"
                 raise SurgeryError(msg, paths=(path,)) from None
-        layers[path] = model.get_submodule(path).drift(start)  # type: ignore[operator]
+        layers[path] = measured_drift(cast(RelaxedLayer, model.get_submodule(path)), path, start)
     if not layers:
         msg = f"this {type(model).__name__} has no relaxed layer, so nothing can have drifted"
         raise SurgeryError(msg)

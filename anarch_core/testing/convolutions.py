@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
 import torch
 from hypothesis import strategies as st
 from torch import nn
+
+from anarch_core.testing.cases import Case
 
 __all__ = ["CONVOLUTIONS", "Case", "cases"]
 
@@ -15,22 +16,6 @@ CONVOLUTIONS: tuple[Callable[..., nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.C
 """By number of spatial dimensions, less one."""
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-
-
-@attrs.frozen
-class Case:
-    """A convolution and an input for it.
-
-    Attributes:
-        conv: float64, with random weights.
-        x: [2, in_channels, *input size], float64.
-    """
-
-    conv: nn.Module
-    x: torch.Tensor
-
-    def __repr__(self) -> str:
-        return f"Case({self.conv}, input {list(self.x.shape)})"
 
 
 @st.composite
@@ -70,3 +55,16 @@ def cases(draw: st.DrawFn, dims: tuple[int, ...] = (1, 2, 3), modes: tuple[str, 
         dtype=torch.float64,
     )
     return Case(conv, torch.randn(2, inputs, *size, dtype=torch.float64))
+
+
+def plain(d: int) -> Case:
+    """A convolution of ``d`` dimensions without anything unusual: kernel 3, padded to keep its size, with bias."""
+    torch.manual_seed(0)
+    conv = CONVOLUTIONS[d - 1](2, 3, 3, padding=1, dtype=torch.float64)
+    return Case(conv, torch.randn(2, 2, *(6, 5, 4)[:d], dtype=torch.float64))
+
+
+def large(d: int) -> Case:
+    """A convolution on the meta device whose dense matrix fits into no memory."""
+    size = [(4096, 128, 32)[d - 1]] * d
+    return Case(CONVOLUTIONS[d - 1](64, 64, 3, padding=1, device="meta"), torch.empty(1, 64, *size, device="meta"))

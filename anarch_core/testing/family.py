@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import itertools
 
+import attrs
 import pytest
 import torch
 from torch import nn
 
 from anarch_core.constraint.parts import PARTS, Drift
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, PluginError
 from anarch_core.layers.base import RelaxedLayer
-from anarch_core.relaxation.base import Site
-from anarch_core.testing.convolutions import Case
+from anarch_core.relaxation.measured import measured_drift
+from anarch_core.testing.cases import Case, apart, disturb, numbers_of
 from anarch_core.testing.snapshot import relative
-from anarch_core.testing.subject import RelaxationSubject, disturb, site_of
+from anarch_core.testing.subject import RelaxationSubject
 
 
 class FamilyChecks(RelaxationSubject):
@@ -24,14 +25,15 @@ class FamilyChecks(RelaxationSubject):
     def test_projection_undoes_the_lift(self) -> None:
         """Projecting a relaxed layer that was not trained gives its parent again."""
 
-        def check(site: Site, x: torch.Tensor, layer: RelaxedLayer) -> None:
-            back = layer.project()
-            error = relative(back(x), site.module(x))
+        def check(case: Case, layer: RelaxedLayer) -> None:
+            parent, back = case.module, layer.project()
+            error = apart(case.outputs(back), case.outputs())
             assert error <= self.allowed, f"project() of a fresh layer differs from the parent by {error:.1e}; it must undo the lift"
-            if not isinstance(site.module, nn.modules.conv._ConvNd):
-                return
-            assert repr(back) == repr(site.module), f"project() gives {back}, but the parent was {site.module}"
-            for name, parameter in site.module.named_parameters():
+            assert type(back) is type(parent), f"project() gives a {type(back).__name__}, but the parent was a {type(parent).__name__}"
+            assert repr(back) == repr(parent), f"project() gives {back}, but the parent was {parent}"
+            lost = {name for name, _ in parent.named_parameters()} ^ {name for name, _ in back.named_parameters()}
+            assert not lost, f"after lift and project() there are other parameters: {', '.join(sorted(lost))}"
+            for name, parameter in parent.named_parameters():
                 error = relative(back.get_parameter(name), parameter)
                 assert error <= self.allowed, (
                     f"after lift and project() the parent's {name} differs by {error:.1e}; where no output depends on a number "
@@ -42,9 +44,15 @@ class FamilyChecks(RelaxationSubject):
 
     def test_leaves_the_constrained_family(self) -> None:
         """Gradients are finite and reach every parameter, and one step of gradient descent leads off the constrained family."""
-        _, x, layer = self.lifted()
-        target = torch.randn(layer(x).shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
-        (layer(x) - target).square().mean().backward()
+        case, layer = self.lifted()
+        generator = torch.Generator().manual_seed(1)
+        loss = torch.stack(
+            [
+                (output - torch.randn(output.shape, dtype=output.dtype, generator=generator)).square().mean()
+                for output in case.numbers(layer)
+            ]
+        ).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         without = [name for name, parameter in layer.named_parameters() if parameter.requires_grad and parameter.grad is None]
         assert not without, f"no gradient reaches {', '.join(without)}; use it in forward(), or register it as a buffer"
         with torch.no_grad():
@@ -52,8 +60,8 @@ class FamilyChecks(RelaxationSubject):
                 if parameter.grad is not None:
                     assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite at the switch"
                     parameter.sub_(parameter.grad, alpha=0.1)
-            apart = relative(layer(x), layer.project()(x))
-        assert apart > 1e-8, (
+            left = apart(case.outputs(layer), case.outputs(layer.project()))
+        assert left > 1e-8, (
             "after one step of gradient descent the layer still is its own projection: the switch is a saddle point. "
             "Break the symmetry, e.g. by different factors for copies that start equal, so that gradients tell them apart"
         )
@@ -63,11 +71,20 @@ class FamilyChecks(RelaxationSubject):
         )
 
     def test_is_twice_differentiable(self) -> None:
-        """Gradients can be differentiated again, as curvature probes do."""
-        _, x, layer = self.lifted()
-        parameters = [parameter for parameter in layer.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(layer(x).pow(3).sum(), parameters, create_graph=True)
-        size = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+        """Gradients can be differentiated again, as curvature probes do, where the parent's can."""
+        case, layer = self.lifted()
+
+        def size_of_gradients(module: nn.Module) -> torch.Tensor:
+            parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+            loss = torch.stack([output.pow(3).sum() for output in case.numbers(module)]).sum()
+            gradients = torch.autograd.grad(loss, parameters, create_graph=True)
+            return torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+
+        try:
+            size_of_gradients(case.module).backward()  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            return
+        size = size_of_gradients(layer)
         assert size.requires_grad, "the gradient cannot be differentiated; write forward() in differentiable operations"
         try:
             # torch.autograd.grad would pass over nodes that lead to no parameter, as those that refuse do.
@@ -75,13 +92,14 @@ class FamilyChecks(RelaxationSubject):
         except RuntimeError as error:
             msg = f"the gradient cannot be differentiated: {error}; write the backward pass in differentiable operations"
             raise AssertionError(msg) from error
+        parameters = list(layer.parameters())
         finite = all(bool(parameter.grad.isfinite().all()) for parameter in parameters if parameter.grad is not None)
         assert finite, "a second derivative is not finite"
 
     def test_drift_of_a_fresh_layer_is_nothing(self) -> None:
         """Right after the lift all of the weight is shared, and nothing has moved."""
 
-        def check(site: Site, x: torch.Tensor, layer: RelaxedLayer) -> None:
+        def check(case: Case, layer: RelaxedLayer) -> None:
             drift = _drift(layer)
             if drift is None:
                 return
@@ -97,31 +115,26 @@ class FamilyChecks(RelaxationSubject):
         self.on_generated(check)
 
     def test_drift_parts_are_squared_norms(self) -> None:
-        """The parts of the drift are not negative, and of a layer that is linear in its input they add up to its matrix."""
-        _, x, layer = self.lifted()
-        disturb(layer)
-        drift = _drift(layer)
+        """The parts of the drift are not negative, and add up to the layer's matrix if they did when it was lifted."""
+        case, layer = self.lifted()
+        drift, matrix = _drift(layer), _matrix(case, layer)
         if drift is None:
             return
-        parts = {"shared": drift.shared, "unshared": drift.unshared, "off_local": drift.off_local}
-        for name, value in parts.items():
-            assert value >= 0, f"drift().{name} is a squared norm, not {value}"
-        for value in drift.initial or ():
-            assert value >= 0, f"drift().initial holds expected squared norms, not {value}"
-        projected = (
-            self.relaxation().lift(site_of(Case(layer.project(), x))).drift().total
-        )  # before calls of the layer, which may move its averages
-        matrix = _matrix(layer, x)
+        of_matrix = matrix is not None and drift.total == pytest.approx(matrix, rel=1e-6)
+        disturb(layer)
+        drift = measured_drift(layer, "layer")
+        projected = self.lift(attrs.evolve(case, module=layer.project())).drift()  # before calls of the layer, which may move its averages
+        matrix = _matrix(case, layer) if of_matrix else None
         assert matrix is None or drift.total == pytest.approx(matrix, rel=1e-6), (
             f"the parts of drift() add up to {drift.total:.6g}, but the layer's matrix has a squared norm of {matrix:.6g}"
         )
-        assert drift.shared == pytest.approx(projected, rel=1e-6), (
-            f"drift().shared is {drift.shared:.6g}, but the projection, lifted again, has a squared norm of {projected:.6g}"
+        assert drift.shared == pytest.approx(projected.total, rel=1e-6), (
+            f"drift().shared is {drift.shared:.6g}, but the projection, lifted again, has a squared norm of {projected.total:.6g}"
         )
 
     def test_split_parts_add_up(self) -> None:
         """The parts of any tensor shaped as a parameter add up to it, splitting one again changes nothing, keep() gives their sums."""
-        _, _, layer = self.lifted()
+        _, layer = self.lifted()
         generator = torch.Generator().manual_seed(1)
         for name, parameter in layer.named_parameters():
             tensor = torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator)
@@ -145,7 +158,7 @@ class FamilyChecks(RelaxationSubject):
 
     def test_reset_depends_on_the_seed_alone(self) -> None:
         """Default initialisation is a function of the random state: equal for equal seeds, whatever the weights were."""
-        _, x, layer = self.lifted()
+        case, layer = self.lifted()
         values = []
         for seed in (0, 0, 1):
             disturb(layer)
@@ -156,24 +169,38 @@ class FamilyChecks(RelaxationSubject):
         kept = [name for name in values[0] if not torch.equal(values[0][name], values[1][name])]
         assert not kept, f"reset_parameters() leaves something of the old {', '.join(kept)}; initialise every parameter"
         assert any(not torch.equal(values[1][name], values[2][name]) for name in values[0]), "reset_parameters() ignores the seed"
-        assert layer(x).isfinite().all(), "a freshly initialised layer gives numbers that are not finite"
+        finite = all(bool(output.isfinite().all()) for output in case.numbers(layer))
+        assert finite, "a freshly initialised layer gives numbers that are not finite"
 
 
 def _drift(layer: RelaxedLayer) -> Drift | None:
     """The drift; None where the layer says that it has none."""
     try:
-        return layer.drift()
+        return measured_drift(layer, "layer")
+    except PluginError:
+        raise  # what is wrong with it is told
     except AnarchError:
         return None
 
 
-def _matrix(layer: nn.Module, x: torch.Tensor) -> float | None:
-    """Squared norm of a layer's matrix; None for one that is not linear in its input, up to a bias."""
+def _matrix(case: Case, layer: nn.Module) -> float | None:
+    """Squared norm of the matrix of a layer of one tensor of samples; None for one that is not linear in its input, up to a bias."""
+    x = case.x
+    if len(case.given) != 1 or case.calls != 1 or not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.ndim < 2:
+        return None
+
+    def output(x: torch.Tensor) -> torch.Tensor | None:
+        result = case.giving(x).outputs(layer)[0]
+        return result if isinstance(result, torch.Tensor) and len(result) == len(x) else None
+
     with torch.no_grad():
-        constant = layer(torch.zeros_like(x))
-        if relative(layer(2 * x) - constant, 2 * (layer(x) - constant)) > 1e-9:
+        found = [output(given) for given in (torch.zeros_like(x), x, 2 * x, x.flip(0), x + x.flip(0), x[:1])]
+        if any(result is None for result in found):
             return None
-        if relative(layer(x + x.flip(0)) - constant, layer(x) + layer(x.flip(0)) - 2 * constant) > 1e-9:
+        constant, once, twice, flipped, both, first = (result for result in found if result is not None)
+        linear = relative(twice - constant, 2 * (once - constant)) < 1e-9
+        linear = linear and relative(both - constant, once + flipped - 2 * constant) < 1e-9
+        if not linear or relative(first, once[:1]) > 1e-9:
             return None
-    jacobian = torch.autograd.functional.jacobian(lambda one: layer(one[None])[0], x[0])  # type: ignore[no-untyped-call]
+    jacobian = torch.autograd.functional.jacobian(lambda one: numbers_of(layer(one[None]))[0][0], x[0])  # type: ignore[no-untyped-call]
     return float(jacobian.square().sum())

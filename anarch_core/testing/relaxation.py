@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from anarch_core import load, save
 from anarch_core.relaxation.verbs import relax
+from anarch_core.testing.cases import apart, disturb
 from anarch_core.testing.component import in_fresh_process
 from anarch_core.testing.family import FamilyChecks
 from anarch_core.testing.lift import LiftChecks
-from anarch_core.testing.subject import disturb
 from anarch_core.testing.tools import ToolChecks
 
 _REBUILD = """
@@ -23,9 +21,9 @@ import torch
 from anarch_core import load
 folder = sys.argv[1]
 torch.set_num_threads(int(sys.argv[2]))
-base, x = torch.load(f"{folder}/base.pt", weights_only=False)
+base, given = torch.load(f"{folder}/base.pt", weights_only=False)
 with torch.no_grad():
-    torch.save(load(f"{folder}/relaxed.safetensors", model=base)(x), f"{folder}/output.pt")
+    torch.save(load(f"{folder}/relaxed.safetensors", model=base)(*given), f"{folder}/output.pt")
 """
 
 
@@ -42,15 +40,15 @@ class RelaxationConformance(LiftChecks, FamilyChecks, ToolChecks):
     def test_checkpoint_in_a_fresh_process(self, tmp_path: Path) -> None:
         """A trained relaxed network, saved and loaded by another process, computes the same to the last bit."""
         case = self.parent()
-        base = nn.Sequential(OrderedDict(layer=case.conv))
-        model = relax(base, self.name, example_input=case.x, options=dict(self.options), registry=self.registry).model
+        base = case.around()
+        model = relax(base, self.name, example_input=case.given, options=dict(self.options), registry=self.registry).model
         disturb(model)
         save(model, tmp_path / "relaxed.safetensors")
         disturb(base)  # what is not in the file must not come from the network it is loaded into
-        torch.save((base, case.x), tmp_path / "base.pt")
+        torch.save((base, case.given), tmp_path / "base.pt")
         in_fresh_process(_REBUILD, str(tmp_path), str(torch.get_num_threads()))
         output = torch.load(tmp_path / "output.pt")
-        assert torch.equal(output, model(case.x)), (
+        assert apart(output, model(*case.given)) == 0, (
             "the network that another process loads computes something else; hold all that is not rebuilt from the layer's sizes "
             "and the options in parameters or persistent buffers"
         )
@@ -58,21 +56,21 @@ class RelaxationConformance(LiftChecks, FamilyChecks, ToolChecks):
     def test_checkpoint_of_a_fresh_lift(self, tmp_path: Path) -> None:
         """A network just relaxed can be stored as its parent, and the lift repeated when it is loaded."""
         case = self.parent()
-        base = nn.Sequential(OrderedDict(layer=case.conv))
-        model = relax(base, self.name, example_input=case.x, options=dict(self.options), registry=self.registry).model
+        base = case.around()
+        model = relax(base, self.name, example_input=case.given, options=dict(self.options), registry=self.registry).model
         save(model, tmp_path / "lift.safetensors", parent=base)
         again = load(tmp_path / "lift.safetensors", model=base, registry=self.registry)
-        assert torch.equal(again(case.x), model(case.x)), "the lift, repeated when a checkpoint is loaded, gives another network"
+        assert apart(again(*case.given), model(*case.given)) == 0, "the lift, repeated when a checkpoint is loaded, gives another network"
 
     def test_copies_are_independent(self) -> None:
         """A relaxed layer can be copied, and its state loaded into another one, strictly."""
-        _, x, layer = self.lifted()
+        case, layer = self.lifted()
         disturb(layer)
         twin = copy.deepcopy(layer)
-        assert torch.equal(twin(x), layer(x)), "copy.deepcopy of the layer computes something else"
-        _, _, other = self.lifted()
+        assert apart(case.outputs(twin), case.outputs(layer)) == 0, "copy.deepcopy of the layer computes something else"
+        _, other = self.lifted()
         other.load_state_dict(layer.state_dict())
-        assert torch.equal(other(x), layer(x)), "a layer that was given the state of another computes something else"
-        expected = layer(x).detach().clone()
+        again = case.outputs(other)
+        assert apart(again, case.outputs(layer)) == 0, "a layer that was given the state of another computes something else"
         disturb(twin)
-        assert torch.equal(layer(x), expected), "copy.deepcopy of the layer shares memory with it"
+        assert apart(case.outputs(layer), again) == 0, "copy.deepcopy of the layer shares memory with it"

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import hypothesis
-import torch
+from hypothesis.strategies import SearchStrategy
 from torch import nn
 
 from anarch_core.layers.base import RelaxedLayer
-from anarch_core.relaxation.base import AbstractRelaxation, Site
+from anarch_core.relaxation.base import AbstractRelaxation
 from anarch_core.relaxation.verbs import Relaxed, plan, relax
+from anarch_core.testing import convolutions
+from anarch_core.testing.cases import Case, Surrounded
 from anarch_core.testing.component import ComponentConformance
-from anarch_core.testing.convolutions import CONVOLUTIONS, Case, cases
 
-Check = Callable[[Site, torch.Tensor, RelaxedLayer], None]
+Check = Callable[[Case, RelaxedLayer], None]
 
 
 class RelaxationSubject(ComponentConformance):
@@ -26,7 +26,7 @@ class RelaxationSubject(ComponentConformance):
     Attributes:
         tolerance: relative error in float64 that is allowed; that of the record if None.
         dims: numbers of spatial dimensions of the generated convolutions.
-        examples: how many convolutions each check generates.
+        examples: how many layers each check generates.
         seed: which ones: the same every time, until you change it.
     """
 
@@ -36,38 +36,36 @@ class RelaxationSubject(ComponentConformance):
     examples: ClassVar[int] = 20
     seed: ClassVar[int] = 0
 
-    def parent(self) -> Case:
-        """A layer that the relaxation accepts, in float64, with an input for it; override for layers that are no convolutions."""
-        torch.manual_seed(0)
-        refused = []
-        for d in sorted(self.dims, key=(2, 1, 3).index):
-            conv = CONVOLUTIONS[d - 1](2, 3, 3, padding=1, dtype=torch.float64)
-            case = Case(conv, torch.randn(2, 2, *(6, 5, 4)[:d], dtype=torch.float64))
-            reason = self.relaxation().refusal(site_of(case))
-            if reason is None:
-                return case
-            refused.append(f"{conv}: {reason}")
-        msg = f"the relaxation refuses every plain convolution ({'; '.join(refused)}); override `parent` with a layer that it takes"
-        raise AssertionError(msg)
+    def cases(self) -> SearchStrategy[Case]:
+        """Layers with their arguments, in every setting that the relaxation has to be exact for: convolutions, unless overridden.
 
-    def network(self) -> tuple[nn.Module, torch.Tensor]:
-        """A network with batch norm around layers to be relaxed, and activations that work in place, in float64, and an input for it."""
-        torch.manual_seed(0)
-        d = self.parent().x.ndim - 2
-        conv, norm = CONVOLUTIONS[d - 1], (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[d - 1]
-        size = (6, 5, 4)[:d]
-        layers: OrderedDict[str, nn.Module] = OrderedDict(
-            first=conv(2, 3, 3, padding=1, bias=False),
-            norm=norm(3),
-            relu=nn.ReLU(inplace=True),
-            second=conv(3, 2, 3, padding=1, stride=2),
-            silu=nn.SiLU(inplace=True),
-            flatten=nn.Flatten(),
-        )
-        features = nn.Sequential(layers)
-        outputs = features(torch.zeros(2, 2, *size)).shape[1]
-        x = torch.randn(4, 2, *size, dtype=torch.float64)
-        return nn.Sequential(OrderedDict(features=features, head=nn.Linear(outputs, 3))).double(), x
+        Keep them small: some checks make matrices of them.
+        """
+        return convolutions.cases(dims=self.dims)
+
+    def parent(self) -> Case:
+        """A layer that the relaxation accepts: the generated one with most to train; a plain convolution where those are generated."""
+        if self._of_convolutions:
+            plain = (convolutions.plain(d) for d in sorted(self.dims, key=(2, 1, 3).index))
+            accepted = next((case for case in plain if self._passed_over(case) is None), None)
+            if accepted is not None:
+                return accepted
+        found: list[tuple[int, Case]] = []
+        relaxation = self.relaxation()
+        self.on_cases(lambda case: found.append((relaxation.cost(case.site()).parameters, case)))
+        return max(found, key=lambda pair: pair[0])[1].fresh()
+
+    def network(self) -> tuple[nn.Module, Any]:
+        """A network around layers to be relaxed, in float64, and an example input: a tensor, or a tuple of arguments.
+
+        Unless overridden, two copies of the parent, each with batch norm and activations that work in place.
+        """
+        case = self.parent()
+        return Surrounded(case), case.given
+
+    def large(self) -> Case | None:
+        """A layer on the meta device, relaxed far too large for memory; None where there is none."""
+        return convolutions.large(min(self.dims, key=(2, 1, 3).index)) if self._of_convolutions else None
 
     def relaxation(self) -> AbstractRelaxation:
         """The relaxation with the tested options."""
@@ -79,26 +77,32 @@ class RelaxationSubject(ComponentConformance):
         """Relative error in float64 that is allowed."""
         return float(self.info.tolerance) if self.tolerance is None else self.tolerance
 
-    def lifted(self) -> tuple[Site, torch.Tensor, RelaxedLayer]:
-        """The parent's site, an input, and the relaxed layer."""
-        case = self.parent()
-        site = site_of(case)
-        layer = self.relaxation().lift(site)
+    def lift(self, case: Case) -> RelaxedLayer:
+        """The relaxed layer."""
+        layer = self.relaxation().lift(case.site())
         assert isinstance(layer, RelaxedLayer), f"lift() gives a {type(layer).__name__}, expected a RelaxedLayer"
         assert layer.relaxation == self.info.name, f"the layer's `relaxation` is {layer.relaxation!r}, expected {self.info.name!r}"
-        return site, case.x, layer
+        return layer
 
-    def relaxed(self, network: nn.Module, x: torch.Tensor) -> Relaxed:
+    def lifted(self) -> tuple[Case, RelaxedLayer]:
+        """The parent, and the relaxed layer."""
+        case = self.parent()
+        return case, self.lift(case)
+
+    def relaxed(self, network: nn.Module, example_input: Any) -> Relaxed:
         """The network with every layer relaxed that the relaxation accepts."""
-        arguments: dict[str, Any] = {"example_input": x, "options": dict(self.options), "registry": self.registry}
+        arguments: dict[str, Any] = {"example_input": example_input, "options": dict(self.options), "registry": self.registry}
         planned = plan(network, self.name, **arguments)
         assert planned.layers, f"no layer of the network can be relaxed ({planned.refused}); override `network` with one that can"
         return relax(network, self.name, layers=[layer.path for layer in planned.layers], **arguments)
 
     def on_generated(self, check: Check) -> set[str]:
-        """Run a check on generated convolutions; returns why others were refused."""
-        relaxation = self.relaxation()
-        accepted, refused = 0, set()
+        """Run a check on generated layers; returns why others were passed over."""
+        return self.on_cases(lambda case: check(case, self.lift(case)))
+
+    def on_cases(self, check: Callable[[Case], None]) -> set[str]:
+        """Run a check on generated layers that are not relaxed; returns why others were passed over."""
+        accepted, passed_over = 0, set()
 
         @hypothesis.seed(self.seed)
         @hypothesis.settings(
@@ -108,34 +112,28 @@ class RelaxationSubject(ComponentConformance):
             database=None,
             suppress_health_check=[hypothesis.HealthCheck.too_slow],
         )
-        @hypothesis.given(case=cases(dims=self.dims))
+        @hypothesis.given(case=self.cases())
         def generated(case: Case) -> None:
             nonlocal accepted
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Using padding='same'", category=UserWarning)
-                site = site_of(case)
-                reason = relaxation.refusal(site)
+                reason = self._passed_over(case)
                 if reason is not None:
-                    refused.add(reason)
+                    passed_over.add(reason)
                     return
                 accepted += 1
-                check(site, case.x, relaxation.lift(site))
+                check(case)
 
         generated()
-        assert accepted, f"every generated convolution is refused ({'; '.join(sorted(refused))}); narrow `dims`, or accept more"
-        return refused
+        advice = "narrow `dims`, or accept more" if self._of_convolutions else "let `cases` give others, or accept more"
+        assert accepted, f"every generated layer is refused ({'; '.join(sorted(passed_over))}); {advice}"
+        return passed_over
 
+    @property
+    def _of_convolutions(self) -> bool:
+        return type(self).cases is RelaxationSubject.cases
 
-def site_of(case: Case) -> Site:
-    """What surgery would tell the relaxation of the layer."""
-    with torch.no_grad():
-        output = case.conv(case.x)
-    return Site(path="layer", module=case.conv, input_shape=tuple(case.x.shape[1:]), output_shape=tuple(output.shape[1:]))
-
-
-@torch.no_grad()
-def disturb(module: nn.Module) -> None:
-    """Move every parameter somewhere else."""
-    generator = torch.Generator().manual_seed(3)
-    for parameter in module.parameters():
-        parameter.add_(torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator), alpha=0.1)
+    def _passed_over(self, case: Case) -> str | None:
+        """Why there is nothing to relax, or why it cannot be; None if it can."""
+        relaxation, site = self.relaxation(), case.site()
+        return relaxation.idle(site) or relaxation.refusal(site)

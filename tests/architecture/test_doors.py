@@ -33,7 +33,6 @@ OTHER_MEANINGS = {
     ("probe/base.py", "tensors"): "what a measurement holds",
     ("probe/coordinates.py", "shared"): "a part of a weight",
     ("relaxation/report.py", "shared"): "a part of a weight",
-    ("testing/family.py", "shared"): "a part of a weight",
     ("plugin/records.py", "gradient"): "a role of an optimizer's state",
     ("relaxation/optimizer_state.py", "gradient"): "a role of an optimizer's state",
     ("machine.py", "numpy"): "a package whose version is noted",

@@ -62,29 +62,29 @@ def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
 @every_family
 @given(case=cases())
 def test_lift_equals_the_convolution(family, case: Case):
-    layer = lift(family, case.conv, case.x)
-    assert relative(layer(case.x), case.conv(case.x)) < 1e-10
+    layer = lift(family, case.module, case.x)
+    assert relative(layer(case.x), case.module(case.x)) < 1e-10
 
 
 @every_family
 @given(case=cases())
 def test_projection_is_a_left_inverse_of_the_lift(family, case: Case):
-    back = lift(family, case.conv, case.x).project()
-    assert type(back) is type(case.conv)
-    assert repr(back) == repr(case.conv)
-    for name, parameter in case.conv.named_parameters():
+    back = lift(family, case.module, case.x).project()
+    assert type(back) is type(case.module)
+    assert repr(back) == repr(case.module)
+    for name, parameter in case.module.named_parameters():
         assert relative(back.get_parameter(name), parameter) < 1e-10
 
 
 @given(case=cases())
 def test_the_weight_of_the_efcn_is_the_matrix_of_the_convolution(case: Case):
-    assert relative(lift(("efcn", {}), case.conv, case.x).weight, dense_matrix(case.conv, case.x)) < 1e-12
+    assert relative(lift(("efcn", {}), case.module, case.x).weight, dense_matrix(case.module, case.x)) < 1e-12
 
 
 @every_family
 @given(case=cases())
 def test_drift_parts_add_up_to_the_norm_of_the_dense_matrix(family, case: Case):
-    layer = lift(family, case.conv, case.x)
+    layer = lift(family, case.module, case.x)
     fresh = layer.drift()
     assert fresh.unshared <= 1e-24 * max(fresh.total, 1e-300)
     assert fresh.off_local <= 1e-24 * max(fresh.total, 1e-300)
@@ -105,9 +105,9 @@ def test_a_layer_none_of_whose_positions_reads_a_pixel(family):
 @given(case=cases())
 def test_drift_parts_of_an_efcn_are_the_orthogonal_projections_of_its_matrix(case: Case):
     """Pythagoras against explicit projectors made from the matrices of one-hot convolutions."""
-    layer = lift(("efcn", {}), case.conv, case.x)
+    layer = lift(("efcn", {}), case.module, case.x)
     basis = []
-    probe = site(case.conv, case.x).module
+    probe = site(case.module, case.x).module
     saved = probe.weight.detach().clone()
     for index in range(saved.numel()):
         with torch.no_grad():
@@ -135,7 +135,7 @@ def test_drift_parts_of_an_efcn_are_the_orthogonal_projections_of_its_matrix(cas
 @every_family
 @given(case=cases())
 def test_kept_parts_are_sums_of_the_parts(family, case: Case):
-    layer = lift(family, case.conv, case.x)
+    layer = lift(family, case.module, case.x)
     layer.reset_parameters()
     for name, parameter in layer.named_parameters():
         tensor = parameter.detach()
@@ -193,7 +193,7 @@ def test_drift_in_single_precision_is_that_in_double():
 @given(case=cases(dims=(1, 2)))
 def test_every_edge_lifts_exactly_and_projects_back(edge, case: Case):
     lower, upper = edge
-    small = lift(lower, case.conv, case.x)
+    small = lift(lower, case.module, case.x)
     small.reset_parameters()
     large = lift(upper, small, case.x)
     assert relative(large(case.x), small(case.x)) < 1e-10
@@ -218,10 +218,10 @@ def test_a_projected_sgd_step_is_the_cnns_step_divided_by_the_share_count(case: 
 
     With padding other than zeros several taps meet in one entry, and n is a matrix.
     """
-    geometry = ConvGeometry.of(case.conv, case.x.shape[2:])
+    geometry = ConvGeometry.of(case.module, case.x.shape[2:])
     counts = share_counts(CONV, geometry)
-    layer = lift(("efcn", {}), case.conv, case.x)
-    for module in (case.conv, layer):
+    layer = lift(("efcn", {}), case.module, case.x)
+    for module in (case.module, layer):
         module.zero_grad()
         module(case.x).square().sum().backward()
         with torch.no_grad():
@@ -230,18 +230,18 @@ def test_a_projected_sgd_step_is_the_cnns_step_divided_by_the_share_count(case: 
     stepped = layer.project()
     n = torch.from_numpy(counts)
     with torch.no_grad():
-        before = case.conv.weight + rate * case.conv.weight.grad
-        expected = torch.where(n > 0, before - rate * case.conv.weight.grad / n.clamp(min=1), before)
+        before = case.module.weight + rate * case.module.weight.grad
+        expected = torch.where(n > 0, before - rate * case.module.weight.grad / n.clamp(min=1), before)
     assert relative(stepped.weight, expected) < 1e-9
-    if case.conv.bias is not None:
-        bias = case.conv.bias + rate * case.conv.bias.grad * (1 - 1 / geometry.positions)
+    if case.module.bias is not None:
+        bias = case.module.bias + rate * case.module.bias.grad * (1 - 1 / geometry.positions)
         assert relative(stepped.bias, bias) < 1e-9
 
 
 @given(case=cases())
 def test_cost_is_what_is_allocated(case: Case):
     for family in FAMILIES:
-        there = site(case.conv, case.x)
+        there = site(case.module, case.x)
         layer = relaxation(family).lift(there)
         assert relaxation(family).cost(there).parameters == sum(p.numel() for p in layer.parameters())
 

@@ -36,9 +36,9 @@ class Transposed(FullyConnectedLayer):
 
 def pair(case: Case) -> tuple[FullyConnectedLayer, Transposed]:
     """The same map in both layouts: random, with a convolution in it."""
-    geometry = ConvGeometry.of(case.conv, case.x.shape[2:])
+    geometry = ConvGeometry.of(case.module, case.x.shape[2:])
     with torch.no_grad():
-        plain, other = (lift_layer(case.conv, geometry, EFCN, layer) for layer in (FullyConnectedLayer, Transposed))
+        plain, other = (lift_layer(case.module, geometry, EFCN, layer) for layer in (FullyConnectedLayer, Transposed))
         plain.weight.add_(torch.randn_like(plain.weight))
         other.weight.copy_(plain.weight.mT)
     return plain, other
@@ -48,7 +48,7 @@ def pair(case: Case) -> tuple[FullyConnectedLayer, Transposed]:
 def test_drift_does_not_depend_on_the_layout(case: Case) -> None:
     plain, other = pair(case)
     torch.testing.assert_close(other(case.x), plain(case.x))
-    before = lift_layer(case.conv, plain.geometry, EFCN, Transposed)
+    before = lift_layer(case.module, plain.geometry, EFCN, Transposed)
     expected = attrs.asdict(plain.drift(before))
     assert attrs.asdict(other.drift(before)) == {
         name: value if value is None else pytest.approx(value, rel=1e-9, abs=1e-12) for name, value in expected.items()

@@ -94,7 +94,7 @@ NOTHING_READ = Case(nn.Conv1d(1, 1, 1, stride=2, padding=1, bias=False, dtype=to
 @given(case=cases())
 @example(case=NOTHING_READ)
 def test_a_graph_holds_the_same_product(case: Case) -> None:
-    geometry = ConvGeometry.of(case.conv, case.x.shape[2:])
+    geometry = ConvGeometry.of(case.module, case.x.shape[2:])
     groups, outputs, inputs = geometry.channel_block
     weight = numbers(*label_counts(LCN, geometry), groups, inputs, outputs)
     close(traced_local_product(case.x, weight, geometry), local_product(case.x, weight, geometry))

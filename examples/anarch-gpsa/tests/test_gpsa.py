@@ -83,12 +83,12 @@ def reference(layer: AttentionLayer, x: torch.Tensor) -> torch.Tensor:
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_it_equals_the_convolution_and_projects_back_to_it(case: Case):
-    layer = lifted(case.conv, case.x.shape[1:])
-    y = case.conv(case.x)
+    layer = lifted(case.module, case.x.shape[1:])
+    y = case.module(case.x)
     assert (layer(case.x) - y).abs().max() <= 1e-10 * y.abs().max()
     back = layer.project()
-    assert repr(back) == repr(case.conv)
-    for name, parameter in case.conv.named_parameters():
+    assert repr(back) == repr(case.module)
+    for name, parameter in case.module.named_parameters():
         torch.testing.assert_close(back.get_parameter(name), parameter, rtol=0, atol=1e-10)
 
 
