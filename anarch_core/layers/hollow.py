@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 
 from anarch_core.network import copied
 
+M = TypeVar("M", bound=nn.Module)
 
-def hollow_copy(module: nn.Module) -> nn.Module:
+
+def hollow_copy(module: M) -> M:
     """A copy whose parameters are on the meta device; buffers are as they are. Parameters that are one stay one."""
     memo = {
         id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
         for parameter in module.parameters()
     }
-    return copied(module, dict(memo))
+    return cast(M, copied(module, dict(memo)))
 
 
 @torch.no_grad()
-def filled(
-    hollow: nn.Module, parameters: Mapping[str, torch.Tensor], trained: Mapping[str, bool], buffers: Mapping[str, torch.Tensor]
-) -> nn.Module:
+def filled(hollow: M, parameters: Mapping[str, torch.Tensor], trained: Mapping[str, bool], buffers: Mapping[str, torch.Tensor]) -> M:
     """A module made of a hollow one.
 
     Args:
@@ -41,4 +41,4 @@ def filled(
             memo[id(buffer)] = current.clone()
         else:
             memo[id(buffer)] = buffer.to(like.device, like.dtype if buffer.is_floating_point() else buffer.dtype, copy=True)
-    return copied(hollow, memo)
+    return cast(M, copied(hollow, memo))

@@ -22,6 +22,7 @@ from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view, inverse_root
 from anarch_core.layers.reparametrised import ReparametrisedLayer
+from anarch_core.layers.rooted import RootedLayer
 from anarch_core.relaxation.trace import trace
 
 Tensors = Mapping[str, torch.Tensor]
@@ -57,7 +58,8 @@ class ParameterParts:
         owners = {}
         scale = {}
         for path, module in relaxed_layers(model).items():
-            if isinstance(module, ReparametrisedLayer):
+            lattice = module.layer if isinstance(module, RootedLayer) else module
+            if isinstance(lattice, ReparametrisedLayer):
                 msg = (
                     f"parameters of {path or 'the network'} have no orthonormal scale: those of {module.relaxation} are not weights of the "
                     "matrix from inputs to outputs; project the layer, or relax it on to efcn, first"
@@ -65,8 +67,9 @@ class ParameterParts:
                 raise ProbeError(msg)
             prefix = f"{path}." if path else ""
             owners.update({prefix + name: (module, name) for name, _ in module.named_parameters()})
-            if isinstance(module, LatticeLayer) and not module.family.dense:
-                scale.update({prefix + name: tensor for name, tensor in _lattice_scale(path, module).items()})
+            if isinstance(lattice, LatticeLayer) and not lattice.family.dense:
+                inner = "" if lattice is module else "layer."
+                scale.update({prefix + inner + name: tensor for name, tensor in _lattice_scale(path, lattice).items()})
         if not owners:
             scale = _convolution_scale(model, example_input)
         return cls(owners=owners, scale=scale)
@@ -77,19 +80,21 @@ class ParameterParts:
 
     def project(self, vector: Tensors, part: Part) -> dict[str, torch.Tensor]:
         """Orthogonal projection onto one part, in orthonormal coordinates; the three add up to the vector."""
-        result = {}
+        result: dict[str, torch.Tensor] = {}
+        layers: dict[RelaxedLayer, dict[str, str]] = {}
         for name, tensor in vector.items():
-            if name not in self.owners:
+            if name in self.owners:
+                layer, own_name = self.owners[name]
+                layers.setdefault(layer, {})[own_name] = name
+            else:
                 result[name] = tensor if part == "shared" else torch.zeros_like(tensor)
-                continue
-            layer, own_name = self.owners[name]
-            if name not in self.scale:
-                result[name] = layer.keep(tensor, (part,), own_name)
-                continue
-            scale = self.scale[name]
-            projected = layer.keep(tensor * scale, (part,), own_name)
-            result[name] = torch.where(scale > 0, projected / scale, 0)
-        return result
+        for layer, names in layers.items():
+            scaled = {own: vector[name] * self.scale[name] if name in self.scale else vector[name] for own, name in names.items()}
+            for own, projected in layer.weighted(scaled, {part: 1.0}).items():
+                name = names[own]
+                scale = self.scale.get(name)
+                result[name] = projected if scale is None else torch.where(scale > 0, projected / scale, 0)
+        return {name: result[name] for name in vector}
 
 
 def _lattice_scale(path: str, layer: LatticeLayer) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar, cast
 
+import attrs
 import torch
 from torch import nn
 
@@ -13,8 +14,10 @@ from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import ConvGeometry, Convolution
 from anarch_core.lattice.maps import contains, lift_map
 from anarch_core.layers.base import Cost, RelaxedLayer
+from anarch_core.layers.constrained import ConstrainedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
+from anarch_core.layers.rooted import RootedLayer, why_not_rooted
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 
@@ -35,7 +38,9 @@ def is_convolution(module: nn.Module) -> bool:
 
 
 class AbstractLatticeRelaxation(AbstractRelaxation):
-    """A relaxation into one family of the lattice; parents are convolutions or layers of a smaller family.
+    """A relaxation into one family of the lattice.
+
+    Parents are convolutions, layers of a smaller family, and convolutions that another relaxation freed of zeros (ungrouped, grown).
 
     Attributes:
         layer_class: the layer of that family.
@@ -49,6 +54,8 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
         """The family that layers are lifted to."""
 
     def refusal(self, site: Site) -> str | None:
+        if isinstance(site.module, ConstrainedLayer):
+            return self._refusal_of_constrained(site.module, site)
         if isinstance(site.module, ReparametrisedLayer) and not site.module.linear:
             return f"it is a layer of {site.module.relaxation}, whose map depends on its input; project it first"
         if isinstance(site.module, LatticeLayer | ReparametrisedLayer):
@@ -56,8 +63,17 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
                 return None
             name = site.module.relaxation
             return f"it is a layer of {name}, and {name} does not lie inside {self.family.name}; project it first"
-        if is_convolution(site.module):
-            weight = cast(Convolution, site.module).weight
+        return self._refusal_of_convolution(site.module)
+
+    def _refusal_of_constrained(self, module: ConstrainedLayer, site: Site) -> str | None:
+        if not is_convolution(module.free):
+            kind = type(module.free).__name__
+            return f"it is a layer of {module.relaxation} made of a {kind}, which {self.family.name} does not know how to embed"
+        return self._refusal_of_convolution(module.free) or why_not_rooted(module, site_geometry(site))
+
+    def _refusal_of_convolution(self, module: nn.Module) -> str | None:
+        if is_convolution(module):
+            weight = cast(Convolution, module).weight
             if not isinstance(weight, nn.Parameter):
                 return f"its weight is a {type(weight).__name__}, no parameter"
             dtype = weight.dtype
@@ -66,23 +82,42 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
                 if dtype.is_floating_point
                 else f"its weight is {str(dtype).removeprefix('torch.')}, and {self.family.name} knows real ones"
             )
-        return f"it is a {type(site.module).__name__}, which {self.family.name} does not know how to embed"
+        return f"it is a {type(module).__name__}, which {self.family.name} does not know how to embed"
 
     def cost(self, site: Site) -> Cost:
-        return self.layer_class.cost(self.family, site_geometry(site), next(site.module.parameters()).element_size())
+        module = site.module
+        cost = self.layer_class.cost(self.family, site_geometry(site), next(module.parameters()).element_size())
+        kept = list(module.buffers(recurse=False)) if isinstance(module, ConstrainedLayer | RootedLayer) else []
+        return attrs.evolve(cost, scratch_parameters=cost.scratch_parameters + sum(buffer.numel() for buffer in kept))
 
     @torch.no_grad()
     def lift(self, site: Site) -> RelaxedLayer:
-        parent = site.module.lattice() if isinstance(site.module, ReparametrisedLayer) else site.module
-        return lift_layer(parent, site_geometry(site), self.family, self.layer_class)
+        module, geometry = site.module, site_geometry(site)
+        layer = lift_layer(_linear_map(module), geometry, self.family, self.layer_class)
+        if isinstance(module, ConstrainedLayer | RootedLayer):
+            first = module if isinstance(module, ConstrainedLayer) else module.unrelaxed()
+            return RootedLayer(layer, first).train(module.training)
+        return layer
 
     @torch.no_grad()
     def transport(
         self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole
     ) -> dict[str, torch.Tensor] | None:
+        if isinstance(layer, RootedLayer):
+            state = transport_state(_linear_map(site.module), layer.layer, name.rpartition(".")[2], tensor, role)
+            return None if state is None else {f"layer.{own}": values for own, values in state.items()}
         if isinstance(site.module, ReparametrisedLayer):
             return None
         return transport_state(site.module, cast(LatticeLayer, layer), name, tensor, role)
+
+
+def _linear_map(module: nn.Module) -> nn.Module:
+    """The convolution, or the layer of the lattice, that a module is as a linear map."""
+    if isinstance(module, ConstrainedLayer):
+        return module.free
+    if isinstance(module, RootedLayer):
+        return module.layer
+    return module.lattice() if isinstance(module, ReparametrisedLayer) else module
 
 
 def transport_state(
@@ -111,7 +146,7 @@ def site_geometry(site: Site) -> ConvGeometry:
     """Geometry of the layer at a site."""
     if isinstance(site.module, LatticeLayer | ReparametrisedLayer):
         return site.module.geometry
-    return ConvGeometry.of(cast(Convolution, site.module), site.input_shape[1:])
+    return ConvGeometry.of(cast(Convolution, _linear_map(site.module)), site.input_shape[1:])
 
 
 def family_of(module: nn.Module) -> AbstractFamily:
