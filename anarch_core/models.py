@@ -174,7 +174,7 @@ def flattened_size(features: nn.Module, input_shape: tuple[int, ...]) -> int:
         ConfigError: the inputs do not fit; most often they are too small.
     """
     try:
-        output: torch.Tensor = copy.deepcopy(features).to("meta")(torch.empty(1, *input_shape, device="meta"))
+        output: torch.Tensor = copy.deepcopy(features).to("meta").eval()(torch.empty(1, *input_shape, device="meta"))
     except RuntimeError as error:
         msg = f"inputs of shape {input_shape} do not fit the network: {one_line(error)}"
         raise ConfigError(msg) from error
