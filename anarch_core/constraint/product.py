@@ -133,11 +133,17 @@ class Constraint:
         """
         exact = weight.double()
         theta = self.project(exact)
-        shared, local = self.lift(theta), self._local_part(exact)
+        shared = self.lift(theta)
+        norm = _norm2(shared)
+        if all(factor.covered.all() for factor in self.factors):
+            unshared, off_local = _norm2(exact - shared), 0.0
+        else:
+            local = self._local_part(exact)
+            unshared, off_local = _norm2(local - shared), _norm2(exact - local)
         return Drift(
-            shared=_norm2(shared),
-            unshared=_norm2(local - shared),
-            off_local=_norm2(exact - local),
+            shared=norm,
+            unshared=unshared,
+            off_local=off_local,
             moved=None if start is None else _norm2(self.lift(theta - start.double())),
             reference=None if start is None else _norm2(self.lift(start.double())),
             initial=None if variance is None else self._expected(variance),
