@@ -130,7 +130,7 @@ def require_layers(network: nn.Module, record: AppliedRelaxation, sizes: Mapping
             module = convolution_of(network.get_submodule(layer), shape) if layer in convolutions else None
         if not isinstance(module, nn.Module):
             continue  # relaxing it says why not
-        site = Site(path=layer, module=module, input_shape=tuple(shape), output_shape=())
+        site = Site(path=layer, module=module, input_shape=tuple(shape), output_shape=(), calls=record.calls.get(layer, 1))
         try:
             if relaxation.refusal(site) is not None:
                 continue  # likewise

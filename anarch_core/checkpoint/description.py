@@ -20,6 +20,7 @@ _LARGEST_LAYER_INPUT = 2**28
 _LARGEST_SIZE = 2**22  # of one axis: index maps have tables as long
 _MOST_RELAXATIONS = 256
 _MOST_STEPS = 2**53
+_MOST_CALLS = 2**16  # of a layer in one pass of its network
 
 
 @attrs.frozen(kw_only=True)
@@ -136,6 +137,10 @@ def _require_relaxations(records: Any) -> None:
         for layers in (record["layers"], record.get("materialised", {})):
             for shape in _table(layers).values():
                 _shape(shape, _LARGEST_LAYER_INPUT)
+        for layer, calls in _table(record.get("calls", {})).items():
+            if layer not in record["layers"] or _whole(calls, 2) > _MOST_CALLS:
+                msg = f"{calls!r:.80} calls of {layer!r:.80}, expected 2 to {_MOST_CALLS:,} of a layer that was relaxed"
+                raise ValueError(msg)
 
 
 def _text(value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import torch
@@ -24,6 +24,8 @@ from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.fingerprint import fingerprint
 from anarch_core.relaxation.verbs import AppliedRelaxation, applied_relaxations, reapply
 from anarch_core.schedule import Moment
+
+T = TypeVar("T")
 
 __all__ = ["load", "load_state", "read_header", "save", "save_state"]
 
@@ -55,7 +57,7 @@ def save(
     """
     model, parent = unwrapped(model), None if parent is None else unwrapped(parent)
     applied = [
-        attrs.evolve(each, layers=_uncompiled(each.layers), materialised=_uncompiled(each.materialised))
+        attrs.evolve(each, layers=_uncompiled(each.layers), materialised=_uncompiled(each.materialised), calls=_uncompiled(each.calls))
         for each in applied_relaxations(model)
     ]
     lifted = 0 if parent is None else _lifted(model, parent)
@@ -135,13 +137,13 @@ def _state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {uncompiled(name): value for name, value in state.items()}
 
 
-def _uncompiled(layers: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    return {uncompiled(path): shape for path, shape in layers.items()}
+def _uncompiled(layers: Mapping[str, T]) -> dict[str, T]:
+    return {uncompiled(path): value for path, value in layers.items()}
 
 
 def _record(applied: AppliedRelaxation) -> dict[str, Any]:
-    """What a file says of a relaxation; of materialised layers and a digest only where there are some: files of earlier versions do not."""
-    left_out: dict[str, object] = {"materialised": {}, "digest": None}
+    """What a file says of a relaxation; of what files of earlier versions say nothing of only where there is something to say."""
+    left_out: dict[str, object] = {"materialised": {}, "calls": {}, "digest": None}
     return attrs.asdict(applied, filter=lambda field, value: field.name not in left_out or value != left_out[field.name])
 
 

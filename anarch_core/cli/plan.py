@@ -44,6 +44,8 @@ def _print_layers(console: Console, network: NetworkPlan) -> None:
         console.print(_columns(table))
     for path, reason in report.refused.items():
         console.print(f"{path or 'the network'} cannot be relaxed: {reason}", markup=False, soft_wrap=True)
+    if report.idleness:
+        console.print(report.idleness, markup=False, soft_wrap=True)
 
 
 def _columns(table: Table) -> NumberTable:

@@ -98,6 +98,8 @@ def _print_report(report: RelaxationReport) -> None:
     click.echo(f"{verdict}: errors are relative to the largest output, in {report.dtype}; up to {report.tolerance:.0e} counts as rounding")
     if report.kept:
         click.echo(legible(f"{report.relaxation} already, and as they were: {', '.join(report.kept)}"))
+    if report.idleness:
+        click.echo(legible(report.idleness))
     for note in report.notes:
         click.echo(legible(f"note: {note}"))
 

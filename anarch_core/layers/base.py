@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 import torch
@@ -44,6 +45,12 @@ class RelaxedLayer(nn.Module, ABC):
     """
 
     relaxation: str
+    _takes_input: ClassVar[bool]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        parameters = inspect.signature(cls.forward).parameters.values()
+        cls._takes_input = any(each.name == "input" or each.kind is each.VAR_KEYWORD for each in parameters)
 
     @abstractmethod
     def reset_parameters(self) -> None:
@@ -90,15 +97,18 @@ class RelaxedLayer(nn.Module, ABC):
             return {name: self.keep(tensor, kept, name) for name, tensor in tensors.items()}
         return {name: weighted_sum(self.split(tensor, name), factors) for name, tensor in tensors.items()}
 
+    def begin_pass(self) -> None:
+        """Called when a pass of the network begins, on layers that override it, as those do that count their calls."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The layer applied; one node of the graph where ``torch.fx`` traces the network around it, as PyTorch's own layers are.
 
-        The input may be called ``input``, as a convolution's is.
+        The input may be called ``input``, as a convolution's is, whatever :meth:`forward` calls its first argument.
         """
-        if "input" in kwargs and not args:
+        if "input" in kwargs and not args and not self._takes_input:
             args = (kwargs.pop("input"),)
-        x = args[0] if args else next(iter(kwargs.values()), None)
-        return self._node(x.tracer, args, kwargs) if isinstance(x, Proxy) else super().__call__(*args, **kwargs)
+        x = next((value for value in (*args, *kwargs.values()) if isinstance(value, Proxy)), None)
+        return super().__call__(*args, **kwargs) if x is None else self._node(x.tracer, args, kwargs)
 
     def _node(self, tracer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         def node(*args: Any, **kwargs: Any) -> Proxy:

@@ -17,9 +17,9 @@ from anarch_core.planning.rehearsal import Rehearsal
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.base import Site
 from anarch_core.relaxation.copying import replace
-from anarch_core.relaxation.report import RelaxationReport
+from anarch_core.relaxation.report import RelaxationReport, idle_of
 from anarch_core.relaxation.selection import Selection
-from anarch_core.relaxation.surgery import candidates, select
+from anarch_core.relaxation.surgery import candidates, owner, select
 
 LISTED = 4
 """Layers that the name of a network lists at most."""
@@ -104,11 +104,13 @@ class _Walk:
         steps: taken so far.
         made: by path, the layers that are replaced now: by which step, and how they stood in the constrained network.
         refused: path -> reason.
+        idle: path -> reason why the last relaxation has nothing to do there.
     """
 
     steps: tuple[Transition, ...] = ()
     made: dict[str, tuple[int, Site]] = attrs.field(factory=dict)
     refused: dict[str, str] = attrs.field(factory=dict)
+    idle: dict[str, str] = attrs.field(factory=dict)
 
     @classmethod
     def along(cls, steps: tuple[Transition, ...], find: _Finder) -> _Walk:
@@ -126,20 +128,27 @@ class _Walk:
                 raise SurgeryError(msg, paths=error.paths) from error
             if not changed and len(steps) > 1:
                 family, layers = network_name(step), ",".join(step.layers)
-                msg = f"{family} of {layers} changes nothing: all of these layers are {family} by then; name others, or leave the stage out"
+                why = idle_of(walk.idle) if walk.idle else f"all of these layers are {family} by then"
+                msg = f"{family} of {layers} changes nothing: {why}; name others, or leave the stage out"
                 raise SurgeryError(msg)
         return walk
 
     def _relax(self, index: int, find: _Finder, hollow: Rehearsal) -> bool:
         step = self.steps[index]
         found, new = find(step), []
+        self.idle = dict(found.idle)
         for site in found.sites:
+            if owner(site.path, self.made.keys() - {site.path}) is not None:
+                continue  # it is a part of a layer that was replaced
             if site.path in self.made:
                 if network_name(self.steps[self.made[site.path][0]]) == network_name(step):
                     continue  # it stays
-                refusal = answering(found.relaxation.refusal, str, type(None))(
-                    attrs.evolve(site, module=hollow.model.get_submodule(site.path))
-                )
+                now = attrs.evolve(site, module=hollow.model.get_submodule(site.path))
+                nothing = answering(found.relaxation.idle, str, type(None))(now)
+                if nothing is not None:
+                    self.idle[site.path] = nothing
+                    continue
+                refusal = answering(found.relaxation.refusal, str, type(None))(now)
                 if refusal is not None:
                     self.refused[site.path] = refusal
                     continue
@@ -172,7 +181,7 @@ class _Walk:
         """The network as it stands."""
         indices = sorted({index for index, _ in self.made.values()}) or ([len(self.steps) - 1] if self._idle else [])
         parts = tuple(
-            attrs.evolve(find(self.steps[index]), sites=[site for by, site in self.made.values() if by == index], refused={})
+            attrs.evolve(find(self.steps[index]), sites=[site for by, site in self.made.values() if by == index], refused={}, idle={})
             for index in indices
         )
         layers: dict[str, list[str]] = {}
@@ -192,6 +201,7 @@ class _Walk:
                 relaxation=reports[0].relaxation if len(reports) == 1 else " + ".join(names),
                 layers=[layer for report in reports for layer in report.layers],
                 refused=self.refused,
+                idle=self.idle,
             ),
         )
 

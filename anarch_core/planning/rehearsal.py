@@ -23,6 +23,7 @@ from anarch_core.planning.hollow import Hollow, hollowed
 from anarch_core.planning.ledger import Ledger, Peak
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.copying import replace
+from anarch_core.relaxation.passes import keep_passes_told
 from anarch_core.relaxation.selection import Selection
 from anarch_core.training.evaluation import evaluate
 from anarch_core.training.loop import Training
@@ -43,6 +44,7 @@ class Rehearsal:
         for site in found.sites:
             hollow = attrs.evolve(site, module=self.model.get_submodule(site.path))
             self.model = replace(self.model, found.paths[site.path], answering(found.relaxation.lift, RelaxedLayer)(hollow))
+        keep_passes_told(self.model)
 
     def training(
         self,

@@ -115,7 +115,7 @@ def _convolution_scale(model: nn.Module, example_input: torch.Tensor) -> dict[st
     calls = trace(model, list(convolutions), example_input).calls
     scale = {}
     for path, conv in convolutions.items():
-        sizes = {call.input_shape[-len(conv.kernel_size) :] for call in calls[path]}
+        sizes = {call.input_shape[-len(conv.kernel_size) :] for call in calls[path] if call.input_shape is not None}
         if len(sizes) > 1:
             msg = f"{path} is called at {len(sizes)} different input sizes, so its weights have no one orthonormal scale"
             raise ProbeError(msg)

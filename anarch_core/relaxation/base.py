@@ -21,14 +21,19 @@ class Site:
     Attributes:
         path: dotted path of the module, e.g. ``"features.0"``.
         module: the layer itself; never changed.
-        input_shape: shape of its input without the batch dimension, [channels, *spatial].
-        output_shape: shape of its output without the batch dimension.
+        input_shape: shape of its input without the batch dimension, [channels, *spatial]; () where it is not one tensor of one size.
+        output_shape: shape of its output without the batch dimension; () where it is not one tensor.
+        calls: how often it is called in one pass of the network.
+        arguments: of its first call, by position and by name: tensors without numbers (on the device ``"meta"``), all else as it is. None
+            where they are not known: when a checkpoint is loaded, for one.
     """
 
     path: str
     module: nn.Module
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+    calls: int = 1
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
 
 class AbstractRelaxation(ABC):
@@ -39,13 +44,34 @@ class AbstractRelaxation(ABC):
     initialisation belong to the relaxed layer, a :class:`anarch_core.layers.base.RelaxedLayer`.
 
     Attributes:
-        targets: types of modules that are candidates; a candidate that is refused is an error that names it, never passed over in silence.
+        targets: types of modules that are candidates. One that it has nothing to do for is told (:meth:`idle`); one that is refused is an
+            error that names it (:meth:`refusal`); none is passed over in silence. ``(nn.Module,)`` are all of a network, itself included.
+        sized: whether a layer has to be called with one size of one tensor, and return a tensor, as layers with a weight for each position
+            have; how often is then of no matter. False takes any arguments and outputs, and the number of calls has to be the same in
+            training and in evaluation mode.
     """
 
     targets: ClassVar[tuple[type[nn.Module], ...]] = (_ConvNd, RelaxedLayer)
+    sized: ClassVar[bool] = True
 
     def __init__(self, options: Any) -> None:
         self.options = options
+
+    def idle(self, site: Site) -> str | None:
+        """Why there is nothing to do for this layer, as the end of "nothing to relax in features.0: it has one group"; None if there is.
+
+        Asked first of all, of every chosen layer, and no error: layers that are idle stay as they are, and are told of. So it is asked of
+        layers, too, that could not be relaxed (with hooks, tied), that are called with several sizes (``site.input_shape`` is () then), and
+        that are not called at all (``site.calls`` is 0).
+        """
+        return None
+
+    def understands(self, module: nn.Module) -> bool:
+        """Whether it knows what computes the weight of a module that is parametrized or has hooks, as those of ``torch.nn.utils.prune``.
+
+        Such modules are refused otherwise, since a new layer would not run their hooks.
+        """
+        return False
 
     @abstractmethod
     def refusal(self, site: Site) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from anarch_core.errors import SurgeryError, one_line
-from anarch_core.relaxation.outputs import deviation, largest
+from anarch_core.relaxation.outputs import deviations, largest, leaves_of, numbers_in
 from anarch_core.relaxation.report import refusal_of
 from anarch_core.relaxation.surgery import owner
 from anarch_core.relaxation.trace import Trace, in_words, run
@@ -118,7 +119,7 @@ def _compared(
         old_args, old_kwargs, same_randomness = given.pop()
         with same_randomness():
             expected = old(*old_args, **old_kwargs)
-        errors.append(deviation(output, expected) if isinstance(output, torch.Tensor) else float("inf"))
+        errors.append(largest(deviations(numbers_in(output), numbers_in(expected))))
         watch.quiet -= 1
 
     with layer.register_forward_pre_hook(begin, with_kwargs=True, prepend=True), layer.register_forward_hook(end, with_kwargs=True):
@@ -148,11 +149,24 @@ def perturbed(trace: Trace, passage: Passage, parent: nn.Module, example_input: 
     with contextlib.ExitStack() as stack:
         for path, measured in passage.errors.items():
 
-            def shake(module: nn.Module, args: Any, output: torch.Tensor, error: float = largest(measured) or 0.0) -> torch.Tensor:
-                size = max(error, torch.finfo(output.dtype).eps) * output.abs().max()
-                noise = 2 * torch.rand(output.shape, generator=generator, device="cpu") - 1
-                return output + size * noise.to(output.device, output.dtype)
+            def shake(module: nn.Module, args: Any, output: Any, error: float = largest(measured) or 0.0) -> Any:
+                return _shaken(output, error, generator)
 
             stack.enter_context(parent.get_submodule(path).register_forward_hook(shake))
         stack.enter_context(trace.manner.apply(parent))
         return run(parent, example_input)
+
+
+def _shaken(output: Any, error: float, generator: torch.Generator) -> Any:
+    """A copy of what a layer returned whose numbers are off by ``error``, relative to the largest of their tensor, at random."""
+    leaves = list(leaves_of(output))
+    new: dict[int, Any] = {id(leaf): leaf for leaf in leaves}
+    for leaf in leaves:
+        if leaf.layout == torch.strided and not leaf.is_nested and (leaf.is_floating_point() or leaf.is_complex()) and leaf.numel():
+            size = max(error, torch.finfo(leaf.dtype).eps) * leaf.abs().max()
+            noise = 2 * torch.rand(leaf.shape, generator=generator, device="cpu") - 1
+            new[id(leaf)] = leaf + size * noise.to(leaf.device, leaf.dtype)
+    try:
+        return copy.deepcopy(output, new)  # whatever it is made of, with other tensors in it
+    except Exception:  # it cannot be copied
+        return output

@@ -11,7 +11,7 @@ from torch import nn
 
 from anarch_core.errors import InexactRelaxationWarning, warn
 from anarch_core.relaxation.beside import Passage, perturbed, run_beside
-from anarch_core.relaxation.outputs import deviation, largest
+from anarch_core.relaxation.outputs import deviations, largest
 from anarch_core.relaxation.report import AMPLIFIED, RelaxationReport
 from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.trace import Trace, trace_as, trace_in_evaluation_mode
@@ -85,7 +85,7 @@ class _Verdict:
     def of(cls, trace: Trace, passage: Passage, parent: nn.Module, example_input: Any, tolerance: float) -> _Verdict:
         """Compare the outputs; where they differ, find out whether the parent differs as much from itself."""
         notes = list(trace.notes)
-        errors = _deviations(passage.outputs, trace.outputs)
+        errors = deviations(passage.outputs, trace.outputs)
         measured = {place: error for place, error in enumerate(errors) if error is not None}
         if not measured:
             return cls(error=None, notes=[*notes, "the outputs of the network were not compared: they hold no number that can be"])
@@ -127,12 +127,5 @@ def _explained(errors: Mapping[int, float], moved: Sequence[float], tolerance: f
 
 def _movements(runs: Iterable[Sequence[torch.Tensor]], expected: Sequence[torch.Tensor]) -> list[float]:
     """The largest deviation of every output over some runs."""
-    deviations = [_deviations(outputs, expected) for outputs in runs]
-    return [largest(each) or 0.0 for each in zip(*deviations, strict=True)]
-
-
-def _deviations(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> list[float | None]:
-    """Of every output from what was expected, one where there is none; all are infinite where there are not as many."""
-    if len(actual) != len(expected):
-        return [float("inf")] * max(len(expected), 1)
-    return [deviation(a, b) for a, b in zip(actual, expected, strict=True)] or [None]
+    errors = [deviations(outputs, expected) for outputs in runs]
+    return [largest(each) or 0.0 for each in zip(*errors, strict=True)]

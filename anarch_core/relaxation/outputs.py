@@ -21,10 +21,16 @@ def numbers_in(result: Any) -> list[torch.Tensor]:
     Tensors of any kind (complex, integer, sparse, nested, quantised), NumPy arrays and plain numbers count; they are looked for in
     mappings, sequences, sets, iterators (which are used up), dataclasses and any other object that has attributes.
     """
-    return [copy for leaf in _leaves(result, []) for copy in _copies(leaf)]
+    return [copy for leaf in leaves_of(result) for copy in _copies(leaf)]
 
 
-def _leaves(value: Any, above: list[Any]) -> Iterator[torch.Tensor]:
+def leaves_of(value: Any, above: Sequence[Any] = ()) -> Iterator[torch.Tensor]:
+    """The tensors themselves, and tensors of whatever else are numbers in it.
+
+    Args:
+        value: what a network, or one of its layers, returned.
+        above: objects that it lies in, which are not looked into again.
+    """
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, np.ndarray | np.generic):
@@ -34,7 +40,7 @@ def _leaves(value: Any, above: list[Any]) -> Iterator[torch.Tensor]:
         yield torch.tensor(value, dtype=torch.complex128 if isinstance(value, complex) else torch.float64, device="cpu")
     elif value is not None and not isinstance(value, PLAIN) and not any(value is outer for outer in above):
         for item in _items(value):
-            yield from _leaves(item, [*above, value])
+            yield from leaves_of(item, [*above, value])
 
 
 def _items(value: Any) -> Iterable[Any]:
@@ -86,6 +92,13 @@ def deviation(actual: torch.Tensor, expected: torch.Tensor) -> float | None:
     finite = expected.isfinite()
     scale = float(torch.where(finite, expected.abs(), 0.0).max())
     return largest / scale if scale > 0 else float("inf")
+
+
+def deviations(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> list[float | None]:
+    """Of every tensor from what was expected, one where there is none; all are infinite where there are not as many."""
+    if len(actual) != len(expected):
+        return [float("inf")] * max(len(expected), 1)
+    return [deviation(a, b) for a, b in zip(actual, expected, strict=True)] or [None]
 
 
 def largest(errors: Iterable[float | None]) -> float | None:

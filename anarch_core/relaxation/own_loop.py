@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,10 +18,12 @@ from anarch_core.errors import ConfigError, OptimizerStateWarning, SurgeryError,
 from anarch_core.layers.base import relaxed_layers
 from anarch_core.machine import require_memory
 from anarch_core.network import unwrapped
+from anarch_core.plugin.blame import answering
 from anarch_core.plugin.records import TensorRole
 from anarch_core.plugin.registry import Registry
 from anarch_core.relaxation.optimizer_state import roles_of, transported
 from anarch_core.relaxation.optimizer_surgery import Moved, State, Succession, innermost, succession
+from anarch_core.relaxation.passes import keep_passes_told
 from anarch_core.relaxation.report import RelaxationReport, Relaxed
 from anarch_core.relaxation.surgery import has_hooks
 from anarch_core.relaxation.verbs import project, relax
@@ -118,7 +120,9 @@ def switch(
     new = {path: relaxed.model.get_submodule(path) for path in relaxed.sites}
     if optimizer_state == "carry":
         _require_memory_for_state(relaxed, new, inner, known)
-    fate = _put(network, relaxed.model, new, succession(inner, network, new, moved if optimizer_state == "carry" else None), lr)
+    understood = {path for path in new if answering(relaxed.relaxation.understands, bool)(network.get_submodule(path))}
+    heirs = succession(inner, network, new, moved if optimizer_state == "carry" else None)
+    fate = _put(network, relaxed.model, new, heirs, lr, understood)
     return Switched(model=model, optimizer=optimizer, report=relaxed.report, optimizer_state=fate)
 
 
@@ -205,15 +209,26 @@ def _require_memory_for_state(
         require_memory(needed, device, f"the optimizer's state of {len(new)} relaxed layer(s)")
 
 
-def _put(model: nn.Module, source: nn.Module, new: Mapping[str, nn.Module], heirs: Succession, lr: float | None) -> Mapping[str, str]:
-    """Make the layers of ``model`` what they are in ``source``, let the optimizer know, and say what became of its state."""
+def _put(
+    model: nn.Module,
+    source: nn.Module,
+    new: Mapping[str, nn.Module],
+    heirs: Succession,
+    lr: float | None,
+    understood: Collection[str] = (),
+) -> Mapping[str, str]:
+    """Make the layers of ``model`` what they are in ``source``, let the optimizer know, and say what became of its state.
+
+    The hooks of layers that are ``understood`` are part of what their relaxation made.
+    """
     if heirs.lost:
         names = ", ".join(heirs.lost[:3]) + (f" and {len(heirs.lost) - 3} more" if len(heirs.lost) > 3 else "")
         msg = f"the state that {type(heirs.optimizer).__name__} keeps of {names} cannot be carried over this switch and starts anew"
         warn(msg, OptimizerStateWarning)
     applied = source.anarch_relaxations
-    _become({path: (model.get_submodule(path), layer) for path, layer in new.items()})
+    _become({path: (model.get_submodule(path), layer) for path, layer in new.items()}, understood)
     model.anarch_relaxations = applied
+    keep_passes_told(model)
     heirs.enter()
     if lr is not None:
         for group in heirs.optimizer.param_groups:
@@ -224,14 +239,14 @@ def _put(model: nn.Module, source: nn.Module, new: Mapping[str, nn.Module], heir
     return heirs.fate
 
 
-def _become(pairs: Mapping[str, tuple[nn.Module, nn.Module]]) -> None:
+def _become(pairs: Mapping[str, tuple[nn.Module, nn.Module]], understood: Collection[str]) -> None:
     """Make each old module the new one without changing its identity, so that every reference to it is to the new one; all or none.
 
     Raises:
         SurgeryError: a module or a parameter has hooks, or the class of a module does not allow it.
     """
     for path, (old, _) in pairs.items():
-        reason = _hooked(old)
+        reason = _hooked(old, path in understood)
         if reason is not None:
             msg = f"{path or 'the network'} cannot be replaced in place: {reason}; remove them first, and register them again afterwards"
             raise SurgeryError(msg, paths=(path,))
@@ -250,9 +265,9 @@ def _become(pairs: Mapping[str, tuple[nn.Module, nn.Module]]) -> None:
         done.append(was)
 
 
-def _hooked(module: nn.Module) -> str | None:
+def _hooked(module: nn.Module, understood: bool) -> str | None:
     """What would be lost with a module, besides its parameters."""
-    if has_hooks(module):
+    if has_hooks(module) and not understood:
         return "it has hooks, which the new layer would not run"
     for name, parameter in module.named_parameters():
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):

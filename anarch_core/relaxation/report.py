@@ -25,10 +25,29 @@ def refusal_of(reasons: Mapping[str, str]) -> str:
     Args:
         reasons: path -> the end of the sentence.
     """
+    return "; ".join(f"{listed(paths, len(paths))} cannot be relaxed: {reason}" for reason, paths in _by_reason(reasons).items())
+
+
+def idle_of(reasons: Mapping[str, str]) -> str:
+    """Says what there is nothing to relax in, and why: layers of one reason together, the first few of many by name.
+
+    Args:
+        reasons: path -> the end of the sentence.
+    """
+    return "; ".join(f"nothing to relax in {listed(paths)}: {reason}" for reason, paths in _by_reason(reasons).items())
+
+
+def listed(paths: Sequence[str], most: int = 4) -> str:
+    """Paths in words, at most so many of them."""
+    named = ", ".join(path or "the network" for path in paths[:most])
+    return named if len(paths) <= most else f"{named} and {len(paths) - most} more"
+
+
+def _by_reason(reasons: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
     by_reason: dict[str, list[str]] = {}
     for path, reason in reasons.items():
-        by_reason.setdefault(reason, []).append(path or "the network")
-    return "; ".join(f"{', '.join(paths)} cannot be relaxed: {reason}" for reason, paths in by_reason.items())
+        by_reason.setdefault(reason, []).append(path)
+    return by_reason
 
 
 AMPLIFIED = 10
@@ -42,12 +61,13 @@ class AppliedRelaxation:
     Attributes:
         name: of the relaxation.
         options: those that differ from their defaults.
-        layers: path of every replaced layer -> shape of its input without the batch dimension.
+        layers: path of every replaced layer -> shape of its input without the batch dimension; () where that is not one tensor of one size.
         distribution: that provides the relaxation.
         version: of the distribution.
         api: version of the plugin interface it was applied with.
         materialised: layers whose weight was computed (weight norm and the like) until a plain convolution took their place first; path ->
             shape of its input without the batch dimension.
+        calls: path -> how often a layer is called in one pass of the network, for those that are called more than once.
         digest: of what it does (:mod:`anarch_core.relaxation.fingerprint`); empty where that cannot be said, None in records of earlier
             versions.
     """
@@ -59,6 +79,7 @@ class AppliedRelaxation:
     version: str
     api: str
     materialised: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
+    calls: Mapping[str, int] = attrs.field(factory=dict)
     digest: str | None = None
 
 
@@ -90,6 +111,7 @@ class RelaxationReport(Displayed):
         relaxation: its name.
         layers: one report per replaced layer, in the order of the network.
         refused: path -> reason, for candidates that cannot be relaxed (only in a plan; :func:`relax` raises).
+        idle: path -> reason, for chosen layers that the relaxation has nothing to do for, and that stayed as they were.
         dtype: of the parameters, which sets what rounding is.
         error: as for a layer, end to end; None when not checked, or where nothing could be compared.
         tolerance: above it the relaxation is not called exact.
@@ -102,6 +124,7 @@ class RelaxationReport(Displayed):
     relaxation: str
     layers: Sequence[LayerReport]
     refused: Mapping[str, str] = attrs.field(factory=dict)
+    idle: Mapping[str, str] = attrs.field(factory=dict)
     dtype: str = "float32"
     error: float | None = None
     tolerance: float = 0.0
@@ -122,6 +145,11 @@ class RelaxationReport(Displayed):
     def refusal(self) -> str | None:
         """Says which layers cannot be relaxed, and why; None where all can."""
         return refusal_of(self.refused) if self.refused else None
+
+    @property
+    def idleness(self) -> str | None:
+        """Says which of the chosen layers there is nothing to relax in, and why; None where there is something in all of them."""
+        return idle_of(self.idle) if self.idle else None
 
     @property
     def complaint(self) -> str | None:
@@ -158,7 +186,7 @@ class RelaxationReport(Displayed):
         return Overview(
             title=f"{self.relaxation}: {self._verdict}",
             tables=[Table(headings=headings, rows=rows, texts=2)] if rows else [],
-            notes=[*([self.refusal] if self.refusal else []), *self.notes],
+            notes=[*(said for said in (self.refusal, self.idleness) if said), *self.notes],
         )
 
     @property

@@ -22,14 +22,14 @@ from anarch_core.relaxation.fingerprint import fingerprint
 from anarch_core.relaxation.materialise import made_of
 from anarch_core.relaxation.outputs import rounding
 from anarch_core.relaxation.report import AppliedRelaxation, LayerReport, RelaxationReport
-from anarch_core.relaxation.surgery import candidates, check_replaceable, select, site_or_reason
+from anarch_core.relaxation.surgery import candidates, check_replaceable, owner, select, site_or_reason, traced_site
 from anarch_core.relaxation.trace import Manner, Trace, trace, trace_as
 from anarch_core.relaxation.watch import shared_parameters
 
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """The layers a relaxation will replace, and those it refuses.
+    """The layers a relaxation will replace, those it refuses, and those it has nothing to do for.
 
     Attributes:
         info: record of the relaxation.
@@ -37,6 +37,7 @@ class Selection:
         paths: of every layer it might replace: canonical path -> all paths.
         sites: what is replaced.
         refused: path -> reason.
+        idle: path -> reason, for chosen layers that it has nothing to do for.
         traces: passes of the example; more than one where some layers are called in another mode only.
         materialised: path -> what computed the weight of a layer until now, for sites whose module is a plain convolution in its place.
         kept: chosen layers that this very relaxation made already, and that stay as they are while others are replaced.
@@ -47,6 +48,7 @@ class Selection:
     paths: Mapping[str, Sequence[str]]
     sites: Sequence[Site]
     refused: Mapping[str, str]
+    idle: Mapping[str, str]
     traces: Sequence[Trace]
     materialised: Mapping[str, str]
     kept: Sequence[str] = ()
@@ -74,11 +76,19 @@ class Selection:
         if len(kept) == len(chosen):
             kept = []  # asked for nothing else, it answers for these
         chosen = [path for path in chosen if path not in kept]
-        traces = _traces(model, list(paths), chosen, example_input)
+        traces = _traces(model, list(paths), chosen, example_input, relaxation.sized)
         ties = shared_parameters(model)
-        sites, refused, materialised = [], {}, {}
+        sites = list[Site]()
+        refused, idle, materialised = dict[str, str](), dict[str, str](), dict[str, str]()
         for path in chosen:
-            result = site_or_reason(model, path, traces, relaxation, ties=ties, materialise=materialise)
+            if owner(path, [name for site in sites for name in paths[site.path]]) is not None:
+                continue  # it goes with the layer that it is a part of
+            site = traced_site(model, path, traces, relaxation)
+            nothing = answering(relaxation.idle, str, type(None))(site) if isinstance(site.module, relaxation.targets) else None
+            if nothing is not None:
+                idle[path] = nothing
+                continue
+            result = site_or_reason(site, traces, relaxation, aliases=paths[path], ties=ties, materialise=materialise)
             if isinstance(result, str):
                 refused[path] = result
             else:
@@ -91,6 +101,7 @@ class Selection:
             paths=paths,
             sites=sites,
             refused=refused,
+            idle=idle,
             traces=traces,
             materialised=materialised,
             kept=kept,
@@ -114,8 +125,9 @@ class Selection:
 
     def report(self) -> RelaxationReport:
         """What would be replaced, at what cost; nothing is allocated."""
-        dtypes = {next(site.module.parameters()).dtype for site in self.sites}
-        dtypes |= {call.dtype for trace in self.traces for site in self.sites for call in trace.calls[site.path]}
+        first = (next(site.module.parameters(), None) for site in self.sites)
+        dtypes = {parameter.dtype for parameter in first if parameter is not None}
+        dtypes |= {dtype for trace in self.traces for site in self.sites for call in trace.calls[site.path] for dtype in call.dtypes}
         widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
         reports = [
             LayerReport(
@@ -130,6 +142,7 @@ class Selection:
             relaxation=self.info.name,
             layers=reports,
             refused=self.refused,
+            idle=self.idle,
             dtype=str(widest).removeprefix("torch."),
             tolerance=max(self.info.tolerance, rounding(widest)),
             kept=self.kept,
@@ -147,6 +160,7 @@ class Selection:
             distribution=distribution,
             version=version,
             api=".".join(map(str, API_VERSION)),
+            calls={site.path: site.calls for site in self.sites if site.calls > 1},
             digest=fingerprint(self.relaxation, len(self.sites[0].input_shape) - 1) if self.sites else "",
         )
 
@@ -162,11 +176,14 @@ def _options(relaxation: AbstractRelaxation) -> dict[str, Any]:
     return {} if relaxation.options is None else to_dict(relaxation.options, only_changed=True)
 
 
-def _traces(model: nn.Module, paths: Sequence[str], chosen: Sequence[str], example_input: Any) -> list[Trace]:
-    """The network as it stands; and in the other mode, if chosen layers are called in that one only (auxiliary heads)."""
+def _traces(model: nn.Module, paths: Sequence[str], chosen: Sequence[str], example_input: Any, sized: bool) -> list[Trace]:
+    """The network as it stands; and in the other mode, if chosen layers are called in that one only (auxiliary heads).
+
+    Or more often in that one, where it matters how often they are.
+    """
     first = trace(model, paths, example_input)
-    idle = [path for path in chosen if not first.calls[path]]
-    if not idle:
+    looked = [path for path in chosen if not first.calls[path] or (not sized and len(first.calls[path]) > 1)]
+    if not looked:
         return [first]
     training = not (model.training if first.manner.training is None else first.manner.training)
     try:
@@ -174,4 +191,4 @@ def _traces(model: nn.Module, paths: Sequence[str], chosen: Sequence[str], examp
     except Exception as error:  # not every network runs in both modes
         mode = "training" if training else "evaluation"
         return [attrs.evolve(first, elsewhere=f"in {mode} mode the network does not run on it ({one_line(error)})")]
-    return [first, second] if any(second.calls[path] for path in idle) else [first]
+    return [first, second] if any(len(second.calls[path]) != len(first.calls[path]) for path in looked) else [first]

@@ -18,6 +18,8 @@ from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 from anarch_core.relaxation.lattice import CONVOLUTIONS, is_convolution
 from anarch_core.relaxation.materialise import convolution_of
+from anarch_core.relaxation.passes import begin_pass
+from anarch_core.relaxation.report import listed
 from anarch_core.relaxation.trace import Trace
 
 MATERIALISE = "materialise it (materialise=True, --materialise of anarch relax): the plain convolution that it computes now is relaxed"
@@ -59,7 +61,7 @@ def select(paths: Mapping[str, Sequence[str]], patterns: str | Sequence[str]) ->
         matches = [path for path, names in paths.items() if any(name == bare or fnmatch.fnmatchcase(name, bare) for name in names)]
         if not matches and paths:
             close = close_matches(bare, (name for names in paths.values() for name in names))
-            msg = f"layer pattern {pattern!r} matches none of {', '.join(paths)}{did_you_mean(close)}"
+            msg = f"layer pattern {pattern!r} matches none of {listed(list(paths), 20)}{did_you_mean(close)}"
             raise SurgeryError(msg)
         for path in matches:
             chosen[path] = not pattern.startswith("!")
@@ -73,7 +75,8 @@ def owner(name: str, paths: Iterable[str]) -> str | None:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether calling or differentiating a module does more than its class says."""
-    return any(getattr(module, name) for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"))
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(hook is not begin_pass for kind in kinds for hook in getattr(module, kind).values())
 
 
 def _like_a_convolution(module: nn.Module) -> bool:
@@ -81,35 +84,47 @@ def _like_a_convolution(module: nn.Module) -> bool:
     return all(hasattr(module, name) for name in ("in_channels", "out_channels", "kernel_size")) and not any(module.children())
 
 
+def traced_site(model: nn.Module, path: str, traces: Sequence[Trace], relaxation: AbstractRelaxation) -> Site:
+    """A layer with what the traces told of it, whether or not it can be relaxed."""
+    module = model.get_submodule(path)
+    calls = [call for trace in traces for call in trace.calls[path]]
+    inputs = {_place(module, call.input_shape) for call in calls if relaxation.sized or call.alone}
+    return Site(
+        path=path,
+        module=module,
+        input_shape=inputs.pop() or () if len(inputs) == 1 else (),
+        output_shape=(_place(module, calls[0].output_shape) or ()) if calls else (),
+        calls=max(len(trace.calls[path]) for trace in traces),
+        arguments=calls[0].arguments if calls else None,
+    )
+
+
 def site_or_reason(
-    model: nn.Module,
-    path: str,
+    site: Site,
     traces: Sequence[Trace],
     relaxation: AbstractRelaxation,
     *,
+    aliases: Sequence[str] = (),
     ties: Sequence[tuple[str, str]] = (),
     materialise: bool = False,
 ) -> Site | str:
-    """The layer with what the traces told of it, or why it cannot be relaxed.
+    """The layer as it is to be relaxed, or why it cannot be.
 
     Args:
-        model: the network.
-        path: of the layer.
+        site: the layer with what the traces told of it.
         traces: passes of the example.
         relaxation: that is asked about the layer.
+        aliases: all paths that it is registered under.
         ties: pairs of modules that share a parameter.
         materialise: stand the plain convolution that it computes at this moment in for a layer whose weight is computed.
     """
-    module = model.get_submodule(path)
-    computed = _computed(module)
-    reason = _entangled(module, path, ties) or (None if materialise else computed)
+    module, path = site.module, site.path
+    computed = None if answering(relaxation.understands, bool)(module) else _computed(module)
+    reason = _entangled(module, aliases or [path], ties) or (None if materialise else computed)
     reason = reason or next((trace.odd[path] for trace in traces if path in trace.odd), None)
+    reason = reason or _misused(site, traces, relaxation.sized)
     if reason is not None:
         return reason
-    shapes = _shapes_or_reason(module, path, traces)
-    if isinstance(shapes, str):
-        return shapes
-    site = Site(path=path, module=module, input_shape=shapes[0], output_shape=shapes[1])
     refused = answering(relaxation.refusal, str, type(None))
     refusal = computed or refused(site)
     if refusal is None or not isinstance(module, CONVOLUTIONS) or (is_convolution(module) and computed is None):
@@ -123,19 +138,31 @@ def site_or_reason(
     return refused(site) or site
 
 
-def _shapes_or_reason(module: nn.Module, path: str, traces: Sequence[Trace]) -> tuple[tuple[int, ...], tuple[int, ...]] | str:
-    """Shapes of a layer's input and output without the batch dimension, or why there are none."""
-    calls = [call for trace in traces for call in trace.calls[path]]
-    if not calls:
-        why = next((f"; {trace.elsewhere}" for trace in traces if trace.elsewhere), "")
-        return f"it was not called when the example input was run, so its input size is not known{why}"
+def _place(module: nn.Module, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """A shape without its batch dimension."""
+    if shape is None:
+        return None
     kernel = getattr(module, "kernel_size", None)
-    spatial = len(kernel) if isinstance(kernel, tuple) else len(calls[0].input_shape) - 2
-    shapes = sorted({call.input_shape[-spatial - 1 :] for call in calls})
-    if len(shapes) > 1:
-        sizes = " and ".join(str(list(shape)) for shape in shapes)
+    spatial = len(kernel) if isinstance(kernel, tuple) else len(shape) - 2
+    return shape[-spatial - 1 :]
+
+
+def _misused(site: Site, traces: Sequence[Trace], sized: bool) -> str | None:
+    """Why a layer is not called as a relaxation needs it to be."""
+    calls = [call for trace in traces for call in trace.calls[site.path]]
+    why = next((f"; {trace.elsewhere}" for trace in traces if trace.elsewhere), "")
+    if not calls:
+        return f"it was not called when the example input was run, so its input size is not known{why}"
+    if not sized:
+        counts = sorted({len(trace.calls[site.path]) for trace in traces} - {0})
+        times = " and ".join(map(str, counts))
+        return None if len(counts) == 1 else f"it is called {times} times in a pass, in training and in evaluation mode"
+    odd = next((call.odd for call in calls if call.odd), None)
+    shapes = {_place(site.module, call.input_shape) or () for call in calls}
+    if odd is None and len(shapes) > 1:
+        sizes = " and ".join(str(list(shape)) for shape in sorted(shapes))
         return f"it is called with {len(shapes)} different input sizes ({sizes}), and a relaxed layer has one"
-    return shapes[0], calls[0].output_shape[-spatial - 1 :]
+    return odd
 
 
 def _computed(module: nn.Module) -> str | None:
@@ -147,7 +174,7 @@ def _computed(module: nn.Module) -> str | None:
     return None
 
 
-def _entangled(module: nn.Module, path: str, ties: Sequence[tuple[str, str]]) -> str | None:
+def _entangled(module: nn.Module, paths: Sequence[str], ties: Sequence[tuple[str, str]]) -> str | None:
     """Why a module is more than its own parameters, or does not have them alone."""
     if isinstance(module, torch.jit.ScriptModule):
         return "it is compiled by torch.jit; relax the module it was made from"
@@ -155,7 +182,7 @@ def _entangled(module: nn.Module, path: str, ties: Sequence[tuple[str, str]]) ->
     if patched:
         return f"its {patched[0]} was replaced by another function, which a new layer would not run; restore it first"
     for pair in ties:
-        inside = [path == other or not path or other.startswith(f"{path}.") for other in pair]
+        inside = [owner(f"{other}.", paths) is not None for other in pair]
         if any(inside) and not all(inside):
             return f"it shares a parameter with {pair[inside.index(False)] or 'the root module'}"
     return None

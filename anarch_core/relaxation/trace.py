@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -16,6 +16,9 @@ from anarch_core.errors import SurgeryError, one_line
 from anarch_core.network import in_mode, unchanged
 from anarch_core.relaxation.outputs import numbers_in
 from anarch_core.relaxation.watch import UseOfTensors
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""Of a call: those by position, and those by name."""
 
 
 @attrs.frozen
@@ -48,14 +51,35 @@ class Call:
     """One call of a layer while the example input ran through the network.
 
     Attributes:
-        input_shape: with the batch dimension, if there is one.
-        output_shape: likewise.
-        dtype: of the output.
+        arguments: by position and by name: tensors without numbers, all else as it is; None where such tensors cannot be made.
+        input_shape: of its first argument, with the batch dimension, if there is one; None where that is no tensor.
+        output_shape: likewise of what it returned.
+        alone: whether its first argument is the only tensor it was given.
+        dtypes: of the real numbers it returned.
+        odd: why it is no map of one tensor to another, as the end of the sentence "features.0 cannot be relaxed: ..."; empty where it is.
     """
 
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    dtype: torch.dtype
+    arguments: Arguments | None
+    input_shape: tuple[int, ...] | None
+    output_shape: tuple[int, ...] | None
+    alone: bool
+    dtypes: frozenset[torch.dtype]
+    odd: str
+
+    @classmethod
+    def of(cls, arguments: Arguments | None, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Call:
+        """A call that has ended; ``arguments`` are those without numbers, as they were when it began."""
+        given = input_of(args, kwargs)
+        shapes = [tuple(value.shape) if isinstance(value, torch.Tensor) else None for value in (given, output)]
+        odd = f"it is given a {type(given).__name__} and returns a {type(output).__name__}, not a tensor for a tensor"
+        return cls(
+            arguments=arguments,
+            input_shape=shapes[0],
+            output_shape=shapes[1],
+            alone=len(_tensors((args, kwargs))) == 1,
+            dtypes=frozenset(tensor.dtype for tensor in _tensors(output) if tensor.is_floating_point()),
+            odd=odd if None in shapes else "",
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -124,11 +148,10 @@ def trace_as(manner: Manner, model: nn.Module, paths: Sequence[str], example_inp
     modules = {path: module for path in paths if not isinstance(module := model.get_submodule(path), torch.jit.ScriptModule)}
     watch = UseOfTensors((tensor, path) for path, module in modules.items() for tensor in module.parameters())
 
-    def record(path: str, given: Any, output: Any) -> None:
-        if not isinstance(given, torch.Tensor) or not isinstance(output, torch.Tensor):
-            odd[path] = f"it is given a {type(given).__name__} and returns a {type(output).__name__}, not a tensor for a tensor"
-            return
-        calls[path].append(Call(input_shape=tuple(given.shape), output_shape=tuple(output.shape), dtype=output.dtype))
+    def record(path: str, output: Any, call: Call) -> None:
+        if isinstance(output, Iterator):
+            odd[path] = f"it returns a {type(output).__name__}, which can be looked at only once"
+        calls[path].append(call)
 
     with manner.apply(model), observed(modules, watch, record), watch:
         outputs = run(model, example_input)
@@ -157,7 +180,9 @@ def inputs_of(model: nn.Module, paths: Sequence[str], example_input: Any) -> dic
         for path in paths:
 
             def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
-                inputs[path].append(input_of(args, kwargs).detach().clone())
+                given = input_of(args, kwargs)
+                if isinstance(given, torch.Tensor):
+                    inputs[path].append(given.detach().clone())
 
             stack.enter_context(model.get_submodule(path).register_forward_pre_hook(record, with_kwargs=True))
         stack.enter_context(Manner(training=False).apply(model))
@@ -169,19 +194,21 @@ def inputs_of(model: nn.Module, paths: Sequence[str], example_input: Any) -> dic
 
 
 @contextlib.contextmanager
-def observed(modules: Mapping[str, nn.Module], watch: UseOfTensors, record: Callable[[str, Any, Any], None]) -> Iterator[None]:
-    """Tell ``record`` of every call of some modules (path, input, output), and ``watch`` when one begins and ends."""
+def observed(modules: Mapping[str, nn.Module], watch: UseOfTensors, record: Callable[[str, Any, Call], None]) -> Iterator[None]:
+    """Tell ``record`` of every call of some modules (path, output, call), and ``watch`` when one begins and ends."""
+    given: list[Arguments | None] = []
     with contextlib.ExitStack() as stack:
         for path, module in modules.items():
 
-            def begin(module: nn.Module, args: tuple[Any, ...], path: str = path) -> None:
+            def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
                 watch.within.append(path)
+                given.append(_hollow((args, kwargs)))
 
             def end(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str = path) -> None:
                 watch.within.pop()
-                record(path, input_of(args, kwargs), output)
+                record(path, output, Call.of(given.pop(), args, kwargs, output))
 
-            stack.enter_context(module.register_forward_pre_hook(begin, prepend=True))
+            stack.enter_context(module.register_forward_pre_hook(begin, prepend=True, with_kwargs=True))
             stack.enter_context(module.register_forward_hook(end, with_kwargs=True))
         yield
 
@@ -189,6 +216,25 @@ def observed(modules: Mapping[str, nn.Module], watch: UseOfTensors, record: Call
 def input_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The first argument of a call, given by position or by name."""
     return next(iter((*args, *kwargs.values())), None)
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _hollow(arguments: Arguments) -> Arguments | None:
+    """Arguments of a call with tensors that hold no numbers; None where there are none of their kind."""
+
+    def hollow(tensor: torch.Tensor) -> torch.Tensor:
+        strides = tensor.stride() if tensor.layout == torch.strided else None
+        if strides is None:
+            return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        return torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device="meta")
+
+    try:
+        return cast(Arguments, tree_map_only(torch.Tensor, hollow, arguments))
+    except Exception:  # a nested or quantised tensor, or something that looks at its numbers (a packed sequence)
+        return None
 
 
 def _not_accepted(example_input: Any, error: Exception) -> SurgeryError:

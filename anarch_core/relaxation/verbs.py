@@ -22,6 +22,7 @@ from anarch_core.relaxation.exactness import checked
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.materialise import convolution_of
 from anarch_core.relaxation.measured import measured_drift
+from anarch_core.relaxation.passes import keep_passes_told
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed, refusal_of
 from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.surgery import candidates, owner, select
@@ -103,13 +104,13 @@ def relax(
         raise SurgeryError(msg, paths=tuple(report.refused))
     if not found.sites:
         loose = f" ({found.loose_note})" if found.loose_note else ""
-        warn(f"{relaxation} found no layer to relax in {type(model).__name__}{loose}", NoEffectWarning)
+        idle = f"; {report.idleness}" if report.idleness else ""
+        warn(f"{relaxation} found no layer to relax in {type(model).__name__}{loose}{idle}", NoEffectWarning)
     if report.layers:
-        device = next(found.sites[0].module.parameters()).device
-        require_memory(report.bytes, device, f"{relaxation} of {len(report.layers)} layer(s)")
+        require_memory(report.bytes, _device(found.sites), f"{relaxation} of {len(report.layers)} layer(s)")
 
     lifted = {site.path: answering(found.relaxation.lift, RelaxedLayer)(site) for site in found.sites}
-    new = copy_with(model, {path: (found.paths[path], layer) for path, layer in lifted.items()})
+    new = keep_passes_told(copy_with(model, {path: (found.paths[path], layer) for path, layer in lifted.items()}))
     new.anarch_relaxations = (*applied_relaxations(model), found.applied(registry))  # type: ignore[assignment]
     if check:
         report = checked(report, found, model, new, example_input)
@@ -140,12 +141,14 @@ def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module
         msg = f"this {type(model).__name__} has no relaxed layer to project"
         raise SurgeryError(msg)
     chosen = select(paths, layers)
-    new = copy_with(model, {path: (paths[path], model.get_submodule(path).project()) for path in chosen})  # type: ignore[operator]
+    projected = {path: model.get_submodule(path).project() for path in chosen}  # type: ignore[operator]
+    new = keep_passes_told(copy_with(model, {path: (paths[path], layer) for path, layer in projected.items()}))
     left = []
     for applied in applied_relaxations(model):
         kept = {path: shape for path, shape in applied.layers.items() if path not in chosen}
         if kept or applied.materialised:
-            left.append(attrs.evolve(applied, layers=kept))
+            calls = {path: count for path, count in applied.calls.items() if path in kept}
+            left.append(attrs.evolve(applied, layers=kept, calls=calls))
     new.anarch_relaxations = tuple(left)  # type: ignore[assignment]
     return new
 
@@ -197,19 +200,19 @@ def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: 
             if path not in paths:
                 msg = f"the network has no layer {path!r} that {record.name} could relax; is it the same architecture?"
                 raise SurgeryError(msg, paths=(path,))
-            site = Site(path=path, module=model.get_submodule(path), input_shape=tuple(shape), output_shape=())
+            module, calls = model.get_submodule(path), record.calls.get(path, 1)
+            site = Site(path=path, module=module, input_shape=tuple(shape), output_shape=(), calls=calls)
             reason = answering(relaxation.refusal, str, type(None))(site)
             if reason is not None:
                 raise SurgeryError(refusal_of({path: reason}), paths=(path,))
             sites.append(site)
         if sites:
-            device = next(sites[0].module.parameters()).device
             cost = answering(relaxation.cost, Cost)
-            require_memory(sum(cost(site).bytes for site in sites), device, f"{record.name} of {len(sites)} layer(s)")
+            require_memory(sum(cost(site).bytes for site in sites), _device(sites), f"{record.name} of {len(sites)} layer(s)")
         for site in sites:
             new[site.path] = (paths[site.path], answering(relaxation.lift, RelaxedLayer)(site))
         model = copy_with(model, new)
-    model = model if model is not base else copied(base)
+    model = keep_passes_told(model if model is not base else copied(base))
     model.anarch_relaxations = (*applied_relaxations(base), *applied)  # type: ignore[assignment]
     return model
 
@@ -223,6 +226,11 @@ def initialise_relaxed(model: nn.Module) -> None:
     """Give every relaxed layer its default initialisation, from the global random state: the scratch control."""
     for path in candidates(model, (RelaxedLayer,)):
         model.get_submodule(path).reset_parameters()  # type: ignore[operator]
+
+
+def _device(sites: Sequence[Site]) -> torch.device:
+    """Where the layers are."""
+    return next((parameter.device for site in sites for parameter in site.module.parameters()), torch.device("cpu"))
 
 
 def _materialised(model: nn.Module, layers: Mapping[str, tuple[int, ...]]) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -26,25 +26,27 @@ class UseOfTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, owned: Iterable[tuple[torch.Tensor, str]]) -> None:
-        """Watch ``owned``: tensors with the path of their layer."""
+        """Watch ``owned``: tensors with the path of their layer; of several layers, where one is inside another."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.within: list[str] = []
         self.used: dict[str, str] = {}
         self.loose = self.quiet = 0
-        owned = list(owned)
-        self._tensors = [tensor for tensor, _ in owned]  # kept, so that no other takes the place of one
-        self._by_identity = {id(tensor): path for tensor, path in owned}
-        spans = ((_span(tensor), path) for tensor, path in owned)
-        self._by_place = sorted((*span, path) for span, path in spans if span is not None)
+        self._tensors: dict[int, torch.Tensor] = {}  # kept, so that no other takes the place of one
+        self._by_identity: dict[int, list[str]] = {}
+        for tensor, path in owned:
+            self._tensors[id(tensor)] = tensor
+            self._by_identity.setdefault(id(tensor), []).append(path)
+        spans = ((_span(tensor), self._by_identity[key]) for key, tensor in self._tensors.items())
+        self._by_place = sorted((*span, paths) for span, paths in spans if span is not None)
 
-    def _owner(self, tensor: torch.Tensor) -> str | None:
+    def _owners(self, tensor: torch.Tensor) -> Sequence[str]:
         if id(tensor) in self._by_identity:
             return self._by_identity[id(tensor)]
         span = _span(tensor)
         if span is None:
-            return None
+            return ()
         first = bisect.bisect(self._by_place, span[0], key=lambda place: place[1])  # the first that ends behind where the tensor starts
-        return self._by_place[first][2] if first < len(self._by_place) and self._by_place[first][0] < span[1] else None
+        return self._by_place[first][2] if first < len(self._by_place) and self._by_place[first][0] < span[1] else ()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -54,15 +56,22 @@ class UseOfTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, operation: str, arguments: Iterable[Any]) -> None:
         for argument in arguments:
-            path = self._owner(argument) if isinstance(argument, torch.Tensor) else None
-            if path is not None and path not in self.within:
-                self.used.setdefault(path, operation)
+            for path in self._owners(argument) if isinstance(argument, torch.Tensor) else ():
+                if path not in self.within:
+                    self.used.setdefault(path, operation)
         self.loose += operation in CONVOLUTIONS and not self.within
 
 
 def shared_parameters(model: nn.Module) -> list[tuple[str, str]]:
-    """Pairs of modules (paths) that share a parameter, or memory of different ones; each module once, under its first path."""
+    """Pairs of modules (paths) that share a parameter, or memory of different ones; each module under its first path.
+
+    A module that is registered under several paths is a pair with itself, under the first and each other one.
+    """
     pairs = []
+    names: dict[int, str] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if names.setdefault(id(module), path) != path and next(module.parameters(recurse=False), None) is not None:
+            pairs.append((names[id(module)], path))
     first: dict[int, str] = {}
     spans = []
     for path, module in model.named_modules():

@@ -85,7 +85,7 @@ def test_failures_late_in_a_switch_change_nothing(monkeypatch, same):
     relaxed = relax(model, "efcn", example_input=X).model
     assert caught.value.needed == 2 * sum(p.nbytes for layer in (0, 2) for p in relaxed[layer].parameters())
     with monkeypatch.context() as patch:
-        patch.setattr("anarch_core.relaxation.beside.deviation", lambda *_: 1.0)
+        patch.setattr("anarch_core.relaxation.beside.deviations", lambda *_: [1.0])
         with warnings.catch_warnings():
             warnings.simplefilter("error", InexactRelaxationWarning)
             with pytest.raises(InexactRelaxationWarning):
