@@ -22,7 +22,7 @@ from anarch_core.relaxation.fingerprint import fingerprint
 from anarch_core.relaxation.materialise import made_of
 from anarch_core.relaxation.outputs import rounding
 from anarch_core.relaxation.report import AppliedRelaxation, LayerReport, RelaxationReport
-from anarch_core.relaxation.surgery import candidates, check_replaceable, owner, select, site_or_reason, traced_site
+from anarch_core.relaxation.surgery import candidates, check_replaceable, is_target, owner, select, site_or_reason, traced_site
 from anarch_core.relaxation.trace import Manner, Trace, trace, trace_as
 from anarch_core.relaxation.watch import shared_parameters
 
@@ -84,7 +84,7 @@ class Selection:
             if owner(path, [name for site in sites for name in paths[site.path]]) is not None:
                 continue  # it goes with the layer that it is a part of
             site = traced_site(model, path, traces, relaxation)
-            nothing = answering(relaxation.idle, str, type(None))(site) if isinstance(site.module, relaxation.targets) else None
+            nothing = answering(relaxation.idle, str, type(None))(site) if is_target(site.module, relaxation.targets) else None
             if nothing is not None:
                 idle[path] = nothing
                 continue

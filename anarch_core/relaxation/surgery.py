@@ -34,11 +34,15 @@ def candidates(model: nn.Module, targets: tuple[type[nn.Module], ...]) -> dict[s
     first: dict[int, str] = {}
     paths: dict[str, list[str]] = {}
     for path, module in whole_modules(model, remove_duplicate=False):
-        free = module.free if isinstance(module, ConstrainedLayer) else module
-        if isinstance(module, targets) or isinstance(free, targets) or (_ConvNd in targets and _like_a_convolution(module)):
+        if is_target(module, targets) or (_ConvNd in targets and _like_a_convolution(module)):
             canonical = first.setdefault(id(module), path)
             paths.setdefault(canonical, []).append(path)
     return paths
+
+
+def is_target(module: nn.Module, targets: tuple[type[nn.Module], ...]) -> bool:
+    """Whether a module, or the free one of a layer of a constraint relaxation, is of one of the types."""
+    return isinstance(module, targets) or (isinstance(module, ConstrainedLayer) and isinstance(module.free, targets))
 
 
 def select(paths: Mapping[str, Sequence[str]], patterns: str | Sequence[str]) -> list[str]:
