@@ -77,10 +77,6 @@ class AbstractRelaxation(ABC):
     def refusal(self, site: Site) -> str | None:
         """Why this layer cannot be relaxed, as the end of the sentence "features.0 cannot be relaxed: ..."; None if it can."""
 
-    def idle(self, site: Site) -> str | None:
-        """Why there is nothing to do here, as the end of the sentence "features.0 has nothing to relax: ..."; None if there is."""
-        return None
-
     @abstractmethod
     def cost(self, site: Site) -> Cost:
         """What the relaxed layer will take. Must not allocate."""
