@@ -93,13 +93,15 @@ class AbstractConstraintRelaxation(AbstractRelaxation):
         return int(counter.get_total_flops())
 
     def refusal(self, site: Site) -> str | None:
-        """As in every relaxation; here, of layers whose copies are constrained together. Extend it by what :meth:`loosen` does not know."""
-        module = site.module
-        copies = [link for link in module.links if len(link.free) > 1] if isinstance(module, ConstrainedLayer) else []
+        """Of modules of another type, and of layers whose copies are constrained together. Extend it by what :meth:`loosen` cannot do."""
+        module = constrained_module(site.module)
+        if not isinstance(module, self.targets):
+            return f"it is a {type(module).__name__}, which {self.name} does not know"
+        copies = [link for link in site.module.links if len(link.free) > 1] if isinstance(site.module, ConstrainedLayer) else []
         if not copies:
             return None
-        name = module.relaxation
-        return f"it is a layer of {name} with {len(copies[0].free)} copies of {copies[0].parent}, constrained together; project it first"
+        number, what = len(copies[0].free), copies[0].parent
+        return f"it is a layer of {site.module.relaxation} with {number} copies of {what}, constrained together; project it first"
 
     @torch.no_grad()
     def lift(self, site: Site) -> RelaxedLayer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -103,6 +104,19 @@ def test_the_tutorial_can_be_followed(tmp_path: Path, python: Any) -> None:
     assert passed.returncode == 0, passed.stdout
     help = reader.anarch("run", "--probe", "asleep", "--asleep-threshold", "0.001", "--help")
     assert "Options of probe asleep" in help.stdout, help.stderr
+
+
+@pytest.mark.slow
+def test_a_relaxation_of_any_layer_is_complete(tmp_path: Path, python: Any) -> None:
+    reader = Reader(tmp_path, python)
+    reader.follow("6. ")
+    passed = reader.python("-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert passed.returncode == 0, passed.stdout
+    choice = ["--model", "symmetric-mlp", "--relax", "asymmetric", "--probe", "delta", "--switch", "at:0", "--out", "run"]
+    ran = reader.anarch("run", *choice, "--epochs", "1", "--branch-epochs", "1", "--train-limit", "100", "--jobs", "1")
+    assert ran.returncode == 0, ran.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert '"unshared"' in json.dumps(results)
 
 
 @pytest.mark.parametrize("cls", [ComponentConformance, *CLASSES])
