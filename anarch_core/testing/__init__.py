@@ -36,6 +36,7 @@ pytest.register_assert_rewrite(
             "objective",
             "observer",
             "optimizer",
+            "parts",
             "patience",
             "probe",
             "relaxation",
@@ -43,6 +44,7 @@ pytest.register_assert_rewrite(
             "shift",
             "stories",
             "subject",
+            "tools",
             "workers",
         )
     )

@@ -63,6 +63,10 @@ class Case:
         count = len(self.args)
         return attrs.evolve(self, args=tuple(given[:count]), kwargs=dict(zip(self.kwargs, given[count:], strict=True)))
 
+    def having(self, module: nn.Module) -> Case:
+        """Another layer, given the same."""
+        return attrs.evolve(self, module=module)
+
     def to(self, target: torch.dtype | torch.device) -> Case:
         """The case in another dtype or on another device. The module is moved itself, and no longer what it was."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 
-import attrs
 import pytest
 import torch
 from torch import nn
@@ -123,7 +122,7 @@ class FamilyChecks(RelaxationSubject):
         of_matrix = matrix is not None and drift.total == pytest.approx(matrix, rel=1e-6)
         disturb(layer)
         drift = measured_drift(layer, "layer")
-        projected = self.lift(attrs.evolve(case, module=layer.project())).drift()  # before calls of the layer, which may move its averages
+        projected = self.lift(case.having(layer.project())).drift()  # before calls of the layer, which may move its averages
         matrix = _matrix(case, layer) if of_matrix else None
         assert matrix is None or drift.total == pytest.approx(matrix, rel=1e-6), (
             f"the parts of drift() add up to {drift.total:.6g}, but the layer's matrix has a squared norm of {matrix:.6g}"

@@ -17,6 +17,9 @@ from anarch_core.testing import convolutions
 from anarch_core.testing.cases import Case, Surrounded
 from anarch_core.testing.component import ComponentConformance
 
+SMALL = 60
+"""Numbers of a relaxed layer of which matrices are made."""
+
 Check = Callable[[Case, RelaxedLayer], None]
 
 
@@ -54,6 +57,20 @@ class RelaxationSubject(ComponentConformance):
         relaxation = self.relaxation()
         self.on_cases(lambda case: found.append((relaxation.cost(case.site()).parameters, case)))
         return max(found, key=lambda pair: pair[0])[1].fresh()
+
+    def small(self) -> list[tuple[Case, RelaxedLayer]]:
+        """A few layers that are small enough for matrices, with what becomes of them: of the generated ones, those with most to train."""
+        found: list[tuple[int, Case]] = []
+        relaxation = self.relaxation()
+
+        def count(case: Case) -> None:
+            numbers = relaxation.cost(case.site()).parameters
+            if numbers <= SMALL:
+                found.append((numbers, case))
+
+        self.on_cases(count)
+        largest = sorted(found, key=lambda pair: pair[0])[-2:]
+        return [(fresh, self.lift(fresh)) for fresh in (case.fresh() for _, case in largest)]
 
     def network(self) -> tuple[nn.Module, Any]:
         """A network around layers to be relaxed, in float64, and an example input: a tensor, or a tuple of arguments.
