@@ -222,13 +222,23 @@ def module_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
     return write
 
 
-@pytest.fixture(scope="session")
-def circulant() -> ModuleType:
-    """The relaxation of a layer that is no convolution, as somebody else would have written it."""
-    spec = importlib.util.spec_from_file_location("circulant", Path(__file__).parent / "foreign" / "circulant.py")
+def _foreign(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "foreign" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["circulant"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def circulant() -> ModuleType:
+    """A relaxation of a layer that is no convolution, as somebody else would have written it by hand."""
+    return _foreign("circulant")
+
+
+@pytest.fixture(scope="session")
+def strange() -> ModuleType:
+    """Relaxations of layers that take and give anything, and are called several times."""
+    return _foreign("strange")

@@ -106,7 +106,9 @@ class AbstractConstraintRelaxation(AbstractRelaxation):
     @torch.no_grad()
     def lift(self, site: Site) -> RelaxedLayer:
         module = constrained_module(site.module)
-        loosened = self.loosen(module, attrs.evolve(site, module=module))
+        cards = sorted({parameter.device.index or 0 for parameter in module.parameters() if parameter.device.type == "cuda"})
+        with torch.random.fork_rng(devices=cards):  # modules that are built draw weights, which are then overwritten
+            loosened = self.loosen(module, attrs.evolve(site, module=module))
         layer = loosened.layer_class(self.name, loosened.free, loosened.links, module)
         layer.take(module)
         layer.train(module.training)

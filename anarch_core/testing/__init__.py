@@ -36,7 +36,7 @@ pytest.register_assert_rewrite(
             "objective",
             "observer",
             "optimizer",
-            "parts",
+            "matrices",
             "patience",
             "probe",
             "relaxation",

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
 
-from anarch_core.relaxation.base import Site
+from anarch_core.layers.base import RelaxedLayer
 from anarch_core.testing.snapshot import relative
 
 __all__ = ["Case"]
@@ -94,20 +94,14 @@ class Case:
     def outputs(self, module: nn.Module | None = None) -> tuple[Any, ...]:
         """What each call gives in one pass through :meth:`around`."""
         network = self.around(module)
-        begin_pass(network.layer)
+        if isinstance(network.layer, RelaxedLayer):
+            network.layer.begin_pass()
         result: tuple[Any, ...] = network(*self.given)
         return result
 
     def numbers(self, module: nn.Module | None = None) -> list[torch.Tensor]:
         """The floating-point tensors among :meth:`outputs`."""
         return numbers_of(self.outputs(module))
-
-    def site(self) -> Site:
-        """What surgery would tell the relaxation of the layer."""
-        with torch.no_grad():
-            output = self.outputs()[0]
-        shapes = [tuple(value.shape[1:]) if isinstance(value, torch.Tensor) else () for value in (self.x, output)]
-        return Site(path="layer", module=self.module, input_shape=shapes[0], output_shape=shapes[1])
 
 
 class Alone(nn.Module):
@@ -152,13 +146,6 @@ class Surrounded(nn.Module):
 
 def _width(output: torch.Tensor) -> int:
     return output.shape[-1] if output.ndim else 1
-
-
-def begin_pass(layer: nn.Module) -> None:
-    """Tell a layer that a pass begins, as a relaxed network tells its layers."""
-    begin = getattr(layer, "begin_pass", None)
-    if begin is not None:
-        begin()
 
 
 def called(network: nn.Module, example_input: Any) -> Any:

@@ -33,7 +33,7 @@ def parameters(module: nn.Module) -> torch.Tensor:
 def tensors(module: nn.Module, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
     """The way back from a vector to tensors shaped and named as the parameters of a module."""
     shapes = {name: parameter.shape for name, parameter in module.named_parameters()}
-    pieces = numbers.split([shape.numel() for shape in shapes.values()])
+    pieces = torch.split(numbers, [shape.numel() for shape in shapes.values()])
     return {name: piece.reshape(shape).clone() for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 

@@ -13,7 +13,7 @@ from anarch_core.testing.cases import apart, disturb
 from anarch_core.testing.component import in_fresh_process
 from anarch_core.testing.family import FamilyChecks
 from anarch_core.testing.lift import LiftChecks
-from anarch_core.testing.parts import PartChecks
+from anarch_core.testing.matrices import MatrixChecks
 from anarch_core.testing.tools import ToolChecks
 
 _REBUILD = """
@@ -28,7 +28,7 @@ with torch.no_grad():
 """
 
 
-class RelaxationConformance(LiftChecks, FamilyChecks, PartChecks, ToolChecks):
+class RelaxationConformance(LiftChecks, FamilyChecks, MatrixChecks, ToolChecks):
     """Tests of a relaxation.
 
     Attributes:

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import attrs
 import hypothesis
 from hypothesis.strategies import SearchStrategy
 from torch import nn
 
 from anarch_core.layers.base import RelaxedLayer
-from anarch_core.relaxation.base import AbstractRelaxation
+from anarch_core.relaxation.base import AbstractRelaxation, Site
+from anarch_core.relaxation.surgery import is_target, site_or_reason, traced_site
+from anarch_core.relaxation.trace import trace
 from anarch_core.relaxation.verbs import Relaxed, plan, relax
 from anarch_core.testing import convolutions
 from anarch_core.testing.cases import Case, Surrounded
@@ -55,7 +58,7 @@ class RelaxationSubject(ComponentConformance):
                 return accepted
         found: list[tuple[int, Case]] = []
         relaxation = self.relaxation()
-        self.on_cases(lambda case: found.append((relaxation.cost(case.site()).parameters, case)))
+        self.on_cases(lambda case: found.append((relaxation.cost(self.site(case)).parameters, case)))
         return max(found, key=lambda pair: pair[0])[1].fresh()
 
     def small(self) -> list[tuple[Case, RelaxedLayer]]:
@@ -64,7 +67,7 @@ class RelaxationSubject(ComponentConformance):
         relaxation = self.relaxation()
 
         def count(case: Case) -> None:
-            numbers = relaxation.cost(case.site()).parameters
+            numbers = relaxation.cost(self.site(case)).parameters
             if numbers <= SMALL:
                 found.append((numbers, case))
 
@@ -94,9 +97,15 @@ class RelaxationSubject(ComponentConformance):
         """Relative error in float64 that is allowed."""
         return float(self.info.tolerance) if self.tolerance is None else self.tolerance
 
-    def lift(self, case: Case) -> RelaxedLayer:
-        """The relaxed layer."""
-        layer = self.relaxation().lift(case.site())
+    def site(self, case: Case) -> Site:
+        """What surgery tells the relaxation of a layer."""
+        network = case.around()
+        return traced_site(network, "layer", [trace(network, ["layer"], case.given)], self.relaxation())
+
+    def lift(self, case: Case, site: Site | None = None) -> RelaxedLayer:
+        """The relaxed layer; ``site`` where it is known from another layer with the same arguments."""
+        site = self.site(case) if site is None else attrs.evolve(site, module=case.module)
+        layer = self.relaxation().lift(site)
         assert isinstance(layer, RelaxedLayer), f"lift() gives a {type(layer).__name__}, expected a RelaxedLayer"
         assert layer.relaxation == self.info.name, f"the layer's `relaxation` is {layer.relaxation!r}, expected {self.info.name!r}"
         return layer
@@ -152,5 +161,9 @@ class RelaxationSubject(ComponentConformance):
 
     def _passed_over(self, case: Case) -> str | None:
         """Why there is nothing to relax, or why it cannot be; None if it can."""
-        relaxation, site = self.relaxation(), case.site()
-        return relaxation.idle(site) or relaxation.refusal(site)
+        relaxation, network = self.relaxation(), case.around()
+        traces = [trace(network, ["layer"], case.given)]
+        site = traced_site(network, "layer", traces, relaxation)
+        idle = relaxation.idle(site) if is_target(case.module, relaxation.targets) else None
+        found = site_or_reason(site, traces, relaxation) if idle is None else idle
+        return found if isinstance(found, str) else None

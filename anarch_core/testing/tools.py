@@ -11,7 +11,8 @@ from torch import func, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from anarch_core.errors import first_line
-from anarch_core.testing.cases import Case, apart, begin_pass, in_words, numbers_of
+from anarch_core.layers.base import RelaxedLayer
+from anarch_core.testing.cases import Case, apart, in_words, numbers_of
 from anarch_core.testing.snapshot import relative
 from anarch_core.testing.subject import RelaxationSubject
 
@@ -162,7 +163,8 @@ def _values(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _functional(case: Case, module: nn.Module, parameters: Parameters, *given: Any) -> Any:
-    begin_pass(module)
+    if isinstance(module, RelaxedLayer):
+        module.begin_pass()
     return func.functional_call(case.around(module), {f"layer.{name}": value for name, value in parameters.items()}, given)
 
 

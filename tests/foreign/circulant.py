@@ -69,6 +69,9 @@ class DenseLayer(RelaxedLayer):
         sums = matrix.new_zeros(self.n).index_add(0, which(self.n, matrix.device).flatten(), matrix.flatten())
         return sums[: self.diagonals] / self.n
 
+    def _matrix_of(self, kernel: torch.Tensor) -> torch.Tensor:
+        return dense(kernel, self.n)
+
     @torch.no_grad()
     def project(self) -> nn.Module:
         parent = Circulant(self.n, self.diagonals, dtype=self.matrix.dtype, device=str(self.matrix.device))
@@ -80,7 +83,7 @@ class DenseLayer(RelaxedLayer):
         if name == "shift":
             return tensor.clone(), torch.zeros_like(tensor), torch.zeros_like(tensor)
         local = torch.where(which(self.n, tensor.device) < self.diagonals, tensor, 0)
-        shared = dense(self._kernel(tensor), self.n)
+        shared = self._matrix_of(self._kernel(tensor))
         return shared, local - shared, tensor - local
 
     @torch.no_grad()

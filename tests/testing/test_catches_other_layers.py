@@ -1,22 +1,186 @@
-"""The kit for relaxations of layers that are no convolutions."""
+"""The kit for relaxations of layers that are no convolutions: right ones pass, and what is wrong in one is said."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+from anarch_core.lattice import Drift
 from anarch_core.testing import RelaxationConformance
 
 Kit = Callable[..., Any]
-CHECKS = [name for name in dir(RelaxationConformance) if name.startswith("test_")]
-OF_RECORDS = ("test_checkpoint_in_a_fresh_process", "test_import_is_light", "test_cuda_device_is_kept")
+OF_RECORDS = ("test_checkpoint_in_a_fresh_process", "test_import_is_light", "test_cuda_device_is_kept", "test_flags_are_free")
+CHECKS = [name for name in dir(RelaxationConformance) if name.startswith("test_") and name not in OF_RECORDS]
 
 
-@pytest.mark.parametrize("check", [check for check in CHECKS if check not in OF_RECORDS])
-def test_a_relaxation_of_circulant_layers(passes: Kit, plugin: Kit, circulant: ModuleType, tmp_path: Any, check: str) -> None:
+def run(passes: Kit, conformance: type, check: str, folder: Any) -> None:
+    passes(conformance, check, *([folder] if check.startswith("test_checkpoint") else []), examples=8)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_layer_written_by_hand(passes: Kit, plugin: Kit, circulant: ModuleType, tmp_path: Any, check: str) -> None:
     plugin("relaxation", circulant.CirculantRelaxation)
-    arguments = [tmp_path] if check.startswith("test_checkpoint") else []
-    passes(circulant.CirculantConformance, check, *arguments, examples=8)
+    run(passes, circulant.CirculantConformance, check, tmp_path)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_layer_of_words_without_a_batch_that_gives_a_dictionary(
+    passes: Kit, plugin: Kit, strange: ModuleType, tmp_path: Any, check: str
+) -> None:
+    plugin("relaxation", strange.FreeWords)
+    run(passes, strange.HashedConformance, check, tmp_path)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_cell_that_is_called_several_times(passes: Kit, plugin: Kit, strange: ModuleType, tmp_path: Any, check: str) -> None:
+    plugin("relaxation", strange.Untied)
+    run(passes, strange.CellConformance, check, tmp_path)
+
+
+def broken(base: type, **methods: Any) -> type:
+    """A class with other methods."""
+    return type("Wrong", (base,), methods)
+
+
+def relaxing_to(circulant: ModuleType, **methods: Any) -> type:
+    """The relaxation of circulant layers with some methods of its layer replaced."""
+    layer = broken(circulant.DenseLayer, **methods)
+    return broken(circulant.CirculantRelaxation, lift=lambda self, site: layer(site.module))
+
+
+def _first_of_each_diagonal(self: Any, tensor: torch.Tensor, name: str = "matrix") -> Any:
+    """Parts that add up, by an oblique projection."""
+    shared, unshared, off_local = _parts(self, tensor, name)
+    if name == "shift":
+        return shared, unshared, off_local
+    first = type(self).__mro__[1]._matrix_of(self, tensor[:, 0][: self.diagonals])
+    return first, tensor - off_local - first, off_local
+
+
+def _right_drift(self: Any, reference: Any = None) -> Drift:
+    right = type(self).__mro__[1]
+    twin = copy.copy(self)
+    twin.__class__ = right
+    return right.drift(twin, reference)
+
+
+def _parts(self: Any, tensor: torch.Tensor, name: str) -> Any:
+    return type(self).__mro__[1].split(self, tensor, name)
+
+
+def _all_local_is_shared(self: Any, tensor: torch.Tensor, name: str = "matrix") -> Any:
+    shared, unshared, off_local = _parts(self, tensor, name)
+    return shared + unshared, torch.zeros_like(tensor), off_local
+
+
+def _nothing_is_shared(self: Any, tensor: torch.Tensor, name: str = "matrix") -> Any:
+    shared, unshared, off_local = _parts(self, tensor, name)
+    return torch.zeros_like(tensor), shared + unshared, off_local
+
+
+def _half(self: Any, tensor: torch.Tensor, name: str = "matrix") -> Any:
+    return tensor / 2, tensor / 4, tensor / 4
+
+
+@torch.no_grad()
+def _first_column(self: Any) -> nn.Module:
+    """A projection that undoes the lift, but takes one of the copies where it should take their mean."""
+    parent = type(self).__mro__[1].project(self)
+    parent.kernel.copy_(self.matrix[: self.diagonals, 0])
+    return parent
+
+
+def _twice_the_gradient(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.linear(x, 2 * self.matrix - self.matrix.detach(), self.shift)
+
+
+def _as_a_pair(self: Any, x: torch.Tensor) -> Any:
+    return nn.functional.linear(x, self.matrix, self.shift), None
+
+
+def _nearest_dense_layer(self: Any) -> nn.Module:
+    linear = nn.Linear(self.n, self.n, dtype=self.matrix.dtype)
+    with torch.no_grad():
+        linear.weight.copy_(self.matrix)
+        linear.bias.copy_(self.shift)
+    return linear
+
+
+def _lost_name(self: Any) -> nn.Module:
+    parent = type(self).__mro__[1].project(self)
+    parent.other = nn.Parameter(torch.zeros(1, dtype=self.matrix.dtype))
+    return parent
+
+
+def _drift_with(**parts: float) -> Callable[..., Drift]:
+    return lambda self, reference=None: Drift(**({"shared": 1.0, "unshared": 0.0, "off_local": 0.0} | parts))
+
+
+def _copied_gradient(self: Any, site: Any, layer: Any, name: str, tensor: torch.Tensor, role: str) -> Any:
+    return type(self).__mro__[1].transport(self, site, layer, name, tensor, "weight")
+
+
+def _divided_weight(self: Any, site: Any, layer: Any, name: str, tensor: torch.Tensor, role: str) -> Any:
+    return type(self).__mro__[1].transport(self, site, layer, name, tensor, "gradient")
+
+
+LAYER_FAULTS = [
+    ("test_equals_its_parent", {"forward": _as_a_pair}, r"the relaxed layer gives \[.*\], None, its parent \["),
+    ("test_projection_undoes_the_lift", {"project": _nearest_dense_layer}, r"project\(\) gives a Linear, but the parent was a Circulant"),
+    ("test_projection_undoes_the_lift", {"project": _lost_name}, "there are other parameters: other"),
+    ("test_projection_is_nearest", {"project": _first_column}, "take the mean over the entries that are equal in the parent"),
+    ("test_parts_are_orthogonal_projections", {"split": _half}, "the shared part of a tensor is not the same again, by"),
+    (
+        "test_parts_are_orthogonal_projections",
+        {"split": _first_of_each_diagonal, "drift": _right_drift},
+        r"not orthogonal to the others in the norm of drift\(\)",
+    ),
+    ("test_drift_parts_are_squared_norms", {"split": _first_of_each_diagonal}, "has a squared norm of"),
+    ("test_parts_are_orthogonal_projections", {"split": _nothing_is_shared}, "calls something of a lifted layer unshared or off-local"),
+    ("test_parts_are_orthogonal_projections", {"split": _all_local_is_shared}, r"the shared part has \d+ dimensions, but lifts of all"),
+    ("test_gradients_are_the_parents", {"forward": _twice_the_gradient}, "the gradient of the relaxed layer differs from its parent's by"),
+    (
+        "test_drift_of_a_fresh_layer_is_nothing",
+        {"drift": _drift_with(off_local=-4e-5)},
+        r"layer, relaxed by wrong: the part 'off_local' of its drift\(\) is -4e-05, and a squared norm is not negative",
+    ),
+    (
+        "test_drift_of_a_fresh_layer_is_nothing",
+        {"drift": _drift_with(unshared=float("nan"))},
+        r"the part 'unshared' of its drift\(\) is nan, although all of its weights are finite",
+    ),
+]
+RELAXATION_FAULTS = [
+    (
+        "test_refusals_are_sentences",
+        {"idle": lambda self, site: "no." if site.module.n == 1 else None},
+        "should be a sentence that says why",
+    ),
+    ("test_optimizer_state_moves_as_parameters", {"transport": _copied_gradient}, "divide it among the copies"),
+    ("test_optimizer_state_moves_as_parameters", {"transport": _divided_weight}, "differs from the lift of such a parent by"),
+]
+
+
+@pytest.mark.parametrize(
+    ("check", "layer", "message"), LAYER_FAULTS, ids=[f"{fault[0]}-{place}" for place, fault in enumerate(LAYER_FAULTS)]
+)
+def test_a_wrong_layer(fails: Kit, plugin: Kit, circulant: ModuleType, check: str, layer: Any, message: str) -> None:
+    plugin("relaxation", relaxing_to(circulant, **layer))
+    fails(circulant.CirculantConformance, check, message, examples=8)
+
+
+@pytest.mark.parametrize(("check", "methods", "message"), RELAXATION_FAULTS)
+def test_a_wrong_relaxation(fails: Kit, plugin: Kit, circulant: ModuleType, check: str, methods: Any, message: str) -> None:
+    plugin("relaxation", broken(circulant.CirculantRelaxation, **methods))
+    fails(circulant.CirculantConformance, check, message, examples=8)
+
+
+def test_cases_that_are_all_refused(fails: Kit, plugin: Kit, circulant: ModuleType) -> None:
+    plugin("relaxation", broken(circulant.CirculantRelaxation, refusal=lambda self, site: "it is not understood"))
+    fails(circulant.CirculantConformance, "test_equals_its_parent", r"\(it .*it is not understood\); let `cases` give others, or accept")

@@ -18,7 +18,7 @@ from anarch_core.testing.subject import RelaxationSubject
 ROUNDING = 1e-9
 
 
-class PartChecks(RelaxationSubject):
+class MatrixChecks(RelaxationSubject):
     """What a layer derives by formulas is compared with what least squares and unit vectors give."""
 
     def test_parts_are_orthogonal_projections(self) -> None:
@@ -57,7 +57,7 @@ class PartChecks(RelaxationSubject):
                 continue
             numbers = torch.randn(len(norm), dtype=torch.float64, generator=torch.Generator().manual_seed(7))
             trained = cast(RelaxedLayer, linear.having(layer, numbers))
-            found = linear.parameters(self._lifted(case, trained.project())) - lift.constant
+            found = linear.parameters(self.lift(case.having(trained.project()), self.site(case))) - lift.constant
             away = numbers - lift.constant
             root = torch.linalg.cholesky(norm + ROUNDING * torch.eye(len(norm), dtype=torch.float64) * norm.diagonal().max()).T
             solution = torch.linalg.lstsq(root @ lift.matrix, root @ away, driver="gelsd").solution
@@ -74,7 +74,7 @@ class PartChecks(RelaxationSubject):
             lift = self._lift(case)
             if lift is None:
                 continue
-            relaxation, site = self.relaxation(), case.site()
+            relaxation, site = self.relaxation(), self.site(case)
             generator = torch.Generator().manual_seed(8)
             for name, parameter in case.module.named_parameters():
                 state = torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator)
@@ -113,11 +113,9 @@ class PartChecks(RelaxationSubject):
                 f"summed over the copies of each parameter, the gradient of the relaxed layer differs from its parent's by {error:.1e}"
             )
 
-    def _lifted(self, case: Case, parent: nn.Module) -> RelaxedLayer:
-        return self.lift(case.having(parent))
-
     def _lift(self, case: Case) -> linear.Lift | None:
-        return linear.Lift.of(lambda parent: self._lifted(case, parent), case.module)
+        site = self.site(case)
+        return linear.Lift.of(lambda parent: self.lift(case.having(parent), site), case.module)
 
 
 def _gradient(case: Case, module: nn.Module) -> torch.Tensor:
