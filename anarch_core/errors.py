@@ -24,6 +24,7 @@ __all__ = [
     "OptionError",
     "OtherVersionWarning",
     "OutOfMemoryError",
+    "PenaltyError",
     "PluginError",
     "ProbeError",
     "RunError",
@@ -121,6 +122,10 @@ class CheckpointError(AnarchError, ValueError):
 
 class ProbeError(AnarchError, ValueError):
     """A network or its data does not allow a measurement."""
+
+
+class PenaltyError(AnarchError, ValueError):
+    """A network does not allow a penalty on its layers."""
 
 
 class RunError(AnarchError, RuntimeError):

@@ -168,6 +168,16 @@ class RunConfig:
             later=True,
         ),
     )
+    penalty: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=values.names,
+        metadata=setting(
+            "Penalties on what makes relaxed layers differ from constrained ones, beside the loss of branches, as in parts:0.1.",
+            metavar="NAMES",
+            kind="penalty",
+            later=True,
+        ),
+    )
     clip_norm: float | None = attrs.field(
         default=None,
         converter=values.norm_or_none,
@@ -297,6 +307,13 @@ class RunConfig:
         return None if self.stop_early is None else EarlyStopping.parse(self.stop_early)
 
     @property
+    def idle(self) -> tuple[str, ...]:
+        """What was asked for and has nothing to do, as sentences."""
+        if not self.penalty or self.relax or self.path:
+            return ()
+        return (f"penalty {','.join(self.penalty)} adds nothing: it holds relaxed layers, and this run has none; add --relax or --path",)
+
+    @property
     def digest(self) -> str:
         """A name for the experiment: equal for configurations that agree in :attr:`identity_fields`.
 
@@ -353,9 +370,13 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
             yield f"path {shown(text)} leaves the trunk at epoch {first.removesuffix('ep')}, but the trunk has only {config.epochs} epochs"
         if config.layers != ("*",) and any(stage.layers is not None for stage in stages):
             yield f"path {shown(text)} says itself which layers it relaxes; leave --layers out, or the brackets of the path"
-    augmentations = [spec.partition(":")[0].partition("@")[0] for spec in config.augment]
-    for name in {name for name in augmentations if augmentations.count(name) > 1}:
-        yield f"augment names {shown(name)} twice; each augmentation is applied once, so say all of it in one place"
+    for setting_name, given, done in (
+        ("augment", config.augment, "augmentation is applied"),
+        ("penalty", config.penalty, "penalty is added"),
+    ):
+        names = [spec.partition(":")[0].partition("@")[0] for spec in given]
+        for name in {name for name in names if names.count(name) > 1}:
+            yield f"{setting_name} names {shown(name)} twice; each {done} once, so say all of it in one place"
     if config.early_stopping is not None and config.early_stopping.validates and not config.validation:
         yield (
             f"stop_early {shown(config.stop_early)} needs a part of the training set that is held out: add validation, as in "

@@ -20,7 +20,7 @@ from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ConfigError, PluginError
 from anarch_core.experiment.segments import Transition
 from anarch_core.experiment.store import RunStore
-from anarch_core.experiment.tree import changed_options
+from anarch_core.experiment.tree import changed_options, chosen_penalties
 from anarch_core.machine import available_bytes
 from anarch_core.models import ModelSpec, model_spec
 from anarch_core.plugin.blame import answering, expected, origin
@@ -32,6 +32,7 @@ from anarch_core.relaxation.report import Relaxed
 from anarch_core.relaxation.verbs import project, relax
 from anarch_core.schedule import AbstractSchedule, Clock, Moment
 from anarch_core.training.averages import RunningAverage
+from anarch_core.training.penalty import AbstractPenalty, Penalties
 from anarch_core.training.precision import dtype_of
 
 ON_THE_DEVICE = 0.5
@@ -115,6 +116,20 @@ class RunContext:
     def augmenting(self, seed: int) -> Augmenting | None:
         """What is done to training inputs; None for nothing."""
         return Augmenting(self.augmentations, seed) if self.augmentations else None
+
+    def penalising(
+        self, model: nn.Module, iterations: int, penalties: Iterable[tuple[str, Mapping[str, Any]]] | None = None
+    ) -> Penalties | None:
+        """The penalties of a stretch of training, as they are at its first step; None where nothing is ever added.
+
+        Args:
+            model: the network.
+            iterations: length of the stretch in optimizer steps.
+            penalties: name and options of each; those of the run by default.
+        """
+        penalties = chosen_penalties(self.config, self.registry) if penalties is None else penalties
+        made: dict[str, AbstractPenalty] = {name: self.registry.create("penalty", name, options) for name, options in penalties}
+        return Penalties(made, model, iterations, self.iterations_per_epoch) or None
 
     def measuring(self, probes: Iterable[str]) -> RunContext:
         """The same with these of its probes alone."""

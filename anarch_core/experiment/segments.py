@@ -59,6 +59,7 @@ class Settings:
         clip_norm: largest 2-norm of a step's gradient, None for any.
         average: of the weights, a network of its own; None without one.
         early_stopping: what ends it before its steps are done, None if nothing does.
+        penalties: name and options of each, in their order; none where the network has no relaxed layer.
     """
 
     iterations: int
@@ -71,6 +72,7 @@ class Settings:
     clip_norm: float | None = None
     average: WeightAverage | None = None
     early_stopping: EarlyStopping | None = None
+    penalties: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 @attrs.frozen(kw_only=True)

@@ -33,6 +33,11 @@ def changed_options(config: RunConfig, registry: Registry, kind: str, spec: str)
     return {} if options is None else to_dict(options, only_changed=True)
 
 
+def chosen_penalties(config: RunConfig, registry: Registry) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Name and options of each penalty of a run, in their order."""
+    return tuple((parse_spec(spec)[0], changed_options(config, registry, "penalty", spec)) for spec in config.penalty)
+
+
 def tree(config: RunConfig, clock: Clock, switches: Mapping[int, Iterable[Moment]], registry: Registry) -> tuple[Segment, ...]:
     """All segments of a run, parents first, each once.
 
@@ -75,6 +80,7 @@ class _Grower:
             objective=parse_spec(config.objective)[0],
             objective_options=self.options("objective", config.objective),
         )
+        self.penalties = chosen_penalties(config, registry)
         self.paths = [[(stage, Moment.parse(stage.moment, clock.iterations_per_epoch)) for stage in stages] for stages in config.stages]
         for text, stages in zip(config.path, self.paths, strict=True):
             moments = [moment for _, moment in stages]
@@ -100,6 +106,12 @@ class _Grower:
             average=self.config.weight_average,
             early_stopping=self.config.early_stopping,
         )
+
+    def penalised(self, segment: Segment) -> Segment:
+        """The segment with the penalties of the run, if its network has layers that they could hold; where it starts is known."""
+        if not self.penalties or not segment.steps:
+            return segment
+        return attrs.evolve(segment, settings=attrs.evolve(segment.settings, penalties=self.penalties))
 
     def require_room(self, learning_rate: LearningRate, iterations: int, where: str) -> None:
         """Refuse a stretch that ends within the warm-up of its learning rate."""
@@ -140,7 +152,8 @@ class _Grower:
         yield trunk
         if "scratch" in config.control:
             for relaxation, transition in self.scratch().items():
-                yield Segment(kind="scratch", task=self.task, seed=seed, settings=after, transition=transition, relaxation=relaxation)
+                scratch = Segment(kind="scratch", task=self.task, seed=seed, settings=after, transition=transition, relaxation=relaxation)
+                yield self.penalised(scratch)
         leaving = set(switches) if config.relax or not config.path else set()
         for moment in sorted(leaving | {stages[0][1] for stages in self.paths}):
             child = Segment(kind="branch", task=self.task, seed=seed, settings=after, parent=trunk, leaves=moment, switch=moment)
@@ -148,7 +161,7 @@ class _Grower:
                 yield attrs.evolve(child, kind="continued", transition=Transition(optimizer_state=config.optimizer_state))
             if moment in leaving:
                 for relaxation in config.relax:
-                    yield attrs.evolve(child, transition=self.relaxing(relaxation), relaxation=relaxation)
+                    yield self.penalised(attrs.evolve(child, transition=self.relaxing(relaxation), relaxation=relaxation))
         for stages in self.paths:
             yield from self.path(trunk, stages, after)
 
@@ -159,7 +172,7 @@ class _Grower:
             label = f"{label}>{stage.label}" if label else stage.label
             length = after.iterations if following is None else following.iteration - moment.iteration
             self.require_room(after.learning_rate, length, f"stage {stage.label}@{stage.moment}")
-            parent = Segment(
+            segment = Segment(
                 kind="branch",
                 task=self.task,
                 seed=trunk.seed,
@@ -170,6 +183,7 @@ class _Grower:
                 relaxation=label,
                 switch=moment,
             )
+            parent = self.penalised(segment)
             yield parent
 
 

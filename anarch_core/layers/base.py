@@ -100,6 +100,18 @@ class RelaxedLayer(nn.Module, ABC):
     def begin_pass(self) -> None:
         """Called when a pass of the network begins, on layers that override it, as those do that count their calls."""
 
+    def gram(self, tensor: torch.Tensor, name: str = "weight") -> torch.Tensor:
+        """AᵀA times a tensor shaped as a parameter, where the parameter stands for the matrix Aθ from inputs to outputs.
+
+        Norms are those of the matrix: ⟨θ, AᵀAθ⟩. A number that stands for n entries is multiplied by n, which are one where weights are not
+        shared: the tensor itself. May be the tensor itself.
+        """
+        return tensor
+
+    def drifting(self) -> tuple[str, ...]:
+        """Names of the parameters whose norms :meth:`drift` adds up: all but biases."""
+        return tuple(name for name, _ in self.named_parameters() if name.rpartition(".")[2] != "bias")
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The layer applied; one node of the graph where ``torch.fx`` traces the network around it, as PyTorch's own layers are.
 

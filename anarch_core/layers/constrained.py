@@ -208,6 +208,11 @@ class ConstrainedLayer(RelaxedLayer):
             for name, tensor in tensors.items()
         }
 
+    def drifting(self) -> tuple[str, ...]:
+        """Names of the parameters whose norms :meth:`drift` adds up: those with links, biases left out."""
+        counted = [link for link in self.links if not link.is_bias] or self.links
+        return tuple(f"free.{name}" for link in counted for name in link.free)
+
     def _link(self, name: str) -> Link | None:
         return next((link for link in self.links if name.removeprefix("free.") in link.free), None)
 

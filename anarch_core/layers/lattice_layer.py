@@ -9,6 +9,7 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
+from anarch_core.constraint.maps import apply_per_axis
 from anarch_core.constraint.parts import PARTS, Drift, Part
 from anarch_core.errors import SurgeryError
 from anarch_core.lattice.drift import lattice_drift, shared_part, write_local_parts
@@ -174,6 +175,18 @@ class LatticeLayer(PlacedLayer):
         kept = source.clone() if "off-local" in parts else torch.zeros_like(source)
         write_local_parts(self.geometry, self.weight_view(source), self.weight_view(kept), parts)
         return kept
+
+    @torch.no_grad()
+    def gram(self, tensor: torch.Tensor, name: str = "weight") -> torch.Tensor:
+        """AᵀA times a tensor shaped as a parameter: times share counts, where no entry of the matrix has two labels."""
+        if name == "bias":
+            return tensor * self.collect_bias(tensor.new_ones((*self.geometry.output_size, self.geometry.out_channels)), mean=False)
+        if self.family.dense:
+            return tensor
+        out = torch.empty_like(tensor)
+        grams = [incidence(self.family, axis).gram for axis in self.geometry.axes]
+        self.weight_view(out).copy_(apply_per_axis(grams, self.weight_view(tensor)))
+        return out
 
     def mean_bias(self, tensor: torch.Tensor) -> torch.Tensor:
         """The shared bias nearest to a bias-shaped tensor, [out_channels]."""

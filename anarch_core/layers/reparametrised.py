@@ -34,6 +34,15 @@ class ReparametrisedLayer(PlacedLayer):
     def lattice(self) -> LatticeLayer:
         """The layer of ``family`` that is the same linear map. It shares no memory with this one, and may be much larger."""
 
+    def gram(self, tensor: torch.Tensor, name: str = "weight") -> torch.Tensor:
+        """Not known of any parameters.
+
+        Raises:
+            SurgeryError: always; a subclass overrides it if its parameters are weights of the matrix.
+        """
+        msg = f"the parameters of {self.relaxation} are not weights of the matrix from inputs to outputs"
+        raise SurgeryError(msg)
+
     @torch.no_grad()
     def project(self) -> nn.Module:
         """The convolution whose dense matrix is nearest."""

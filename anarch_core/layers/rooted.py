@@ -130,6 +130,9 @@ class RootedLayer(ReparametrisedLayer):
         kept = shared * inside, unshared * inside
         return *kept, tensor - kept[0] - kept[1]
 
+    def gram(self, tensor: torch.Tensor, name: str = "layer.weight") -> torch.Tensor:
+        return self.layer.gram(tensor, name.removeprefix("layer."))
+
     def keep(self, tensor: torch.Tensor, parts: Collection[Part], name: str = "layer.weight") -> torch.Tensor:
         return weighted_sum(self.split(tensor, name), dict.fromkeys(parts, 1.0))
 

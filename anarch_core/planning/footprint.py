@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import nn
 
+from anarch_core.errors import PenaltyError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment
 from anarch_core.machine import own_randomness
@@ -91,6 +92,8 @@ def _footprint(context: RunContext, model: nn.Module, architecture: Architecture
     try:
         training, evaluation = _rehearsed(context, model, architecture, batch)
         complete = True
+    except PenaltyError:
+        raise
     except Exception:  # a network may do anything, and some of it only with numbers
         evaluation = Peak(used=size, small=0, large=size).beyond(round(size * _remembered(context)) + _averaged(context, size))
         training = evaluation.beyond(size)
@@ -123,6 +126,7 @@ def _rehearsed(context: RunContext, model: nn.Module, architecture: Architecture
         config.precision,
         data.objective,
         config.clip_norm,
+        lambda network: context.penalising(network, config.branch_epochs * context.iterations_per_epoch),
     )
     remembered = round(_remembered(context) * sum(parameter.nbytes for parameter in rehearsal.model.parameters()))
     average = _averaged(context, network_bytes(rehearsal.model))

@@ -96,7 +96,7 @@ def _planned(config: RunConfig, asked: str, timed: bool, registry: Registry) -> 
         free_bytes=available_bytes(context.device),
         elsewhere=elsewhere,
         places=share.places if share else (),
-        notes=share.notes if share else (),
+        notes=(*(share.notes if share else ()), *config.idle),
         refusal=refusal,
     )
 
@@ -163,6 +163,7 @@ def _step_seconds(context: RunContext, model: nn.Module) -> float:
         learning_rate=lambda _: 1e-12,
         precision=config.precision,
         clip_norm=config.clip_norm,
+        penalties=context.penalising(model, config.branch_epochs * context.iterations_per_epoch),
         average=context.running_average(model, config.epochs * context.iterations_per_epoch),
         augment=context.augmenting(0),
         objective=data.objective,

@@ -27,6 +27,7 @@ from anarch_core.relaxation.passes import keep_passes_told
 from anarch_core.relaxation.selection import Selection
 from anarch_core.training.evaluation import evaluate
 from anarch_core.training.loop import Training
+from anarch_core.training.penalty import Penalties
 
 
 class Rehearsal:
@@ -55,6 +56,7 @@ class Rehearsal:
         precision: Precision = "float32",
         objective: AbstractObjective | None = None,
         clip_norm: float | None = None,
+        penalties: Callable[[nn.Module], Penalties | None] = lambda _: None,
     ) -> Peak:
         """Peak of a training step, the network and the optimizer's state included, the data set not.
 
@@ -66,6 +68,7 @@ class Rehearsal:
             precision: as in training.
             objective: what is learnt; classification by cross-entropy if None.
             clip_norm: as in training; where gradients are clipped, all of them are held at once.
+            penalties: makes them for a network.
 
         Raises:
             RuntimeError: how the network goes on depends on numbers.
@@ -82,6 +85,7 @@ class Rehearsal:
                 precision=precision,
                 objective=objective or CrossEntropy(),
                 clip_norm=clip_norm,
+                penalties=penalties(self.model),
             )
             training.advance(1)
             if training.optimizer.state:  # what the first step left stays from now on

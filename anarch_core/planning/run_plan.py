@@ -122,6 +122,7 @@ class RunPlan(Displayed):
             *([("switch", f"{config.switch}: {moments}")] if config.asks_schedule else []),
             *(("path", path) for path in config.path),
             *(("watch", f"{name} on the trunk, {_how_often(config, name)}") for name in config.watch),
+            *([("penalty", f"{', '.join(config.penalty)}, on relaxed layers")] if config.penalty else []),
             *([("gradients", f"shortened to a 2-norm of {config.clip_norm:g}")] if config.clip_norm is not None else []),
             *([("average", f"{config.average}, held and measured beside the weights")] if config.average is not None else []),
             *([("stop early", f"{config.stop_early} epochs without improvement")] if config.stop_early is not None else []),

@@ -29,6 +29,7 @@ from anarch_core.plugin.records import (
     ObjectiveInfo,
     ObserverInfo,
     OptimizerInfo,
+    PenaltyInfo,
     ProbeInfo,
     RelaxationInfo,
     ScheduleInfo,
@@ -37,7 +38,7 @@ from anarch_core.plugin.records import (
 
 PROJECT = "anarch"
 GROUP = "anarch.plugins"
-API_VERSION = (1, 2)
+API_VERSION = (1, 3)
 """The version of the interface that plugins are written for, (major, minor)."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -83,6 +84,11 @@ def anarch_augmentations() -> Iterable[AugmentationInfo]:  # type: ignore[empty-
 @hookspec
 def anarch_objectives() -> Iterable[ObjectiveInfo]:  # type: ignore[empty-body]
     """Objectives: what networks are trained for."""
+
+
+@hookspec
+def anarch_penalties() -> Iterable[PenaltyInfo]:  # type: ignore[empty-body]
+    """Penalties: terms beside the loss, which hold relaxed layers near to the constrained ones."""
 
 
 @hookspec

@@ -192,6 +192,13 @@ class ObjectiveInfo(ComponentInfo):
 
 
 @attrs.frozen(kw_only=True)
+class PenaltyInfo(ComponentInfo):
+    """A penalty; its target is a subclass of :class:`anarch_core.training.AbstractPenalty`. New in 1.3."""
+
+    kind: ClassVar[str] = "penalty"
+
+
+@attrs.frozen(kw_only=True)
 class FigureInfo(ComponentInfo):
     """A figure of reports; its target is a subclass of :class:`anarch_core.report.AbstractFigure`, built without arguments.
 

@@ -15,6 +15,7 @@ _INTERFACES = {
     "schedule": "anarch_core.schedule:AbstractSchedule",
     "augmentation": "anarch_core.augmentation:AbstractAugmentation",
     "objective": "anarch_core.objective.base:AbstractObjective",
+    "penalty": "anarch_core.training.penalty:AbstractPenalty",
     "observer": "anarch_core.observer.base:AbstractObserver",
     "workers": "anarch_core.workers.base:AbstractWorkers",
     "figure": "anarch_core.report.figure:AbstractFigure",

@@ -18,6 +18,7 @@ FLAGS = {
     "optimizer": "--optimizer",
     "augmentation": "--augment",
     "objective": "--objective",
+    "penalty": "--penalty",
     "observer": "--observe",
     "workers": "--workers",
 }

@@ -26,6 +26,7 @@ def settings_in_words(run: FinishedRun) -> list[tuple[str, str]]:
         ("staged paths", _list(said.values.get("path"))),
         ("after the switch", f"{said['branch_epochs']} epochs, learning rate {said['branch_lr']} ({said['branch_lr_schedule']}), "
                              f"optimizer state {said['optimizer_state']}"),
+        ("penalty after it", _list(said.values.get("penalty"))),
         ("gradients", f"shortened to a 2-norm of {said['clip_norm']}" if said.values.get("clip_norm") else ""),
         ("average of the weights", str(said.values.get("average") or "")),
         ("stops early by", str(said.values.get("stop_early") or "")),

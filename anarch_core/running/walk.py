@@ -152,7 +152,7 @@ class Walk:
             segments=len(self.segments),
             places=self.share.places,
         )
-        for note in self.share.notes:
+        for note in (*self.share.notes, *self.config.idle):
             self.say(note)
         self.adopted.update(self.dispatch.open(crew, self.segments))
         self.take()

@@ -101,6 +101,7 @@ _USAGE = {
     "optimizer": "anarch run --relax efcn --optimizer {name} --lr 0.001 --branch-lr 0.0005",
     "objective": "anarch run --relax efcn --objective {name}",
     "augmentation": "anarch run --relax efcn --augment {name}",
+    "penalty": "anarch run --relax efcn --penalty {name}",
     "observer": "anarch run --relax efcn --observe {name}",
     "workers": "anarch run --relax efcn --workers {name}",
     "figure": "anarch run --relax efcn --probe delta",

@@ -67,6 +67,7 @@ class Scoring:
             **{f"train_{name}": finite(value) for name, value in score.metrics.items()},
             "learning_rate": training.optimizer.param_groups[0]["lr"],
             **({} if training.gradient_norm is None else {GRADIENT_NORM: finite(training.gradient_norm)}),
+            **{column: finite(value) for column, value in training.penalised.items()},
             **self.validation(training.model),
         }
         last = last or self.enough([*history.rows, row]) is not None

@@ -100,6 +100,7 @@ def training_from(context: RunContext, segment: Segment, begun: Start, *, averag
         augment=context.augmenting(segment.seed),
         objective=context.data.objective,
         clip_norm=settings.clip_norm,
+        penalties=context.penalising(begun.model, settings.iterations, settings.penalties),
         average=context.running_average(begun.model, settings.iterations) if averaged else None,
         follow_gradient=segment.kind == "trunk" and GRADIENT_NORM in context.config.watch,
     )

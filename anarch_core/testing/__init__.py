@@ -38,6 +38,7 @@ pytest.register_assert_rewrite(
             "optimizer",
             "matrices",
             "patience",
+            "penalty",
             "probe",
             "relaxation",
             "schedule",
@@ -57,6 +58,7 @@ from anarch_core.testing.model import ModelConformance  # noqa: E402
 from anarch_core.testing.objective import ObjectiveConformance  # noqa: E402
 from anarch_core.testing.observer import ObserverConformance  # noqa: E402
 from anarch_core.testing.optimizer import OptimizerConformance  # noqa: E402
+from anarch_core.testing.penalty import PenaltyConformance  # noqa: E402
 from anarch_core.testing.probe import ProbeConformance  # noqa: E402
 from anarch_core.testing.relaxation import RelaxationConformance  # noqa: E402
 from anarch_core.testing.schedule import ScheduleConformance  # noqa: E402
@@ -70,6 +72,7 @@ __all__ = [
     "ObjectiveConformance",
     "ObserverConformance",
     "OptimizerConformance",
+    "PenaltyConformance",
     "ProbeConformance",
     "RelaxationConformance",
     "ScheduleConformance",

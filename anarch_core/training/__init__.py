@@ -1,5 +1,6 @@
-"""The one loop that trains, and the evaluation of a network."""
+"""The one loop that trains, penalties beside its loss, and the evaluation of a network."""
 
 from anarch_core.training.evaluation import Score, evaluate
+from anarch_core.training.penalty import AbstractPenalty, PartSquare, Penalties, Progress, Ramp, Term
 
-__all__ = ["Score", "evaluate"]
+__all__ = ["AbstractPenalty", "PartSquare", "Penalties", "Progress", "Ramp", "Score", "Term", "evaluate"]

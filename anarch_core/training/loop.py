@@ -25,6 +25,7 @@ from anarch_core.plugin.blame import on_behalf_of, origin
 from anarch_core.training.averages import RunningAverage, statistics_anew
 from anarch_core.training.evaluation import Score, Tally
 from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
+from anarch_core.training.penalty import Penalties
 from anarch_core.training.precision import autocast
 
 
@@ -49,11 +50,14 @@ class Training:
         objective: whose loss is lowered.
         clip_norm: largest 2-norm of a step's gradient over all parameters that are trained, as :func:`torch.nn.utils.clip_grad_norm_` has
             it; None for any.
+        penalties: terms beside the loss, for relaxed layers; None without any. Their gradients are part of a step's gradient, their values
+            not of the loss that is told.
         average: of the weights, kept up while they are trained; None without one.
         follow_gradient: whether to take the norm of every step's gradient.
         iteration: steps done.
         gradient_norm: mean over the steps of the epoch that ended last of the 2-norm of the step's gradient over all parameters, before it
             is clipped; None where it is not followed.
+        penalised: what the history says of the penalties in the epoch that ended last, by column.
     """
 
     model: nn.Module
@@ -68,10 +72,12 @@ class Training:
     augment: Augmenting | None = None
     objective: AbstractObjective = attrs.field(factory=CrossEntropy)
     clip_norm: float | None = None
+    penalties: Penalties | None = None
     average: RunningAverage | None = None
     follow_gradient: bool = False
     iteration: int = 0
     gradient_norm: float | None = attrs.field(init=False, default=None)
+    penalised: dict[str, float] = attrs.field(init=False, factory=dict)
     _gradients: torch.Tensor = attrs.field(init=False)
     _tally: Tally = attrs.field(init=False)
     _channels_last: bool = attrs.field(init=False)
@@ -117,12 +123,15 @@ class Training:
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         whole = self.follow_gradient or self.clip_norm is not None
-        with fused_sgd(self.optimizer, waits=whole) as descents:
+        # A penalty is a function of the weights as they are before the step, which descent within the backward pass would not leave.
+        with contextlib.nullcontext(()) if self.penalties else fused_sgd(self.optimizer, waits=whole) as descents:
             with autocast(self.precision, inputs.device):
                 outputs = outputs_of(self.model, inputs, targets, self.objective)
                 loss = self.objective.loss(outputs, targets)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if self.penalties:
+                self.penalties.add_gradients(self.iteration)
             if whole:
                 norm = clip_norm(self.optimizer, descents, math.inf if self.clip_norm is None else self.clip_norm)
                 if self.follow_gradient:
@@ -145,6 +154,8 @@ class Training:
         if self.follow_gradient:
             self.gradient_norm = self._gradients.item() / steps
             self._gradients.zero_()
+        if self.penalties:
+            self.penalised = self.penalties.end_epoch(self.iteration, steps)
         return self._tally.score(samples)
 
     def take_average(self) -> bool:
@@ -173,6 +184,8 @@ class Training:
             tensors["generator.cuda"] = torch.cuda.get_rng_state(self.x.device)
         if self.follow_gradient:
             tensors["gradients"] = self._gradients
+        if self.penalties:
+            tensors.update(self.penalties.state())
         tensors["running.loss"] = self._tally.loss
         tensors.update({f"running.{name}": total for name, total in self._tally.totals.items()})
         metadata: dict[str, Any] = {"iteration": self.iteration, "optimizer": scalars}
@@ -202,6 +215,8 @@ class Training:
         self._tally.totals = {name: total.to(self.x.device, copy=True) for name, total in running.items()}
         if self.follow_gradient:
             self._gradients.copy_(tensors["gradients"])
+        if self.penalties:
+            self.penalties.load_state(tensors)
         self.iteration = metadata["iteration"]
         if self.average is not None:
             self.average.load_state(tensors, metadata["averaged"])

@@ -48,6 +48,7 @@ class Settings(TypedDict, total=False):
     branch_lr_schedule: str
     batch_size: int
     augment: Names
+    penalty: Names
     clip_norm: float | None
     average: str | None
     stop_early: str | int | None

@@ -184,6 +184,7 @@ def test_settings_that_came_later_leave_names_of_runs_as_they_were() -> None:
         {"clip_norm": 1.0},
         {"average": "ema:0.9"},
         {"augment": "flip"},
+        {"penalty": "parts:0.1"},
         {"objective": "mse"},
         {"options": {"cross-entropy": {"label_smoothing": 0.1}}},
     ):

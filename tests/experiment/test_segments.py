@@ -216,6 +216,17 @@ def test_a_stretch_that_ends_within_its_warm_up_is_refused(registry, settings, w
         grow(registry, at(3), **settings)
 
 
+def test_penalties_are_part_of_the_segments_whose_networks_are_relaxed(registry):
+    settings = {"relax": "lcn", "path": ["efcn@2,conv@4,lcn@6"]}
+    plain, held = grow(registry, at(3), **settings), grow(registry, at(3), penalty="parts:0.5,bound", **settings)
+    penalised = {segment.title for segment in held if segment.settings.penalties}
+    assert penalised == {"scratch lcn, seed 0", "lcn at 3ep, seed 0", "efcn at 2ep, seed 0", "efcn>conv>lcn at 6ep, seed 0"}
+    assert held[1].settings.penalties == (("parts", {"weight": 0.5}), ("bound", {}))
+    same = {segment.title for segment, other in zip(plain, held, strict=True) if segment.id == other.id}
+    assert same == {"trunk, seed 0", "continued at 2ep, seed 0", "continued at 3ep, seed 0"}, "what no penalty touches is shared"
+    assert len({grow(registry, at(3), relax="lcn", penalty=penalty)[-1].id for penalty in ("parts", "parts:0.2", "bound")}) == 3
+
+
 def test_identity_depends_on_the_order_and_the_options_of_augmentations(registry):
     chains = ["crop,flip", "flip,crop", "crop:2,flip", "crop"]
     assert len({grow(registry, at(), augment=chain)[0].id for chain in chains}) == len(chains)

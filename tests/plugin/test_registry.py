@@ -85,7 +85,7 @@ class TestDiscovery:
             ),
             ("from anarch_core import hookimpl\n@hookimpl\ndef anarch_probes(): return 3", "must return a list of records: 3"),
             ("from anarch_core import hookimpl\n@hookimpl(wrapper=True)\ndef anarch_probes(): return (yield)", "must not be a wrapper"),
-            ("anarch_api = '1.0'", "'anarch_api' must be a tuple of two whole numbers such as (1, 2): '1.0'"),
+            ("anarch_api = '1.0'", "'anarch_api' must be a tuple of two whole numbers such as (1, 3): '1.0'"),
         ],
     )
     def test_a_broken_plugin_is_recorded_and_takes_nothing_with_it(self, install: Install, source: str, error: str) -> None:
@@ -183,7 +183,7 @@ class TestDiscovery:
         install("future", f"anarch_api = {api}\n{hook}")
         record = plugin(Registry.load(), "future")
         assert record.status is Status.INCOMPATIBLE
-        assert f"written for plugin interface {api[0]}.{api[1]}, this anarch has 1.2; " in record.error
+        assert f"written for plugin interface {api[0]}.{api[1]}, this anarch has 1.3; " in record.error
         assert record.error.endswith(advice)
 
     def test_a_plugin_for_this_interface_is_loaded(self, install: Install) -> None:

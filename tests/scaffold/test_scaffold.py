@@ -33,6 +33,7 @@ RUN = {
     "optimizer": ["--relax", "efcn", "--optimizer", "brand-new-optimizer", "--lr", "0.001"],
     "objective": ["--relax", "efcn", "--objective", "brand-new-objective:1"],
     "augmentation": ["--relax", "efcn", "--augment", "brand-new-augmentation:0.2"],
+    "penalty": ["--relax", "efcn", "--penalty", "brand-new-penalty:0.01"],
     "observer": ["--relax", "efcn", "--observe", "brand-new-observer"],
     "workers": ["--relax", "efcn", "--workers", "brand-new-workers"],
     "figure": ["--relax", "efcn", "--probe", "delta"],

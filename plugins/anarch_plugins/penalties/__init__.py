@@ -1,0 +1,1 @@
+"""Penalties: terms beside the loss, for relaxed layers."""
