@@ -9,7 +9,14 @@ from anarch_core.layers.base import Cost
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 from anarch_core.relaxation.constraint import AbstractConstraintRelaxation, Loosened, constrained_module
-from anarch_core.relaxation.lattice import CONVOLUTIONS, AbstractLatticeRelaxation, is_convolution, lift_layer, transport_state
+from anarch_core.relaxation.lattice import (
+    CONVOLUTIONS,
+    AbstractLatticeRelaxation,
+    is_convolution,
+    lift_layer,
+    refusal_of_convolution,
+    transport_state,
+)
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.own_loop import Switched, switch, switch_back
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed
@@ -38,6 +45,7 @@ __all__ = [
     "lift_layer",
     "plan",
     "project",
+    "refusal_of_convolution",
     "relax",
     "switch",
     "switch_back",

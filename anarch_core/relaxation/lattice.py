@@ -37,6 +37,23 @@ def is_convolution(module: nn.Module) -> bool:
     return base is not None and all(getattr(type(module), name, None) is getattr(base, name, None) for name in COMPUTING)
 
 
+def refusal_of_convolution(module: nn.Module, name: str) -> str | None:
+    """Why a relaxation that knows convolutions with real weights cannot relax a module, as the end of a sentence; None if it can.
+
+    Args:
+        module: a candidate.
+        name: of the relaxation, or of its family.
+    """
+    if not is_convolution(module):
+        return f"it is a {type(module).__name__}, which {name} does not know how to embed"
+    weight = cast(Convolution, module).weight
+    if not isinstance(weight, nn.Parameter):
+        return f"its weight is a {type(weight).__name__}, no parameter"
+    return (
+        None if weight.dtype.is_floating_point else f"its weight is {str(weight.dtype).removeprefix('torch.')}, and {name} knows real ones"
+    )
+
+
 class AbstractLatticeRelaxation(AbstractRelaxation):
     """A relaxation into one family of the lattice.
 
@@ -63,26 +80,13 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
                 return None
             name = site.module.relaxation
             return f"it is a layer of {name}, and {name} does not lie inside {self.family.name}; project it first"
-        return self._refusal_of_convolution(site.module)
+        return refusal_of_convolution(site.module, self.family.name)
 
     def _refusal_of_constrained(self, module: ConstrainedLayer, site: Site) -> str | None:
         if not is_convolution(module.free):
             kind = type(module.free).__name__
             return f"it is a layer of {module.relaxation} made of a {kind}, which {self.family.name} does not know how to embed"
-        return self._refusal_of_convolution(module.free) or why_not_rooted(module, site_geometry(site))
-
-    def _refusal_of_convolution(self, module: nn.Module) -> str | None:
-        if is_convolution(module):
-            weight = cast(Convolution, module).weight
-            if not isinstance(weight, nn.Parameter):
-                return f"its weight is a {type(weight).__name__}, no parameter"
-            dtype = weight.dtype
-            return (
-                None
-                if dtype.is_floating_point
-                else f"its weight is {str(dtype).removeprefix('torch.')}, and {self.family.name} knows real ones"
-            )
-        return f"it is a {type(module).__name__}, which {self.family.name} does not know how to embed"
+        return refusal_of_convolution(module.free, self.family.name) or why_not_rooted(module, site_geometry(site))
 
     def cost(self, site: Site) -> Cost:
         module = site.module

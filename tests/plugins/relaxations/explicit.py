@@ -1,0 +1,76 @@
+"""References for relaxations of linear constraints: W = Aθ with A written out as a dense matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import hypothesis
+import numpy as np
+import torch
+from hypothesis.strategies import SearchStrategy
+from torch import nn
+
+from anarch_core.layers import ConstrainedLayer
+from anarch_core.relaxation import AbstractRelaxation
+from anarch_core.testing.cases import Case
+
+ROUNDING = 1e-10
+
+
+def matrix(map_: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """A linear map of arrays of a shape, column by column."""
+    columns = []
+    for place in range(int(np.prod(shape))):
+        unit = np.zeros(shape)
+        unit.flat[place] = 1
+        columns.append(map_(unit).ravel())
+    return np.stack(columns, axis=1)
+
+
+def check_generated(cases: SearchStrategy[Case], relaxation: AbstractRelaxation, reference: Callable[[nn.Module], np.ndarray]) -> int:
+    """Lift, projection and parts of the weight of generated layers against least squares; how many there were to relax.
+
+    Args:
+        cases: layers.
+        relaxation: under test.
+        reference: A of a layer's weight, [numbers of the relaxed weight, numbers of the constrained one].
+    """
+    count = 0
+
+    @hypothesis.given(case=cases)
+    def generated(case: Case) -> None:
+        nonlocal count
+        if relaxation.idle(case.site()) is None and relaxation.refusal(case.site()) is None:
+            check_layer(case, relaxation, reference(case.module))
+            count += 1
+
+    generated()
+    return count
+
+
+@torch.no_grad()
+def check_layer(case: Case, relaxation: AbstractRelaxation, a: np.ndarray) -> None:
+    """One layer: equal to its parent, and after random changes projected and taken apart as least squares does."""
+    layer = relaxation.lift(case.site())
+    assert isinstance(layer, ConstrainedLayer)
+    expected = case.module(case.x)
+    assert (layer(case.x) - expected).abs().max() <= ROUNDING * max(float(expected.abs().max()), 1.0)
+    weight = layer.free.get_parameter("weight")
+    assert np.allclose(a @ case.module.get_parameter("weight").numpy().ravel(), weight.numpy().ravel(), rtol=0, atol=ROUNDING)
+
+    weight.copy_(torch.randn(weight.shape, dtype=weight.dtype, generator=torch.Generator().manual_seed(0)))
+    flat = weight.numpy().ravel()
+    nearest = np.linalg.lstsq(a, flat, rcond=None)[0]
+    back = layer.project()
+    assert type(back) is type(case.module)
+    assert np.allclose(back.get_parameter("weight").numpy().ravel(), nearest, rtol=0, atol=ROUNDING)
+    local = np.where(np.abs(a).sum(1) > 0, flat, 0)
+    parts = [a @ nearest, local - a @ nearest, flat - local]
+    for found, part in zip(layer.split(weight, "free.weight"), parts, strict=True):
+        assert np.allclose(found.numpy().ravel(), part, rtol=0, atol=ROUNDING)
+    drift = layer.drift()
+    assert np.allclose([drift.shared, drift.unshared, drift.off_local], [part @ part for part in parts], rtol=1e-10, atol=ROUNDING)
+    assert drift.initial is not None
+    rank, entries = np.linalg.matrix_rank(a), int((np.abs(a).sum(1) > 0).sum())
+    shares = np.array([rank, entries - rank, len(flat) - entries]) / (3 * weight[0].numel())
+    assert np.allclose(drift.initial, shares)
