@@ -144,6 +144,12 @@ class Incidence:
             return values
         return values * torch.from_numpy(self.gram_inverse.diagonal()).to(values).view(_along(axis, values.ndim))
 
+    def multiply(self, values: torch.Tensor, axis: int) -> torch.Tensor:
+        """Share counts times an axis of ``values`` that counts labels, where no entry has two."""
+        if (self.counts == 1).all():
+            return values
+        return values * torch.from_numpy(self.counts).to(values).view(_along(axis, values.ndim))
+
     def mask(self, like: torch.Tensor, axis: int) -> torch.Tensor:
         """Which entries have a label, as a tensor of the device and number of axes of ``like``, all but ``axis`` of length 1."""
         return torch.from_numpy(self.covered).to(like.device).view(_along(axis, like.ndim))

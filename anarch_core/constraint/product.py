@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 import torch
 
+from anarch_core.constraint.blocks import norm2, norms, sums
 from anarch_core.constraint.incidence import Incidence
 from anarch_core.constraint.parts import Drift
 
@@ -107,8 +108,14 @@ class Constraint:
             weight: [*shape].
             dtype: of the result; that of ``weight`` by default.
         """
-        exact = weight if self.selects else weight.double()
-        return self.divide(self.total(exact)).to(dtype or weight.dtype)
+        if self.selects:
+            return self.total(weight).to(dtype or weight.dtype)
+        values = weight.reshape(self._entries)
+        shrunk = self.factors[0].single and not self.factors[0].free
+        values = sums(self.factors[0], values) if shrunk else self.factors[0].total(values.double(), 0)
+        for axis, factor in enumerate(self.factors[1:], start=1):
+            values = factor.total(values, axis)
+        return self.divide(values.reshape(self.parent_shape)).to(dtype or weight.dtype)
 
     def split(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Orthogonal parts of a weight [*shape] that add up to it: what obeys the constraint, what only its zeros obey, what neither."""
@@ -131,23 +138,30 @@ class Constraint:
             variance: of an entry at default initialisation, independent of the others; None where not known.
             start: θ at an earlier moment, as :meth:`project` gives it, [*parent_shape].
         """
-        exact = weight.double()
-        theta = self.project(exact)
-        shared = self.lift(theta)
-        norm = _norm2(shared)
-        if all(factor.covered.all() for factor in self.factors):
-            unshared, off_local = _norm2(exact - shared), 0.0
+        theta = self.project(weight, dtype=torch.float64)
+        if self.factors[0].single:
+            unshared, off_local = norms(self.factors, weight.reshape(self._entries), theta.reshape(self._labels))
         else:
-            local = self._local_part(exact)
-            unshared, off_local = _norm2(local - shared), _norm2(exact - local)
+            local = self._local_part(weight.double())
+            unshared, off_local = norm2(local - self.lift(theta)), norm2(weight.double() - local)
         return Drift(
-            shared=norm,
+            shared=self._norm2(theta),
             unshared=unshared,
             off_local=off_local,
-            moved=None if start is None else _norm2(self.lift(theta - start.double())),
-            reference=None if start is None else _norm2(self.lift(start.double())),
+            moved=None if start is None else self._norm2(theta - start.double()),
+            reference=None if start is None else self._norm2(start.double()),
             initial=None if variance is None else self._expected(variance),
         )
+
+    def _norm2(self, theta: torch.Tensor) -> float:
+        """Squared norm of A θ."""
+        if not all(factor.single for factor in self.factors):
+            return norm2(self.lift(theta))
+        values = theta.reshape(self._labels)
+        counted = values
+        for axis, factor in enumerate(self.factors):
+            counted = factor.multiply(counted, axis)
+        return float((values * counted).sum())
 
     def _expected(self, variance: float) -> tuple[float, float, float]:
         """Expected squares of the parts of independent entries: their variance times the dimension of each part."""
@@ -167,10 +181,6 @@ class Constraint:
         pairs = zip(*_aligned(self._entries, outer._labels), strict=True)
         factors = [_product(self.factors[inner]).then(_product(outer.factors[second])) for inner, second in pairs]
         return Constraint(outer.shape, self.parent_shape, factors)
-
-
-def _norm2(tensor: torch.Tensor) -> float:
-    return float(tensor.square().sum())
 
 
 def _rank(factor: Incidence) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import attrs
+import constraint
 import dense
 import drift
 import largest_eigenvalue
@@ -40,6 +41,8 @@ CASES: dict[str, Callable[[], measure.Case]] = {
     "lift": lift.case,
     "drift": drift.case,
     "mask": drift.mask_case,
+    "ungrouped": functools.partial(constraint.case, "an ungrouped depthwise convolution"),
+    "circulant": functools.partial(constraint.case, "a circulant matrix"),
     "small": small.case,
     "siblings": siblings.case,
 }
