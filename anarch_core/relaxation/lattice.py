@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 import attrs
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from anarch_core.constraint.maps import apply_per_axis
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence
@@ -69,6 +70,14 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
     @abstractmethod
     def family(self) -> AbstractFamily:
         """The family that layers are lifted to."""
+
+    def idle(self, site: Site) -> str | None:
+        module = site.module.layer if isinstance(site.module, RootedLayer) else site.module
+        if type(module) is self.layer_class and module.family == self.family:
+            return f"it is a layer of {self.family.name} already"
+        if isinstance(module, ConstrainedLayer) and not any(isinstance(part, _ConvNd) for part in module.free.modules()):
+            return f"it is a layer of {module.relaxation}, made of a {type(module.free).__name__} and of no convolution"
+        return None
 
     def refusal(self, site: Site) -> str | None:
         if isinstance(site.module, ConstrainedLayer):
