@@ -113,6 +113,8 @@ def _print(name: str, measurement: Measurement) -> None:
         rows.append((scalar, "not measurable" if value is None else f"{value:.6g}", measurement.units.get(scalar, "")))
     click.echo(f"{name}")
     print_table(rows, numbers=0)
+    if measurement.note:
+        click.echo(measurement.note)
     eigenvalues = list(certified(measurement.details))
     if eigenvalues:
         click.echo()
@@ -133,6 +135,7 @@ def _write(out: Path, file: Path, data: str | None, seed: int, found: Mapping[st
 
     probes = {
         name: {"scalars": dict(measurement.scalars), "units": dict(measurement.units), "details": dict(measurement.details)}
+        | ({"omitted": measurement.omitted} if measurement.omitted else {})
         for name, measurement in found.items()
     }
     write_json(out, {"file": str(file), "data": data, "seed": seed, "probes": probes})

@@ -21,7 +21,7 @@ class Event:
             ``"trained"`` (value: steps done, the last history row or None); ``"measuring"`` (value: what, in words); ``"measured"``
             (value: a mapping of ``probe``, ``moment``, ``values``, ``units`` and ``note``); ``"snapshot"`` (value: iteration) and
             ``"saved"``, when the network, or the state to go on from, is on disk; ``"switch"`` (value: iteration the schedule chose);
-            ``"warning"`` (value: text).
+            ``"warning"`` (value: text); ``"remark"`` (value: text, which is said once in a run).
         segment: identity.
         value: as above.
     """

@@ -12,7 +12,8 @@ from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext, Pro
 
 if TYPE_CHECKING:
     from anarch_core.probe.coordinates import ParameterParts
-    from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, in_receptive_field, spatial_layers
+    from anarch_core.probe.locality import RelaxedWeight, in_receptive_field, relaxed_weights
+    from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
 
 __all__ = [
     "AbstractProbe",
@@ -20,9 +21,11 @@ __all__ = [
     "ParameterParts",
     "ProbeContext",
     "ProbeRehearsal",
+    "RelaxedWeight",
     "SpatialLayer",
     "chosen_layer",
     "in_receptive_field",
+    "relaxed_weights",
     "spatial_layers",
 ]
 
@@ -32,7 +35,9 @@ __getattr__, __dir__ = lazy_names(
         "ParameterParts": "anarch_core.probe.coordinates",
         "SpatialLayer": "anarch_core.probe.receptive_field",
         "chosen_layer": "anarch_core.probe.receptive_field",
-        "in_receptive_field": "anarch_core.probe.receptive_field",
+        "RelaxedWeight": "anarch_core.probe.locality",
+        "in_receptive_field": "anarch_core.probe.locality",
+        "relaxed_weights": "anarch_core.probe.locality",
         "spatial_layers": "anarch_core.probe.receptive_field",
     },
 )

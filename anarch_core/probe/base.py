@@ -87,12 +87,23 @@ class Measurement(Displayed):
         units: unit of a scalar (``"%"``, ``"1"``, ``"nats"``), for labels; scalars that are absent are dimensionless.
         details: JSON-ready structure (per layer, certificates, settings, sample counts).
         tensors: arrays for figures, stored beside the results as safetensors.
+        omitted: what the network has nothing of that could be measured, as the end of the sentence "filters measured in part: ..."; a run
+            says it once, however often it measures. Empty where all was measured.
     """
 
     scalars: Mapping[str, float | None]
     units: Mapping[str, str] = attrs.field(factory=dict)
     details: Mapping[str, Any] = attrs.field(factory=dict)
     tensors: Mapping[str, torch.Tensor] = attrs.field(factory=dict)
+    omitted: str = ""
+
+    @property
+    def note(self) -> str:
+        """What is missing, to follow the name of the probe; empty where nothing is."""
+        if not self.omitted:
+            return ""
+        something = self.tensors or any(value is not None for value in self.scalars.values())
+        return f"measured {'in part' if something else 'nothing'}: {self.omitted}"
 
     def overview(self) -> Overview:
         """The scalars, and what else there is; shown by ``print`` and by notebooks."""
@@ -100,7 +111,7 @@ class Measurement(Displayed):
         beside = (("details", self.details), ("tensors", self.tensors))
         return Overview(
             title="Measurement",
-            facts=[(name, ", ".join(held)) for name, held in beside if held],
+            facts=[*((name, ", ".join(held)) for name, held in beside if held), *([("omitted", self.omitted)] if self.omitted else [])],
             tables=[Table(headings=["scalar", "value", "unit"], rows=rows)] if rows else [],
         )
 

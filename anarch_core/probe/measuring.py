@@ -118,7 +118,8 @@ def _storable(found: Measurement) -> Measurement:
         if not isinstance(tensor, torch.Tensor):
             msg = f"{_name(name)!r} is a {type(tensor).__name__}, expected a tensor"
             raise TypeError(msg)
-    return attrs.evolve(found, scalars=scalars, details=details, units=units, tensors=dict(found.tensors))
+    omitted = plain(_name(found.omitted))
+    return attrs.evolve(found, scalars=scalars, details=details, units=units, tensors=dict(found.tensors), omitted=omitted)
 
 
 def _name(text: object) -> str:

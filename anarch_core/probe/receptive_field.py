@@ -13,28 +13,26 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.constraint.parts import PARTS, Part
 from anarch_core.errors import ProbeError
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence
 from anarch_core.lattice.geometry import Axis, ConvGeometry, Convolution
 from anarch_core.layers.base import RelaxedLayer, whole_modules
+from anarch_core.layers.constrained import ConstrainedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
-from anarch_core.relaxation.lattice import CONVOLUTIONS
+from anarch_core.probe.locality import in_receptive_field
+from anarch_core.relaxation.lattice import CONVOLUTIONS, is_convolution
 from anarch_core.relaxation.trace import inputs_of
-
-LOCAL: Sequence[Part] = tuple(part for part in PARTS if part != "off-local")
-"""The parts that lie in the receptive fields."""
 
 
 @attrs.frozen(kw_only=True)
 class SpatialLayer:
-    """A convolution, or a layer of the lattice, with its geometry.
+    """A convolution, a layer of the lattice, or a convolution that was freed of constraints on its weights, with its geometry.
 
     Attributes:
         path: in the network.
         module: the layer.
-        linear: the layer that holds the weights: ``module``, or the layer of the lattice it equals as a linear map.
+        linear: the layer that holds the weights: ``module``, the layer of the lattice it equals as a linear map, or the convolution in it.
         family: of its weights.
         geometry: of the convolution it is or was.
         input: what the layer was given when the example ran through the network, [batch, in_channels, *input size].
@@ -50,11 +48,13 @@ class SpatialLayer:
     @property
     def relaxed(self) -> bool:
         """Whether a relaxation made it."""
-        return isinstance(self.linear, LatticeLayer)
+        return isinstance(self.module, RelaxedLayer)
 
     def weights(self) -> torch.Tensor:
         """The weight as [*labels, groups, outputs, inputs]; for a dense family the labels of an axis are (positions, pixels)."""
-        weight = self.linear.get_parameter("weight").detach()
+        return self._view(self.linear.get_parameter("weight").detach())
+
+    def _view(self, weight: torch.Tensor) -> torch.Tensor:
         if isinstance(self.linear, LatticeLayer):
             return self.linear.weight_view(weight)
         return conv_weight_view(self.geometry, weight)
@@ -68,7 +68,21 @@ class SpatialLayer:
         Returns:
             [out_channels, in_channels / groups, *input size]; zeros where the layer has no weight.
         """
-        weights = self.weights()
+        return self._rows(self.weights(), position)
+
+    def inside(self, position: Sequence[int]) -> torch.Tensor:
+        """What of the input the constrained layer could read at one output position: 1 there, and 0 elsewhere, [*input size]."""
+        if isinstance(self.module, ConstrainedLayer):
+            local = in_receptive_field(self.module, "free.weight").to(self.weights().dtype)
+            return (self._rows(self._view(local), position).flatten(0, 1).amax(0) > 0).to(local.dtype)
+        inside = torch.ones((), device=self.weights().device)
+        for axis, index in zip(self.geometry.axes, position, strict=True):
+            read = torch.from_numpy(axis.reads()[index]).to(inside.device)
+            seen = torch.zeros(axis.size, device=inside.device).index_fill_(0, read[read >= 0], 1)
+            inside = inside.unsqueeze(-1) * seen
+        return inside
+
+    def _rows(self, weights: torch.Tensor, position: Sequence[int]) -> torch.Tensor:
         if self.family.dense:
             for dim, index in enumerate(position):
                 weights = weights.select(dim, index)
@@ -130,17 +144,6 @@ class SpatialLayer:
         return float(distance), float(participation)
 
 
-def in_receptive_field(layer: RelaxedLayer, name: str = "weight") -> torch.Tensor:
-    """Which numbers of a parameter lie in the receptive fields of the convolution that the layer was, bool, shaped as the parameter."""
-    parameter = layer.get_parameter(name).detach()
-    if isinstance(layer, LatticeLayer) and name == "weight":
-        if layer.family.local:
-            return torch.ones((), dtype=torch.bool, device=parameter.device).expand(parameter.shape)
-        if layer.family.dense:  # a quarter of what a mask of numbers would take
-            return layer.keep(torch.ones_like(parameter, dtype=torch.bool), LOCAL)
-    return layer.keep(torch.ones_like(parameter), LOCAL, name).abs() > 0.5
-
-
 def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, SpatialLayer]:
     """Convolutions and layers of the lattice by path, in the order of the network; those called once on the example, at one size.
 
@@ -149,21 +152,26 @@ def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, S
         example_input: with a batch dimension.
     """
     kinds = (LatticeLayer, ReparametrisedLayer, *CONVOLUTIONS)
-    modules = {path: module for path, module in whole_modules(model) if isinstance(module, kinds)}
+    modules = {path: module for path, module in whole_modules(model) if isinstance(module, kinds) or is_convolution(_free(module))}
     inputs = inputs_of(model, list(modules), example_input)
     layers = {}
     for path, module in modules.items():
         if len(inputs[path]) != 1:
             continue
         (given,) = inputs[path]
-        linear: nn.Module = module.lattice() if isinstance(module, ReparametrisedLayer) else module
+        linear: nn.Module = module.lattice() if isinstance(module, ReparametrisedLayer) else _free(module)
         if isinstance(linear, LatticeLayer):
             family, geometry = linear.family, linear.geometry
         else:
-            conv = cast(Convolution, module)
+            conv = cast(Convolution, linear)
             family, geometry = CONV, ConvGeometry.of(conv, tuple(given.shape[-len(conv.kernel_size) :]))
         layers[path] = SpatialLayer(path=path, module=module, linear=linear, family=family, geometry=geometry, input=given)
     return layers
+
+
+def _free(module: nn.Module) -> nn.Module:
+    """What a layer under no constraints any longer computes with; any other module itself."""
+    return module.free if isinstance(module, ConstrainedLayer) else module
 
 
 def chosen_layer(layers: dict[str, SpatialLayer], path: str | None) -> SpatialLayer:

@@ -94,6 +94,7 @@ class Walk:
         self.observing = Observing(observers, context.iterations_per_epoch, progress.say)
         self.taking = Taking(store, self.say, stop)
         self.seen: set[str] = set()
+        self.remarks: set[str] = set()
         self.fates = Fates(self.context, self.running)
 
     def grow(self) -> None:
@@ -240,6 +241,9 @@ class Walk:
             self.switched(segment, event.value)
         elif event.kind == "warning":
             self.progress.say(f"warning: {event.value}")
+        elif event.kind == "remark" and event.value not in self.remarks:
+            self.remarks.add(event.value)
+            self.progress.say(event.value)
 
     def ended(self, segment: Segment, outcome: Outcome) -> None:
         """A job ended: finished, failed or stopped."""

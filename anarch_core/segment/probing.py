@@ -82,6 +82,9 @@ class Probing:
                 continue
             if disturbances:
                 self._note(name, moment, notes, disturbances[0])
+            elif found.note:
+                notes.probe_notes.setdefault(name, {})[moment] = found.note
+                self._emit(Event("remark", self._segment.id, f"probe {name} {found.note}"))
             notes.probes.setdefault(name, {})[moment] = dict(found.scalars)
             self._tell(name, moment, notes, found.units)
             if found.details:

@@ -189,20 +189,26 @@ class LiftChecks(RelaxationSubject):
             assert layer.project().training == training, "project() does not keep the mode; end it with .train(self.training)"
 
     def test_lift_draws_no_random_numbers(self) -> None:
-        """The lift is a function of the layer and the options: the same bits whatever the global random state, which it leaves alone."""
+        """The lift is a function of the layer and the options alone: the same bits each time; neither it nor project() draws numbers."""
         state = torch.get_rng_state()
         try:
             case = self.parent()
             torch.manual_seed(1)
             before = Surroundings.now()
-            first = self.lift(case).state_dict()
+            layer = self.lift(case)
             changed = before.changed()
+            first = layer.state_dict()
+            before = Surroundings.now()
+            layer.project()
+            projecting = before.changed()
             torch.manual_seed(2)
             second = self.lift(case).state_dict()
         finally:
             torch.set_rng_state(state)
         advice = "draw from a torch.Generator of your own, seeded by an option: a checkpoint repeats the lift to the same bits"
         assert not changed, f"lift() changes the {', '.join(changed)}; {advice}"
+        told = f"project() changes the {', '.join(projecting)}; make the layer without initialising it (torch.nn.utils.skip_init)"
+        assert not projecting, told
         differing = [name for name in first if not same_bits(first[name], second[name])]
         assert not differing, f"lift() gives another {', '.join(differing)} each time; {advice}"
 

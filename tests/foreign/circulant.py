@@ -25,8 +25,12 @@ class Circulant(nn.Module):
         super().__init__()
         self.n, self.diagonals = n, diagonals
         self.kernel = nn.Parameter(torch.empty(diagonals, dtype=dtype, device=device))
-        self.shift = nn.Parameter(torch.zeros(n, dtype=dtype, device=device))
+        self.shift = nn.Parameter(torch.empty(n, dtype=dtype, device=device))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
         nn.init.uniform_(self.kernel, -1, 1)
+        nn.init.zeros_(self.shift)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(x, dense(self.kernel, self.n), self.shift)
@@ -74,7 +78,8 @@ class DenseLayer(RelaxedLayer):
 
     @torch.no_grad()
     def project(self) -> nn.Module:
-        parent = Circulant(self.n, self.diagonals, dtype=self.matrix.dtype, device=str(self.matrix.device))
+        like = {"dtype": self.matrix.dtype, "device": str(self.matrix.device)}
+        parent: Circulant = nn.utils.skip_init(Circulant, self.n, self.diagonals, **like)
         parent.kernel.copy_(self._kernel(self.matrix))
         parent.shift.copy_(self.shift)
         return parent.train(self.training)

@@ -130,7 +130,13 @@ def _divided_weight(self: Any, site: Any, layer: Any, name: str, tensor: torch.T
     return type(self).__mro__[1].transport(self, site, layer, name, tensor, "gradient")
 
 
+def _drawing(self: Any) -> nn.Module:
+    torch.rand(1)
+    return type(self).__mro__[1].project(self)
+
+
 LAYER_FAULTS = [
+    ("test_lift_draws_no_random_numbers", {"project": _drawing}, r"project\(\) changes the random state of torch"),
     ("test_equals_its_parent", {"forward": _as_a_pair}, r"the relaxed layer gives \[.*\], None, its parent \["),
     ("test_projection_undoes_the_lift", {"project": _nearest_dense_layer}, r"project\(\) gives a Linear, but the parent was a Circulant"),
     ("test_projection_undoes_the_lift", {"project": _lost_name}, "there are other parameters: other"),

@@ -17,7 +17,7 @@ from anarch_core.lattice import Part
 from anarch_core.layers import RelaxedLayer, relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
 from anarch_core.objective import AbstractObjective
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal, in_receptive_field
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal, RelaxedWeight, relaxed_weights
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.ablation.options import AblationOptions
 
@@ -41,7 +41,8 @@ class AblationProbe(AbstractProbe):
 
     Scalars are the loss and each score of the objective of each of them: ``loss_local``, ``accuracy_local``.
 
-    Biases stay as they are except for ``shared`` and ``not_unshared``. Layers that were not relaxed stay as they are.
+    Biases stay as they are except for ``shared`` and ``not_unshared``. What was not relaxed stays as it is. Of a layer that was no
+    convolution the local weights are those that its constraint let be other numbers than zero.
     """
 
     needs = frozenset({"data", "relaxed"})
@@ -105,21 +106,15 @@ def _data(data: TensorData, part: Literal["train", "test", "validation"]) -> tup
     return data.inputs(part), y
 
 
-def _relaxed_parameters(model: nn.Module) -> Iterator[tuple[str, RelaxedLayer, str, nn.Parameter]]:
-    for path, module in relaxed_layers(model).items():
-        for name, parameter in module.named_parameters():
-            yield f"{path}.{name}" if path else name, module, name, parameter
-
-
-def _is_bias(name: str) -> bool:
-    return name.rpartition(".")[2] == "bias"
-
-
 def _kept(model: nn.Module, kept: Collection[Part]) -> Iterator[tuple[str, torch.Tensor]]:
-    for full_name, layer, name, parameter in _relaxed_parameters(model):
-        # A bias has no place, so it is neither local nor off-local.
-        if not _is_bias(name) or ("shared" in kept) != ("unshared" in kept):
-            yield full_name, layer.keep(parameter, kept, name)
+    with_biases = ("shared" in kept) != ("unshared" in kept)  # a bias has no place, so it is neither local nor off-local
+    weights: dict[RelaxedLayer, list[RelaxedWeight]] = {}
+    for weight in relaxed_weights(model):
+        if with_biases or not weight.is_bias:
+            weights.setdefault(weight.layer, []).append(weight)
+    for layer, own in weights.items():
+        found = layer.weighted({weight.name: weight.tensor for weight in own}, dict.fromkeys(kept, 1.0))
+        yield from ((weight.full_name, found[weight.name]) for weight in own)
 
 
 def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
@@ -133,10 +128,10 @@ def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str,
 
 def _rows(model: nn.Module) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
     """Names and copies of the relaxed weights, and how many of each of their rows are local."""
-    for full_name, layer, name, parameter in _relaxed_parameters(model):
-        if not _is_bias(name):
-            fan_in = in_receptive_field(layer, name).reshape(len(parameter), -1).sum(1)
-            yield full_name, parameter.detach().clone(memory_format=torch.contiguous_format), fan_in
+    for weight in relaxed_weights(model):
+        if not weight.is_bias:
+            tensor = weight.tensor.clone(memory_format=torch.contiguous_format)
+            yield weight.full_name, tensor, weight.local().reshape(len(tensor), -1).sum(1)
 
 
 def _record(scalars: dict[str, float | None], name: str, score: Score) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 
 from anarch_core.errors import ProbeError
+from anarch_core.layers import relaxed_layers
 from anarch_core.network import undisturbed
 from anarch_core.objective import AbstractObjective
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, spatial_layers
 from anarch_plugins.probes.equivariance.options import EquivarianceOptions
+
+SCALARS = ("output_change", "agreement", "equivariance_error", "distance", "effective_weights")
 
 
 class EquivarianceProbe(AbstractProbe):
@@ -37,12 +40,12 @@ class EquivarianceProbe(AbstractProbe):
         """Measure network and layers.
 
         Raises:
-            ProbeError: there are no data, or they have no spatial axis.
+            ProbeError: there are no data.
         """
         x = context.required_data.inputs("test")
         if x.ndim < 3:
-            msg = f"the probe equivariance needs images or signals to shift, [n, channels, *spatial], got inputs of {list(x.shape)}"
-            raise ProbeError(msg)
+            omitted = f"inputs of {list(x.shape[1:])} have no axis to shift along, as [channels, *spatial] have"
+            return Measurement(scalars=dict.fromkeys(SCALARS), details={"layers": {}}, omitted=omitted)
         x = x[: self.options.samples]
         x = x.to(next((parameter.dtype for parameter in context.model.parameters() if parameter.is_floating_point()), x.dtype))
         with undisturbed(context.model), torch.no_grad():
@@ -60,7 +63,11 @@ class EquivarianceProbe(AbstractProbe):
             "shift": self.options.shift,
             "layers": {path: _finite(layer) for path, layer in layers.items()},
         }
-        return Measurement(scalars=_finite(scalars), units={"agreement": "%", "distance": "pixels"}, details=details)
+        others = [path for path in relaxed_layers(context.model) if path not in layers]
+        more = f" and {len(others) - 3} more" if others[3:] else ""
+        omitted = f"{', '.join(others[:3])}{more} cannot be shifted: no convolution, or called several times" if others else ""
+        units = {"agreement": "%", "distance": "pixels"}
+        return Measurement(scalars=_finite(scalars), units=units, details=details, omitted=omitted)
 
     def _network(self, model: torch.nn.Module, x: torch.Tensor, objective: AbstractObjective) -> tuple[list[float], list[float | None]]:
         outputs = model(x)

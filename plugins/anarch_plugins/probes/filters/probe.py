@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from anarch_core.layers import relaxed_layers
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, chosen_layer, spatial_layers
 from anarch_plugins.probes.filters.options import FiltersOptions
 
@@ -25,15 +26,16 @@ class FiltersProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data to size the layers by, or no such layer.
         """
-        layer = chosen_layer(spatial_layers(context.model, context.required_data.inputs("test")[:1]), self.options.layer)
+        spatial = spatial_layers(context.model, context.required_data.inputs("test")[:1])
+        relaxed = not spatial or any(layer.relaxed for layer in spatial.values()) or not relaxed_layers(context.model)
+        if self.options.layer is None and not (spatial and relaxed):
+            omitted = f"no {'relaxed layer' if spatial else 'layer'} is or was a convolution, so there are no filters"
+            return Measurement(scalars=dict.fromkeys(("rms_inside", "rms_outside")), details={"layer": None}, omitted=omitted)
+        layer = chosen_layer(spatial, self.options.layer)
         sizes = layer.geometry.output_size
         position = tuple(0 if self.options.position == "first" else size // 2 for size in sizes)
         filters = layer.filters(position)[: self.options.channels].clone()
-        inside = torch.ones((), device=filters.device)
-        for axis, index in zip(layer.geometry.axes, position, strict=True):
-            read = torch.from_numpy(axis.reads()[index]).to(filters.device)
-            seen = torch.zeros(axis.size, device=filters.device).index_fill_(0, read[read >= 0], 1)
-            inside = inside.unsqueeze(-1) * seen
+        inside = layer.inside(position)
         scalars = {"rms_inside": _rms(filters[..., inside > 0]), "rms_outside": _rms(filters[..., inside == 0])}
         details = {"layer": layer.path, "position": list(position), "channels": len(filters), "relaxed": layer.relaxed}
         return Measurement(scalars=scalars, details=details, tensors={"filters": filters, "inside": inside})

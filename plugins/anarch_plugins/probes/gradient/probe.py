@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -51,12 +51,24 @@ class GradientProbe(AbstractProbe):
             return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
         for part in PARTS:
             key = f"norm_{part.replace('-', '_')}"
-            squares = {name: _square(parts.project(parts.covariant({name: tensor}), part)[name]) for name, tensor in gradient.items()}
+            squares = {
+                name: _square(tensor)
+                for together in _together(gradient, parts)
+                for name, tensor in parts.project(parts.covariant(together), part).items()
+            }
             scalars[key] = _finite(math.sqrt(math.fsum(squares.values())))
             for path, layer in layers.items():
                 own = [square for name, square in squares.items() if name.rpartition(".")[0] == path]
                 layer[key] = _finite(math.sqrt(math.fsum(own)))
         return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
+
+
+def _together(gradient: Mapping[str, torch.Tensor], parts: ParameterParts) -> Iterable[dict[str, torch.Tensor]]:
+    """The gradient layer by layer, since parameters of one may have parts together only; no more than a layer is projected at once."""
+    groups: dict[object, dict[str, torch.Tensor]] = {}
+    for name, tensor in gradient.items():
+        groups.setdefault(parts.owners[name][0] if name in parts.owners else name, {})[name] = tensor
+    return groups.values()
 
 
 def _norm(tensors: Iterable[torch.Tensor]) -> float:

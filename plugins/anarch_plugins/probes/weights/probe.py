@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +11,17 @@ import numpy as np
 import torch
 
 from anarch_core.layers import RelaxedLayer, ReparametrisedLayer, relaxed_layers
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, chosen_layer, in_receptive_field, spatial_layers
+from anarch_core.probe import (
+    AbstractProbe,
+    Measurement,
+    ProbeContext,
+    RelaxedWeight,
+    SpatialLayer,
+    chosen_layer,
+    in_receptive_field,
+    relaxed_weights,
+    spatial_layers,
+)
 from anarch_plugins.probes.weights.options import WeightsOptions
 
 LOWEST, HIGHEST = -30.0, 5.0
@@ -24,6 +35,7 @@ class WeightsProbe(AbstractProbe):
     """Keeps what is needed to draw the weights.
 
     * ``block`` [rows, columns]: the corner of one layer's matrix from inputs to outputs, rows and columns in the order of flattened maps;
+      of a layer that is no convolution and was none, of its first weight that is a matrix, and left out where there is none;
     * ``edges`` [bins + 1] and, for every relaxed layer, ``<path>.local`` and ``<path>.off_local`` [bins]: histograms of the natural
       logarithm of ``|w|``. Weights that are exactly zero, or not finite, are counted in the details.
 
@@ -40,12 +52,17 @@ class WeightsProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data to size the layers by, or no such layer.
         """
-        layer = chosen_layer(spatial_layers(context.model, context.required_data.inputs("test")[:1]), self.options.layer)
-        tensors = {"block": _block(layer, self.options.size), "edges": torch.linspace(LOWEST, HIGHEST, self.options.bins + 1)}
-        details: dict[str, Any] = {"layer": layer.path, "layers": {}}
+        relaxed = relaxed_layers(context.model)
+        where, block = self._block(context, relaxed)
+        tensors = {"edges": torch.linspace(LOWEST, HIGHEST, self.options.bins + 1)} | ({} if block is None else {"block": block})
+        details: dict[str, Any] = {"layer": where, "layers": {}}
         squares, numbers = {"local": 0.0, "off_local": 0.0}, {"local": 0, "off_local": 0}
-        for path, module in relaxed_layers(context.model).items():
-            parts = _counted(module, self.options.bins)
+        weights: dict[RelaxedLayer, list[RelaxedWeight]] = {}
+        for weight in relaxed_weights(context.model):
+            if not weight.is_bias:
+                weights.setdefault(weight.layer, []).append(weight)
+        for path, module in relaxed.items():
+            parts = _counted(module, weights.get(module, []), self.options.bins)
             for part, count in parts.items():
                 tensors[f"{path}.{part}"] = count.histogram
                 squares[part] += count.square
@@ -54,7 +71,22 @@ class WeightsProbe(AbstractProbe):
                 part: {"weights": count.weights, "zeros": count.zeros, "not_finite": count.not_finite} for part, count in parts.items()
             }
         scalars = {f"rms_{part}": _root_mean(squares[part], numbers[part]) for part in squares}
-        return Measurement(scalars=scalars, details=details, tensors=tensors)
+        omitted = "" if block is not None else "no layer was a convolution, and no relaxed weight is a matrix, so there is no block"
+        return Measurement(scalars=scalars, details=details, tensors=tensors, omitted=omitted)
+
+    def _block(self, context: ProbeContext, relaxed: Mapping[str, RelaxedLayer]) -> tuple[str | None, torch.Tensor | None]:
+        """Path of the layer that is looked at, and the corner of its matrix."""
+        size, chosen = self.options.size, self.options.layer
+        spatial = spatial_layers(context.model, context.required_data.inputs("test")[:1])
+        others = relaxed if chosen is None else {path: layer for path, layer in relaxed.items() if path == chosen}
+        of_others = [weight for weight in relaxed_weights(context.model) if weight.tensor.ndim == 2 and weight.layer in others.values()]
+        if of_others and (not any(layer.relaxed for layer in spatial.values()) if chosen is None else chosen not in spatial):
+            path = next(path for path, layer in relaxed.items() if layer is of_others[0].layer)
+            return path, of_others[0].tensor[:size, :size].clone()
+        if not spatial and (chosen is None or others):
+            return None, None
+        layer = chosen_layer(spatial, chosen)
+        return layer.path, _block(layer, size)
 
 
 @attrs.define
@@ -76,15 +108,17 @@ class _Count:
         self.histogram += torch.histc(logarithms, len(self.histogram), LOWEST, HIGHEST).long()
 
 
-def _counted(layer: RelaxedLayer, bins: int) -> dict[str, _Count]:
-    """Of the weights in the receptive fields, and of those outside; block by block, so that nothing of the layer's size is made."""
-    layer = layer.lattice() if isinstance(layer, ReparametrisedLayer) else layer
-    weight = layer.get_parameter("weight").detach()
+def _counted(layer: RelaxedLayer, weights: Sequence[RelaxedWeight], bins: int) -> dict[str, _Count]:
+    """Of the local weights, and of the others; block by block, so that nothing of the layer's size is made."""
+    found = [(weight.tensor, weight.local()) for weight in weights]
+    if isinstance(layer, ReparametrisedLayer):
+        lattice = layer.lattice()
+        found = [(lattice.weight.detach(), in_receptive_field(lattice))]
     counts = {part: _Count(torch.zeros(bins, dtype=torch.int64)) for part in ("local", "off_local")}
-    blocks = (torch.split(tensor.reshape(-1), BLOCK) for tensor in (weight, in_receptive_field(layer)))
-    for weights, local in zip(*blocks, strict=True):
-        counts["local"].add(weights[local])
-        counts["off_local"].add(weights[~local])
+    for tensor, inside in found:
+        for numbers, local in zip(torch.split(tensor.reshape(-1), BLOCK), torch.split(inside.reshape(-1), BLOCK), strict=True):
+            counts["local"].add(numbers[local])
+            counts["off_local"].add(numbers[~local])
     return counts
 
 

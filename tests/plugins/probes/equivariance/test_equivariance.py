@@ -6,7 +6,6 @@ from torch import nn
 
 from anarch_core import relax
 from anarch_core.data import TensorData
-from anarch_core.errors import ProbeError
 from anarch_core.probe.base import ProbeContext
 from anarch_plugins.probes.equivariance.options import EquivarianceOptions
 from anarch_plugins.probes.equivariance.probe import EquivarianceProbe
@@ -68,12 +67,13 @@ def test_a_shift_larger_than_a_map_leaves_nothing_to_compare(cnn, data) -> None:
     assert result.scalars["equivariance_error"] is None
 
 
-def test_data_without_axes_to_shift_are_refused(cnn) -> None:
+def test_data_without_axes_to_shift_are_left_out(cnn) -> None:
     flat = TensorData(
         name="flat", x_train=torch.zeros(2, 4), y_train=torch.zeros(2), x_test=torch.zeros(2, 4), y_test=torch.zeros(2), classes=2
     )
-    with pytest.raises(ProbeError, match="needs images or signals"):
-        measure(cnn, flat)
+    found = measure(cnn, flat)
+    assert set(found.scalars.values()) == {None}
+    assert found.note == "measured nothing: inputs of [4] have no axis to shift along, as [channels, *spatial] have"
 
 
 def test_what_is_not_finite_agrees_with_nothing(cnn, data) -> None:

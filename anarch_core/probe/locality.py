@@ -1,0 +1,89 @@
+"""The weights of relaxed layers, whatever they are called, and which of their numbers the constrained layer could have had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import torch
+from torch import nn
+
+from anarch_core.constraint.parts import PARTS, Part
+from anarch_core.errors import AnarchError
+from anarch_core.layers.base import RelaxedLayer, relaxed_layers
+from anarch_core.layers.constrained import ConstrainedLayer
+from anarch_core.layers.lattice_layer import LatticeLayer
+
+LOCAL: Sequence[Part] = tuple(part for part in PARTS if part != "off-local")
+"""The parts that lie where the constraint allows other numbers than zero: in the receptive fields of a convolution."""
+
+
+@attrs.frozen
+class RelaxedWeight:
+    """One parameter that a relaxation freed of a constraint.
+
+    Attributes:
+        full_name: in the network.
+        layer: that it belongs to.
+        name: in the layer.
+    """
+
+    full_name: str
+    layer: RelaxedLayer
+    name: str
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it is a bias, which has no place and so is neither local nor off-local."""
+        return self.name.rpartition(".")[2] == "bias"
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """Its numbers, detached."""
+        return self.layer.get_parameter(self.name).detach()
+
+    def local(self) -> torch.Tensor:
+        """See :func:`in_receptive_field`."""
+        return in_receptive_field(self.layer, self.name)
+
+
+def relaxed_weights(model: nn.Module) -> Iterator[RelaxedWeight]:
+    """The parameters of the relaxed layers of a network, without those that the constrained layers have just so."""
+    for path, layer in relaxed_layers(model).items():
+        linked = {f"free.{name}" for link in layer.links for name in link.free} if isinstance(layer, ConstrainedLayer) else None
+        for name, parameter in layer.named_parameters():
+            if name in linked if linked is not None else _has_parts(layer, name, parameter.detach()):
+                yield RelaxedWeight(f"{path}.{name}" if path else name, layer, name)
+
+
+def _has_parts(layer: RelaxedLayer, name: str, parameter: torch.Tensor) -> bool:
+    """Whether anything but the shared part is ever made of a parameter; so, where the layer does not say."""
+    if isinstance(layer, LatticeLayer) or parameter.numel() == 0:
+        return True
+    some = torch.arange(parameter.numel(), device=parameter.device).mul(0.618).remainder(1).to(parameter.dtype).view(parameter.shape)
+    try:
+        return bool((layer.keep(some, PARTS[:1], name) != some).any())
+    except AnarchError:
+        return True
+
+
+def in_receptive_field(layer: RelaxedLayer, name: str = "weight") -> torch.Tensor:
+    """Which numbers of a parameter are local: in the receptive fields of the convolution that the layer was.
+
+    Of another layer, they are those that are not zero in every constrained layer.
+
+    Returns:
+        bool, shaped as the parameter.
+    """
+    parameter = layer.get_parameter(name).detach()
+    if isinstance(layer, LatticeLayer) and name == "weight":
+        if layer.family.local:
+            return torch.ones((), dtype=torch.bool, device=parameter.device).expand(parameter.shape)
+        if layer.family.dense:  # a quarter of what a mask of numbers would take
+            return layer.keep(torch.ones_like(parameter, dtype=torch.bool), LOCAL)
+    if isinstance(layer, ConstrainedLayer):
+        link = next((link for link in layer.links if name.removeprefix("free.") in link.free), None)
+        if link is None:
+            return torch.ones((), dtype=torch.bool, device=parameter.device).expand(parameter.shape)
+        return link.scattered(link.constraint.local())[name.removeprefix("free.")].to(parameter.device)
+    return layer.keep(torch.ones_like(parameter), LOCAL, name).abs() > 0.5
