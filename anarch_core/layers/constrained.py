@@ -85,6 +85,11 @@ class ConstrainedLayer(RelaxedLayer):
             zeros = None if link.constraint.injective else like.new_zeros(link.constraint.parent_shape, requires_grad=False)
             self.register_buffer(f"unseen{place}", zeros)
 
+    @property
+    def constrained(self) -> nn.Module:
+        """The module that was relaxed first; without numbers."""
+        return self._constrained[0]
+
     def _require_fitting_links(self) -> None:
         ours = {name: tuple(parameter.shape) for name, parameter in self.free.named_parameters()}
         theirs = {name: tuple(parameter.shape) for name, parameter in self._constrained[0].named_parameters()}

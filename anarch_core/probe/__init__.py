@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anarch_core.probe.coordinates import ParameterParts
     from anarch_core.probe.locality import RelaxedWeight, in_receptive_field, relaxed_weights
     from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
+    from anarch_core.probe.symmetry import SymmetricLayer, symmetric_layers
 
 __all__ = [
     "AbstractProbe",
@@ -23,10 +24,12 @@ __all__ = [
     "ProbeRehearsal",
     "RelaxedWeight",
     "SpatialLayer",
+    "SymmetricLayer",
     "chosen_layer",
     "in_receptive_field",
     "relaxed_weights",
     "spatial_layers",
+    "symmetric_layers",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -34,10 +37,12 @@ __getattr__, __dir__ = lazy_names(
     {
         "ParameterParts": "anarch_core.probe.coordinates",
         "SpatialLayer": "anarch_core.probe.receptive_field",
+        "SymmetricLayer": "anarch_core.probe.symmetry",
         "chosen_layer": "anarch_core.probe.receptive_field",
         "RelaxedWeight": "anarch_core.probe.locality",
         "in_receptive_field": "anarch_core.probe.locality",
         "relaxed_weights": "anarch_core.probe.locality",
         "spatial_layers": "anarch_core.probe.receptive_field",
+        "symmetric_layers": "anarch_core.probe.symmetry",
     },
 )

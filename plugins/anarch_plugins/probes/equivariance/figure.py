@@ -24,6 +24,10 @@ PANELS = [
     quantity("equivariance", "output_change", "change of the output", scale="linear"),
     quantity("equivariance", "distance", "distance of weights (pixels)", scale="logarithmic"),
 ]
+TURNS = [
+    quantity("equivariance", "rotation_error", "rotation error of layers", scale="linear"),
+    quantity("equivariance", "rotation_change", "change of the output by rotation", scale="linear"),
+]
 
 
 class Equivariance(AbstractFigure):
@@ -37,7 +41,7 @@ class Equivariance(AbstractFigure):
             NothingToDrawError: the probe equivariance was not run.
         """
         require_probes(runs, "equivariance")
-        return each_run(runs, PANELS, narrow=narrow)
+        return each_run(runs, [*PANELS, *(TURNS if _turned(runs) else [])], narrow=narrow)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """What the panels show, and how much each relaxation unlearns."""
@@ -47,6 +51,7 @@ class Equivariance(AbstractFigure):
             "layer g on its own inputs h away from the borders, root mean square over layers; a convolution has 0. Middle: how far the "
             "network's output moves, |f(Tx) − f(x)| / |f(x)|; borders and strides move that of a CNN too. Right: root mean square distance "
             "of the weights from the centres of their receptive fields.",
+            "The last two: likewise where layers are made to commute with rotations by 90°, and images turned." if _turned(runs) else "",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds, those of horizontal lines at the right end"),
             *(f"{series.label(runs)}: {seen}" for run in runs for series in run.series if (seen := _seen(series))),
         )
@@ -67,6 +72,14 @@ def _seen(series: Series) -> str:
     text += f" and {known[last]:.3g} for t_w = {last:g}" if last != first else ""
     scratch = probed(series.scratch, "equivariance", "end", "equivariance_error")
     return text + (f"; from scratch it is {scratch.mean:.3g}." if scratch is not None else ".")
+
+
+def _turned(runs: Sequence[FinishedRun]) -> bool:
+    """Whether a layer said how it is to commute with rotations."""
+    segments = (segment for run in runs for kind in ("trunk", "branch") for segment in run.segments(kind))
+    return any(
+        segment.scalars("equivariance", moment).get("rotation_error") is not None for segment in segments for moment in ("start", "end")
+    )
 
 
 def _shift(runs: Sequence[FinishedRun]) -> str:

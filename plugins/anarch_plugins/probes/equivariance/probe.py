@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,10 +12,8 @@ from anarch_core.errors import ProbeError
 from anarch_core.layers import relaxed_layers
 from anarch_core.network import undisturbed
 from anarch_core.objective import AbstractObjective
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, spatial_layers
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, spatial_layers, symmetric_layers
 from anarch_plugins.probes.equivariance.options import EquivarianceOptions
-
-SCALARS = ("output_change", "agreement", "equivariance_error", "distance", "effective_weights")
 
 
 class EquivarianceProbe(AbstractProbe):
@@ -25,14 +24,17 @@ class EquivarianceProbe(AbstractProbe):
     * ``equivariance_error``: ``|g(Th) - T g(h)| / |g(h)|`` of a layer ``g`` on its own inputs ``h``, at positions whose receptive field
       meets no border; zero for a convolution. The root mean square over the layers; each layer's is in the details;
     * ``distance``, ``effective_weights``: root mean square distance of the weights from the centre of their receptive field in pixels, and
-      inverse participation ratio; means over the layers.
+      inverse participation ratio; means over the layers;
+    * ``rotation_change``: as ``output_change``, for square images that are turned by 90 degrees counterclockwise;
+    * ``rotation_error``, and others of this form: ``|g(T h) - T' g(h)| / |g(h)|`` of layers that name a symmetry by a method
+      ``symmetries()``, as P4Conv2d does, or that were relaxed from one that does. The root mean square over these layers.
 
     A layer where one is not defined (too small to shift, all weights zero) is left out of its mean; where numbers are not finite, nothing
     is told.
     """
 
     needs = frozenset({"data"})
-    headline = ("equivariance_error",)
+    headline = ("equivariance_error", "rotation_error")
 
     options: EquivarianceOptions
 
@@ -42,30 +44,32 @@ class EquivarianceProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data.
         """
-        x = context.required_data.inputs("test")
-        if x.ndim < 3:
-            omitted = f"inputs of {list(x.shape[1:])} have no axis to shift along, as [channels, *spatial] have"
-            return Measurement(scalars=dict.fromkeys(SCALARS), details={"layers": {}}, omitted=omitted)
-        x = x[: self.options.samples]
-        x = x.to(next((parameter.dtype for parameter in context.model.parameters() if parameter.is_floating_point()), x.dtype))
+        x = context.required_data.inputs("test")[: self.options.samples]
+        spatial = x.ndim >= 3
+        if spatial or x.is_floating_point():
+            x = x.to(next((parameter.dtype for parameter in context.model.parameters() if parameter.is_floating_point()), x.dtype))
         with undisturbed(context.model), torch.no_grad():
-            changes, agreements = self._network(context.model, x, context.objective)
-            layers = {path: self._layer(layer) for path, layer in spatial_layers(context.model, x).items()}
+            changes, agreements = self._network(context.model, x, context.objective) if spatial else ([], [])
+            layers = {path: self._layer(layer) for path, layer in spatial_layers(context.model, x).items()} if spatial else {}
+            turned = _turned(context.model, x)
+            symmetric = {path: layer.errors() for path, layer in symmetric_layers(context.model, x).items()}
         scalars = {
+            **_by_name(symmetric),
             "output_change": _root_mean_square(changes),
             "agreement": _mean(agreements),
             "equivariance_error": _root_mean_square([layer["equivariance_error"] for layer in layers.values()]),
             "distance": _mean([layer["distance"] for layer in layers.values()]),
             "effective_weights": _mean([layer["effective_weights"] for layer in layers.values()]),
+            "rotation_change": turned,
         }
         details: dict[str, Any] = {
             "samples": len(x),
             "shift": self.options.shift,
             "layers": {path: _finite(layer) for path, layer in layers.items()},
         }
-        others = [path for path in relaxed_layers(context.model) if path not in layers]
-        more = f" and {len(others) - 3} more" if others[3:] else ""
-        omitted = f"{', '.join(others[:3])}{more} cannot be shifted: no convolution, or called several times" if others else ""
+        if symmetric:
+            details["symmetries"] = {path: _finite(errors) for path, errors in symmetric.items()}
+        omitted = _omitted(x, [path for path in relaxed_layers(context.model) if path not in layers and path not in symmetric])
         units = {"agreement": "%", "distance": "pixels"}
         return Measurement(scalars=_finite(scalars), units=units, details=details, omitted=omitted)
 
@@ -110,6 +114,27 @@ def _shift(x: torch.Tensor, dim: int, pixels: int) -> torch.Tensor:
     if pixels < size:
         shifted.narrow(dim, pixels, size - pixels).copy_(x.narrow(dim, 0, size - pixels))
     return shifted
+
+
+def _omitted(x: torch.Tensor, others: list[str]) -> str:
+    if x.ndim < 3:
+        return f"inputs of {list(x.shape[1:])} have no axis to shift along, as [channels, *spatial] have"
+    more = f" and {len(others) - 3} more" if others[3:] else ""
+    return f"{', '.join(others[:3])}{more} cannot be shifted: no convolution, or called several times" if others else ""
+
+
+def _turned(model: torch.nn.Module, x: torch.Tensor) -> float | None:
+    """How far the output moves when square images are turned; None for other inputs."""
+    if x.ndim != 4 or x.shape[2] != x.shape[3]:
+        return None
+    outputs = model(x)
+    return float((model(x.rot90(1, (2, 3))) - outputs).norm() / outputs.norm())
+
+
+def _by_name(symmetric: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean error of each symmetry; that of rotation is always told, None where no layer has it."""
+    names = dict.fromkeys(["rotation", *(name for errors in symmetric.values() for name in errors)])
+    return {f"{name}_error": _root_mean_square([errors[name] for errors in symmetric.values() if name in errors]) for name in names}
 
 
 def _root_mean_square(values: list[float] | list[float | None]) -> float | None:
