@@ -1,0 +1,117 @@
+"""The score of a network on its way back to the constraints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from anarch_core.report import (
+    AbstractFigure,
+    FinishedRun,
+    NothingToDrawError,
+    Series,
+    Spread,
+    all_series,
+    difference,
+    equal_axes,
+    grid,
+    legend,
+    names,
+    over_seeds,
+    points,
+    probed,
+    require_probes,
+    sentences,
+    some,
+    styled,
+)
+
+SHOWN = {
+    "both": ("#0072b2", "o-", "unshared and off-local"),
+    "off_local": ("#d55e00", "D-", "off-local alone"),
+    "unshared": ("#009e73", "s-", "unshared alone"),
+}
+SCORE = 2
+"""Column of a table that is drawn: it holds s, the loss, and the scores, the first of which runs are judged by."""
+
+
+class SoftProjection(AbstractFigure):
+    """On the way back to the constraints."""
+
+    @styled
+    def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
+        """Score against s, the number by which parts are scaled, for four switch times, or two of every relaxation.
+
+        Raises:
+            NothingToDrawError: the probe soft-projection was not run.
+        """
+        require_probes(runs, "soft-projection")
+        every = all_series(runs)
+        panels = [
+            (series, switch, tables)
+            for series in every
+            for switch in some(list(series.branches), 4 if len(every) == 1 else 2)
+            if (tables := _tables(series, switch))
+        ]
+        if not panels:
+            msg = "the branches of these runs have no arrays of the probe soft-projection; run again with --probe soft-projection"
+            raise NothingToDrawError(msg)
+        figure, axes = grid(-(-len(panels) // 2), min(len(panels), 2), narrow=narrow, height=1.75)
+        several = len({(series.run.label, series.relaxation) for series, _, _ in panels}) > 1
+        cells = [panel for row in axes for panel in row]
+        for panel in cells[len(panels) :]:
+            panel.set_axis_off()
+        for (series, switch, tables), panel in zip(panels, cells, strict=False):
+            for scaled, (colour, fmt, label) in SHOWN.items():
+                found = tables.get(scaled, [])
+                places = [float(row[0]) for row in found[0]] if found else []
+                spreads = [Spread.of(_finite(table[index][SCORE]) for table in found) for index in range(len(places))]
+                points(panel, places, spreads, color=colour, fmt=fmt, markersize=3, linewidth=1.0, label=label)
+            panel.set_ylabel(series.run.score_label())
+            panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
+            panel.set_xlabel("scale $s$ of the parts")
+        equal_axes([panel for _, panel in zip(panels, cells, strict=False)])
+        legend(figure)
+        return figure
+
+    def caption(self, runs: Sequence[FinishedRun]) -> str:
+        """What is scaled, and what the whole way back costs."""
+        seen = []
+        for run in runs:
+            for series in run.series:
+                lost = {
+                    switch: projected.mean - full.mean
+                    for switch in series.branches
+                    if (full := _score(series, switch, "full")) is not None and (projected := _score(series, switch, "both")) is not None
+                }
+                if lost:
+                    most = (min if run.metric.higher_is_better else max)(lost, key=lambda switch: lost[switch])
+                    seen.append(
+                        f"{series.label(runs)}: to be projected costs most for t_w = {most:g}, {difference(lost[most], run.metric)}."
+                    )
+        return sentences(
+            f"{names(runs).capitalize()} of the trained relaxed network with the parts of its weights that the constraints exclude scaled "
+            "by s: from the network (s = 1) to its projection (s = 0), or with one of the parts scaled alone.",
+            over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
+            *seen,
+        )
+
+
+def _tables(series: Series, switch: float) -> dict[str, list[Any]]:
+    """By what is scaled, the table of every seed."""
+    found: dict[str, list[Any]] = {}
+    for segment in series.branches[switch]:
+        for scaled, table in series.run.tensors(segment, "soft-projection", "end").items():
+            found.setdefault(scaled, []).append(table)
+    return found
+
+
+def _score(series: Series, switch: float, name: str) -> Spread | None:
+    return probed(series.branches[switch], "soft-projection", "end", f"{series.run.metric.name}_{name}")
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
