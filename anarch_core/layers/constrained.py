@@ -160,7 +160,14 @@ class ConstrainedLayer(RelaxedLayer):
             theta, unseen = link.constraint.project(link.gathered(own)), self._unseen(place)
             values[link.parent] = theta if unseen is None else theta + unseen
             trained[link.parent] = trained[link.free[0]]
-        return filled(self._constrained[0], values, trained, dict(self.free.named_buffers())).train(self.training)
+        return filled(self._constrained[0], values, trained, self.constrained_buffers()).train(self.training)
+
+    def constrained_buffers(self) -> Mapping[str, torch.Tensor]:
+        """Buffers of the constrained module, by name, that follow from those of the free one; the others are as they were at the switch.
+
+        By default all that have one name and shape in both. Override it to leave out those that say what is constrained, as an index does.
+        """
+        return dict(self.free.named_buffers())
 
     @torch.no_grad()
     def drift(self, reference: nn.Module | None = None) -> Drift:
@@ -265,8 +272,12 @@ class ConstrainedLayer(RelaxedLayer):
         """This layer, whose parent is the free module of ``first``, as a relaxation of what ``first`` stands for.
 
         Raises:
-            SurgeryError: it relaxes copies of a parameter that are constrained together.
+            SurgeryError: it relaxes copies of a parameter that are constrained together, or both layers are of classes of their own.
         """
+        kind = type(first) if type(self) is ConstrainedLayer else type(self)
+        if not issubclass(kind, type(first)):
+            msg = f"a layer of {first.relaxation} cannot be relaxed by {self.relaxation}: both know how to go back; project the layer first"
+            raise SurgeryError(msg)
         before = {name: (link, first._unseen(place)) for place, link in enumerate(first.links) for name in link.free}
         relaxed = {link.parent for link in self.links}
         found: list[tuple[Link, torch.Tensor | None]] = []
@@ -279,7 +290,7 @@ class ConstrainedLayer(RelaxedLayer):
                 link = attrs.evolve(link, parent=root.parent, constraint=root.constraint.then(link.constraint))
             found.append((link, unseen))
         found += [before[link.free[0]] for link in first.links if not relaxed.intersection(link.free)]
-        layer = type(self)(self.relaxation, self.free, [link for link, _ in found], first._constrained[0])
+        layer = kind(self.relaxation, self.free, [link for link, _ in found], first._constrained[0])
         for place, (_, kept) in enumerate(found):
             mine = layer._unseen(place)
             if mine is not None and kept is not None:

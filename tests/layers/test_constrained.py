@@ -204,3 +204,54 @@ def test_a_network_that_reads_the_settings_of_the_layer_finds_them(lifted: tuple
         layer.kernel_size  # noqa: B018
     network = nn.Sequential(OrderedDict(layer=layer))
     assert network.get_parameter("layer.free.weight").shape == (5, 5)
+
+
+class Looked(nn.Module):
+    """A table that is looked up by an index of offsets, with a count of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, dtype=torch.float64))
+        self.register_buffer("index", torch.tensor([0, 1, 1, 0]))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x * self.table[self.index]
+
+
+class LookedLayer(ConstrainedLayer):
+    """Its index says what is constrained, and is none of the constrained module's."""
+
+    def constrained_buffers(self) -> dict[str, torch.Tensor]:
+        return {"calls": self.free.calls}
+
+
+class OtherLayer(ConstrainedLayer):
+    """A layer of a class of its own."""
+
+
+def looked_up(module: nn.Module, layer_class: type[ConstrainedLayer]) -> ConstrainedLayer:
+    free = Looked()
+    free.table = nn.Parameter(module.table[module.index].detach())
+    free.index = torch.arange(4)
+    link = Link(parent="table", constraint=Constraint((4,), module.table.shape, [Incidence.of(module.index.numpy(), len(module.table))]))
+    return layer_class("lookup", free, [link], module)
+
+
+@pytest.mark.parametrize("outer", [ConstrainedLayer, LookedLayer])
+def test_buffers_that_say_what_is_constrained_are_those_of_the_constrained_module(outer: type[ConstrainedLayer]) -> None:
+    module = Looked()
+    first = looked_up(module, LookedLayer)
+    layer = looked_up(first.free, outer).rooted(first)
+    layer.free.calls += 3
+    back = layer.project()
+    assert torch.equal(back.index, module.index)
+    assert torch.equal(back.table, module.table)
+    assert back.calls == 3
+
+
+def test_two_layers_that_go_back_in_ways_of_their_own_are_not_one() -> None:
+    first = looked_up(Looked(), LookedLayer)
+    with pytest.raises(SurgeryError, match="a layer of lookup cannot be relaxed by lookup: both know how to go back"):
+        looked_up(first.free, OtherLayer).rooted(first)
