@@ -28,6 +28,7 @@ OTHER_MEANINGS = {
     ("testing/matrices.py", "shared"): "a part of a weight",
     ("checkpoint/schema.py", "delta"): "a kind of file: what changed since the parent",
     ("cli/inspect.py", "tensors"): "a key of what is printed",
+    ("cli/interpolate.py", "positions"): "a key of what is printed",
     ("cli/project.py", "shared"): "a part of a weight",
     ("constraint/parts.py", "shared"): "a part of a weight",
     ("layers/constrained.py", "shared"): "a part of a weight",

@@ -6,6 +6,7 @@ from anarch_core.testing import ModelConformance
 class TestVit(ModelConformance):
     name = "vit"
     input_shape = (1, 12)
+    relaxation = "heads"
 
 
 class TestVitOfImages(ModelConformance):
@@ -17,6 +18,7 @@ class TestVitOfImages(ModelConformance):
 class TestResmlp(ModelConformance):
     name = "resmlp"
     input_shape = (1, 12)
+    relaxation = "positions"
 
 
 class TestResmlpOfImages(ModelConformance):
