@@ -24,6 +24,7 @@ from anarch_core.report.evidence import (
     score,
     some,
     switches,
+    why_missing,
 )
 from anarch_core.report.figure import AbstractFigure, Table
 from anarch_core.report.spread import Spread
@@ -105,6 +106,7 @@ __all__ = [
     "time_axis",
     "time_bar",
     "time_colours",
+    "why_missing",
 ]
 
 _IMAGES = ("LOG_WEIGHT", "image_limits", "log_weights", "panel_title")

@@ -14,6 +14,10 @@ CERTIFICATE = ("value", "residual", "error_bound", "products", "converged")
 """What a probe's details hold about an eigenvalue that was found by iteration."""
 
 
+LEFT_OUT = "measured"
+"""How the note of a measurement begins that something is missing from; see :class:`anarch_core.probe.Measurement`."""
+
+
 def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
     """(probe, its scalars before and after training for every kind of segment) of a run."""
     names = dict.fromkeys(probe for segment in run.results.segments for probe in (*segment.probes, *segment.probe_notes))
@@ -24,7 +28,7 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
             for moment in segment.probes.get(probe, {}).values()
             for scalar in moment
             if not scalar.endswith("_residual") and scalar != "products"
-        ) or {"measured": None}
+        ) or {LEFT_OUT: None}
         rows, averages = [], []
         for (name, switch), group in _groups(run.results.segments).items():
             cells = [_before_after(group, probe, scalar) for scalar in scalars]
@@ -35,9 +39,15 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
                 averages.append([name, switch, *cells])
         headings = ["network", "t_w", *scalars]
         if rows:
-            yield probe, table(f"{probe}: at the start of the segment → at its end", headings, rows)
+            yield probe, table(f"{probe}: at the start of the segment → at its end", *_filled(headings, rows))
         if averages:
-            yield probe, table(f"{probe}: of the average of the weights", headings, averages)
+            yield probe, table(f"{probe}: of the average of the weights", *_filled(headings, averages))
+
+
+def _filled(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """A table without the scalars that nothing was found of."""
+    places = [place for place in range(len(headings)) if place < 2 or any(row[place] for row in rows)]
+    return [headings[place] for place in places], [[row[place] for place in places] for row in rows]
 
 
 def _groups(segments: Iterable[SegmentResult]) -> dict[tuple[str, str], list[SegmentResult]]:
@@ -191,10 +201,22 @@ def problems(run: FinishedRun) -> list[str]:
     for segment in results.segments:
         for probe, moments in segment.probe_notes.items():
             for moment, note in moments.items():
-                if not note.startswith("skipped"):
+                if not note.startswith(("skipped", LEFT_OUT)):
                     notes.setdefault(f"probe {probe} {note}", []).append(f"{_name(segment)} ({moment})")
     said += [f"{note}: {', '.join(where[:4])}{f' and {len(where) - 4} more' if len(where) > 4 else ''}" for note, where in notes.items()]
     return said
+
+
+def omissions(run: FinishedRun) -> list[str]:
+    """What probes left out since the networks have nothing of it, each said once."""
+    every = (
+        f"The probe {probe} {note}."
+        for segment in run.results.segments
+        for probe, moments in segment.probe_notes.items()
+        for note in moments.values()
+        if note.startswith(LEFT_OUT)
+    )
+    return list(dict.fromkeys(every))
 
 
 def _name(segment: SegmentResult) -> str:

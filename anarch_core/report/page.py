@@ -14,7 +14,7 @@ from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.findings import findings, paired
 from anarch_core.report.inline_svg import dark_colours
 from anarch_core.report.machines import machines_of, trained_on
-from anarch_core.report.measurements import certificates, compares, exactness, probe_tables, problems
+from anarch_core.report.measurements import certificates, compares, exactness, omissions, probe_tables, problems
 from anarch_core.report.settings_text import command, settings_in_words
 from anarch_core.report.stylesheet import STYLE
 from anarch_core.report.text import COORDINATES
@@ -164,7 +164,8 @@ def _figures(figures: Sequence[Drawn], missing: Mapping[str, str], folder: Path)
 
 def _probes(run: FinishedRun) -> Html:
     tables = [content for _, content in probe_tables(run)]
-    return join([*([paragraph(COORDINATES)] if compares(run) else []), *tables, certificates(run)])
+    left_out = [paragraph(sentence) for sentence in omissions(run)]
+    return join([*([paragraph(COORDINATES)] if compares(run) else []), *tables, *left_out, certificates(run)])
 
 
 def _environment(run: FinishedRun) -> Html:

@@ -163,6 +163,16 @@ def test_a_probe_that_failed_is_not_called_missing(made):
     assert "delta was not run" not in text
 
 
+def test_what_probes_left_out_is_said_once_and_went_not_wrong(made, one_figure):
+    def leave_out(segments):
+        for segment in segments:
+            segment["probe_notes"] = {"filters": dict.fromkeys(("start", "end"), "measured nothing: no layer is a convolution")}
+
+    text = " ".join(read(made(change=leave_out)).text)
+    assert text.count("The probe filters measured nothing: no layer is a convolution.") == 1
+    assert "What went wrong" not in text
+
+
 def test_wide_tables_and_listings_show_that_they_scroll(page):
     style = page[page.index("<style>") : page.index("</style>")]
     assert ".scroll,pre{background:linear-gradient" in style

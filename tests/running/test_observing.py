@@ -30,6 +30,7 @@ from anarch_core.observer import (
     Warned,
 )
 from anarch_core.plugin.records import ObserverInfo
+from anarch_core.probe import Measurement
 from anarch_core.running import audience
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import resume, run
@@ -219,6 +220,16 @@ class TestWhatGoesWrong:
         next(tmp_path.glob("run/segments/*/final.safetensors")).write_bytes(b"?")
         run(config, out=tmp_path / "run", progress="silent", observers=[noting])
         assert any("is made again" in event.text for event in noting.of(Warned))
+
+    def test_what_a_probe_leaves_out_is_said_once(self, small, tmp_path, monkeypatch):
+        left_out = Measurement(scalars={"rms_inside": None}, omitted="no layer is a convolution")
+        monkeypatch.setattr("anarch_plugins.probes.filters.probe.FiltersProbe.measure", lambda self, context: left_out)
+        telling, noting, note = Stopping(), Noting(), "measured nothing: no layer is a convolution"
+        results = run(small(switch="at:1", probe="filters"), out=tmp_path, progress=telling, observers=[noting])
+        assert [text for text in telling.said if "filters" in text] == [f"probe filters {note}"]
+        assert not noting.of(Warned)
+        assert {event.note for event in noting.of(Measured)} == {note}
+        assert all(set(segment.probe_notes["filters"].values()) == {note} for segment in results.segments)
 
     def test_an_error_of_the_run_itself_ends_the_story(self, config, tmp_path, monkeypatch):
         noting = Noting()

@@ -32,6 +32,7 @@ from anarch_core.report import (
     sentences,
     some,
     styled,
+    why_missing,
 )
 
 Array = np.ndarray[Any, Any]
@@ -52,7 +53,8 @@ class Filters(AbstractFigure):
         require_probes(runs, "filters")
         every = [(series, pairs) for series in all_series(runs) if (pairs := _chosen_filters(series)[0])]
         if not every:
-            msg = "the branches of these runs have no arrays of the probe filters; run again with --probe filters"
+            branches = [segment for run in runs for segment in run.segments("branch")]
+            msg = f"the branches of these runs have no arrays of the probe filters, which {why_missing(branches, 'filters')}"
             raise NothingToDrawError(msg)
         dimensions = {pair.inside.ndim for _, pairs in every for pair in pairs}
         if dimensions == {1}:

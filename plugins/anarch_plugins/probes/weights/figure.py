@@ -50,20 +50,26 @@ class WeightMatrix(AbstractFigure):
         if not every:
             msg = "the branches of these runs have no arrays of the probe weights; run again with --probe weights"
             raise NothingToDrawError(msg)
-        figure, axes = grid(len(every), 3, narrow=narrow, height=2.6)
+        images_too = any("block" in end for *_, end in every)
+        figure, axes = grid(len(every), 3 if images_too else 1, narrow=narrow, height=2.6)
         for (series, switch, start, end), row in zip(every, axes, strict=True):
+            label = series.label(runs) if len(every) > 1 else None
+            _histograms(row[-1], end)
+            if "block" not in end:
+                for panel in row[:-1]:
+                    panel.remove()
+                panel_title(row[-1], f"$t_w$ = {switch:g}", label)
+                continue
             images = [log_weights(start["block"]), log_weights(end["block"])]
             limits = image_limits(images)
             for panel, image, when in zip(row, images, WHEN.values(), strict=False):
                 flat = max(image.shape) > 2 * min(image.shape)
                 shown = panel.imshow(image, aspect="auto" if flat else "equal", **limits)
-                label = series.label(runs) if len(every) > 1 and (narrow or panel is row[0]) else None
-                panel_title(panel, f"$t_w$ = {switch:g}, {when}", label)
+                panel_title(panel, f"$t_w$ = {switch:g}, {when}", label if narrow or panel is row[0] else None)
                 panel.set_xlabel("input")
                 panel.set_ylabel("output")
                 panel.grid(visible=False)
             figure.colorbar(shown, ax=row[:2] if not narrow else row[1], label=LOG_WEIGHT, fraction=0.05, pad=0.02)
-            _histograms(row[2], end)
         legend(figure)
         return figure
 
@@ -71,7 +77,8 @@ class WeightMatrix(AbstractFigure):
         """Which block it is."""
         return sentences(
             "Corner of the first relaxed layer's weight matrix for the last switch, just after it and after training (as "
-            "d'Ascoli et al. 2019, Fig. 8), and histograms of all relaxed layers' weights after training. First seed.",
+            "d'Ascoli et al. 2019, Fig. 8), and histograms of all relaxed layers' weights after training. First seed. Where no relaxed "
+            "weight is a matrix there are histograms alone.",
             "Outputs and inputs are positions in flattened maps; weights that are exactly zero are blank.",
         )
 

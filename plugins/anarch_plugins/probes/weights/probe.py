@@ -71,7 +71,8 @@ class WeightsProbe(AbstractProbe):
                 part: {"weights": count.weights, "zeros": count.zeros, "not_finite": count.not_finite} for part, count in parts.items()
             }
         scalars = {f"rms_{part}": _root_mean(squares[part], numbers[part]) for part in squares}
-        omitted = "" if block is not None else "no layer was a convolution, and no relaxed weight is a matrix, so there is no block"
+        missing = bool(relaxed) and block is None
+        omitted = "no layer was a convolution, and no relaxed weight is a matrix, so there is no block" if missing else ""
         return Measurement(scalars=scalars, details=details, tensors=tensors, omitted=omitted)
 
     def _block(self, context: ProbeContext, relaxed: Mapping[str, RelaxedLayer]) -> tuple[str | None, torch.Tensor | None]:
