@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.errors import ConfigError, one_line, warn
-from anarch_core.network import in_evaluation_mode
+from anarch_core.network import copied, in_evaluation_mode
 from anarch_core.objective.outputs import require_outputs
 from anarch_core.plugin.blame import expected
 from anarch_core.plugin.factories import call_factory, is_factory
@@ -174,7 +173,7 @@ def flattened_size(features: nn.Module, input_shape: tuple[int, ...]) -> int:
         ConfigError: the inputs do not fit; most often they are too small.
     """
     try:
-        output: torch.Tensor = copy.deepcopy(features).to("meta").eval()(torch.empty(1, *input_shape, device="meta"))
+        output: torch.Tensor = copied(features).to("meta").eval()(torch.empty(1, *input_shape, device="meta"))
     except RuntimeError as error:
         msg = f"inputs of shape {input_shape} do not fit the network: {one_line(error)}"
         raise ConfigError(msg) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from anarch_core.errors import ProbeError
 from anarch_core.layers.lattice_layer import LatticeLayer
+from anarch_core.network import copied
 from anarch_core.paths.common import common_architecture
 from anarch_core.paths.landscape import normalisations
 
@@ -65,7 +65,7 @@ def ends(a: nn.Module, b: nn.Module) -> Ends:
         raise ProbeError(msg)
     if weights[0] != weights[1]:
         wider = functools.reduce(torch.promote_types, (dtype for each in weights for dtype in each.values()))
-        first, second = (copy.deepcopy(network).to(wider) for network in (first, second))
+        first, second = (copied(network).to(wider) for network in (first, second))
         tensors = [dict(network.named_parameters()) for network in (first, second)]
     _require_equal((name, parameter, tensors[1][name]) for name, parameter in tensors[0].items() if not parameter.is_floating_point())
     return Ends(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.curvature.differentiable import differentiable, require_visible
 from anarch_core.errors import ProbeError
-from anarch_core.network import undisturbed
+from anarch_core.network import copied, undisturbed
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import CrossEntropy
 from anarch_core.objective.outputs import outputs_of
@@ -54,7 +53,7 @@ class Landscape:
         Raises:
             ProbeError: there is batch norm, and but one sample.
         """
-        self.network = copy.deepcopy(model).eval()
+        self.network = copied(model).eval()
         weights = {name: parameter for name, parameter in self.network.named_parameters() if parameter.is_floating_point()}
         for name, parameter in weights.items():
             parameter.requires_grad_(trained is None or name in trained)

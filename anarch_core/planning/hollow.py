@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from anarch_core.network import copied
 from anarch_core.ops import makers
 from anarch_core.ops.ordinary import plain
 
@@ -58,7 +58,7 @@ class Hollow(torch.Tensor):
 
 def hollowed(model: nn.Module) -> nn.Module:
     """A copy of a network whose parameters and buffers are hollow."""
-    model = copy.deepcopy(model)
+    model = copied(model)
     done: dict[torch.Tensor, torch.Tensor] = {}
     for module in model.modules():
         for tensors in module._parameters, module._buffers:

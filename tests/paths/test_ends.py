@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 from anarch_core.data import TensorData
@@ -261,3 +262,14 @@ def test_a_descent_that_would_not_see_all_weights_is_refused(data) -> None:
     for method in ("string", "band"):
         with pytest.raises(ProbeError, match="under reentrant checkpointing"):
             walk(Checkpointed(), Checkpointed(), data, method)
+
+
+def test_pruned_networks_that_keep_the_weight_of_a_step_of_training(data) -> None:
+    a, b = (prune.l1_unstructured(nn.Linear(8, 3), "weight", 0.5) for _ in range(2))
+    a, b = (nn.Sequential(nn.Flatten(), layer) for layer in (a, b.double()))
+    for network in (a, b):
+        network(data.x_train.to(network[1].bias.dtype)).sum().backward()
+    b[1].weight_mask = a[1].weight_mask.double()
+    expected = nn.functional.cross_entropy(a(data.x_train), data.y_train).item()
+    for method in METHODS:
+        assert walk(a, b, data, method).train[0].loss == pytest.approx(expected, rel=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from anarch_core.planning.hollow import Hollow
 from anarch_core.planning.ledger import KEPT, RETURNED
@@ -44,6 +45,14 @@ def test_weights_gradients_and_what_the_optimizer_remembers_are_counted(optimize
     size = sum(parameter.nbytes for parameter in model.parameters())
     used = rehearsed(model, X).training(optimizer, X, Y, batch=4).used
     assert used == pytest.approx(copies * size, rel=0.05)
+
+
+def test_a_pruned_network_that_keeps_the_weight_of_a_step_of_training():
+    model = perceptron(512, 4096)
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    model(X).sum().backward()
+    used = rehearsed(model, X).training(sgd, X, Y, batch=4).used
+    assert used == pytest.approx(5 * model[0].weight.nbytes, rel=0.1)  # weights, gradients, mask, product of them and its gradient
 
 
 CONVOLUTION = nn.Sequential(nn.Conv1d(4, 8, 5, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 128, 10))
