@@ -25,7 +25,7 @@ from anarch_core.plugin.registry import Registry
 from anarch_core.relaxation.base import Site
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.materialise import convolution_of
-from anarch_core.relaxation.surgery import candidates
+from anarch_core.relaxation.surgery import candidates, owner
 from anarch_core.relaxation.verbs import AppliedRelaxation
 
 _BESIDE = 2**24  # numbers that a network may make and not keep in its state
@@ -138,7 +138,7 @@ def require_layers(network: nn.Module, record: AppliedRelaxation, sizes: Mapping
         except Exception as error:
             msg = f"{path} says that {layer!r:.80} takes inputs of shape {shape}, with which {record.name} fails: {one_line(error)}"
             raise CheckpointError(msg) from error
-        found = needed if sizes is None else sum(size for name, size in sizes.items() if name.startswith(f"{layer}."))
+        found = needed if sizes is None else sum(size for name, size in sizes.items() if owner(name, [layer]) is not None)
         if needed > found:
             msg = f"{path} says that {layer!r:.80} is a layer of {needed:,} parameters ({record.name}), and holds {found:,} numbers of it"
             raise CheckpointError(msg)

@@ -81,9 +81,12 @@ class Selection:
         sites = list[Site]()
         refused, idle, materialised = dict[str, str](), dict[str, str](), dict[str, str]()
         for path in chosen:
-            if owner(path, [name for site in sites for name in paths[site.path]]) is not None:
-                continue  # it goes with the layer that it is a part of
             site = traced_site(model, path, traces, relaxation)
+            whole = next((each for each in sites if owner(path, paths[each.path]) is not None), None)
+            if whole is not None:  # it goes with the layer that it is a part of
+                if not relaxation.sized and site.calls > whole.calls and owner(path, refused) is None:
+                    refused[path] = _called_more_often(site, whole)
+                continue
             nothing = answering(relaxation.idle, str, type(None))(site) if is_target(site.module, relaxation.targets) else None
             if nothing is not None:
                 idle[path] = nothing
@@ -163,6 +166,13 @@ class Selection:
             calls={site.path: site.calls for site in self.sites if site.calls > 1},
             digest=fingerprint(self.relaxation, len(self.sites[0].input_shape) - 1) if self.sites else "",
         )
+
+
+def _called_more_often(part: Site, whole: Site) -> str:
+    return (
+        f"it is a part of {whole.path or 'the network'}, which is relaxed as a whole, and is called {part.calls} times in a pass, which is "
+        "more often than that; choose one of the two"
+    )
 
 
 def _made_by(model: nn.Module, info: RelaxationInfo, relaxation: AbstractRelaxation, registry: Registry) -> set[str]:
