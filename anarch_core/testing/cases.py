@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
 
 from anarch_core.layers.base import RelaxedLayer
+from anarch_core.network import copied
 from anarch_core.testing.snapshot import relative
 
 __all__ = ["Case"]
@@ -56,7 +57,7 @@ class Case:
 
     def fresh(self) -> Case:
         """A deep copy."""
-        return copy.deepcopy(self)
+        return attrs.evolve(copy.deepcopy(self.having(nn.Identity())), module=copied(self.module))
 
     def giving(self, *given: Any) -> Case:
         """The same layer, given other arguments, in the order of :attr:`given`."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from anarch_core.constraint.parts import PARTS, Part
 from anarch_core.layers.base import RelaxedLayer
+from anarch_core.network import copied
 from anarch_core.testing.snapshot import relative
 
 FEW = 30
@@ -40,7 +41,7 @@ def tensors(module: nn.Module, numbers: torch.Tensor) -> dict[str, torch.Tensor]
 @torch.no_grad()
 def having(module: nn.Module, numbers: torch.Tensor) -> nn.Module:
     """A copy of a module with other parameters."""
-    new = copy.deepcopy(module)
+    new = copied(module)
     given = tensors(module, numbers)
     for name, parameter in new.named_parameters():
         parameter.copy_(given[name])

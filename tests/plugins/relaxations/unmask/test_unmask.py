@@ -81,7 +81,8 @@ def test_what_was_trained_and_went_back_is_pruned_as_before() -> None:
     back = project(model)
     for name in ("linear1", "linear2", "linear3"):
         old, new = parent.get_submodule(name), back.get_submodule(name)
-        assert prune.is_pruned(new) and not prune.is_pruned(model.get_submodule(name).free)
+        assert prune.is_pruned(new)
+        assert not prune.is_pruned(model.get_submodule(name).free)
         assert all(torch.equal(new.state_dict()[key], value) for key, value in old.state_dict().items())
         assert isinstance(prune.remove(new, "weight").weight, nn.Parameter)
 
