@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,10 @@ from anarch_core.layers.base import RelaxedLayer, weighted_sum
 from anarch_core.layers.hollow import filled, hollow_copy
 
 
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
 @attrs.frozen(kw_only=True)
 class Link:
     """How a parameter of a relaxed module came out of one of the constrained module.
@@ -31,7 +35,7 @@ class Link:
     """
 
     parent: str
-    free: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: (self.parent,), takes_self=True), converter=tuple)
+    free: tuple[str, ...] = attrs.field(default=attrs.Factory(lambda self: (self.parent,), takes_self=True), converter=_names)
     constraint: Constraint
     variance: float | None = None
 

@@ -31,7 +31,7 @@ class Recurrent(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, channels, length] to [batch, classes]."""
         state: Any = None
-        for patch in x.split(self.patch, dim=-1):
+        for patch in torch.split(x, self.patch, dim=-1):
             state = self.cell(patch.flatten(1), state)
         logits: torch.Tensor = self.head(state[0] if isinstance(state, tuple) else state)
         return logits

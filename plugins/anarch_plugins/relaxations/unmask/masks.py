@@ -69,7 +69,7 @@ def _multiplier(parts: Any) -> torch.Tensor | None:
     buffers = [buffer for buffer in parts[0].buffers() if buffer.shape == original.shape]
     if len(buffers) != 1:
         return None
-    mask = buffers[0]
+    mask: torch.Tensor = buffers[0]
     generator = torch.Generator("cpu").manual_seed(0)
     tried = torch.randn(mask.shape, generator=generator, dtype=torch.float64, device="cpu").to(mask.device)
     with torch.no_grad():

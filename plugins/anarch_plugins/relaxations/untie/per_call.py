@@ -41,8 +41,8 @@ class PerCall(nn.Module):
         """
         if self.calls.made == len(self.copies):
             msg = (
-                f"this untied layer has weights for {len(self.copies)} calls in a pass, and this is one more. A pass begins when the network "
-                "that was relaxed is called, not a part of it; a longer input may call the layer more often (untie the network at that "
+                f"this untied layer has weights for {len(self.copies)} calls in a pass, and this is one more. A pass begins when the "
+                "relaxed network is called, not a part of it; a longer input may call the layer more often (untie the network at that "
                 "length), and activation checkpointing calls it again in the backward pass (do without it)"
             )
             raise ValueError(msg)

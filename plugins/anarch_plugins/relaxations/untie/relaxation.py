@@ -74,7 +74,7 @@ def equal(copies: int, shape: torch.Size) -> Constraint:
 
 def default_variances(module: nn.Module) -> Mapping[str, float]:
     """Variance of the entries of parameters at PyTorch's default initialisation, where they are independent and of mean zero."""
-    found = {}
+    found: dict[str, float] = {}
     for path, part in module.named_modules():
         weight = part._parameters.get("weight")
         if isinstance(part, nn.Linear | nn.modules.conv._ConvNd) and weight is not None:
