@@ -16,7 +16,7 @@ from torch import fx, nn
 from anarch_core.errors import ProbeError, SurgeryError
 from anarch_core.network_state import NetworkState
 
-__all__ = ["undisturbed", "with_parameters"]
+__all__ = ["copied", "undisturbed", "with_parameters"]
 
 LOCKS: Mapping[type, Callable[[], Any]] = {
     type(threading.Lock()): threading.Lock,
