@@ -44,7 +44,7 @@ def _print_layers(console: Console, network: NetworkPlan) -> None:
         console.print(_columns(table))
     for path, reason in report.refused.items():
         console.print(f"{path or 'the network'} cannot be relaxed: {reason}", markup=False, soft_wrap=True)
-    if report.idleness:
+    if report.idleness and report.layers:  # without a layer, the refusal of the run says it
         console.print(report.idleness, markup=False, soft_wrap=True)
 
 

@@ -71,8 +71,7 @@ def _require_layers(network: Footprint, context: RunContext) -> None:
         msg = f"{report.refusal}. Exclude such layers by pattern, as in {where}"
         raise SurgeryError(msg, paths=tuple(report.refused))
     if not report.layers:
-        idle = f"; {report.idleness}" if report.idleness else ""
-        msg = f"{report.relaxation} finds no layer to relax in {context.spec.name}{idle}"
+        msg = f"{report.relaxation} finds no layer to relax in {context.spec.name}{report.why_none}"
         raise SurgeryError(msg)
 
 

@@ -152,6 +152,12 @@ class RelaxationReport(Displayed):
         return idle_of(self.idle) if self.idle else None
 
     @property
+    def why_none(self) -> str:
+        """What is known of why no layer is replaced, in brackets at the end of a sentence; empty where nothing is."""
+        known = [*([self.idleness] if self.idleness else []), *self.notes]
+        return f" ({'; '.join(known)})" if known else ""
+
+    @property
     def complaint(self) -> str | None:
         """Says by how much it is not exact, and where; None where it is, or where nothing was compared."""
         if self.exact is not False:

@@ -119,6 +119,13 @@ class Selection:
         subject = "a convolution is" if loose == 1 else f"{loose} convolutions are"
         return f"{subject} computed outside of the layers that can be relaxed, by a function or a module without known attributes"
 
+    def _notes_on_candidates(self) -> Iterator[str]:
+        if not self.paths:
+            kinds = [kind.__name__.strip("_") for kind in self.relaxation.targets]
+            yield f"it takes layers of type {' or '.join(kinds)}, and there is none"
+        if self.loose_note is not None:
+            yield self.loose_note
+
     def _materialised_notes(self) -> Iterator[str]:
         by_what: dict[str, list[str]] = {}
         for path, what in self.materialised.items():
@@ -149,7 +156,7 @@ class Selection:
             dtype=str(widest).removeprefix("torch."),
             tolerance=max(self.info.tolerance, rounding(widest)),
             kept=self.kept,
-            notes=[*([self.loose_note] if self.loose_note else []), *self._materialised_notes()],
+            notes=[*self._notes_on_candidates(), *self._materialised_notes()],
         )
 
     def applied(self, registry: Registry) -> AppliedRelaxation:

@@ -103,9 +103,7 @@ def relax(
         msg = f"{report.refusal}. Exclude such layers by pattern, e.g. layers=['*', '!{next(iter(report.refused))}']"
         raise SurgeryError(msg, paths=tuple(report.refused))
     if not found.sites:
-        loose = f" ({found.loose_note})" if found.loose_note else ""
-        idle = f"; {report.idleness}" if report.idleness else ""
-        warn(f"{relaxation} found no layer to relax in {type(model).__name__}{loose}{idle}", NoEffectWarning)
+        warn(f"{relaxation} found no layer to relax in {type(model).__name__}{report.why_none}", NoEffectWarning)
     if report.layers:
         require_memory(report.bytes, _device(found.sites), f"{relaxation} of {len(report.layers)} layer(s)")
 

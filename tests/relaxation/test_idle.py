@@ -61,7 +61,9 @@ def test_of_many_only_the_first_are_named(registry):
 
 
 def test_where_no_layer_is_left_the_warning_says_why(registry):
-    with pytest.warns(NoEffectWarning, match=r"^wide found no layer to relax in Sequential; nothing to relax in 0: its kernel is 1 wide$"):
+    with pytest.warns(
+        NoEffectWarning, match=r"^wide found no layer to relax in Sequential \(nothing to relax in 0: its kernel is 1 wide\)$"
+    ):
         model = relax(network(1), "wide", example_input=X, registry=registry).model
     assert type(model[0]) is nn.Conv1d
 
@@ -108,3 +110,8 @@ def test_a_layer_of_the_family_is_there_already():
     with pytest.raises(SurgeryError, match="0, 1 cannot be relaxed: it is a layer of lcn, and lcn does not lie inside shared"):
         relax(first, "shared", example_input=X)
     assert type(project(again)[0]) is nn.Conv1d
+
+
+def test_a_network_without_a_layer_of_its_types_is_told_which_these_are():
+    with pytest.warns(NoEffectWarning, match=r"in Sequential \(it takes layers of type ConvNd or RelaxedLayer, and there is none\)"):
+        relax(nn.Sequential(nn.Flatten()), "lcn", example_input=X)
