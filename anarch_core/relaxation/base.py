@@ -100,5 +100,6 @@ class AbstractRelaxation(ABC):
                 ``"square"`` like the square of its gradient.
 
         Returns:
-            state for the relaxed layer's parameters by name, or None where it has to be reset.
+            state for the relaxed layer's parameters by name, or None where it has to be reset. A parameter that several of the parent's
+            became gets the sum of what they give: None for each of them where one cannot tell.
         """

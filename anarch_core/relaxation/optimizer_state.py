@@ -70,9 +70,11 @@ def carry_optimizer_state(
         for heir, values in (moved or {}).items():
             full = f"{path}.{heir}" if path else heir
             if full in fate:
-                target.state[new[full]].clear()
-                target.state[new[full]].update(values)
-                fate[full] = "carried" if values else "empty"
+                state = target.state[new[full]]
+                both = added(state, values) if fate[full] == "carried" else values
+                state.clear()
+                state.update(both)
+                fate[full] = "carried" if both else "empty"
     return fate
 
 
@@ -110,6 +112,15 @@ def transported(
             result.setdefault(heir, {})[key] = tensor
     heirs = result or {heir: {} for heir, _ in layer.named_parameters() if heir == name}
     return {heir: {**tensors, **{key: _copied(value) for key, value in counters.items()}} for heir, tensors in heirs.items()}
+
+
+def added(one: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
+    """State of a parameter that several of the parent's became, from that which two of them give; counters are the latter's."""
+    return {**one, **{key: _sum(one[key], value) if key in one and key != "step" else value for key, value in other.items()}}
+
+
+def _sum(one: object, other: object) -> object:
+    return one + other if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and other.ndim else other
 
 
 def _copied(value: object) -> object:

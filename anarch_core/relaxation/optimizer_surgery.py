@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from anarch_core.errors import ConfigError
+from anarch_core.relaxation.optimizer_state import added
 
 State = Mapping[str, object]
 Heirs = Mapping[nn.Parameter, Sequence[tuple[str, nn.Parameter]]]
@@ -105,8 +106,10 @@ def succession(optimizer: torch.optim.Optimizer, model: nn.Module, layers: Mappi
                 lost.append(names[parameter])
                 continue
             for heir, tensors in carried.items():
-                if _full(path, heir) in fate:
-                    state[new[heir]], fate[_full(path, heir)] = tensors, "carried"
+                full = _full(path, heir)
+                if full in fate:
+                    state[new[heir]] = added(state[new[heir]], tensors) if fate[full] == "carried" else tensors
+                    fate[full] = "carried"
     return Succession(optimizer=optimizer, groups=groups, state=state, fate=fate, lost=lost)
 
 
