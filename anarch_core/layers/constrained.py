@@ -18,8 +18,8 @@ from anarch_core.layers.base import RelaxedLayer, weighted_sum
 from anarch_core.layers.hollow import filled, hollow_copy
 
 
-def _names(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(names)
+def _names(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 @attrs.frozen(kw_only=True)

@@ -124,6 +124,10 @@ def test_links_that_do_not_fit_are_told() -> None:
         ConstrainedLayer("dense", free, [Link(parent="wight", free=("weight",), constraint=link.constraint)], module)
 
 
+def test_a_name_alone_is_one_parameter_and_not_its_letters() -> None:
+    assert Link(parent="codebook", free="weight", constraint=Constraint.unshared((5,))).free == ("weight",)
+
+
 def test_a_parameter_without_a_default_initialisation_is_named() -> None:
     module = Circulant(5)
     layer = ConstrainedLayer("same", Circulant(5), [Link(parent="weight", constraint=Constraint.unshared((5,)))], module)
