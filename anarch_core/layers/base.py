@@ -62,15 +62,25 @@ class RelaxedLayer(nn.Module, ABC):
 
     @abstractmethod
     def drift(self, reference: nn.Module | None = None) -> Drift:
-        """How far this layer is from the constrained ones.
+        """How far this layer is from the constrained ones: from the nearest, where they are no linear space.
 
         Args:
             reference: the same layer at an earlier moment, for the motion of the shared part.
+
+        Raises:
+            SurgeryError: there is no such distance, or the reference is a layer of another kind.
         """
 
     @abstractmethod
     def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Orthogonal parts of a tensor shaped as the parameter ``name``: (shared, unshared, off-local); they add up to it."""
+        """Orthogonal parts of a tensor shaped as the parameter ``name``: (shared, unshared, off-local); they add up to it.
+
+        Linear in the tensor. Where the constrained layers are no linear space, the shared part is along the tangent space at the nearest of
+        them to the weights that this layer has.
+
+        Raises:
+            SurgeryError: such tensors have no parts.
+        """
 
     def keep(self, tensor: torch.Tensor, parts: Collection[Part], name: str = "weight") -> torch.Tensor:
         """The sum of some of the parts that :meth:`split` gives; a new tensor. Overridden where it takes less than all of them.

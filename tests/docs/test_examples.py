@@ -23,6 +23,7 @@ RUNS = {
     "anarch-residual": ["--relax", "residual", "--optimizer", "residual-sgd", "--probe", "delta"],
     "anarch-beta-lasso": ["--relax", "efcn", "--optimizer", "beta-lasso", "--probe", "delta"],
     "anarch-gpsa": ["--relax", "gpsa", "--probe", "delta"],
+    "anarch-monarch": ["--model", "monarch-mlp", "--relax", "monarch", "--probe", "delta"],
     "anarch-mlflow": ["--relax", "efcn", "--probe", "delta", "--observe", "mlflow"],
     "anarch-ssh": [
         *("--relax", "efcn", "--probe", "delta", "--workers", "ssh", "--ssh-hosts", "node1"),
@@ -91,7 +92,8 @@ def test_its_own_tests_pass_where_it_is_installed(name: str, installed: dict[str
 def test_it_is_run_by_name(name: str, installed: dict[str, str], python: Any, signals: Path, tmp_path: Path) -> None:
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"needs {NEEDS[name]}")
-    settings = ["--data", f"tensors:{signals}", "--model", "cnn1d", "--cnn1d-channels", "3", "--batch-size", "10", "--device", "cpu"]
+    settings = ["--data", f"tensors:{signals}", "--batch-size", "10", "--device", "cpu"]
+    settings += [] if "--model" in RUNS[name] else ["--model", "cnn1d", "--cnn1d-channels", "3"]
     times = ["--epochs", "2", "--branch-epochs", "1", "--switch", "at:1", "--jobs", "1"]
     well(python.anarch("run", *settings, *times, *RUNS[name], "--out", tmp_path / "run", environment=installed))
     segments = json.loads((tmp_path / "run" / "results.json").read_text())["segments"]
