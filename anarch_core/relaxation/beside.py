@@ -109,8 +109,7 @@ def _compared(
     given: list[tuple[Any, Any, Callable[[], contextlib.AbstractContextManager[None]]]] = []
 
     def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-        copies = tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
-        given.append((*copies, _random_state(layer)))
+        given.append((*_copied((args, kwargs)), _random_state(layer)))
         running.append(path)
         watch.quiet += 1
 
@@ -124,6 +123,17 @@ def _compared(
 
     with layer.register_forward_pre_hook(begin, with_kwargs=True, prepend=True), layer.register_forward_hook(end, with_kwargs=True):
         yield
+
+
+def _copied(given: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Arguments once more, with objects that a layer changes, as a cache of keys and values, where they can be copied."""
+    leaves = list(leaves_of(given))
+    clones: dict[int, Any] = {id(leaf): leaf.clone() for leaf in leaves}
+    try:
+        return copy.deepcopy(given, clones)
+    except Exception:  # whatever copying an object of others may raise
+        args, kwargs = tree_map_only(torch.Tensor, torch.clone, given)
+        return args, kwargs
 
 
 def _random_state(layer: nn.Module) -> Callable[[], contextlib.AbstractContextManager[None]]:

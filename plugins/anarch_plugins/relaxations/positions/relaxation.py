@@ -49,12 +49,13 @@ class PositionsRelaxation(AbstractConstraintRelaxation):
         table = table_of(site.module)
         if table is not None:
             return "every pair of positions has a number of its own" if (table.incidence.counts <= 1).all() else None
-        lacking = getattr(site.module, "relative_position_bias_table", None) is None and not isinstance(site.module, BiasIndex)
-        return "it has no relative position bias" if lacking else None
+        names = ("relative_position_bias_table", "relative_position_index")
+        held = [name for name in names if getattr(site.module, name, None) is not None]
+        return None if held else "it has no relative position bias"
 
     def refusal(self, site: Site) -> str | None:
         table = table_of(site.module)
-        if table is None and isinstance(site.module, BiasIndex):
+        if table is None and getattr(site.module, "relative_position_bias_table", None) is None:
             return "its relative position bias is no parameter: it is computed anew, by a network as in Swin V2"
         if table is None:
             return "it has a relative_position_bias_table and no buffer relative_position_index that says where it is looked up"

@@ -120,21 +120,29 @@ def test_rows_that_no_pair_uses_come_back() -> None:
     assert torch.equal(layer.project().relative_position_bias_table, attention.relative_position_bias_table)
 
 
+def without_index() -> nn.Module:
+    module = nn.Module()
+    module.relative_position_bias_table = nn.Parameter(torch.zeros(3, 2))
+    module.relative_position_index = None
+    return module
+
+
+def without_both() -> nn.Module:
+    module = nn.Module()
+    module.relative_position_bias_table = module.relative_position_index = None
+    return module
+
+
 @pytest.mark.parametrize(
     ("module", "told"),
     [
         (GroupedQueryAttention(4, 2, 1), "it has no relative position bias"),
+        (without_both(), "it has no relative position bias"),
         (GroupedQueryAttention(4, 2, 1, (1,)), "every pair of positions has a number of its own"),
     ],
 )
 def test_what_has_nothing_to_relax(module: nn.Module, told: str) -> None:
     assert positions().idle(site(module)) == told
-
-
-def without_index() -> nn.Module:
-    module = nn.Module()
-    module.relative_position_bias_table = nn.Parameter(torch.zeros(3, 2))
-    return module
 
 
 def with_kernel() -> nn.Module:
