@@ -235,6 +235,8 @@ def named_again(named: Mapping[str, str]) -> str:
 
 def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
     """Refuse flags that would change nothing. In files they may stand, for runs that add a relaxation."""
+    if flags.get("penalty") and config.idle:
+        raise ConfigError(config.idle[0])
     if not (config.relax or config.path or config.control):
         for name in (*AFTER_A_SWITCH, "layers"):
             if name in flags:

@@ -191,6 +191,17 @@ def test_settings_that_came_later_leave_names_of_runs_as_they_were() -> None:
         assert RunConfig(**later).digest != "0ad1dbfa"
 
 
+def test_a_penalty_without_anything_relaxed_is_refused_as_a_flag_and_told_of_in_a_file(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="penalty parts:2 adds nothing: it holds relaxed layers"):
+        resolve({"penalty": "parts:2"})
+    file = tmp_path / "run.toml"
+    file.write_text('[run]\npenalty = ["parts:2"]\n')
+    assert resolve({}, [file]).idle == (
+        "penalty parts:2 adds nothing: it holds relaxed layers, and this run has none; add --relax or --path",
+    )
+    assert resolve({"relax": "lcn"}, [file]).idle == ()
+
+
 def test_cards_are_a_text_or_a_list():
     assert RunConfig(device=["cuda:2", "cuda:0"]) == RunConfig(device="cuda:2, cuda:0")
     assert RunConfig(device=["cuda:2", "cuda:0"]).device == "cuda:2,cuda:0"
