@@ -58,7 +58,11 @@ class Hollow(torch.Tensor):
 
 def hollowed(model: nn.Module) -> nn.Module:
     """A copy of a network whose parameters and buffers are hollow."""
-    model = copied(model)
+    return emptied(copied(model))
+
+
+def emptied(model: nn.Module) -> nn.Module:
+    """The network with hollow parameters and buffers in place of those that hold numbers; changes ``model`` and returns it."""
     done: dict[torch.Tensor, torch.Tensor] = {}
     for module in model.modules():
         for tensors in module._parameters, module._buffers:

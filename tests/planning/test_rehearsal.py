@@ -55,6 +55,15 @@ def test_a_pruned_network_that_keeps_the_weight_of_a_step_of_training():
     assert used == pytest.approx(5 * model[0].weight.nbytes, rel=0.1)  # weights, gradients, mask, product of them and its gradient
 
 
+def test_masks_of_a_pruned_network_say_what_it_is_without_them():
+    model = perceptron(512, 4096)
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    rehearsal = rehearsed(model, X, "unmask")
+    assert all(isinstance(tensor, Hollow) for tensor in (*rehearsal.model.parameters(), *rehearsal.model.buffers()))
+    used = rehearsal.training(sgd, X, Y, batch=4).used
+    assert used == pytest.approx(3 * model[0].weight.nbytes, rel=0.1)  # weights, gradients, and what is under the mask
+
+
 CONVOLUTION = nn.Sequential(nn.Conv1d(4, 8, 5, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 128, 10))
 SIGNALS = torch.zeros(2, 4, 128)
 
