@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import attrs
 import hypothesis
@@ -22,6 +23,8 @@ from anarch_core.testing.component import ComponentConformance
 
 SMALL = 60
 """Numbers of a relaxed layer of which matrices are made."""
+
+_FOUND: WeakKeyDictionary[type, dict[tuple[int, int], list[tuple[int, Case]]]] = WeakKeyDictionary()
 
 Check = Callable[[Case, RelaxedLayer], None]
 
@@ -56,24 +59,24 @@ class RelaxationSubject(ComponentConformance):
             accepted = next((case for case in plain if self._passed_over(case) is None), None)
             if accepted is not None:
                 return accepted
-        found: list[tuple[int, Case]] = []
-        relaxation = self.relaxation()
-        self.on_cases(lambda case: found.append((relaxation.cost(self.site(case)).parameters, case)))
-        return max(found, key=lambda pair: pair[0])[1].fresh()
+        return max(self._accepted(), key=lambda pair: pair[0])[1].fresh()
 
     def small(self) -> list[tuple[Case, RelaxedLayer]]:
         """A few layers that are small enough for matrices, with what becomes of them: of the generated ones, those with most to train."""
-        found: list[tuple[int, Case]] = []
-        relaxation = self.relaxation()
+        by_size = sorted(self._accepted(), key=lambda pair: pair[0])
+        largest = [pair for pair in by_size if pair[0] <= SMALL][-2:] or [pair for pair in by_size[:1] if pair[0] <= 8 * SMALL]
+        return [(case, self.lift(case)) for case in (case.fresh() for _, case in largest)]
 
-        def count(case: Case) -> None:
-            numbers = relaxation.cost(self.site(case)).parameters
-            if numbers <= SMALL:
-                found.append((numbers, case))
-
-        self.on_cases(count)
-        largest = sorted(found, key=lambda pair: pair[0])[-2:]
-        return [(fresh, self.lift(fresh)) for fresh in (case.fresh() for _, case in largest)]
+    def _accepted(self) -> list[tuple[int, Case]]:
+        """The generated layers that are relaxed, and what they then have to train; found once for all checks of a class."""
+        known = _FOUND.setdefault(type(self), {})
+        which = (self.examples, self.seed)
+        if which not in known:
+            found: list[tuple[int, Case]] = []
+            relaxation = self.relaxation()
+            self.on_cases(lambda case: found.append((relaxation.cost(self.site(case)).parameters, case.fresh())))
+            known[which] = found
+        return known[which]
 
     def network(self) -> tuple[nn.Module, Any]:
         """A network around layers to be relaxed, in float64, and an example input: a tensor, or a tuple of arguments.
