@@ -26,7 +26,7 @@ PANELS = [
 ]
 TURNS = [
     quantity("equivariance", "rotation_error", "rotation error of layers", scale="linear"),
-    quantity("equivariance", "rotation_change", "change of the output by rotation", scale="linear"),
+    quantity("equivariance", "rotation_change", "change by rotation", scale="linear"),
 ]
 
 
@@ -37,21 +37,22 @@ class Equivariance(AbstractFigure):
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
         """Equivariance error, change of the output and distance of the weights, at the switch and after training, against switch time.
 
+        Where layers are made to commute with rotations, these take the place of the distance.
+
         Raises:
             NothingToDrawError: the probe equivariance was not run.
         """
         require_probes(runs, "equivariance")
-        return each_run(runs, [*PANELS, *(TURNS if _turned(runs) else [])], narrow=narrow)
+        return each_run(runs, [*PANELS[:2], *TURNS] if _turned(runs) else PANELS, narrow=narrow)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """What the panels show, and how much each relaxation unlearns."""
         shift = _shift(runs)
         return sentences(
             f"What a shift by {shift} does. Left: how far the relaxed layers are from commuting with it, |g(Th) − T g(h)| / |g(h)| of a "
-            "layer g on its own inputs h away from the borders, root mean square over layers; a convolution has 0. Middle: how far the "
-            "network's output moves, |f(Tx) − f(x)| / |f(x)|; borders and strides move that of a CNN too. Right: root mean square distance "
-            "of the weights from the centres of their receptive fields.",
-            "The last two: likewise where layers are made to commute with rotations by 90°, and images turned." if _turned(runs) else "",
+            "layer g on its own inputs h away from the borders, root mean square over layers; a convolution has 0. "
+            f"{'Second' if _turned(runs) else 'Middle'}: how far the network's output moves, |f(Tx) − f(x)| / |f(x)|; borders and "
+            f"strides move that of a CNN too. {_last(_turned(runs))}",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds, those of horizontal lines at the right end"),
             *(f"{series.label(runs)}: {seen}" for run in runs for series in run.series if (seen := _seen(series))),
         )
@@ -72,6 +73,12 @@ def _seen(series: Series) -> str:
     text += f" and {known[last]:.3g} for t_w = {last:g}" if last != first else ""
     scratch = probed(series.scratch, "equivariance", "end", "equivariance_error")
     return text + (f"; from scratch it is {scratch.mean:.3g}." if scratch is not None else ".")
+
+
+def _last(turned: bool) -> str:
+    if turned:
+        return "The others: likewise where layers were made to commute with rotations by 90°, and images are turned."
+    return "Right: root mean square distance of the weights from the centres of their receptive fields."
 
 
 def _turned(runs: Sequence[FinishedRun]) -> bool:
