@@ -168,10 +168,8 @@ class Penalties:
         self._layers = relaxed_layers(model) if penalties else {}
         self._penalties = penalties if self._layers else {}
         self._iterations, self._iterations_per_epoch = iterations, iterations_per_epoch
-        self._sums: dict[str, torch.Tensor] = {}
-        for layer in self._layers.values():
-            device = next((parameter.device for parameter in layer.parameters()), None)
-            self._sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in self._penalties}
+        device = next((parameter.device for layer in self._layers.values() for parameter in layer.parameters()), None)
+        self._sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in self._penalties}
 
     def __bool__(self) -> bool:
         """Whether there is anything to add."""
