@@ -9,7 +9,6 @@ import attrs
 import torch
 from torch import nn
 from torch.fx import Proxy
-from torch.utils._pytree import tree_leaves
 
 from anarch_core.constraint.parts import Drift, Part
 from anarch_core.constraint.product import Constraint
@@ -118,7 +117,7 @@ class ConstrainedLayer(RelaxedLayer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The layer applied; one node of the graph where ``torch.fx`` traces the network around it."""
-        proxy = next((leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Proxy)), None)
+        proxy = next((given for given in (*args, *kwargs.values()) if isinstance(given, Proxy)), None)
         return nn.Module.__call__(self, *args, **kwargs) if proxy is None else self._node(proxy.tracer, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
