@@ -39,6 +39,8 @@ class MatrixChecks(RelaxationSubject):
                 skew = 0.0 if norm is None else float((norm @ matrix - (norm @ matrix).T).abs().max() / norm.abs().max())
                 assert skew < ROUNDING, f"the {part} part is not orthogonal to the others in the norm of drift(), by {skew:.1e}"
             lift = self._lift(case)
+            if lift is None and norm is not None:
+                _require_parts_as_drift_says(layer)
             if lift is None or bool(lift.constant.any()):
                 continue
             error = relative(parts["shared"] @ lift.matrix, lift.matrix)
@@ -116,6 +118,19 @@ class MatrixChecks(RelaxationSubject):
     def _lift(self, case: Case) -> linear.Lift | None:
         site = self.site(case)
         return linear.Lift.of(lambda parent: self.lift(case.having(parent), site), case.module)
+
+
+def _require_parts_as_drift_says(layer: RelaxedLayer) -> None:
+    """Where the constrained layers are no linear space, and unit parents say nothing of the parts."""
+    numbers = torch.randn(len(linear.parameters(layer)), dtype=torch.float64, generator=torch.Generator().manual_seed(10))
+    trained = cast(RelaxedLayer, linear.having(layer, numbers))
+    drift = trained.drift()
+    for part, said in zip(PARTS, (drift.shared, drift.unshared, drift.off_local), strict=True):
+        alone = linear.vector(trained.weighted(linear.tensors(layer, numbers), {part: 1.0}))
+        found = cast(RelaxedLayer, linear.having(layer, alone)).drift().total
+        assert abs(found - said) <= ROUNDING * drift.total, (
+            f"the {part} part of the weights has the squared norm {found:.6g}, and drift() says {said:.6g}: split() and drift() differ"
+        )
 
 
 def _gradient(case: Case, module: nn.Module) -> torch.Tensor:

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import nn
 
 from anarch_core.lattice import Drift
+from anarch_core.layers import Cost, RelaxedLayer
+from anarch_core.relaxation import AbstractRelaxation, Site
 from anarch_core.testing import RelaxationConformance
+from anarch_core.testing.cases import Case
 
 Kit = Callable[..., Any]
 OF_RECORDS = ("test_checkpoint_in_a_fresh_process", "test_import_is_light", "test_cuda_device_is_kept", "test_flags_are_free")
@@ -190,3 +194,73 @@ def test_a_wrong_relaxation(fails: Kit, plugin: Kit, circulant: ModuleType, chec
 def test_cases_that_are_all_refused(fails: Kit, plugin: Kit, circulant: ModuleType) -> None:
     plugin("relaxation", broken(circulant.CirculantRelaxation, refusal=lambda self, site: "it is not understood"))
     fails(circulant.CirculantConformance, "test_equals_its_parent", r"\(it .*it is not understood\); let `cases` give others, or accept")
+
+
+def test_parts_and_drift_that_differ_where_the_constrained_layers_are_no_linear_space(
+    fails: Kit, passes: Kit, plugin: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Least squares over lifts says nothing of matrices of rank one; their tangents and the drift have to agree."""
+    plugin("relaxation", FullRank)
+    passes(OuterConformance, "test_parts_are_orthogonal_projections", examples=4)
+    monkeypatch.setattr(Matrix, "split", lambda self, tensor, name="weight": (tensor, torch.zeros_like(tensor), torch.zeros_like(tensor)))
+    fails(OuterConformance, "test_parts_are_orthogonal_projections", r"split\(\) and drift\(\) differ", examples=4)
+
+
+class Outer(nn.Module):
+    """A linear layer of rank one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(4).double()), nn.Parameter(torch.randn(3).double())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, torch.outer(self.b, self.a))
+
+
+class Matrix(RelaxedLayer):
+    relaxation = "wrong"
+
+    def __init__(self, parent: Outer) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.outer(parent.b, parent.a).detach())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.weight)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+
+    def project(self) -> nn.Module:
+        return Outer()
+
+    def drift(self, reference: nn.Module | None = None) -> Drift:
+        first, *others = torch.linalg.svdvals(self.weight.detach()).square().tolist()
+        return Drift(shared=first, unshared=sum(others), off_local=0.0)
+
+    def split(self, tensor: torch.Tensor, name: str = "weight") -> Any:
+        u, _, vh = torch.linalg.svd(self.weight.detach())
+        across = (torch.eye(3).double() - torch.outer(u[:, 0], u[:, 0])) @ tensor @ (torch.eye(4).double() - torch.outer(vh[0], vh[0]))
+        return tensor - across, across, torch.zeros_like(tensor)
+
+
+class FullRank(AbstractRelaxation):
+    targets = (Outer,)
+
+    def refusal(self, site: Site) -> str | None:
+        return None
+
+    def cost(self, site: Site) -> Cost:
+        return Cost(parameters=12, flops=24, itemsize=8)
+
+    def lift(self, site: Site) -> RelaxedLayer:
+        return Matrix(site.module)
+
+    def transport(self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: str) -> None:
+        return None
+
+
+class OuterConformance(RelaxationConformance):
+    name = "wrong"
+
+    def cases(self) -> st.SearchStrategy[Case]:
+        return st.builds(lambda: Case(Outer(), torch.ones(2, 4).double()))
