@@ -5,13 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import nn
+from torch.nn.utils import prune
 
+from anarch_core.errors import SurgeryError
 from anarch_core.layers import ConstrainedLayer
 from anarch_plugins.relaxations.untie.per_call import PerCall
 
 
 class UntiedLayer(ConstrainedLayer):
     """A parameter of its own in each place of one that was tied."""
+
+    def initialise(self, free: nn.Module) -> None:
+        """As of any layer, also where weights are pruned.
+
+        Raises:
+            SurgeryError: the default initialisation of a parameter is not known.
+        """
+        computed = [name for name, _ in free.named_parameters() if "parametrizations." in name]
+        if computed:
+            msg = f"the default initialisation of {', '.join(computed)} is not known, since weights are parametrized"
+            raise SurgeryError(msg)
+        for module in free.modules():
+            for hook in module._forward_pre_hooks.values():
+                if isinstance(hook, prune.BasePruningMethod):  # what is reset is the weight that is computed; let it be the parameter
+                    setattr(module, hook._tensor_name, module.get_parameter(f"{hook._tensor_name}_orig").detach())
+        super().initialise(free)
 
 
 class TakingTurns(UntiedLayer):

@@ -324,3 +324,22 @@ def test_second_derivatives() -> None:
     ahead, behind = (gradient({n: v + s * direction[n] for n, v in parameters.items()})[1] for s in (step, -step))
     for product, one, other in zip(products, ahead, behind, strict=True):
         torch.testing.assert_close(product, (one - other).detach() / (2 * step), rtol=1e-4, atol=1e-6)
+
+
+def test_scratch_reaches_the_parameters_under_a_mask() -> None:
+    parent, x = Looped(prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5), 2), torch.randn(3, 4)
+    layer = relax(parent, "untie", example_input=x).model.block
+    layer.reset_parameters()
+    first, second = (each.weight_orig for each in layer.free.copies)
+    assert not torch.equal(first, parent.block.weight_orig)
+    assert not torch.equal(first, second)
+    layer.begin_pass()
+    layer(x)
+    assert torch.equal(layer.free.copies[0].weight, first * parent.block.weight_mask)
+
+
+def test_scratch_of_what_is_parametrized_is_not_known() -> None:
+    parent = Looped(parametrizations.weight_norm(nn.Linear(4, 4)), 2)
+    layer = relax(parent, "untie", example_input=torch.randn(3, 4)).model.block
+    with pytest.raises(SurgeryError, match=r"default initialisation of copies.0.parametrizations.weight.original0.* is not known"):
+        layer.reset_parameters()
