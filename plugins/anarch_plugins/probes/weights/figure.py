@@ -79,7 +79,8 @@ class WeightMatrix(AbstractFigure):
             "Corner of the first relaxed layer's weight matrix for the last switch, just after it and after training (as "
             "d'Ascoli et al. 2019, Fig. 8), and histograms of all relaxed layers' weights after training. First seed. Where no relaxed "
             "weight is a matrix there are histograms alone.",
-            "Outputs and inputs are positions in flattened maps; weights that are exactly zero are blank.",
+            "Outputs and inputs are positions in flattened maps, and rows and columns of the weight where it is no convolution's; weights "
+            "that are exactly zero are blank.",
         )
 
 
