@@ -17,7 +17,7 @@ from anarch_core.planning.rehearsal import Rehearsal
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.base import Site
 from anarch_core.relaxation.copying import replace
-from anarch_core.relaxation.report import RelaxationReport, idle_of
+from anarch_core.relaxation.report import RelaxationReport, idle_of, listed
 from anarch_core.relaxation.selection import Selection
 from anarch_core.relaxation.surgery import candidates, owner, select
 
@@ -128,8 +128,8 @@ class _Walk:
                 raise SurgeryError(msg, paths=error.paths) from error
             if not changed and len(steps) > 1:
                 family, layers = network_name(step), ",".join(step.layers)
-                why = idle_of(walk.idle) if walk.idle else f"all of these layers are {family} by then"
-                msg = f"{family} of {layers} changes nothing: {why}; name others, or leave the stage out"
+                why = ("" if step.action == "project" else walk._why_unchanged(find(step))) or f": all of these layers are {family} by then"
+                msg = f"{family} of {layers} changes nothing{why}; name others, or leave the stage out"
                 raise SurgeryError(msg)
         return walk
 
@@ -157,6 +157,15 @@ class _Walk:
         self.refused |= found.refused
         hollow.relax(attrs.evolve(found, sites=new))
         return bool(new or self.refused)
+
+    def _why_unchanged(self, found: Selection) -> str:
+        """Why a relaxation replaced nothing, at the end of a sentence; empty where it made these layers before."""
+        if self.idle:
+            return f": {idle_of(self.idle)}"
+        if not found.sites:
+            return found.report().why_none
+        inside = [site.path for site in found.sites if site.path not in self.made]
+        return f": what is inside of a relaxed layer goes with it ({listed(inside)})" if inside else ""
 
     def _project(self, step: Transition, find: _Finder, hollow: Rehearsal) -> bool:
         paths, constrained = candidates(hollow.model, (RelaxedLayer,)), Rehearsal(find.model).model

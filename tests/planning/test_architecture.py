@@ -60,6 +60,10 @@ def test_every_network_is_timed_as_it_will_be_trained():
         ("lcn[features.9]@1,lcn@2", "lcn of features.9: layer pattern 'features.9' matches none of features.0, features.2, features.4"),
         ("lcn[features.0]@1,conv[features.2]@2", "conv of features.2: layer pattern 'features.2' matches none of features.0"),
         ("lcn[features.*]@1,lcn@2", "lcn of * changes nothing: all of these layers are lcn by then; name others, or leave the stage out"),
+        (
+            "lcn@1,ungroup@2",
+            "ungroup of * changes nothing: nothing to relax in features.0, features.2, features.4: it has one group; name others",
+        ),
     ],
 )
 def test_what_names_no_layer_or_changes_nothing_is_refused(path, message):
@@ -71,3 +75,13 @@ def test_a_layer_that_cannot_go_there_is_named_before_anything_is_trained():
     refusal = planned("efcn[features.0]@1,lcn@2").refusal
     assert refusal.startswith("features.0 cannot be relaxed: it is a layer of efcn, and efcn does not lie inside lcn")
     assert refusal.endswith("as in --path '...,lcn[!features.0]@...'")
+
+
+def test_layers_with_nothing_to_relax_are_no_obstacle_and_told_of_in_the_plan():
+    plan = plan_run(attrs.evolve(CONFIG, model="separable", relax=("ungroup",), switch="at:1", control="none"), timed=False)
+    (report,) = [network.footprint.report for network in plan.networks if network.footprint.report]
+    assert plan.refusal is None
+    assert [layer.path for layer in report.layers] == [f"features.blocks.{block}.depthwise" for block in range(3)]
+    assert set(report.idle.values()) == {"it has one group"}
+    nothing = plan_run(attrs.evolve(CONFIG, relax=("ungroup",), switch="at:1", control="none"), timed=False).refusal
+    assert nothing == "ungroup finds no layer to relax in cnn1d (nothing to relax in features.0, features.2, features.4: it has one group)"
