@@ -75,8 +75,8 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
         module = site.module.layer if isinstance(site.module, RootedLayer) else site.module
         if type(module) is self.layer_class and module.family == self.family:
             return f"it is a layer of {self.family.name} already"
-        if isinstance(module, ConstrainedLayer) and not any(isinstance(part, _ConvNd) for part in module.free.modules()):
-            return f"it is a layer of {module.relaxation}, made of a {type(module.free).__name__} and of no convolution"
+        if isinstance(module, ConstrainedLayer) and not isinstance(module.free, _ConvNd):
+            return f"it is a layer of {module.relaxation}, no convolution, and what is inside of it goes with it"
         return None
 
     def refusal(self, site: Site) -> str | None:

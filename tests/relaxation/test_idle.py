@@ -115,3 +115,19 @@ def test_a_layer_of_the_family_is_there_already():
 def test_a_network_without_a_layer_of_its_types_is_told_which_these_are():
     with pytest.warns(NoEffectWarning, match=r"in Sequential \(it takes layers of type ConvNd or RelaxedLayer, and there is none\)"):
         relax(nn.Sequential(nn.Flatten()), "lcn", example_input=X)
+
+
+def test_layers_that_another_relaxation_made_of_something_else_are_left_to_it():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.block = nn.Conv1d(4, 4, 3), nn.Sequential(nn.Conv1d(4, 4, 3, padding=1), nn.ReLU())
+
+        def forward(self, x):
+            return self.block(self.block(self.stem(x)))
+
+    untied = relax(Twice(), "untie", example_input=X)
+    assert [layer.path for layer in untied.report.layers] == ["block"]
+    report = relax(untied.model, "lcn", example_input=X).report
+    assert [layer.path for layer in report.layers] == ["stem"]
+    assert report.idle == {"block": "it is a layer of untie, no convolution, and what is inside of it goes with it"}
