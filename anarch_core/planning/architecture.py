@@ -13,6 +13,8 @@ from anarch_core.errors import SurgeryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.segments import Segment, Transition
 from anarch_core.layers.base import RelaxedLayer
+from anarch_core.layers.constrained import ConstrainedLayer
+from anarch_core.layers.rooted import RootedLayer
 from anarch_core.planning.rehearsal import Rehearsal
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.base import Site
@@ -102,13 +104,14 @@ class _Walk:
 
     Attributes:
         steps: taken so far.
-        made: by path, the layers that are replaced now: by which step, and how they stood in the constrained network.
+        made: by path, what was done to the layers that are replaced now: by which step, and how the layer stood before it. More than one
+            step where a later one builds on what an earlier one made, and does not take its place.
         refused: path -> reason.
         idle: path -> reason why the last relaxation has nothing to do there.
     """
 
     steps: tuple[Transition, ...] = ()
-    made: dict[str, tuple[int, Site]] = attrs.field(factory=dict)
+    made: dict[str, list[tuple[int, Site]]] = attrs.field(factory=dict)
     refused: dict[str, str] = attrs.field(factory=dict)
     idle: dict[str, str] = attrs.field(factory=dict)
 
@@ -136,12 +139,16 @@ class _Walk:
     def _relax(self, index: int, find: _Finder, hollow: Rehearsal) -> bool:
         step = self.steps[index]
         found, new = find(step), []
-        self.idle = dict(found.idle)
-        for site in found.sites:
+        others = candidates(hollow.model, found.relaxation.targets)
+        again = [path for path in (*found.refused, *found.idle) if path in self.made and path in others]  # it is another layer by now
+        self.refused |= {path: why for path, why in found.refused.items() if path not in self.made and owner(path, self.made) is None}
+        self.idle = {path: why for path, why in found.idle.items() if path not in again and owner(path, self.made) is None}
+        for site in (*found.sites, *(self.made[path][-1][1] for path in again)):
             if owner(site.path, self.made.keys() - {site.path}) is not None:
                 continue  # it is a part of a layer that was replaced
-            if site.path in self.made:
-                if network_name(self.steps[self.made[site.path][0]]) == network_name(step):
+            before = self.made.get(site.path, [])
+            if before:
+                if network_name(self.steps[before[-1][0]]) == network_name(step):
                     continue  # it stays
                 now = attrs.evolve(site, module=hollow.model.get_submodule(site.path))
                 nothing = answering(found.relaxation.idle, str, type(None))(now)
@@ -152,9 +159,14 @@ class _Walk:
                 if refusal is not None:
                     self.refused[site.path] = refusal
                     continue
+                if isinstance(now.module, ConstrainedLayer):
+                    site = now
+                elif isinstance(now.module, RootedLayer):  # a layer of the lattice takes the place of one before it
+                    *before, (_, site) = before
+                else:
+                    before = []
             new.append(site)
-            self.made[site.path] = index, site
-        self.refused |= found.refused
+            self.made[site.path] = [*before, (index, site)]
         hollow.relax(attrs.evolve(found, sites=new))
         return bool(new or self.refused)
 
@@ -178,7 +190,7 @@ class _Walk:
     @property
     def key(self) -> object:
         """Equal for networks of the same layers."""
-        made = sorted((path, network_name(self.steps[index])) for path, (index, _) in self.made.items())
+        made = sorted((path, self._name(chain)) for path, chain in self.made.items())
         return (*made, *self.refused, *([network_name(self.steps[-1])] if self._idle else []))
 
     @property
@@ -188,23 +200,22 @@ class _Walk:
 
     def architecture(self, find: _Finder) -> Architecture:
         """The network as it stands."""
-        indices = sorted({index for index, _ in self.made.values()}) or ([len(self.steps) - 1] if self._idle else [])
-        parts = tuple(
-            attrs.evolve(find(self.steps[index]), sites=[site for by, site in self.made.values() if by == index], refused={}, idle={})
-            for index in indices
-        )
+        parts = self._parts(find, [entry for chain in self.made.values() for entry in chain])
+        last = self._parts(find, [chain[-1] for chain in self.made.values()])
         layers: dict[str, list[str]] = {}
-        for index, part in zip(indices, parts, strict=True):
-            layers.setdefault(network_name(self.steps[index]), []).extend(site.path for site in part.sites)
-        everywhere = find(attrs.evolve(self.steps[indices[-1]], layers=find.context.config.layers)).sites
+        if self._idle:
+            layers[network_name(self.steps[-1])] = []
+        for path, chain in self.made.items():
+            layers.setdefault(self._name(chain), []).append(path)
+        everywhere = find(attrs.evolve(self.steps[max(last)], layers=find.context.config.layers)).sites
         names = [f"{name}[{_listed(paths)}]" for name, paths in layers.items()]
-        if len(layers) == 1 and {site.path for site in everywhere} == {site.path for part in parts for site in part.sites}:
+        if len(layers) == 1 and {site.path for site in everywhere} == self.made.keys():
             names = list(layers)
-        reports = [part.report() for part in parts]
+        reports = [part.report() for part in last.values()]
         return Architecture(
             name=" + ".join(names),
             steps=self.steps,
-            parts=parts,
+            parts=tuple(parts.values()),
             report=attrs.evolve(
                 reports[-1],
                 relaxation=reports[0].relaxation if len(reports) == 1 else " + ".join(names),
@@ -213,6 +224,18 @@ class _Walk:
                 idle=self.idle,
             ),
         )
+
+    def _parts(self, find: _Finder, entries: Sequence[tuple[int, Site]]) -> dict[int, Selection]:
+        """By step, the layers that it replaces; one without any where a relaxation was asked for and there is nothing to relax."""
+        indices = sorted({index for index, _ in entries}) or ([len(self.steps) - 1] if self._idle else [])
+        return {
+            index: attrs.evolve(find(self.steps[index]), sites=[site for by, site in entries if by == index], refused={}, idle={})
+            for index in indices
+        }
+
+    def _name(self, chain: Sequence[tuple[int, Site]]) -> str:
+        """What became of a layer: the relaxation, or several, each of which builds on the one before."""
+        return " → ".join(network_name(self.steps[index]) for index, _ in chain)
 
 
 def _listed(paths: Sequence[str]) -> str:

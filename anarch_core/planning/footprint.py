@@ -86,7 +86,7 @@ def footprints(context: RunContext, segments: Sequence[Segment], batch: int | No
 def _footprint(context: RunContext, model: nn.Module, architecture: Architecture, batch: int) -> Footprint:
     parameters, size = sum(parameter.numel() for parameter in model.parameters()), network_bytes(model)
     itemsize = next(model.parameters()).element_size()
-    for layer in architecture.report.layers if architecture.report else ():
+    for layer in (layer for part in architecture.parts for layer in part.report().layers):
         parameters += layer.cost.parameters - layer.parameters_before
         size += layer.cost.bytes - layer.parameters_before * itemsize
     try:

@@ -57,21 +57,19 @@ class Hollow(torch.Tensor):
 
 
 def hollowed(model: nn.Module) -> nn.Module:
-    """A copy of a network whose parameters and buffers are hollow."""
+    """A copy of a network whose parameters are hollow. Buffers keep their numbers: masks and indices say what a layer is."""
     return emptied(copied(model))
 
 
 def emptied(model: nn.Module) -> nn.Module:
-    """The network with hollow parameters and buffers in place of those that hold numbers; changes ``model`` and returns it."""
-    done: dict[torch.Tensor, torch.Tensor] = {}
+    """The network with hollow parameters in place of those that hold numbers; changes ``model`` and returns it."""
+    done: dict[torch.Tensor, nn.Parameter] = {}
     for module in model.modules():
-        for tensors in module._parameters, module._buffers:
-            for name, tensor in tensors.items():
-                if tensor is not None and not isinstance(tensor, Hollow):
-                    if tensor not in done:
-                        hollow = Hollow(tensor.detach().to("meta"), tensor.device)
-                        done[tensor] = nn.Parameter(hollow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else hollow
-                    tensors[name] = done[tensor]  # type: ignore[assignment]
+        for name, parameter in module._parameters.items():
+            if parameter is not None and not isinstance(parameter, Hollow):
+                if parameter not in done:
+                    done[parameter] = nn.Parameter(Hollow(parameter.detach().to("meta"), parameter.device), parameter.requires_grad)
+                module._parameters[name] = done[parameter]
     return model
 
 

@@ -43,7 +43,7 @@ class Rehearsal:
     def relax(self, found: Selection) -> None:
         """Put relaxed layers in the place of those that were found in the original network."""
         for site in found.sites:
-            hollow = attrs.evolve(site, module=_with_buffers_of(site.module, self.model.get_submodule(site.path)))
+            hollow = attrs.evolve(site, module=self.model.get_submodule(site.path))
             layer = emptied(answering(found.relaxation.lift, RelaxedLayer)(hollow))
             self.model = replace(self.model, found.paths[site.path], layer)
         keep_passes_told(self.model)
@@ -116,13 +116,3 @@ class Rehearsal:
         with ledger, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they come when it matters
             yield ledger, inputs, labels
-
-
-def _with_buffers_of(module: nn.Module, hollow: nn.Module) -> nn.Module:
-    """The hollow module with the buffers of the one that it is a copy of, which may say what is constrained, as a mask does."""
-    held = dict(module.named_buffers())
-    for name, buffer in list(hollow.named_buffers()):
-        path, _, attribute = name.rpartition(".")
-        if name in held and held[name].shape == buffer.shape:
-            hollow.get_submodule(path)._buffers[attribute] = held[name]
-    return hollow

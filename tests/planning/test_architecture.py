@@ -6,10 +6,13 @@ import re
 
 import attrs
 import pytest
+import torch
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import SurgeryError
+from anarch_core.models import build_model
 from anarch_core.planning.plan import RunPlan, plan_run
+from anarch_core.relaxation.verbs import relax
 
 pytestmark = pytest.mark.usefixtures("mnist1d")
 
@@ -85,3 +88,24 @@ def test_layers_with_nothing_to_relax_are_no_obstacle_and_told_of_in_the_plan():
     assert set(report.idle.values()) == {"it has one group"}
     nothing = plan_run(attrs.evolve(CONFIG, relax=("ungroup",), switch="at:1", control="none"), timed=False).refusal
     assert nothing == "ungroup finds no layer to relax in cnn1d (nothing to relax in features.0, features.2, features.4: it has one group)"
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "names"),
+    [
+        ("vit", "heads@1,positions@2", ["heads", "heads → positions"]),
+        ("separable", "ungroup[*.depthwise]@1,lcn[*.depthwise]@2,efcn[*.depthwise]@3", ["ungroup", "ungroup → lcn", "ungroup → efcn"]),
+        ("pruned-mlp", "unmask@1,conv@2", ["unmask"]),
+    ],
+)
+def test_a_stage_that_builds_on_another_is_counted_on_top_of_it(model, path, names):
+    plan = plan_run(attrs.evolve(CONFIG, model=model, path=(path,), control="none"), timed=False)
+    assert plan.refusal is None
+    found = {network.footprint.name.partition("[")[0]: network.footprint.parameters for network in plan.networks}
+    network = build_model(model, input_shape=(1, 40), classes=10)
+    expected = {"constrained": sum(parameter.numel() for parameter in network.parameters())}
+    for name, stage in zip(names, path.split(","), strict=False):
+        relaxation, _, layers = stage.partition("@")[0].partition("[")
+        network = relax(network, relaxation, layers=layers.removesuffix("]") or "*", example_input=torch.randn(2, 1, 40)).model
+        expected[name] = sum(parameter.numel() for parameter in network.parameters())
+    assert found == expected

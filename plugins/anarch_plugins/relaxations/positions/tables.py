@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 import attrs
-import numpy as np
 import torch
 from torch import nn
 
@@ -59,11 +58,7 @@ class Table:
     def incidence(self) -> Incidence:
         """The label of every pair. As PyTorch has it, negative numbers count from the end."""
         labels = len(self.values)
-        try:
-            index = self.index.cpu().numpy()
-        except RuntimeError:  # without numbers, where only sizes are asked for: every label in turn
-            index = np.arange(self.index.numel())
-        return Incidence.of(index % labels, labels)
+        return Incidence.of(self.index.cpu().numpy() % labels, labels)
 
 
 def table_of(module: nn.Module) -> Table | None:

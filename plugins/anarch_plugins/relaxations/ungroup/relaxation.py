@@ -27,10 +27,10 @@ class UngroupRelaxation(AbstractConstraintRelaxation):
 
     def idle(self, site: Site) -> str | None:
         """Layers that have as few groups."""
-        module = constrained_module(site.module)
-        if not isinstance(module, _ConvNd) or module.groups not in (1, self.options.groups):
+        groups = getattr(constrained_module(site.module), "groups", None)  # layers of the lattice have them, too
+        if groups not in (1, self.options.groups):
             return None
-        return "it has one group" if module.groups == 1 else f"it has {module.groups} groups"
+        return "it has one group" if groups == 1 else f"it has {groups} groups"
 
     def refusal(self, site: Site) -> str | None:
         """Layers that are no convolutions, and such whose groups cannot be put together to as many as are wanted."""
