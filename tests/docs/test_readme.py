@@ -66,6 +66,19 @@ def test_commands_behind_the_published_results_run(command, anarch):
     assert "failed" not in anarch(*small(command), "--seeds", "0", "--out", "run")
 
 
+@pytest.mark.parametrize("command", commands((ROOT / "docs" / "results" / "constraints.md").read_text()))
+def test_commands_behind_the_table_of_constraints_would_start(command, anarch):
+    assert "fits" in anarch("plan", "--no-time", *shlex.split(command)[2:])
+
+
+RELAXATIONS = commands((ROOT / "docs" / "relaxations.md").read_text().replace("$ anarch", "anarch"))
+
+
+@pytest.mark.parametrize("command", [command for command in RELAXATIONS if "DIR" not in command])
+def test_commands_of_the_page_on_relaxations_would_start(command, anarch):
+    assert "fits" in anarch("plan", "--no-time", *shlex.split(command)[2:])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("ANARCH_DATA" not in os.environ, reason="needs CIFAR-10: ANARCH_DATA=DIR")
 def test_the_papers_protocol_in_small_runs(anarch):
