@@ -66,7 +66,7 @@ def test_names_of_components_are_offered_in_every_shell(offers, shell):
         ("run --control ", ["continued", "scratch"]),
         ("run --relax tiled --tiled-pe", ["--tiled-period"]),
         ("run --probe hessian,d", ["hessian,delta"]),
-        ("run --relax efcn,lcn,", ["efcn,lcn,shared", "efcn,lcn,tiled"]),
+        ("run --relax efcn,lcn,s", ["efcn,lcn,shared"]),
         ("relax some.safetensors --to ef", ["efcn"]),
         ("probe some.safetensors --probe gra", ["gradient"]),
         ("probe some.safetensors --data mnist1", ["mnist1d"]),

@@ -247,5 +247,5 @@ class TestPluginsCommand:
         assert (code, out.splitlines()[0].split(" in ")[0]) == (0, f"log (anarch_plugins.schedules.log, anarch {__version__}): loaded")
 
     def test_doctor_of_an_unknown_plugin(self, capsys: pytest.CaptureFixture[str]) -> None:
-        code, _, err = anarch(capsys, "plugins", "doctor", "plateua")
-        assert (code, err) == (1, "Error: no plugin 'plateua'; did you mean 'plateau'?\n")
+        code, _, err = anarch(capsys, "plugins", "doctor", "plateauu")
+        assert (code, err) == (1, "Error: no plugin 'plateauu'; did you mean 'plateau'?\n")

@@ -19,7 +19,7 @@ from anarch_core.files.replacing import write_text
 from anarch_core.files.tables import write_json
 
 SWITCHES = (0.0, 2.0, 10.0)
-PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation", "equivariance")
+PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation", "equivariance", "soft-projection")
 
 CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 1.5, "products": 6, "converged": True, "confidence": 0.99}
 
@@ -79,6 +79,7 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
             "loss_full": 0.4,
             "loss_local": 0.5,
         }
+        found["soft-projection"] = {"accuracy_full": test, "accuracy_both": test - 20}
         found["interpolation"] = {"linear_barrier": 0.25}
         found["filters"] = {"rms_inside": 0.3}
         found["weights"] = {"rms_local": 0.3}
@@ -96,7 +97,9 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
     weights = {"block": rng.normal(size=(20, 12)).astype(np.float32), "edges": np.linspace(-30, 5, 11)}
     weights |= {"features.0.local": np.arange(10), "features.0.off_local": np.arange(10)[::-1].copy()}
     path = np.stack([np.linspace(0, 1, 5), *np.tile([0.5, 90.0, 0.6, test], (5, 1)).T], axis=1)
-    tensors = {"filters": filters, "weights": weights, "interpolation": {"linear": path, "logits": path}}
+    scaled = np.stack([np.linspace(0, 1, 5), np.full(5, 0.5), np.linspace(test - 20, test, 5)], axis=1)
+    soft = {"both": scaled, "off_local": scaled, "unshared": scaled}
+    tensors = {"filters": filters, "weights": weights, "interpolation": {"linear": path, "logits": path}, "soft-projection": soft}
     for probe in probes:
         for moment in ("start", "end"):
             if probe in found:

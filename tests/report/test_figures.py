@@ -18,7 +18,7 @@ from anarch_core.report.catalogue import OWN, figures
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Spread, history, some
 from anarch_core.report.figures import style
 
-PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance")
+PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance", "soft-projection")
 BUILT_IN = [kind for kind in figures() if kind.info in OWN or kind.registry.plugin_of(kind.info).builtin]
 BY_NAME = {kind.info.name: kind for kind in BUILT_IN}
 
@@ -142,7 +142,8 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
-    names.append("equivariance")  # not in the paper
+    names[5:5] = ["soft-projection"]  # not in the paper, as what follows
+    names.append("equivariance")
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -249,6 +250,7 @@ def test_crosses_stand_above_their_switch_time(made):
         ("weight-matrix", "weights"),
         ("paths", "interpolation"),
         ("equivariance", "equivariance"),
+        ("soft-projection", "soft-projection"),
     ],
 )
 def test_a_figure_without_its_probe_says_which_one_to_run(made, name, probe):

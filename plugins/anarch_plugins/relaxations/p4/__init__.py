@@ -30,7 +30,7 @@ def anarch_relaxations() -> Iterable[RelaxationInfo]:
     return [
         RelaxationInfo(
             name="p4",
-            summary="Convolution over the group p4 into an ordinary one: filters that were one, in four orientations, go their own ways.",
+            summary="Convolution over the group p4 becomes an ordinary one: four orientations go their own ways.",
             target="anarch_plugins.relaxations.p4.relaxation:P4Relaxation",
             references=(SOURCE,),
         )

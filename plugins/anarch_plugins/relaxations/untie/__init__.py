@@ -13,7 +13,7 @@ def anarch_relaxations() -> Iterable[RelaxationInfo]:
     return [
         RelaxationInfo(
             name="untie",
-            summary="A copy for each call of a module that is called several times in a pass, and for each place of a tied parameter.",
+            summary="A copy for each call of a module that is called several times, and for each place of a tied weight.",
             target="anarch_plugins.relaxations.untie.relaxation:Untying",
             references=(
                 "Lan et al. 2020, ALBERT, https://arxiv.org/abs/1909.11942",
