@@ -50,7 +50,7 @@ def test_is_exact_and_projects_as_least_squares_does(kv_heads: int | None) -> No
 
         return {name: matrix(repeated, tuple(layer.get_parameter(name).shape)) for name in ("k_proj.weight", "v_proj.weight")}
 
-    assert check_generated(attention(), heads(kv_heads), references) > 3
+    check_generated(attention(), heads(kv_heads), references)
 
 
 def test_by_steps_and_back_in_one() -> None:

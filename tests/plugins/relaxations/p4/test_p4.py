@@ -44,7 +44,7 @@ def written_out(layer: Any) -> np.ndarray:
 
 
 def test_is_exact_and_projects_as_least_squares_does() -> None:
-    assert check_generated(layers(), P4Relaxation(None), written_out) > 5
+    check_generated(layers(), P4Relaxation(None), written_out)
 
 
 @pytest.mark.parametrize("lifting", [True, False])

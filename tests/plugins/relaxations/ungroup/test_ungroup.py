@@ -68,7 +68,7 @@ def written_out(conv: Any, groups: int) -> np.ndarray:
 @pytest.mark.parametrize("groups", [1, 2, 3])
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_is_exact_and_projects_as_least_squares_does(groups: int) -> None:
-    assert check_generated(grouped(groups), ungroup(groups), lambda conv: written_out(conv, groups)) > 5
+    check_generated(grouped(groups), ungroup(groups), lambda conv: written_out(conv, groups))
 
 
 def test_one_network_goes_from_eight_groups_by_four_to_one_and_back_in_one_step() -> None:
