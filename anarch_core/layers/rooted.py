@@ -110,11 +110,17 @@ class RootedLayer(ReparametrisedLayer):
         return cast(LatticeLayer, with_parameters(self.layer, tensors))
 
     def _inside(self) -> torch.Tensor:
-        """Which weights of the layer stand for one that the first module may have, bool, shaped as the weight."""
+        """Which weights of the layer stand for one that the first module may have, bool, shaped as the weight.
+
+        Where that is a matter of channels, it is all that they have for each other: weights that meet in one pixel stay together.
+        """
         geometry = self.geometry
-        allowed = _allowed(self.first).to(self.layer.weight)
+        allowed = conv_weight_view(geometry, _allowed(self.first).to(self.layer.weight))
         inside = torch.zeros_like(self.layer.weight, requires_grad=False)
-        lift_map(CONV, self.family, geometry).apply(conv_weight_view(geometry, allowed), self.layer.weight_view(inside))
+        if _channels_alone(self.first):
+            self.layer.weight_view(inside).copy_(allowed[(0,) * len(geometry.axes)])
+        else:
+            lift_map(CONV, self.family, geometry).apply(allowed, self.layer.weight_view(inside))
         return inside != 0
 
     def _share(self) -> float:
@@ -137,12 +143,13 @@ class RootedLayer(ReparametrisedLayer):
         return weighted_sum(self.split(tensor, name), dict.fromkeys(parts, 1.0))
 
 
-def why_not_rooted(first: ConstrainedLayer, geometry: ConvGeometry) -> str | None:
+def why_not_rooted(first: ConstrainedLayer, geometry: ConvGeometry, family: AbstractFamily) -> str | None:
     """Why a layer of the lattice cannot go back to what a convolution was relaxed from, as the end of a sentence; None if it can.
 
     Args:
         first: whose free module is the convolution.
         geometry: of the convolution.
+        family: that the layer would be of.
     """
     name = first.relaxation
     links = {link.free[0]: link.constraint for link in first.links if len(link.free) == 1}
@@ -150,9 +157,15 @@ def why_not_rooted(first: ConstrainedLayer, geometry: ConvGeometry) -> str | Non
         return f"it is a layer of {name}, in which weights of the convolution are equal; project it first"
     if "bias" in links and not bool(links["bias"].local().all()):
         return f"it is a layer of {name}, in which biases of the convolution are zero; project it first"
+    if _channels_alone(first):
+        return None
     folded = next((axis.mode for axis in geometry.axes if not incidence(CONV, axis).single), None)
-    if folded is not None and not _channels_alone(first):
+    if folded is not None:
         return f"it is a layer of {name}, and with padding mode {folded!r} its taps meet those of {name} in one pixel; project it first"
+    folded = next((axis.mode for axis in geometry.axes if not incidence(family, axis).single), None)
+    if folded is not None:
+        what = f"weights of {family.name} meet those of {name} in one pixel"
+        return f"it is a layer of {name}, and with padding mode {folded!r} {what}; project it first"
     return None
 
 

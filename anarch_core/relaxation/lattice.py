@@ -86,6 +86,8 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
             return f"it is a layer of {site.module.relaxation}, whose map depends on its input; project it first"
         if isinstance(site.module, LatticeLayer | ReparametrisedLayer):
             if contains(self.family, site.module.family, site.module.geometry):
+                if isinstance(site.module, RootedLayer):
+                    return why_not_rooted(site.module.first, site.module.geometry, self.family)
                 return None
             name = site.module.relaxation
             return f"it is a layer of {name}, and {name} does not lie inside {self.family.name}; project it first"
@@ -95,7 +97,7 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
         if not is_convolution(module.free):
             kind = type(module.free).__name__
             return f"it is a layer of {module.relaxation} made of a {kind}, which {self.family.name} does not know how to embed"
-        return refusal_of_convolution(module.free, self.family.name) or why_not_rooted(module, site_geometry(site))
+        return refusal_of_convolution(module.free, self.family.name) or why_not_rooted(module, site_geometry(site), self.family)
 
     def cost(self, site: Site) -> Cost:
         module = site.module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -131,6 +132,25 @@ def test_parts_are_those_of_the_first_module(first: str, families: tuple[str, ..
         assert np.allclose(matrix(layer).ravel(), part)
 
 
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("families", [("lcn",), ("shared",), ("shared", "efcn")])
+def test_weights_that_meet_in_a_pixel_are_parts_together(mode: str, families: tuple[str, ...]) -> None:
+    layer = lifted(conv(mode), "whole", *families)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+    whole, a = matrix(layer).ravel(), basis(conv(mode))
+    theta, *_ = np.linalg.lstsq(a, whole, rcond=None)
+    inside = whole * (np.abs(a).sum(1) > 0)
+    parts = [float(np.square(part).sum()) for part in (a @ theta, inside - a @ theta, whole - inside)]
+    drift = layer.drift()
+    assert (drift.shared, drift.unshared, drift.off_local) == pytest.approx(parts)
+    assert np.allclose(layer.project().weight.detach().numpy().ravel(), theta)
+    with torch.no_grad():
+        layer.layer.weight.copy_(layer.split(layer.layer.weight)[0])
+    assert np.allclose(matrix(layer).ravel(), a @ theta)
+
+
 def test_expected_drift_of_an_ungrouped_layer_is_that_of_its_dimensions() -> None:
     layer = lifted(conv(), "whole", "efcn")
     drift = layer.drift()
@@ -154,6 +174,23 @@ def test_where_taps_meet_in_a_pixel_only_channels_may_have_been_zero(first: str,
     layer = FIRST[first](None).lift(site(conv("reflect")))
     reason = get_registry().create("relaxation", "lcn", {}).refusal(site(layer))
     assert (reason is None) if expected is None else (expected in reason)
+
+
+def test_weights_of_a_family_that_meet_in_a_pixel_with_zeros_among_them_are_refused() -> None:
+    class Taps(Grow):
+        def loosen(self, module: nn.Module, site: Site) -> Loosened:
+            tap = Incidence.of(np.array([-1, 0]), 1)
+            factors = [Incidence.identity(4), tap, Incidence.identity(2)]
+            free = nn.utils.skip_init(nn.Conv2d, 2, 2, 2, bias=False, padding_mode="reflect", dtype=torch.float64)
+            return Loosened(free=free, links=[Link(parent="weight", constraint=Constraint((2, 2, 2, 2), (2, 2, 1, 2), factors))])
+
+    module = nn.Conv2d(2, 2, (1, 2), bias=False, dtype=torch.float64)
+    layer = Taps(None).lift(Site(path="layer", module=module, input_shape=(2, 5, 5), output_shape=(2, 4, 4)))
+    place = Site(path="layer", module=layer, input_shape=(2, 5, 5), output_shape=(2, 4, 4))
+    tiled, shared = (get_registry().create("relaxation", name, options) for name, options in (("tiled", {"period": 1}), ("shared", {})))
+    assert "weights of shared meet those of large in one pixel" in shared.refusal(place)
+    assert tiled.refusal(place) is None
+    assert "weights of shared meet" in shared.refusal(attrs.evolve(place, module=tiled.lift(place)))
 
 
 def test_a_network_is_relaxed_in_two_steps_and_projected_in_one() -> None:
