@@ -11,6 +11,7 @@ from torch import nn
 
 from anarch_core.constraint import Constraint, Incidence
 from anarch_core.layers import ConstrainedLayer, Link
+from anarch_core.network import copied
 from anarch_core.relaxation import AbstractConstraintRelaxation, Loosened, Site
 from anarch_plugins.relaxations.positions.tables import BiasIndex, BiasTable, DiagonalMatrix, Table, table_of
 
@@ -59,6 +60,8 @@ class PositionsRelaxation(AbstractConstraintRelaxation):
             return "its relative position bias is no parameter: it is computed anew, by a network as in Swin V2"
         if table is None:
             return "it has a relative_position_bias_table and no buffer relative_position_index that says where it is looked up"
+        if table.index.is_floating_point() or table.index.is_complex() or table.index.dtype == torch.bool:
+            return f"its {table.index_name} is {str(table.index.dtype).removeprefix('torch.')}, expected whole numbers"
         if table.is_matrix and (table.values.ndim, table.index.ndim) != (1, 2):
             return f"its weight has {table.values.ndim} axes and its weight_index {table.index.ndim}, expected one and two"
         return super().refusal(site)
@@ -83,8 +86,10 @@ def _dense(module: nn.Module, table: Table) -> Loosened:
 def _per_pair(module: nn.Module, table: Table) -> Loosened:
     """B[pair, head] = table[index[pair], head], and an index that counts the pairs."""
     pairs, (labels, *heads) = table.index.numel(), table.values.shape
-    free = copy.deepcopy(module)
+    free = copied(module)
     free.register_parameter(table.name, nn.Parameter(table.values.new_empty((pairs, *heads)), requires_grad=table.values.requires_grad))
-    free.get_buffer(table.index_name).copy_(torch.arange(pairs).view(table.index.shape))
+    fits = pairs <= torch.iinfo(table.index.dtype).max
+    count = torch.arange(pairs, device=table.index.device).view(table.index.shape)
+    setattr(free, table.index_name, count.to(table.index.dtype) if fits else count)
     constraint = Constraint((pairs, *heads), (labels, *heads), [table.incidence, Incidence.identity(table.values[0].numel())])
     return Loosened(free=free, links=[Link(parent=table.name, constraint=constraint)], layer_class=PairBiasLayer)

@@ -120,6 +120,33 @@ def test_rows_that_no_pair_uses_come_back() -> None:
     assert torch.equal(layer.project().relative_position_bias_table, attention.relative_position_bias_table)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int64])
+@pytest.mark.parametrize("held", ["buffer", "attribute", "expanded"])
+def test_the_index_is_of_any_type_and_held_anyhow(dtype: torch.dtype, held: str) -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relative_position_bias_table = nn.Parameter(torch.randn(33, 2))
+            index = torch.arange(17) + torch.arange(17)[:, None]
+            index = (torch.arange(17).expand(17, 17) if held == "expanded" else index).to(dtype)
+            if held == "attribute":
+                self.relative_position_index = index
+            else:
+                self.register_buffer("relative_position_index", index)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.relative_position_bias_table[self.relative_position_index.long()].sum(-1)
+
+    torch.manual_seed(0)
+    network, x = nn.Sequential(Rows()), torch.randn(2, 17)
+    relaxed = relax(network, "positions", example_input=x)
+    assert relaxed.report.exact
+    assert torch.equal(relaxed.model(x), network(x))
+    back = project(relaxed.model)[0]
+    assert torch.allclose(back.relative_position_bias_table, network[0].relative_position_bias_table)
+    assert torch.equal(back.relative_position_index, network[0].relative_position_index)
+
+
 def without_index() -> nn.Module:
     module = nn.Module()
     module.relative_position_bias_table = nn.Parameter(torch.zeros(3, 2))
@@ -145,6 +172,13 @@ def test_what_has_nothing_to_relax(module: nn.Module, told: str) -> None:
     assert positions().idle(site(module)) == told
 
 
+def with_index(dtype: torch.dtype) -> nn.Module:
+    module = nn.Module()
+    module.relative_position_bias_table = nn.Parameter(torch.zeros(3, 2))
+    module.relative_position_index = torch.zeros(4, 4, dtype=dtype)
+    return module
+
+
 def with_kernel() -> nn.Module:
     module = nn.Linear(2, 2)
     module.register_buffer("weight_index", torch.zeros(2, 2, dtype=torch.int64))
@@ -156,6 +190,8 @@ def with_kernel() -> nn.Module:
     [
         (ShiftedWindowAttentionV2(8, [2, 2], [0, 0], 2), "its relative position bias is no parameter: it is computed anew"),
         (without_index(), "it has a relative_position_bias_table and no buffer relative_position_index"),
+        (with_index(torch.float32), "its relative_position_index is float32, expected whole numbers"),
+        (with_index(torch.bool), "its relative_position_index is bool, expected whole numbers"),
         (with_kernel(), "its weight has 2 axes and its weight_index 2, expected one and two"),
     ],
 )
