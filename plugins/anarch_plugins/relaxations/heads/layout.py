@@ -61,6 +61,9 @@ def heads_of(module: nn.Module) -> Heads | str:
     for name, projection in projections.items():
         if type(projection) is not nn.Linear:
             return f"its {name} is a {type(projection).__name__}, expected a torch.nn.Linear"
+        computed = [part for part in ("weight", "bias") if part not in projection._parameters]
+        if computed and name != "q_proj":  # which stays as it is
+            return f"the {computed[0]} of its {name} is no parameter but computed (pruned, weight norm); make it one first"
     outputs = {name: projection.out_features for name, projection in projections.items()}
     queries, keys = _counted(module, outputs)
     if not queries or not keys or queries % keys:

@@ -9,6 +9,7 @@ from torch import nn
 
 from anarch_core.constraint import Constraint, Incidence
 from anarch_core.layers import Link
+from anarch_core.network import copied
 from anarch_core.relaxation import AbstractConstraintRelaxation, Loosened, Site
 from anarch_plugins.relaxations.heads.layout import GROUPS, KEYS, FusedProjections, Heads, SeparateProjections, heads_of
 from anarch_plugins.relaxations.heads.options import HeadsOptions
@@ -51,7 +52,7 @@ class HeadsRelaxation(AbstractConstraintRelaxation):
         heads = cast(Heads, heads_of(module))
         keys = self._wanted(heads)
         config = getattr(module, "config", None)
-        free = copy.deepcopy(module, {id(config): config})  # a config is one for many modules
+        free = copied(module, {id(config): config})  # a config is one for many modules
         links = [_widen(free, name, heads, keys) for name in heads.parts]
         _tell(free, keys, heads.queries // keys)
         return Loosened(free=free, links=links)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import prune
 
 from anarch_core import drift, project, relax
 from anarch_core.errors import SurgeryError
@@ -165,6 +166,22 @@ def test_layers_that_share_keys_already_have_nothing_to_do() -> None:
     assert heads(4).idle(site(report.model.blocks[0].attn)) is None
 
 
+def pruned() -> nn.Module:
+    module = GroupedQueryAttention(12, 6, 2)
+    prune.l1_unstructured(module.k_proj, "weight", 0.5)
+    return module
+
+
+def test_what_is_pruned_beside_keys_and_values_stays_pruned() -> None:
+    module, x = GroupedQueryAttention(12, 6, 2), torch.randn(2, 4, 12)
+    prune.l1_unstructured(module.q_proj, "weight", 0.5)
+    network = nn.Sequential(module)
+    network(x).sum().backward()
+    relaxed = relax(network, "heads", example_input=x)
+    assert relaxed.report.exact
+    assert prune.is_pruned(project(relaxed.model)[0].q_proj)
+
+
 @pytest.mark.parametrize(
     ("module", "kv_heads", "told"),
     [
@@ -172,6 +189,7 @@ def test_layers_that_share_keys_already_have_nothing_to_do() -> None:
         (GroupedQueryAttention(12, 6, 2), 12, "kv_heads = 12 is no multiple"),
         (Projected(q_proj=nn.Linear(6, 8), k_proj=nn.Bilinear(6, 6, 4), v_proj=nn.Linear(6, 4)), None, "its k_proj is a Bilinear"),
         (Projected(q_proj=nn.Linear(6, 8), k_proj=nn.Linear(6, 4), v_proj=nn.Linear(6, 4)), None, "how many heads of queries"),
+        (pruned(), None, "the weight of its k_proj is no parameter but computed (pruned, weight norm)"),
         (Fused(num_heads=4, num_kv_heads=2, qkv_proj=nn.Linear(6, 24)), None, "its qkv_proj has 24 outputs, which are not 8 heads of 2"),
     ],
 )
