@@ -21,6 +21,12 @@ def _names(names: str | Iterable[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
+def is_bias(name: str) -> bool:
+    """Whether a parameter is a bias by its name: ``bias``, ``bias_hh_l0``, ``in_proj_bias``."""
+    last = name.rpartition(".")[2]
+    return last == "bias" or last.startswith("bias_") or last.endswith("_bias")
+
+
 @attrs.frozen(kw_only=True)
 class Link:
     """How a parameter of a relaxed module came out of one of the constrained module.
@@ -40,8 +46,8 @@ class Link:
 
     @property
     def is_bias(self) -> bool:
-        """Whether it stands for a bias, which drift leaves out."""
-        return self.parent.rpartition(".")[2] == "bias"
+        """Whether it stands for a bias, which drift leaves out: also one that is pruned or parametrized, or of a recurrent layer."""
+        return any(is_bias(name) for name in (self.parent, *self.free))
 
     def gathered(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """W, or a tensor of its shape, of what stands for each of its parameters."""
@@ -277,20 +283,27 @@ class ConstrainedLayer(RelaxedLayer):
         Raises:
             SurgeryError: it relaxes copies of a parameter that are constrained together, or both layers are of classes of their own.
         """
-        kind = type(first) if type(self) is ConstrainedLayer else type(self)
-        if not issubclass(kind, type(first)):
-            msg = f"a layer of {first.relaxation} cannot be relaxed by {self.relaxation}: both know how to go back; project the layer first"
+        kind = class_of_both(type(first), type(self))
+        if kind is None:
+            msg = f"a layer of {first.relaxation} cannot be relaxed by {self.relaxation}: {BOTH_GO_BACK}"
             raise SurgeryError(msg)
         before = {name: (link, first._unseen(place)) for place, link in enumerate(first.links) for name in link.free}
         relaxed = {link.parent for link in self.links}
+        own = self._free_parameters()
         found: list[tuple[Link, torch.Tensor | None]] = []
-        for link in self.links:
-            root, unseen = before.get(link.parent, (None, None))
+        for place, link in enumerate(self.links):
+            unseen = self._unseen(place)
+            root, beyond = before.get(link.parent, (None, None))
             if root is not None and len(root.free) > 1:
                 msg = f"{root.parent} has {len(root.free)} copies, which are constrained together; project the layer first"
                 raise SurgeryError(msg)
             if root is not None:
-                link = attrs.evolve(link, parent=root.parent, constraint=root.constraint.then(link.constraint))
+                both = root.constraint.then(link.constraint)
+                if not both.injective:
+                    middle = _with(link.constraint.project(link.gathered(own)), unseen)
+                    theta = _with(root.constraint.project(middle), beyond)
+                    unseen = theta - both.project(both.lift(theta))
+                link = attrs.evolve(link, parent=root.parent, constraint=both)
             found.append((link, unseen))
         found += [before[link.free[0]] for link in first.links if not relaxed.intersection(link.free)]
         layer = kind(self.relaxation, self.free, [link for link, _ in found], first._constrained[0])
@@ -303,3 +316,16 @@ class ConstrainedLayer(RelaxedLayer):
     def extra_repr(self) -> str:
         """What ``print(model)`` shows."""
         return f"relaxation={self.relaxation!r}"
+
+
+BOTH_GO_BACK = "both know how to go back; project the layer first"
+
+
+def class_of_both(first: type[ConstrainedLayer], second: type[ConstrainedLayer]) -> type[ConstrainedLayer] | None:
+    """What a layer is that was relaxed twice; None where both classes go back in ways of their own."""
+    kind = first if second is ConstrainedLayer else second
+    return kind if issubclass(kind, first) else None
+
+
+def _with(theta: torch.Tensor, unseen: torch.Tensor | None) -> torch.Tensor:
+    return theta if unseen is None else theta + unseen

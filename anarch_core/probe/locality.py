@@ -11,7 +11,7 @@ from torch import nn
 from anarch_core.constraint.parts import PARTS, Part
 from anarch_core.errors import AnarchError
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers
-from anarch_core.layers.constrained import ConstrainedLayer
+from anarch_core.layers.constrained import ConstrainedLayer, is_bias
 from anarch_core.layers.lattice_layer import LatticeLayer
 
 LOCAL: Sequence[Part] = tuple(part for part in PARTS if part != "off-local")
@@ -35,7 +35,7 @@ class RelaxedWeight:
     @property
     def is_bias(self) -> bool:
         """Whether it is a bias, which has no place and so is neither local nor off-local."""
-        return self.name.rpartition(".")[2] == "bias"
+        return is_bias(self.name)
 
     @property
     def tensor(self) -> torch.Tensor:

@@ -259,3 +259,46 @@ def test_two_layers_that_go_back_in_ways_of_their_own_are_not_one() -> None:
     first = looked_up(Looked(), LookedLayer)
     with pytest.raises(SurgeryError, match="a layer of lookup cannot be relaxed by lookup: both know how to go back"):
         looked_up(first.free, OtherLayer).rooted(first)
+
+
+def test_what_no_entry_depends_on_is_kept_by_the_second_of_two_relaxations() -> None:
+    torch.manual_seed(0)
+    module = nn.Module()
+    module.table, module.matrix = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(2))
+
+    def freed(parent: nn.Module, name: str, label: list[int]) -> ConstrainedLayer:
+        free = nn.Module()
+        for other in ("table", "matrix"):
+            setattr(free, other, nn.Parameter(parent.get_parameter(other).detach().clone()))
+        setattr(free, name, nn.Parameter(torch.zeros(len(label))))
+        constraint = Constraint(
+            (len(label),), parent.get_parameter(name).shape, [Incidence.of(np.array(label), len(parent.get_parameter(name)))]
+        )
+        layer = ConstrainedLayer("step", free, [Link(parent=name, constraint=constraint)], parent)
+        layer.take(parent)
+        return layer
+
+    for steps in (
+        [("matrix", [0, 1, 0]), ("table", [2, 0])],
+        [("table", [0, 1, 2, 1]), ("table", [3, 0, 3])],
+        [("table", [0, 2]), ("table", [0, -1])],
+    ):
+        layer = freed(module, *steps[0])
+        layer = freed(layer.free, *steps[1]).rooted(layer)
+        back = layer.project()
+        assert torch.equal(back.table, module.table)
+        assert torch.equal(back.matrix, module.matrix)
+
+
+@pytest.mark.parametrize("name", ["bias", "bias_hh_l0", "in_proj_bias"])
+def test_drift_leaves_biases_out_whatever_they_are_called(name: str) -> None:
+    module = nn.Module()
+    module.weight, module.other = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    free = nn.Module()
+    free.weight = nn.Parameter(torch.ones(3))
+    setattr(free, name, nn.Parameter(torch.full((3,), 5.0)))
+    constraint = Constraint((3,), (2,), [Incidence.of(np.array([0, 1, -1]), 2)])
+    links = [Link(parent="weight", constraint=constraint), Link(parent="other", free=name, constraint=constraint)]
+    layer = ConstrainedLayer("open", free, links, module)
+    assert layer.drift().total == 3
+    assert layer.drifting() == ("free.weight",)
