@@ -12,11 +12,13 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from anarch_core.errors import SurgeryError
 from anarch_core.layers.base import Cost, RelaxedLayer
-from anarch_core.layers.constrained import ConstrainedLayer, Link
+from anarch_core.layers.constrained import BOTH_GO_BACK, ConstrainedLayer, Link, class_of_both
 from anarch_core.layers.hollow import hollow_copy
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
+from anarch_core.relaxation.report import refusal_of
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +114,22 @@ class AbstractConstraintRelaxation(AbstractRelaxation):
         layer = loosened.layer_class(self.name, loosened.free, loosened.links, module)
         layer.take(module)
         layer.train(module.training)
-        return layer.rooted(site.module) if isinstance(site.module, ConstrainedLayer) else layer
+        if not isinstance(site.module, ConstrainedLayer):
+            return layer
+        if class_of_both(type(site.module), type(layer)) is None:
+            raise SurgeryError(refusal_of({site.path: self._both_go_back(site.module)}), paths=(site.path,))
+        return layer.rooted(site.module)
+
+    def refusal_of_second(self, site: Site) -> str | None:
+        """Why a layer of such a relaxation, which :meth:`refusal` says nothing against, cannot be relaxed further; None if it can."""
+        if not isinstance(site.module, ConstrainedLayer):
+            return None
+        module = hollow_copy(site.module.free)
+        kind = self.loosen(module, attrs.evolve(site, module=module)).layer_class
+        return self._both_go_back(site.module) if class_of_both(type(site.module), kind) is None else None
+
+    def _both_go_back(self, first: ConstrainedLayer) -> str:
+        return f"it is a layer of {first.relaxation}, and {first.relaxation} and {self.name} {BOTH_GO_BACK}"
 
     def transport(
         self, site: Site, layer: RelaxedLayer, name: str, tensor: torch.Tensor, role: TensorRole

@@ -16,6 +16,7 @@ from anarch_core.layers.base import whole_modules
 from anarch_core.layers.constrained import ConstrainedLayer
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.base import AbstractRelaxation, Site
+from anarch_core.relaxation.constraint import AbstractConstraintRelaxation
 from anarch_core.relaxation.lattice import CONVOLUTIONS, is_convolution
 from anarch_core.relaxation.materialise import convolution_of
 from anarch_core.relaxation.passes import begin_pass
@@ -131,6 +132,8 @@ def site_or_reason(
         return reason
     refused = answering(relaxation.refusal, str, type(None))
     refusal = computed or refused(site)
+    if refusal is None and isinstance(relaxation, AbstractConstraintRelaxation):
+        refusal = answering(relaxation.refusal_of_second, str, type(None))(site)
     if refusal is None or not isinstance(module, CONVOLUTIONS) or (is_convolution(module) and computed is None):
         return refusal or site
     if not materialise:
@@ -171,10 +174,11 @@ def _misused(site: Site, traces: Sequence[Trace], sized: bool) -> str | None:
 
 def _computed(module: nn.Module) -> str | None:
     """Why the weight of a module is not one of its parameters, as far as PyTorch's own means show it."""
+    remedy = f", or {MATERIALISE}" if isinstance(module, CONVOLUTIONS) else ""
     if parametrize.is_parametrized(module):
-        return f"it is parametrized (torch.nn.utils.parametrize), and its weight is not a free parameter; remove it, or {MATERIALISE}"
+        return f"it is parametrized (torch.nn.utils.parametrize), and its weight is not a free parameter; remove that{remedy}"
     if has_hooks(module):
-        return f"it has hooks (pruning, old-style weight norm, or your own), which a new layer would not run; remove them, or {MATERIALISE}"
+        return f"it has hooks (pruning, old-style weight norm, or your own), which a new layer would not run; remove them{remedy}"
     return None
 
 

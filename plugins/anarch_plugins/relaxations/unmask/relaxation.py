@@ -12,7 +12,7 @@ from torch import nn
 from anarch_core.constraint import NOTHING, Constraint, Incidence
 from anarch_core.layers import ConstrainedLayer, Link
 from anarch_core.network import copied
-from anarch_core.relaxation import AbstractConstraintRelaxation, Loosened, Site
+from anarch_core.relaxation import AbstractConstraintRelaxation, Loosened, Site, constrained_module
 from anarch_plugins.relaxations.unmask.masks import Mask, masks, parametrizations, pruning, without_masks
 
 
@@ -46,15 +46,15 @@ class Unmasking(AbstractConstraintRelaxation):
         return not others and set(parametrizations(module)) <= {mask.name for mask in masks(module)}
 
     def idle(self, site: Site) -> str | None:
-        found = masks(site.module)
+        found = masks(constrained_module(site.module))
         if not found:
-            return "it has no mask"
+            return "its parametrizations are no single mask each" if parametrizations(constrained_module(site.module)) else "it has no mask"
         if all(bool((mask.values == 1).all()) for mask in found):
             return "its masks are all ones"
         return None
 
     def refusal(self, site: Site) -> str | None:
-        odd = next((mask for mask in masks(site.module) if not mask.binary), None)
+        odd = next((mask for mask in masks(constrained_module(site.module)) if not mask.binary), None)
         if odd is not None:
             return f"the mask of its {odd.name} holds other numbers than zeros and ones"
         return super().refusal(site)

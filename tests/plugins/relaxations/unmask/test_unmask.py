@@ -8,8 +8,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from anarch_core import drift, load, project, relax, save
+from anarch_core.errors import SurgeryError
 from anarch_core.models import build_model
 from anarch_core.relaxation import carry_optimizer_state, plan
+from anarch_plugins.models.vit.attention import GroupedQueryAttention
 
 
 class Multiplied(nn.Module):
@@ -154,6 +156,8 @@ def test_a_pruned_convolution_goes_on_into_the_lattice() -> None:
 def test_what_has_no_mask_has_nothing_to_relax() -> None:
     layers = [nn.Linear(3, 3), prune.l1_unstructured(nn.Linear(3, 3), "weight", 0), nn.ReLU(), prune.identity(nn.Linear(3, 3), "weight")]
     report = plan(nn.Sequential(*layers), "unmask", example_input=torch.zeros(2, 3))
+    normed = plan(nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 3))), "unmask", example_input=torch.zeros(2, 3))
+    assert normed.idle["0"] == "its parametrizations are no single mask each"
     assert report.idle == {
         "": "it has no mask",
         "0": "it has no mask",
@@ -172,3 +176,37 @@ def test_what_is_refused() -> None:
     assert "the mask of its weight holds other numbers than zeros and ones" in report.refused["0"]
     assert "it has hooks" in report.refused["1"]
     assert "it is parametrized" in report.refused["2"]
+    assert not any("materialise" in reason for reason in report.refused.values())
+
+
+def test_a_second_relaxation_that_goes_back_in_a_way_of_its_own_is_refused_before_anything_is_done() -> None:
+    class Loop(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(super().forward(x))
+
+    network, x = Loop(prune.l1_unstructured(nn.Linear(3, 3), "weight", 0.5)), torch.randn(2, 3)
+    dense = relax(network, "unmask", example_input=x).model
+    reason = "it is a layer of unmask, and unmask and untie both know how to go back; project the layer first"
+    assert plan(dense, "untie", example_input=x).refused == {"0": reason}
+    with pytest.raises(SurgeryError, match=r"^0 cannot be relaxed: it is a layer of unmask"):
+        relax(dense, "untie", example_input=x)
+
+
+def test_masks_of_a_layer_that_was_relaxed_before_are_seen() -> None:
+    class Both(GroupedQueryAttention):
+        def __init__(self) -> None:
+            super().__init__(8, 4, 2)
+            self.weight = nn.Parameter(torch.randn(8, 8))
+            self.register_buffer("mask", half((8, 8)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x @ (self.weight * self.mask))
+
+    network, x = nn.Sequential(Both()), torch.randn(2, 3, 8)
+    dense = relax(relax(network, "heads", example_input=x).model, "unmask", example_input=x)
+    assert dense.report.exact
+    assert [layer.path for layer in dense.report.layers] == ["0"]
+    back = project(dense.model)[0]
+    assert torch.equal(back.weight, network[0].weight)
+    assert torch.equal(back.mask, network[0].mask)
+    assert torch.equal(back.k_proj.weight, network[0].k_proj.weight)
