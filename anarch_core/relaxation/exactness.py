@@ -106,6 +106,9 @@ class _Verdict:
         if max(measured.values(), default=0.0) <= tolerance:
             return cls(error=max(measured.values(), default=None), notes=notes)
 
+        if max((error for each in passage.errors.values() for error in each if error is not None), default=0.0) > tolerance:
+            return cls(error=max(measured.values()), notes=notes)  # layers that are not exact explain it, not rounding
+
         otherwise = (perturbed(trace, passage, parent, example_input, seed) for seed in range(DRAWS))
         shaken = _explained(measured, _movements(otherwise, trace.outputs), tolerance)
         if not shaken:

@@ -117,7 +117,8 @@ class Selection:
         if not loose or _ConvNd not in self.relaxation.targets:
             return None
         subject = "a convolution is" if loose == 1 else f"{loose} convolutions are"
-        return f"{subject} computed outside of the layers that can be relaxed, by a function or a module without known attributes"
+        where = "by a function, by a module without known attributes, or inside of a relaxed layer"
+        return f"{subject} computed outside of the layers that can be relaxed: {where}"
 
     def _notes_on_candidates(self) -> Iterator[str]:
         if not self.paths:

@@ -188,6 +188,20 @@ def test_rounding_that_the_network_amplifies_is_not_called_inexact_and_a_change_
         assert relax(network(lambda self, x: off_by_seven(torch.sin)(self, x)), "lcn", example_input=x).report.exact is False
 
 
+def test_a_layer_that_is_not_exact_is_not_called_rounding(network, x):
+    class Counted(nn.Linear):
+        def forward(self, x):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().forward(x) * self.calls
+
+    looped = network(lambda self, x: setattr(self.c, "calls", 0) or self.c(self.c(x)), c=Counted(6, 6))
+    with pytest.warns(InexactRelaxationWarning, match="end to end"):
+        report = relax(looped, "untie", example_input=x).report
+    assert report.layers[0].error > report.tolerance
+    assert report.amplified == 0
+    assert not report.notes
+
+
 def test_a_number_of_outputs_that_depends_on_rounding_is_not_compared(network, x):
     report = relax(network(lambda self, x: [self.c(x).mean()] * int((self.c(x).sum() * 1e9).long() % 97)), "lcn", example_input=x).report
     assert report.exact
