@@ -109,9 +109,15 @@ class FinishedRun:
         """The key of that score on the test set, as of histories: ``"test_accuracy"``."""
         return f"test_{self.metric.name}"
 
-    def score_label(self) -> str:
-        """Of an axis with that score: ``"test accuracy (%)"``."""
-        return _labelled(f"test {self.metric.label}", self.metric.unit)
+    def score_label(self, data: str = "test") -> str:
+        """Of an axis with that score on some data: ``"test accuracy (%)"``."""
+        return _labelled(f"{data} {self.metric.label}", self.metric.unit)
+
+    def evaluated_on(self, probe: str) -> str:
+        """The data that a probe takes scores on: ``"test"``, ``"training"`` or ``"validation"``; test where its details do not say."""
+        found = (segment.details(probe, "end").get("data") for segment in self.results.segments)
+        part = next((str(part) for part in found if part), "test")
+        return "training" if part == "train" else part
 
     def loss_label(self, when: str = "") -> str:
         """Of an axis with the training loss, perhaps at some moment: ``"training loss at the switch (nats)"``."""

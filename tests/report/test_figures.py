@@ -206,6 +206,29 @@ def test_figures_follow_the_scores_of_the_objective(made, judged_by_error):
     assert "the off-local weights add most for t_w = 0, −0.0500." in BY_NAME["parts"].caption([run]).replace("\xa0", " ")
 
 
+@pytest.mark.parametrize(("figure", "probe"), [("parts", "ablation"), ("soft-projection", "soft-projection")])
+def test_figures_name_the_data_that_a_probe_took_its_scores_on(made, figure, probe):
+    def on_training_data(segments):
+        for segment in segments:
+            if probe in segment["probes"]:
+                segment["probe_details"][probe] = {"end": {"data": "train"}}
+
+    run, kind = FinishedRun.read(made("on training data", change=on_training_data)), BY_NAME[figure]
+    assert {axes.get_ylabel() for axes in kind.draw([run]).axes if axes.axison} == {"training accuracy (%)"}
+    assert kind.caption([run]).startswith("Training accuracy of the trained")
+    assert kind.caption([FinishedRun.read(made()), run]).startswith("Test or training accuracy of the trained")
+
+
+def test_what_projecting_changes_is_told_with_its_sign(made):
+    def better_projected(segments):
+        for segment in segments:
+            for found in segment["probes"].get("soft-projection", {}).values():
+                found["accuracy_both"] = found["accuracy_full"] + 2
+
+    told = BY_NAME["soft-projection"].caption([FinishedRun.read(made("better projected", change=better_projected))])
+    assert "efcn: to be projected changes it by +2.0 points at worst, for t_w = 0." in told.replace("\xa0", " ")
+
+
 def test_a_name_too_long_for_a_legend_loses_its_middle(made):
     name = "shared[features.0,features.2,features.4]>lcn[features.0]>efcn"
     run = FinishedRun.read(made(seeds=2, relaxations=("efcn", name), controls=False))

@@ -35,7 +35,7 @@ class Parts(AbstractFigure):
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-        """Test score of the local and of the off-local weights alone against switch time (figure 7).
+        """Score of the local and of the off-local weights alone against switch time (figure 7).
 
         There is a panel for every relaxation with off-local weights.
 
@@ -63,10 +63,11 @@ class Parts(AbstractFigure):
                     most = (max if run.metric.higher_is_better else min)(gains, key=lambda switch: gains[switch])
                     gain = difference(gains[most], run.metric)
                     seen.append(f"{series.label(runs)}: the off-local weights add most for t_w = {most:g}, {gain}.")
+        data = " or ".join(dict.fromkeys(run.evaluated_on("ablation") for run in runs))
         return sentences(
-            f"Test {names(runs)} of the trained network with only its local weights (receptive fields of the CNN) and with only its "
-            "off-local ones "
-            "(as d'Ascoli et al. 2019, Fig. 7); as a control, random masks that keep as many weights per row as the receptive field has.",
+            f"{data.capitalize()} {names(runs)} of the trained network with only its local weights (receptive fields of the CNN) and with "
+            "only its off-local ones (as d'Ascoli et al. 2019, Fig. 7); as a control, random masks that keep as many weights per row as "
+            "the receptive field has.",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
         )
@@ -93,7 +94,7 @@ def _parts(relaxation: str) -> Panel:
             found = {switch: probed(group, "ablation", "end", f"{run.metric.name}_{part}") for switch, group in series.branches.items()}
             points(axes, list(found), list(found.values()), color=colour, fmt=fmt, label=label)
         time_axis(axes, switches(run), SWITCH_TIME)
-        axes.set_ylabel(run.score_label())
+        axes.set_ylabel(run.score_label(run.evaluated_on("ablation")))
         axes.set_title(series.name, loc="right")
 
     return draw

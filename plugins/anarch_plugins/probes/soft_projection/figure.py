@@ -70,7 +70,7 @@ class SoftProjection(AbstractFigure):
                 places = [float(row[0]) for row in found[0]] if found else []
                 spreads = [Spread.of(_finite(table[index][SCORE]) for table in found) for index in range(len(places))]
                 points(panel, places, spreads, color=colour, fmt=fmt, markersize=3, linewidth=1.0, label=label)
-            panel.set_ylabel(series.run.score_label())
+            panel.set_ylabel(series.run.score_label(series.run.evaluated_on("soft-projection")))
             panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
             panel.set_xlabel("scale $s$ of the parts")
         equal_axes([panel for _, panel in zip(panels, cells, strict=False)])
@@ -89,12 +89,13 @@ class SoftProjection(AbstractFigure):
                 }
                 if lost:
                     most = (min if run.metric.higher_is_better else max)(lost, key=lambda switch: lost[switch])
-                    seen.append(
-                        f"{series.label(runs)}: to be projected costs most for t_w = {most:g}, {difference(lost[most], run.metric)}."
-                    )
+                    change = difference(lost[most], run.metric)
+                    worst = " at worst" if len(lost) > 1 else ""
+                    seen.append(f"{series.label(runs)}: to be projected changes it by {change}{worst}, for t_w = {most:g}.")
+        data = " or ".join(dict.fromkeys(run.evaluated_on("soft-projection") for run in runs))
         return sentences(
-            f"{names(runs).capitalize()} of the trained relaxed network with the parts of its weights that the constraints exclude scaled "
-            "by s: from the network (s = 1) to its projection (s = 0), or with one of the parts scaled alone.",
+            f"{data.capitalize()} {names(runs)} of the trained relaxed network with the parts of its weights that the constraints exclude "
+            "scaled by s: from the network (s = 1) to its projection (s = 0), or with one of the parts scaled alone.",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
         )
