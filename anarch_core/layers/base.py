@@ -118,6 +118,15 @@ class RelaxedLayer(nn.Module, ABC):
         """
         return tensor
 
+    @property
+    def tells_parts_apart(self) -> bool:
+        """Whether the unshared and the off-local part that :meth:`split` gives are those that :meth:`drift` measures, each by itself.
+
+        False where the layer can hold neither alone, as where padding lets shared weights meet in one pixel: then :meth:`split` calls both
+        together off-local.
+        """
+        return True
+
     def drifting(self) -> tuple[str, ...]:
         """Names of the parameters whose norms :meth:`drift` adds up: all but biases."""
         return tuple(name for name, _ in self.named_parameters() if name.rpartition(".")[2] != "bias")

@@ -147,12 +147,16 @@ class LatticeLayer(PlacedLayer):
         blocks = torch.split(self.keep(self.weight, outside).flatten(), 1 << 20)
         return sum((float(block.double().square().sum()) for block in blocks), 0.0)
 
+    @property
+    def tells_parts_apart(self) -> bool:
+        return self.family.dense or self.family.local or all(incidence(self.family, axis).single for axis in self.geometry.axes)
+
     @torch.no_grad()
     def split(self, tensor: torch.Tensor, name: str = "weight") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Orthogonal parts of a tensor shaped as a parameter: (shared, unshared, off-local); they add up to it.
 
         For families whose weights are entries of the dense matrix (efcn, lcn) the parts are orthogonal as they stand; for the others in
-        the norm of the dense matrix, where a weight counts as often as it is shared.
+        the norm of the dense matrix, where a weight counts as often as it is shared. See :attr:`tells_parts_apart`.
         """
         zero = torch.zeros_like(tensor)
         if name == "bias":

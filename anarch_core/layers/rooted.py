@@ -136,6 +136,10 @@ class RootedLayer(ReparametrisedLayer):
         kept = shared * inside, unshared * inside
         return *kept, tensor - kept[0] - kept[1]
 
+    @property
+    def tells_parts_apart(self) -> bool:
+        return self.layer.tells_parts_apart
+
     def gram(self, tensor: torch.Tensor, name: str = "layer.weight") -> torch.Tensor:
         return self.layer.gram(tensor, name.removeprefix("layer."))
 

@@ -102,8 +102,15 @@ class PartSquare:
             path: of the layer, for messages.
 
         Raises:
-            PenaltyError: the layer's parameters are not weights, so they have no parts.
+            PenaltyError: the layer's parameters are not weights, so they have no parts; or it cannot tell the two parts apart of which one
+                is asked for.
         """
+        if ("unshared" in parts) != ("off-local" in parts) and not layer.tells_parts_apart:
+            msg = (
+                f"there is no penalty on the unshared or the off-local part of {path or 'the network'} alone: its weights are shared, "
+                "and padding lets some of them meet in one pixel, so the layer can hold neither by itself; hold both, or relax it otherwise"
+            )
+            raise PenaltyError(msg)
         with torch.no_grad():
             parameters = dict(layer.named_parameters())
             try:

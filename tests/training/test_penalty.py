@@ -239,6 +239,26 @@ def test_a_layer_whose_parameters_are_no_weights_is_refused_by_name():
         PartSquare.of(Factors(network()[0]), ("off-local",), "features.0")
 
 
+@pytest.mark.parametrize("padding", ["reflect", "replicate"])
+def test_parts_that_a_layer_cannot_hold_alone_are_refused_alone_and_right_together(padding):
+    layer = network("shared", dtype=torch.float64, padding=padding)[0]
+    drift = layer.drift()
+    assert drift.unshared > 0.01, "what lies in the receptive fields is not all shared, and off-local weights reach into them"
+    for alone in ("unshared", "off-local"):
+        with pytest.raises(PenaltyError, match=r"off-local part of features\.0 alone: .* padding lets some of them meet .* hold both"):
+            PartSquare.of(layer, (alone,), "features.0")
+    both = PartSquare.of(layer, ("unshared", "off-local"))
+    assert both.drifting.item() == pytest.approx(drift.unshared + drift.off_local)
+
+
+@pytest.mark.parametrize("relaxation", ["efcn", "lcn", "tiled"])
+def test_other_layers_tell_parts_apart_whatever_the_padding(relaxation):
+    layer = network(relaxation, dtype=torch.float64, padding="reflect")[0]
+    drift = layer.drift()
+    assert PartSquare.of(layer, ("unshared",)).drifting.item() == pytest.approx(drift.unshared)
+    assert PartSquare.of(layer, ("off-local",)).drifting.item() == pytest.approx(drift.off_local)
+
+
 def test_a_ramp_goes_from_its_start_to_its_end():
     def at(iteration: int, kind: str, **more: str) -> float:
         return Progress(iteration=iteration, iterations=41, iterations_per_epoch=10).ramp(kind, 1.0, 3.0, **more)
