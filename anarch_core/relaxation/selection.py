@@ -83,11 +83,11 @@ class Selection:
         for path in chosen:
             site = traced_site(model, path, traces, relaxation)
             whole = next((each for each in sites if owner(path, paths[each.path]) is not None), None)
+            nothing = answering(relaxation.idle, str, type(None))(site) if is_target(site.module, relaxation.targets) else None
             if whole is not None:  # it goes with the layer that it is a part of
-                if not relaxation.sized and site.calls > whole.calls and owner(path, refused) is None:
+                if nothing is None and not relaxation.sized and site.calls > whole.calls and owner(path, refused) is None:
                     refused[path] = _called_more_often(site, whole)
                 continue
-            nothing = answering(relaxation.idle, str, type(None))(site) if is_target(site.module, relaxation.targets) else None
             if nothing is not None:
                 idle[path] = nothing
                 continue
