@@ -142,7 +142,8 @@ class Incidence:
             return _multiplied(self.gram_inverse, values, axis)
         if (self.counts == 1).all():
             return values
-        return values * torch.from_numpy(self.gram_inverse.diagonal()).to(values).view(_along(axis, values.ndim))
+        counts = np.where(self.counts > 0, self.counts, np.inf)  # a quotient: the mean of equal numbers is one of them, to the bit
+        return values / torch.from_numpy(counts).to(values).view(_along(axis, values.ndim))
 
     def multiply(self, values: torch.Tensor, axis: int) -> torch.Tensor:
         """Share counts times an axis of ``values`` that counts labels, where no entry has two."""

@@ -116,3 +116,11 @@ def test_labels_that_do_not_exist_are_refused() -> None:
 def test_factors_that_do_not_fit_a_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \[2, 3\] has 6 numbers, but the factors are 4"):
         Constraint((2, 3), (4,), [Incidence.identity(4)])
+
+
+@pytest.mark.parametrize("copies", [3, 7, 49, 289])
+def test_the_mean_of_equal_numbers_is_exactly_one_of_them(copies: int) -> None:
+    constraint = Constraint((copies, 5), (5,), [Incidence.of(np.zeros(copies), 1), Incidence.identity(5)])
+    weight = constraint.lift(torch.randn(5, generator=torch.Generator().manual_seed(0)).double())
+    drift = constraint.drift(weight)
+    assert (drift.unshared, drift.off_local) == (0, 0)
