@@ -112,7 +112,7 @@ class _Count:
 def _counted(layer: RelaxedLayer, weights: Sequence[RelaxedWeight], bins: int) -> dict[str, _Count]:
     """Of the local weights, and of the others; block by block, so that nothing of the layer's size is made."""
     found = [(weight.tensor, weight.local()) for weight in weights]
-    if isinstance(layer, ReparametrisedLayer):
+    if isinstance(layer, ReparametrisedLayer) and type(layer).gram is ReparametrisedLayer.gram:  # its parameters are not the matrix's
         lattice = layer.lattice()
         found = [(lattice.weight.detach(), in_receptive_field(lattice))]
     counts = {part: _Count(torch.zeros(bins, dtype=torch.int64)) for part in ("local", "off_local")}

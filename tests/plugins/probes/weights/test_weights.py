@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core import relax
+from anarch_core import drift, relax
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.probe.base import ProbeContext
@@ -51,6 +51,22 @@ def test_histograms_count_every_weight_once(cnn, data) -> None:
     assert moved.scalars["rms_off_local"] == pytest.approx(1e-4, rel=0.1)
     assert moved.scalars["rms_local"] > 0.05
     assert moved.tensors["edges"].shape == (21,)
+
+
+@pytest.mark.parametrize("family", ["lcn", "efcn", "shared"])
+def test_off_local_is_what_the_first_module_had_no_weight_for(data, family: str) -> None:
+    cnn = nn.Sequential(nn.Conv1d(2, 4, 3, groups=2), nn.AdaptiveAvgPool1d(1), nn.Flatten()).double()
+    x = data.x_train[:1].double()
+    model = relax(relax(cnn, "ungroup", example_input=x).model, family, example_input=x).model
+    with torch.no_grad():
+        model[0].layer.weight.fill_(1)
+    found = measure(model, data.to("cpu", torch.float64)).details["layers"]["0"]
+    drifted, unit = drift(model).layers["0"], {"lcn": 1, "efcn": 1, "shared": 7}[family]
+    assert found["local"]["weights"] * unit == pytest.approx(drifted.shared + drifted.unshared)
+    total = found["local"]["weights"] + found["off_local"]["weights"]
+    assert total == model[0].layer.weight.numel()
+    if family != "shared":
+        assert found["off_local"]["weights"] == pytest.approx(drifted.off_local)
 
 
 def test_weights_that_are_not_finite_are_counted_apart(cnn, data) -> None:
