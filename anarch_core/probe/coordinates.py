@@ -7,7 +7,7 @@ A weight that stands for ``n`` entries of the matrix from inputs to outputs move
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -20,6 +20,7 @@ from anarch_core.errors import ProbeError
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence, share_counts
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers
+from anarch_core.layers.constrained import ConstrainedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view, inverse_root
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.layers.rooted import RootedLayer
@@ -32,16 +33,19 @@ Tensors = Mapping[str, torch.Tensor]
 class ParameterParts:
     """The three orthogonal parts of the parameter space of a network.
 
-    Parameters of layers that were not relaxed belong to the shared part: the constrained network has them too. In a network without a
-    relaxed layer everything is shared, and its convolutions are measured as their eFCN's would be.
+    Parameters of layers that were not relaxed belong to the shared part: the constrained network has them too. Convolutions, relaxed or
+    not, are measured as their eFCN's would be.
 
     Attributes:
         owners: relaxed layer and its own name of a parameter, by the parameter's name in the network.
         scale: ``n^(-1/2)``, shaped as the parameter, by name; 0 for weights that nothing depends on, absent where ``n = 1``.
+        incomparable: why numbers by these coordinates do not compare with those of the constrained network, as a sentence; empty where
+            they do.
     """
 
     owners: Mapping[str, tuple[RelaxedLayer, str]]
     scale: Tensors
+    incomparable: str = ""
 
     @classmethod
     def of(cls, model: nn.Module, example_input: torch.Tensor) -> ParameterParts:
@@ -56,7 +60,8 @@ class ParameterParts:
                 zeros), its parameters are no weights, or it is called at different input sizes.
         """
         owners = {}
-        scale = {}
+        scale: dict[str, torch.Tensor] = {}
+        equal: dict[str, set[str]] = {}
         for path, module in relaxed_layers(model).items():
             lattice = module.layer if isinstance(module, RootedLayer) else module
             if isinstance(lattice, ReparametrisedLayer):
@@ -67,12 +72,14 @@ class ParameterParts:
                 raise ProbeError(msg)
             prefix = f"{path}." if path else ""
             owners.update({prefix + name: (module, name) for name, _ in module.named_parameters()})
+            if isinstance(module, ConstrainedLayer) and (names := _equal(module)):
+                equal[path] = {f"{prefix}free.{name}" for name in names}
             if isinstance(lattice, LatticeLayer) and not lattice.family.dense:
                 inner = "" if lattice is module else "layer."
                 scale.update({prefix + inner + name: tensor for name, tensor in _lattice_scale(path, lattice).items()})
-        if not owners:
-            scale = _convolution_scale(model, example_input)
-        return cls(owners=owners, scale=scale)
+        of_equal = set().union(*equal.values())
+        scale |= {name: tensor for name, tensor in _convolution_scale(model, example_input).items() if name not in of_equal}
+        return cls(owners=owners, scale=scale, incomparable=_incomparable(list(equal)))
 
     def covariant(self, gradient: Tensors) -> dict[str, torch.Tensor]:
         """A gradient by the parameters -> by the orthonormal coordinates."""
@@ -97,6 +104,20 @@ class ParameterParts:
         return {name: result[name] for name in vector}
 
 
+def _equal(layer: ConstrainedLayer) -> set[str]:
+    """Parameters of the free module in which weights were equal, or that were one."""
+    return {name for link in layer.links if len(link.free) > 1 or not link.constraint.selects for name in link.free}
+
+
+def _incomparable(paths: Sequence[str]) -> str:
+    if not paths:
+        return ""
+    return (
+        f"weights of {', '.join(path or 'the network' for path in paths)} were equal in the constrained network, where one number moves "
+        "several of them, so that its numbers are in other units"
+    )
+
+
 def _lattice_scale(path: str, layer: LatticeLayer) -> dict[str, torch.Tensor]:
     geometry = layer.geometry
     _check_diagonal(path, layer.family, geometry)
@@ -112,7 +133,7 @@ def _lattice_scale(path: str, layer: LatticeLayer) -> dict[str, torch.Tensor]:
 
 def _convolution_scale(model: nn.Module, example_input: torch.Tensor) -> dict[str, torch.Tensor]:
     convolutions = {path: module for path, module in model.named_modules() if isinstance(module, _ConvNd) and not module.transposed}
-    calls = trace(model, list(convolutions), example_input).calls
+    calls = trace(model, list(convolutions), example_input).calls if convolutions else {}
     scale = {}
     for path, conv in convolutions.items():
         sizes = {call.input_shape[-len(conv.kernel_size) :] for call in calls[path] if call.input_shape is not None}
@@ -127,7 +148,9 @@ def _convolution_scale(model: nn.Module, example_input: torch.Tensor) -> dict[st
         view = conv_weight_view(geometry, counts)
         view.copy_(torch.from_numpy(share_counts(CONV, geometry))[..., None, None, None].expand(view.shape))
         prefix = f"{path}." if path else ""
-        scale[f"{prefix}weight"] = inverse_root(counts)
+        # Of a weight that is computed, under a mask for example, the parameter that it is computed of.
+        held = [name for name, parameter in conv.named_parameters() if parameter.shape == counts.shape]
+        scale.update({f"{prefix}{name}": inverse_root(counts) for name in held})
         if conv.bias is not None:
             scale[f"{prefix}bias"] = torch.full_like(conv.bias, geometry.positions**-0.5, requires_grad=False)
     return scale

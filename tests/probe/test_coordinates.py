@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, grad
+from torch.nn.utils import prune
 
 from anarch_core import relax
 from anarch_core.constraint.parts import PARTS
@@ -52,14 +53,32 @@ def test_the_hessian_of_a_cnn_is_that_of_its_relaxation_on_the_range_of_the_lift
     torch.testing.assert_close(phi.T @ big @ phi, small, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("relaxation", ["efcn", "lcn", "tiled", "shared"])
-def test_orthonormal_shared_curvature_is_the_same_before_and_after_the_switch(network, relaxation: str) -> None:
-    cnn, x, y = network
-    relaxed = relax(cnn, relaxation, example_input=x[:1]).model
+LEFT = [
+    *(([name], ["*"]) for name in ("efcn", "lcn", "tiled", "shared", "ungroup", "grow", "unmask")),
+    *(([name], ["2"]) for name in ("efcn", "ungroup", "grow")),
+    (["ungroup", "lcn"], ["*"]),
+    (["grow", "efcn"], ["2"]),
+    (["ungroup", "grow"], ["2"]),
+]
+"""Relaxations one after another, and the layers: all convolutions, or the second alone."""
+
+
+@pytest.mark.parametrize(("relaxations", "layers"), LEFT)
+def test_orthonormal_shared_curvature_is_the_same_before_and_after_the_switch(relaxations: list[str], layers: list[str]) -> None:
+    torch.manual_seed(0)
+    features = [nn.Conv1d(1, 2, 3, stride=2, padding=1), nn.Tanh(), nn.Conv1d(2, 2, 3, padding=1, groups=2), nn.Tanh()]
+    cnn = nn.Sequential(*features, nn.Flatten(), nn.Linear(10, 3)).double()
+    x, y = torch.randn(20, 1, 10, dtype=torch.float64), torch.randint(3, (20,))
+    if relaxations == ["unmask"]:
+        prune.random_unstructured(cnn[2], "weight", 0.5)
+    relaxed = cnn
+    for relaxation in relaxations:
+        relaxed = relax(relaxed, relaxation, example_input=x[:1], layers=layers).model
 
     def shared_spectrum(model: nn.Module) -> torch.Tensor:
         risk = Risk(model, x, y)
         parts = ParameterParts.of(model, x[:1])
+        assert not parts.incomparable
 
         def flat(tensors) -> torch.Tensor:
             return torch.cat([tensors[name].flatten() for name in risk.names])

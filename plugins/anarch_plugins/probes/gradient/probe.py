@@ -49,6 +49,8 @@ class GradientProbe(AbstractProbe):
             scalars |= {f"norm_{part.replace('-', '_')}": None for part in PARTS}
             details["parts_not_measured"] = str(error)
             return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
+        if parts.incomparable:
+            details["incomparable"] = parts.incomparable
         for part in PARTS:
             key = f"norm_{part.replace('-', '_')}"
             squares = {

@@ -171,6 +171,8 @@ class _Session:
             return None
 
     def _subspaces(self, hessian: AbstractOperator, parts: ParameterParts) -> None:
+        if parts.incomparable:
+            self.details["incomparable"] = parts.incomparable
         scaled = hessian
         if parts.scale:
             ones = {name: torch.ones_like(tensor) for name, tensor in zip(self.risk.names, self.risk.parameters, strict=True)}
