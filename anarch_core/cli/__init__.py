@@ -139,7 +139,7 @@ def _set_no_plugins(ctx: click.Context, _: click.Parameter, value: bool) -> None
 )
 @click.version_option(anarch_core.__version__, "-V", "--version", prog_name="anarch")
 def group() -> None:
-    """Architectural relaxation: train a CNN, embed it exactly into a larger family, go on training, and probe what happens."""
+    """Architectural relaxation: train a network, embed it exactly into a larger family, go on training, and probe what happens."""
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -138,10 +138,12 @@ class ModelInfo(ComponentInfo):
         zoo: import string of a function without arguments that gives the names of all models that the first option chooses from. Where no
             component has such a name, ``--model resnet18`` means ``--model torchvision:resnet18``. Imported only to look for a name that
             no component has; a function that lacks a package raises :class:`anarch_core.errors.MissingDependencyError`.
+        called: what a report calls the network, beside what it is relaxed to: ``"CNN"`` in *the CNN continued*.
     """
 
     kind: ClassVar[str] = "model"
     zoo: str | None = attrs.field(default=None, validator=_valid_zoo)
+    called: str = "constrained network"
 
 
 @attrs.frozen(kw_only=True)

@@ -28,7 +28,7 @@ from anarch_core.report.evidence import (
 )
 from anarch_core.report.figure import AbstractFigure, Table
 from anarch_core.report.spread import Spread
-from anarch_core.report.text import difference, in_units, names, over_seeds, sentences
+from anarch_core.report.text import constrained, difference, in_units, names, over_seeds, sentences
 
 if TYPE_CHECKING:
     from anarch_core.report.figures.images import LOG_WEIGHT, image_limits, log_weights, panel_title
@@ -78,6 +78,7 @@ __all__ = [
     "Table",
     "all_series",
     "by_switch",
+    "constrained",
     "difference",
     "each_run",
     "equal_axes",

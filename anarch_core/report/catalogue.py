@@ -35,8 +35,8 @@ OWN = (
     ),
     FigureInfo(
         name="accuracy-histories",
-        summary="Scores that branches go through, over the CNN's curve.",
-        title="What branches go through, over the CNN's curve",
+        summary="Scores that branches go through, over the trunk's curve.",
+        title="What branches go through, over the trunk's curve",
         target="anarch_core.report.figures.training:AccuracyHistories",
         order=9,
     ),

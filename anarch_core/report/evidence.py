@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files.reading import kind, read_text
 from anarch_core.files.tables import read_table
 from anarch_core.objective import Metric
+from anarch_core.plugin.records import ModelInfo
+from anarch_core.plugin.registry import get_registry
 from anarch_core.report.spread import Spread
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class _Environment(Record):
     samples: Mapping[str, int] = attrs.field(factory=dict)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class FinishedRun:
     """What a run directory holds.
 
@@ -98,6 +101,13 @@ class FinishedRun:
             environment=environment,
             damaged=[text for segment in results.segments for text in _damaged(store.segment(segment.id))],
         )
+
+    @functools.cached_property
+    def constrained(self) -> str:
+        """What sentences and legends call the network that it relaxes: ``"CNN"``, or as the record of its model says."""
+        name = self.results.model.partition(":")[0]
+        models = (info for info in get_registry().infos("model") if isinstance(info, ModelInfo))
+        return next((info.called for info in models if info.name == name), "constrained network")
 
     @property
     def metric(self) -> Metric:
@@ -268,6 +278,12 @@ def score(segments: Iterable[SegmentResult], moment: str, name: str) -> Spread |
 def probed(segments: Iterable[SegmentResult], probe: str, moment: str, scalar: str) -> Spread | None:
     """A probe's scalar at ``"start"`` or ``"end"``, over seeds; None where it was not measured."""
     return Spread.of(segment.scalars(probe, moment).get(scalar) for segment in segments)
+
+
+def incomparable(series: Series, probe: str) -> bool:
+    """Whether what a probe says of the shared part is in units of the relaxed networks alone, since weights were equal before."""
+    moments = ("start", "end")
+    return any("incomparable" in one.details(probe, at) for group in series.branches.values() for one in group for at in moments)
 
 
 def require_probes(runs: Sequence[FinishedRun], *probes: str) -> None:

@@ -32,6 +32,7 @@ def paired(run: FinishedRun) -> list[Table]:
             continue
         metric, digits = run.metric, run.metric.digits
         unit = " points of" if metric.unit == "%" else ""
+        control = f"the {run.constrained} continued"
         seeds = sorted({segment.seed for segment in run.segments("continued")})
         rows = [
             [f"{switch:g}", *(_signed(found[seed], digits) if seed in found else "–" for seed in seeds), *_cells(found, digits)]
@@ -40,7 +41,7 @@ def paired(run: FinishedRun) -> list[Table]:
         tables.append(
             Table(
                 caption=together(
-                    f"{series.relaxation} less the CNN continued, in{unit} test {metric.label}, seed by seed; the intervals are "
+                    f"{series.relaxation} less {control}, in{unit} test {metric.label}, seed by seed; the intervals are "
                     f"t-intervals of these differences{'' if len(seeds) >= FEWEST else f', for which {len(seeds)} seeds are too few'}"
                 ),
                 headings=["t_w", *(f"seed {seed}" for seed in seeds), "mean", "95 % interval"],
@@ -83,7 +84,7 @@ def _doubts(run: FinishedRun) -> list[str]:
 
 
 def _lengths(run: FinishedRun) -> list[str]:
-    """Whether branches were trained longer than the CNN that they are compared with, and what the fair comparison is."""
+    """Whether branches were trained longer than the network that they are compared with, and what the fair comparison is."""
     whole = max((run.epochs_in_all(segment) for segment in run.trunk), default=None)
     epochs = {
         switch: max(run.epochs_in_all(segment) for segment in group) for series in run.series for switch, group in series.branches.items()
@@ -94,12 +95,12 @@ def _lengths(run: FinishedRun) -> list[str]:
         at = ", ".join(f"{switch:g}" for switch in longer)
         which = "Every branch" if len(longer) == len(epochs) else f"The branch{'es' * (len(longer) > 1)} with t_w = {at}"
         ends = f"{min(longer.values()):g}" if len(set(longer.values())) == 1 else f"{min(longer.values()):g} to {max(longer.values()):g}"
-        said.append(f"{which} had more epochs in all ({ends}) than the CNN ({whole:g})")
+        said.append(f"{which} had more epochs in all ({ends}) than the {run.constrained} ({whole:g})")
     if run.segments("continued"):
-        return [f"{said[0]}; the fair comparison is with the CNN continued, which had as many."] if said else []
+        return [f"{said[0]}; the fair comparison is with the {run.constrained} continued, which had as many."] if said else []
     absent = (
-        "there is no control that continued the CNN with the branches' settings, so a gain may be that of training longer, at another "
-        "learning rate: run again with --control continued,scratch."
+        f"there is no control that continued the {run.constrained} with the branches' settings, so a gain may be that of training longer, "
+        "at another learning rate: run again with --control continued,scratch."
     )
     return [f"{said[0]}, and {absent}" if said else absent.capitalize()]
 
@@ -118,15 +119,15 @@ def _of_series(series: Series) -> list[str]:
     said[0] += in_units(reached[best], metric)
     if trunk is not None:
         better = [switch for switch, spread in reached.items() if sign * (spread.mean - trunk.mean) > 0]
-        said[0] += f", the CNN itself at {in_units(trunk, metric)}."
-        said.append(f"{_count(len(better), len(reached))} {side} the CNN{_at(better, reached)}.")
+        said[0] += f", the {series.run.constrained} itself at {in_units(trunk, metric)}."
+        said.append(f"{_count(len(better), len(reached))} {side} the {series.run.constrained}{_at(better, reached)}.")
     else:
         said[0] += "."
     compared = {switch: gains for switch, gains in _compared(series).items() if switch in reached}
     if compared:
         ahead = [switch for switch, gains in compared.items() if sign * sum(gains.values()) > 0]
         said.append(
-            f"Against the control, the CNN trained on from the same moment with the same settings, "
+            f"Against the control, the {series.run.constrained} trained on from the same moment with the same settings, "
             f"{_count(len(ahead), len(compared)).lower()} ahead{_at(ahead, compared)}; "
         )
         switch = best if best in compared else max(compared, key=lambda at: sign * sum(compared[at].values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from anarch_core.experiment.segment_result import SegmentResult
@@ -30,7 +30,7 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
             if not scalar.endswith("_residual") and scalar != "products"
         ) or {LEFT_OUT: None}
         rows, averages = [], []
-        for (name, switch), group in _groups(run.results.segments).items():
+        for (name, switch), group in _groups(run).items():
             cells = [_before_after(group, probe, scalar) for scalar in scalars]
             if any(cells):
                 rows.append([name, switch, *cells])
@@ -50,13 +50,14 @@ def _filled(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[lis
     return [headings[place] for place in places], [[row[place] for place in places] for row in rows]
 
 
-def _groups(segments: Iterable[SegmentResult]) -> dict[tuple[str, str], list[SegmentResult]]:
+def _groups(run: FinishedRun) -> dict[tuple[str, str], list[SegmentResult]]:
     """Segments that differ in nothing but the seed."""
     groups: dict[tuple[str, str], list[SegmentResult]] = {}
     order = ("trunk", "scratch", "continued", "branch")
-    for segment in sorted(segments, key=lambda one: (order.index(one.kind), one.relaxation or "", one.switch_epoch or 0)):
+    for segment in sorted(run.results.segments, key=lambda one: (order.index(one.kind), one.relaxation or "", one.switch_epoch or 0)):
         relaxation = segment.relaxation or ""
-        name = {"trunk": "CNN", "continued": "CNN continued", "scratch": f"{relaxation} from scratch"}.get(segment.kind, relaxation)
+        names = {"trunk": run.constrained, "continued": f"{run.constrained} continued", "scratch": f"{relaxation} from scratch"}
+        name = names.get(segment.kind, relaxation)
         switch = "" if segment.switch_epoch is None else f"{segment.switch_epoch:g}"
         groups.setdefault((name, switch), []).append(segment)
     return groups
@@ -87,7 +88,7 @@ def certificates(run: FinishedRun) -> Html:
     """Residual, error bound and effort of every eigenvalue; nothing where there is none."""
     rows, worst, failed = [], 0.0, 0
     sure: list[float] = []
-    for (name, switch), group in _groups(run.results.segments).items():
+    for (name, switch), group in _groups(run).items():
         for segment in group:
             for moment in ("start", "end", "average"):
                 for probe, details in segment.probe_details.items():

@@ -17,7 +17,7 @@ from anarch_core.report.machines import machines_of, trained_on
 from anarch_core.report.measurements import certificates, compares, exactness, omissions, probe_tables, problems
 from anarch_core.report.settings_text import command, settings_in_words
 from anarch_core.report.stylesheet import STYLE
-from anarch_core.report.text import COORDINATES
+from anarch_core.report.text import coordinates
 from anarch_core.version import __version__
 
 
@@ -165,7 +165,8 @@ def _figures(figures: Sequence[Drawn], missing: Mapping[str, str], folder: Path)
 def _probes(run: FinishedRun) -> Html:
     tables = [content for _, content in probe_tables(run)]
     left_out = [paragraph(sentence) for sentence in omissions(run)]
-    return join([*([paragraph(COORDINATES)] if compares(run) else []), *tables, *left_out, certificates(run)])
+    probes = dict.fromkeys(probe for segment in run.results.segments for probe in segment.probes)
+    return join([*([paragraph(coordinates([run], probes))] if compares(run) else []), *tables, *left_out, certificates(run)])
 
 
 def _environment(run: FinishedRun) -> Html:

@@ -30,7 +30,7 @@ def settings_in_words(run: FinishedRun) -> list[tuple[str, str]]:
         ("gradients", f"shortened to a 2-norm of {said['clip_norm']}" if said.values.get("clip_norm") else ""),
         ("average of the weights", str(said.values.get("average") or "")),
         ("stops early by", str(said.values.get("stop_early") or "")),
-        ("controls", _controls(said.values.get("control"))),
+        ("controls", _controls(said.values.get("control"), run)),
         ("seeds", _list(said.values.get("seeds"))),
         ("probes", _list(said.values.get("probe")) or "none"),
         ("machines", f"of {kinds} kinds, see Environment" if (kinds := len(by_kind(run.results.segments))) > 1 else ""),
@@ -75,9 +75,9 @@ def _switches(run: FinishedRun) -> str:
     return ", ".join(f"{switch:g}" for switch in found) or "none yet"
 
 
-def _controls(names: Any) -> str:
+def _controls(names: Any, run: FinishedRun) -> str:
     words = {
-        "continued": "continued (the CNN goes on with the settings after the switch)",
+        "continued": f"continued (the {run.constrained} goes on with the settings after the switch)",
         "scratch": "scratch (the relaxed network from its initialisation)",
     }
     return "; ".join(words.get(str(name), str(name)) for name in _each(names)) or "none"

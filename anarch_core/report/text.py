@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from anarch_core.objective import Metric
-from anarch_core.report.evidence import FinishedRun
+from anarch_core.report.evidence import FinishedRun, incomparable
 from anarch_core.report.spread import FEWEST, Spread
 
 _QUANTITY = re.compile(r"t_w = [\d.]+|[+\u2212]?[\d.]+( ± [\d.]+)? %|[+\u2212]?[\d.]+ ± [\d.]+")
@@ -27,6 +27,11 @@ def difference(value: float, metric: Metric) -> str:
 def names(runs: Sequence[FinishedRun]) -> str:
     """How the scores of the runs are called: ``"accuracy"``, or ``"accuracy or R²"`` where they differ."""
     return " or ".join(dict.fromkeys(run.metric.label for run in runs))
+
+
+def constrained(runs: Sequence[FinishedRun]) -> str:
+    """How the networks that the runs relax are called: ``"CNN"``, or ``"CNN or constrained network"`` where they differ."""
+    return " or ".join(dict.fromkeys(run.constrained for run in runs))
 
 
 def together(text: str) -> str:
@@ -54,9 +59,24 @@ def over_seeds(runs: Sequence[FinishedRun], text: str) -> str:
 
 _NUMBERS = {0: "no", 1: "one", 2: "two"}
 
-COORDINATES = (
-    "What is called shared is taken along the directions that the CNN has too, in units in which a CNN and its relaxation are equal at the "
-    "switch, and compares between networks; plain norms and eigenvalues compare only within one network, as a convolution's weight stands "
-    "for many weights of its relaxation, so that the units are others."
-)
-"""Why a plain gradient norm or largest eigenvalue is not compared between a CNN and its relaxation."""
+
+def coordinates(runs: Sequence[FinishedRun], probes: Iterable[str]) -> str:
+    """Why a plain gradient norm or largest eigenvalue is not compared between a network and its relaxation, and whether a shared one is."""
+    found = [(series, any(incomparable(series, probe) for probe in probes)) for run in runs for series in run.series]
+    alone = [series.label(runs) for series, apart in found if apart]
+    network = constrained(runs)
+    said = f"What is called shared is taken along the directions that the {network} has too"
+    if len(alone) < len(found):
+        weight = "convolution's weight" if network == "CNN" else "weight of it"
+        said += (
+            f", in units in which a {network} and its relaxation are equal at the switch, and compares between networks; plain norms and "
+            f"eigenvalues compare only within one network, as a {weight} stands for many weights of its relaxation, so that the units "
+            "are others"
+        )
+    if not alone:
+        return f"{said}."
+    which = "" if len(alone) == len(found) else f", but for {', '.join(alone)}"
+    return (
+        f"{said}{which}. Weights were equal there, so that one number moved several of them: the {network}'s own numbers are in other "
+        "units, and none of its norms and eigenvalues compares with one of the relaxed network."
+    )

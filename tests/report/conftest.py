@@ -154,9 +154,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         for segment in segments:
             measured(segment, folder, probes, dimensions)
         change(segments)
-        fields = {"status": "finished", "headlines": {"delta": ["off_local"]}} | results
+        fields = {"model": "cnn1d", "status": "finished", "headlines": {"delta": ["off_local"]}} | results
         found = tuple(SegmentResult.from_json(segment, folder) for segment in segments)
-        Results(path=folder, data="signals", model="cnn1d", segments=found, **fields).write()
+        Results(path=folder, data="signals", segments=found, **fields).write()
         write_text(RunStore(folder).config_file, TOML)
         environment = {
             "started": "2019-06-15T12:00:00+00:00",

@@ -377,3 +377,36 @@ def test_a_filter_that_reads_padding_alone_or_is_not_finite_is_drawn(made):
     run = FinishedRun.read(path)
     texts_inside(BY_NAME["filters"].draw([run]))
     assert "channel 1" in BY_NAME["filters"].caption([run])
+
+
+def test_where_nothing_is_off_local_the_unshared_part_is_shown_alone(made):
+    def local(segments):
+        for segment in segments:
+            for found in segment["probes"].get("delta", {}).values():
+                found |= {"off_local": 0.0, "unshared": 0.2}
+
+    run = FinishedRun.read(made(change=local))
+    [axes] = BY_NAME["deviation"].draw([run]).axes
+    assert labelled(axes, "efcn: unshared").tolist() == [[0, 0.2], [2, 0.2], [10, 0.2]]
+    assert axes.get_ylabel() == "unshared part"
+    assert "is 0 throughout" in BY_NAME["deviation"].caption([run])
+    assert len(BY_NAME["deviation"].draw([FinishedRun.read(made())]).axes) == 3
+
+
+def test_equivariance_has_panels_of_what_was_measured(made):
+    def moved_alone(segments):
+        for segment in segments:
+            for found in segment["probes"].get("equivariance", {}).values():
+                found.pop("equivariance_error", None)
+                found.pop("distance", None)
+
+    run = FinishedRun.read(made(change=moved_alone))
+    [axes] = BY_NAME["equivariance"].draw([run]).axes
+    assert axes.get_ylabel() == "change of the output"
+    caption = BY_NAME["equivariance"].caption([run])
+    assert caption.startswith("What a shift by 1 pixel does. How far the network's output moves")
+    assert "Middle" not in caption
+    whole = BY_NAME["equivariance"].caption([FinishedRun.read(made())])
+    assert "Left: how far" in whole
+    assert "Middle: how far" in whole
+    assert "Right: root mean square" in whole

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib.text
 import pytest
 
 from anarch_core.errors import RunError
@@ -19,7 +20,8 @@ from anarch_core.report.catalogue import OWN, ListedFigure, figures
 from anarch_core.report.evidence import FinishedRun
 from anarch_core.report.findings import findings, paired
 from anarch_core.report.inline_svg import in_the_dark, inline
-from anarch_core.report.settings_text import command
+from anarch_core.report.measurements import probe_tables
+from anarch_core.report.settings_text import command, settings_in_words
 from anarch_core.report.text import together
 from anarch_core.report.writer import write_report
 
@@ -461,3 +463,40 @@ def test_settings_of_any_type_are_shown_as_they_are(made, one_figure):
     run = made()
     (run / "config.toml").write_text('[run]\nseeds = 3\ncontrol = [["continued"]]\nvalidation = "some"\nlr = [1]\n')
     assert "some held out for validation" in write_report([run]).path.read_text()
+
+
+def texts_of(figure) -> str:
+    """Everything that is written into a drawing."""
+    return " ".join(found.get_text() for found in figure.findobj(matplotlib.text.Text))
+
+
+@pytest.mark.parametrize(("model", "called"), [("cnn1d", "CNN"), ("p4-cnn:8", "CNN"), ("vit", "constrained network"), ("my.own:net", None)])
+def test_a_network_is_called_what_it_is(made, model: str, called: str | None):
+    run = FinishedRun.read(made(model=model, seeds=2))
+    assert run.constrained == (called or "constrained network")
+    said = [*findings(run), *(table.caption for table in paired(run)), *(text for _, text in settings_in_words(run))]
+    said += [text for _, text in probe_tables(run)] + [figure.caption([run]) for figure in figures()]
+    drawn = [figure for figure in figures() if figure.info.name in ("performance", "training-curves", "filters")]
+    drawings = [texts_of(figure.draw([run])) for figure in drawn]
+    told = " ".join([*said, *drawings]).replace("move that of a CNN too", "")
+    assert f"the {run.constrained} itself at 80.5" in told
+    assert f"{run.constrained} continued" in drawings[1]
+    assert f"receptive field of the {run.constrained}" in drawings[2]
+    assert ("CNN" in told) == (called == "CNN")
+
+
+def test_shared_parts_of_weights_that_were_equal_are_compared_with_none(made):
+    def equal(segments):
+        for segment in segments:
+            if segment["kind"] == "branch":
+                segment["probe_details"].setdefault("hessian", {}).setdefault("start", {})["incomparable"] = "weights of cell were equal"
+
+    run = FinishedRun.read(made(model="rnn1d", change=equal))
+    performance = next(figure for figure in figures() if figure.info.name == "performance")
+    score, gradient, curvature = performance.draw([run]).axes
+    assert "constrained network" in score.get_legend_handles_labels()[1]
+    assert "constrained network" in gradient.get_legend_handles_labels()[1]
+    assert not {"constrained network", "constrained network continued"} & set(curvature.get_legend_handles_labels()[1])
+    caption = performance.caption([run])
+    assert "none of its norms and eigenvalues compares with one of the relaxed network" in caption
+    assert "equal at the switch" not in caption

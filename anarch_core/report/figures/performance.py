@@ -17,11 +17,11 @@ from anarch_core.report.evidence import FinishedRun, all_series, probed, score, 
 from anarch_core.report.figure import AbstractFigure
 from anarch_core.report.figures.quantity import quantity
 from anarch_core.report.figures.style import (
-    CONTINUED,
     INK,
     MOMENTS,
     SWITCH_TIME,
     WHEN,
+    control,
     each_run,
     level,
     points,
@@ -29,7 +29,7 @@ from anarch_core.report.figures.style import (
     time_axis,
 )
 from anarch_core.report.spread import Spread
-from anarch_core.report.text import COORDINATES, names, over_seeds, sentences
+from anarch_core.report.text import constrained, coordinates, names, over_seeds, sentences
 
 
 @attrs.frozen
@@ -65,11 +65,13 @@ class Performance(AbstractFigure):
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """Which panels there are and which are not, and where the scalars are largest."""
         measured, missing = _scalars(runs)
+        network = constrained(runs)
+        shared = [shown.probe for shown in measured if shown.scalar.endswith("_shared")]
         return sentences(
-            f"Final test {names(runs)} against switch time (as d'Ascoli et al. 2019, Fig. 3), with the CNN at the end of its training, the "
-            "relaxed network from scratch, and the CNN continued from the same moment with the branch's settings.",
+            f"Final test {names(runs)} against switch time (as d'Ascoli et al. 2019, Fig. 3), with the {network} at the end of its "
+            f"training, the relaxed network from scratch, and the {network} continued from the same moment with the branch's settings.",
             f"Then the {' and the '.join(shown.words for shown in measured)}, at the switch and after training." if measured else "",
-            COORDINATES if any(shown.scalar.endswith("_shared") for shown in measured) else "",
+            coordinates(runs, shared) if shared else "",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds, those of horizontal lines at the right end"),
             *_largest(runs, measured),
             *(f"There is no panel for the {shown.words}: the probe {shown.probe} {_why(runs, shown)}." for shown in missing),
@@ -108,9 +110,9 @@ def _largest(runs: Sequence[FinishedRun], measured: Sequence[Shown]) -> list[str
 
 
 def _score(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
-    level(axes, score(run.trunk, "final", run.test_score), label="CNN", colour=INK)
+    level(axes, score(run.trunk, "final", run.test_score), label=run.constrained, colour=INK)
     continued = {switch: group for series in run.series for switch, group in series.continued.items()}
-    _line(axes, continued, lambda group: score(group, "final", run.test_score), **CONTINUED)
+    _line(axes, continued, lambda group: score(group, "final", run.test_score), **control(run))
     for series in run.series:
         colour = colours[series.relaxation]
         name = series.name

@@ -49,8 +49,14 @@ MOMENTS: Mapping[str, Mapping[str, Any]] = {
 WHEN = {"start": "at the switch", "end": "after training"}
 """The two moments of a measurement, in words."""
 
-CONTINUED: Mapping[str, Any] = {"color": CONTROL, "fmt": "s-", "markersize": 3.5, "label": "CNN continued"}
-"""How every figure marks the control, after its training."""
+CONTINUED: Mapping[str, Any] = {"color": CONTROL, "fmt": "s-", "markersize": 3.5, "label": "continued"}
+"""How every figure marks the control, after its training; see :func:`control`."""
+
+
+def control(run: FinishedRun) -> Mapping[str, Any]:
+    """:data:`CONTINUED`, with the network that it is called by."""
+    return {**CONTINUED, "label": f"{run.constrained} continued"}
+
 
 RC: Any = {
     "font.family": "DejaVu Sans",

@@ -26,7 +26,7 @@ from anarch_core.report.figures.style import (
     time_bar,
     time_colours,
 )
-from anarch_core.report.text import in_units, names, over_seeds, sentences
+from anarch_core.report.text import constrained, in_units, names, over_seeds, sentences
 
 _MARKS: dict[str, dict[str, Any]] = {
     "start": {"marker": "o", "linestyle": "none", "mfc": MOMENTS["start"]["mfc"], "mew": MOMENTS["start"]["mew"]},
@@ -54,7 +54,7 @@ class TrainingCurves(AbstractFigure):
             for panel, (name, label) in zip(row, shown.items(), strict=True):
                 for switch, segments in series.branches.items():
                     _curve(panel, segments, name, color=colours[switch], linewidth=1.0)
-                _curve(panel, series.run.trunk, name, color=INK, linewidth=1.6, label="CNN")
+                _curve(panel, series.run.trunk, name, color=INK, linewidth=1.6, label=series.run.constrained)
                 _curve(panel, series.scratch, name, color=INK, linewidth=1.2, linestyle="--", label="relaxed network from scratch")
                 time_axis(panel, _epochs(series), "training time (epochs)")
                 panel.set_ylabel(label)
@@ -81,11 +81,11 @@ class TrainingCurves(AbstractFigure):
 
 
 class AccuracyHistories(AbstractFigure):
-    """What branches go through, over the CNN's curve: figure 9."""
+    """What branches go through, over the trunk's curve: figure 9."""
 
     @styled
     def draw(self, runs: Sequence[FinishedRun], *, narrow: bool = False) -> Figure:
-        """Above every switch time the test scores that its branch went through, over the CNN's curve; a panel per relaxation.
+        """Above every switch time the test scores that its branch went through, over the trunk's curve; a panel per relaxation.
 
         Raises:
             NothingToDrawError: no branch is finished.
@@ -102,7 +102,7 @@ class AccuracyHistories(AbstractFigure):
         ]
         colours = time_colours(epoch for curves in found for curve in curves.values() for epoch in curve)
         for series, curves, panel in zip(every, found, panels, strict=False):
-            _curve(panel, series.run.trunk, series.run.test_score, color=INK, linewidth=1.4, label="CNN")
+            _curve(panel, series.run.trunk, series.run.test_score, color=INK, linewidth=1.4, label=series.run.constrained)
             scratch = score(series.scratch, "final", series.run.test_score)
             level(panel, scratch, label="relaxed network from scratch", colour=INK, dashes="--")
             for switch, curve in curves.items():
@@ -121,8 +121,8 @@ class AccuracyHistories(AbstractFigure):
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """How to read the crosses, and what was reached."""
         return sentences(
-            f"The CNN's test {names(runs)} while it trains (line) and, above every switch time, what the branch leaving there goes through "
-            "(hollow at the switch, filled after training, crosses in between, coloured by epochs since the switch; as "
+            f"The {constrained(runs)}'s test {names(runs)} while it trains (line) and, above every switch time, what the branch leaving "
+            "there goes through (hollow at the switch, filled after training, crosses in between, coloured by epochs since the switch; as "
             "d'Ascoli et al. 2019, Fig. 9).",
             over_seeds(runs, "everything is a mean over {n} seeds, bands are 95 % t-intervals"),
             *(f"{series.label(runs)}: {_reached(series)}." for run in runs for series in run.series),
@@ -137,7 +137,7 @@ def _reached(series: Series) -> str:
     low, high = (choose(finals, key=lambda switch: finals[switch].mean) for choose in (min, max))
     ends = " and ".join(f"{in_units(finals[switch], metric)} (t_w = {switch:g})" for switch in (low, high))
     text = f"the final test {metric.label} lies between {ends}"
-    for name, segments in (("the CNN", series.run.trunk), ("from scratch", series.scratch)):
+    for name, segments in ((f"the {series.run.constrained}", series.run.trunk), ("from scratch", series.scratch)):
         reached = score(segments, "final", key)
         text += f", {name} {in_units(reached, metric)}" if reached is not None else ""
     return text

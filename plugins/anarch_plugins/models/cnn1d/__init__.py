@@ -14,6 +14,7 @@ def anarch_models() -> list[ModelInfo]:
             name="cnn1d",
             summary="Three Conv1d of 25 channels (kernels 5, 3, 3, stride 2), ReLU, and a linear head: 5,210 parameters on MNIST-1D.",
             target="anarch_plugins.models.cnn1d.model:build",
+            called="CNN",
             options=Cnn1dOptions,
             references=("Greydanus & Kobak 2024, https://arxiv.org/abs/2011.14439",),
         )

@@ -14,6 +14,7 @@ def anarch_models() -> list[ModelInfo]:
             name="separable",
             summary="Depthwise separable convolutions, as in MobileNet, for signals, images and volumes; 5,514 parameters on MNIST-1D.",
             target="anarch_plugins.models.separable.model:build",
+            called="CNN",
             options=SeparableOptions,
             references=("Howard et al. 2017, MobileNets, https://arxiv.org/abs/1704.04861",),
         )

@@ -57,7 +57,7 @@ class Deviation(AbstractFigure):
             NothingToDrawError: the probe delta was not run.
         """
         require_probes(runs, "delta")
-        return each_run(runs, [_deviation, _against_loss, _against_score], narrow=narrow)
+        return each_run(runs, [_deviation, _against_loss, _against_score] if _left_zeros(runs) else [_deviation], narrow=narrow)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """How to read the panels, and whether δ falls with later switches."""
@@ -71,6 +71,13 @@ class Deviation(AbstractFigure):
                     falls = all(later <= earlier for earlier, later in itertools.pairwise(deltas))
                     how = "falls at every step" if falls else "does not fall at every step"
                     seen.append(f"{series.label(runs)}: δ {how} with later switches, from {deltas[0]:.3g} to {deltas[-1]:.3g}.")
+        if not _left_zeros(runs):
+            return sentences(
+                "The part of the weights that giving up sharing added, its norm over that of all relaxed weights, after training, against "
+                "switch time. Nothing that was zero came to be another number, so that the deviation δ of d'Ascoli et al. 2019, Fig. 4, "
+                "is 0 throughout.",
+                over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
+            )
         return sentences(
             "Deviation δ from the constrained subspace, the norm of the off-local weights over that of all relaxed weights, after training "
             f"(as d'Ascoli et al. 2019, Fig. 4): against switch time, the loss at the switch, and the final test {names(runs)}.",
@@ -98,6 +105,12 @@ class Deviation(AbstractFigure):
         return [table for table in every if table is not None]
 
 
+def _left_zeros(runs: Sequence[FinishedRun]) -> bool:
+    """Whether a branch has anything where the constrained network has zeros."""
+    branches = [segment for run in runs for segment in run.segments("branch")]
+    return any(segment.scalars("delta", "end").get("off_local") for segment in branches)
+
+
 def _deviation(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
     shown = []
     for series in run.series:
@@ -112,7 +125,7 @@ def _deviation(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None
                 shown += [spread.mean for spread in found.values() if spread is not None]
     log_axis(axes, shown)
     time_axis(axes, switches(run), SWITCH_TIME)
-    axes.set_ylabel(r"deviation $\delta$")
+    axes.set_ylabel(r"deviation $\delta$" if _left_zeros([run]) else "unshared part")
 
 
 def _against_loss(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:

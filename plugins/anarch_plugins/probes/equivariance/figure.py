@@ -19,15 +19,20 @@ from anarch_core.report import (
     styled,
 )
 
-PANELS = [
-    quantity("equivariance", "equivariance_error", "equivariance error of layers", scale="linear"),
-    quantity("equivariance", "output_change", "change of the output", scale="linear"),
-    quantity("equivariance", "distance", "distance of weights (pixels)", scale="logarithmic"),
-]
-TURNS = [
-    quantity("equivariance", "rotation_error", "rotation error of layers", scale="linear"),
-    quantity("equivariance", "rotation_change", "change by rotation", scale="linear"),
-]
+PANELS = {
+    "equivariance_error": quantity("equivariance", "equivariance_error", "equivariance error of layers", scale="linear"),
+    "output_change": quantity("equivariance", "output_change", "change of the output", scale="linear"),
+    "distance": quantity("equivariance", "distance", "distance of weights (pixels)", scale="logarithmic"),
+    "rotation_error": quantity("equivariance", "rotation_error", "rotation error of layers", scale="linear"),
+    "rotation_change": quantity("equivariance", "rotation_change", "change by rotation", scale="linear"),
+}
+SHOWS = {
+    "equivariance_error": "how far the relaxed layers are from commuting with it, |g(Th) − T g(h)| / |g(h)| of a layer g on its own inputs "
+    "h away from the borders, root mean square over layers; a convolution has 0.",
+    "output_change": "how far the network's output moves, |f(Tx) − f(x)| / |f(x)|; borders and strides move that of a CNN too.",
+    "distance": "root mean square distance of the weights from the centres of their receptive fields.",
+}
+PLACES = {1: [""], 2: ["Left: ", "Right: "], 3: ["Left: ", "Middle: ", "Right: "], 4: ["Left: ", "Second: ", "", ""]}
 
 
 class Equivariance(AbstractFigure):
@@ -43,16 +48,16 @@ class Equivariance(AbstractFigure):
             NothingToDrawError: the probe equivariance was not run.
         """
         require_probes(runs, "equivariance")
-        return each_run(runs, [*PANELS[:2], *TURNS] if _turned(runs) else PANELS, narrow=narrow)
+        return each_run(runs, [PANELS[scalar] for scalar in _measured(runs)], narrow=narrow)
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """What the panels show, and how much each relaxation unlearns."""
-        shift = _shift(runs)
+        panels = _measured(runs)
+        said = [place + SHOWS[scalar] for place, scalar in zip(PLACES[len(panels)], panels, strict=True) if scalar in SHOWS]
         return sentences(
-            f"What a shift by {shift} does. Left: how far the relaxed layers are from commuting with it, |g(Th) − T g(h)| / |g(h)| of a "
-            "layer g on its own inputs h away from the borders, root mean square over layers; a convolution has 0. "
-            f"{'Second' if _turned(runs) else 'Middle'}: how far the network's output moves, |f(Tx) − f(x)| / |f(x)|; borders and "
-            f"strides move that of a CNN too. {_last(_turned(runs))}",
+            f"What a shift by {_shift(runs)} does.",
+            *(text[0].upper() + text[1:] for text in said),
+            "The others: likewise where layers were made to commute with rotations by 90°, and images are turned." if _turned(runs) else "",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds, those of horizontal lines at the right end"),
             *(f"{series.label(runs)}: {seen}" for run in runs for series in run.series if (seen := _seen(series))),
         )
@@ -75,10 +80,12 @@ def _seen(series: Series) -> str:
     return text + (f"; from scratch it is {scratch.mean:.3g}." if scratch is not None else ".")
 
 
-def _last(turned: bool) -> str:
-    if turned:
-        return "The others: likewise where layers were made to commute with rotations by 90°, and images are turned."
-    return "Right: root mean square distance of the weights from the centres of their receptive fields."
+def _measured(runs: Sequence[FinishedRun]) -> list[str]:
+    """The scalars that have a panel: those of shifts, of which rotations take the place of the last, where anything was measured."""
+    scalars = [name for name in PANELS if name not in (["distance"] if _turned(runs) else ["rotation_error", "rotation_change"])]
+    segments = [segment for run in runs for segment in run.results.segments]
+    ends = [segment.scalars("equivariance", moment) for segment in segments for moment in ("start", "end")]
+    return [name for name in scalars if any(found.get(name) is not None for found in ends)] or scalars
 
 
 def _turned(runs: Sequence[FinishedRun]) -> bool:

@@ -130,7 +130,7 @@ def _curves(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedR
     for series, pairs in every:
         for index, pair in enumerate(pairs):
             panels = axes[row + index] if narrow else [axes[row][index], axes[row + 1][index]]
-            _curve(panels, pair, labelled=narrow or index == 0)
+            _curve(panels, pair, series.run.constrained, labelled=narrow or index == 0)
             panel_title(panels[0], pair.name, series.label(runs) if len(every) > 1 and (narrow or index == 0) else None)
         if not narrow:
             for spare in [panel for line in axes[row : row + 2] for panel in line[len(pairs) :]]:
@@ -140,13 +140,14 @@ def _curves(every: Sequence[tuple[Series, list[Pair]]], runs: Sequence[FinishedR
     return figure
 
 
-def _curve(panels: Sequence[Axes], pair: Pair, *, labelled: bool) -> None:
+def _curve(panels: Sequence[Axes], pair: Pair, network: str, *, labelled: bool) -> None:
     place = np.arange(len(pair.inside))
     seen = np.flatnonzero(pair.inside)
     changes: tuple[Callable[[Array], Array], ...] = (np.asarray, log_weights)
     for panel, change, label in zip(panels, changes, ("weight $w$", LOG_WEIGHT), strict=True):
         if len(seen):  # at a border it may read nothing but padding
-            panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label="receptive field of the CNN")
+            field = f"receptive field of the {network}"
+            panel.axvspan(seen[0] - 0.5, seen[-1] + 0.5, color=CONTROL, alpha=0.18, linewidth=0, label=field)
         panel.plot(place, change(pair.end), color=SERIES[0], linewidth=1.0, label=WHEN["end"])
         panel.plot(place, change(pair.start), color=INK, linewidth=0.9, linestyle=":", label=f"{WHEN['start']}, or at initialisation")
         panel.set_xlim(-0.5, len(place) - 0.5)

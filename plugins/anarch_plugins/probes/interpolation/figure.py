@@ -18,6 +18,7 @@ from anarch_core.report import (
     Series,
     Spread,
     all_series,
+    constrained,
     equal_axes,
     grid,
     legend,
@@ -86,7 +87,7 @@ class Paths(AbstractFigure):
         """Where the paths begin, and whether there is a barrier on the straight one."""
         begin = {
             "projection": "the trained network's own projection onto the constraints",
-            "parent": "the CNN it was lifted from",
+            "parent": f"the {constrained(runs)} it was lifted from",
             "reference": "the network at the switch",
         }.get(_origin(runs) or "", "the network it is compared with")
         seen = [f"{series.label(runs)}: {told}." for run in runs for series in run.series if (told := _straight(series))]

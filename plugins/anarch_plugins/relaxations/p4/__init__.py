@@ -18,6 +18,7 @@ def anarch_models() -> list[ModelInfo]:
             name="p4-cnn",
             summary="Three convolutions over the group p4 and a linear head: outputs do not change when images are turned by 90 degrees.",
             target="anarch_plugins.relaxations.p4.model:build",
+            called="CNN",
             options=P4CnnOptions,
             references=(SOURCE,),
         )
