@@ -151,8 +151,13 @@ def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
 
 
 def _step_seconds(context: RunContext, model: nn.Module) -> float:
-    """Mean time of an optimizer step, the first one left out; the steps' learning rate is too small to spoil anything."""
+    """Mean time of an optimizer step, the first one left out; the steps' learning rate is too small to spoil anything.
+
+    With penalties they are those in the middle of a stretch, when a ramp from 0 has begun.
+    """
     config, data = context.config, context.data
+    penalties = context.penalising(model, config.branch_epochs * context.iterations_per_epoch)
+    first = penalties.iterations // 2 if penalties else 0
     training = Training(
         model=model,
         optimizer=context.optimizer(model, 1e-12),
@@ -163,19 +168,20 @@ def _step_seconds(context: RunContext, model: nn.Module) -> float:
         learning_rate=lambda _: 1e-12,
         precision=config.precision,
         clip_norm=config.clip_norm,
-        penalties=context.penalising(model, config.branch_epochs * context.iterations_per_epoch),
+        penalties=penalties,
         average=context.running_average(model, config.epochs * context.iterations_per_epoch),
         augment=context.augmenting(0),
         objective=data.objective,
+        iteration=first,
     )
     with matmul_precision(config.precision), processor_threads(config.threads):
-        training.advance(1)
+        training.advance(first + 1)
         _wait(context.device)
         begun = time.monotonic()
         while (elapsed := time.monotonic() - begun) < TIMED_SECONDS:
             training.advance(sys.maxsize, pause=lambda: time.monotonic() - begun >= TIMED_SECONDS)
             _wait(context.device)
-    return elapsed / (training.iteration - 1)
+    return elapsed / (training.iteration - first - 1)
 
 
 def _wait(device: torch.device) -> None:

@@ -91,6 +91,10 @@ class Rehearsal:
             training.advance(1)
             if training.optimizer.state:  # what the first step left stays from now on
                 training.advance(2)
+            if training.penalties:
+                last = training.penalties.iterations - 1
+                for training.iteration in (last // 2, last):  # a term may come late, as a ramp from 0 does
+                    training.advance(training.iteration + 1)
             training.optimizer.zero_grad()
         return ledger.peak()
 

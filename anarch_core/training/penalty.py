@@ -169,12 +169,15 @@ class Penalties:
         model: the network; without relaxed layers nothing is ever added.
         iterations: length of the stretch in optimizer steps.
         iterations_per_epoch: optimizer steps of an epoch.
+
+    Attributes:
+        iterations: as given.
     """
 
     def __init__(self, penalties: Mapping[str, AbstractPenalty], model: nn.Module, iterations: int, iterations_per_epoch: int = 1) -> None:
         self._layers = relaxed_layers(model) if penalties else {}
         self._penalties = penalties if self._layers else {}
-        self._iterations, self._iterations_per_epoch = iterations, iterations_per_epoch
+        self.iterations, self._iterations_per_epoch = iterations, iterations_per_epoch
         device = next((parameter.device for layer in self._layers.values() for parameter in layer.parameters()), None)
         self._sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in self._penalties}
 
@@ -264,4 +267,4 @@ class Penalties:
                     penalty.load_state(remembered)
 
     def _progress(self, iteration: int) -> Progress:
-        return Progress(iteration=iteration, iterations=self._iterations, iterations_per_epoch=self._iterations_per_epoch)
+        return Progress(iteration=iteration, iterations=self.iterations, iterations_per_epoch=self._iterations_per_epoch)

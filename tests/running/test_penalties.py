@@ -87,3 +87,14 @@ def test_gradients_of_a_dense_layer_are_held_and_planned(small):
     (constrained, before), (same, after) = (plan.networks for plan in (plain, held))
     assert constrained.footprint.training == same.footprint.training
     assert after.footprint.training.used > before.footprint.training.used
+
+
+@pytest.mark.parametrize("options", [{"ramp": "linear"}, {"begins": "1it"}, {"weight": 0.0, "start": 1.0, "ramp": "cosine"}])
+def test_a_term_that_is_not_there_at_the_first_step_or_the_last_is_planned_too(small, options):
+    config = small(relax="lcn", control="none", switch="at:1")
+    steps = {}
+    for name, changes in (("plain", {}), ("always", {"weight": 1.0}), ("at times", options)):
+        asked = attrs.evolve(config, penalty=("parts",) if changes else (), options={"parts": changes} if changes else {})
+        steps[name] = plan_run(asked, timed=False).networks[1].footprint.training.used
+    assert steps["plain"] < 0.9 * steps["always"]
+    assert steps["at times"] == pytest.approx(steps["always"], rel=0.02)
