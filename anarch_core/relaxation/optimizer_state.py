@@ -75,7 +75,21 @@ def carry_optimizer_state(
                 state.clear()
                 state.update(both)
                 fate[full] = "carried" if both else "empty"
+    rest(target)
     return fate
+
+
+def rest(optimizer: torch.optim.Optimizer) -> None:
+    """Give the parameters without momentum a momentum of zero where PyTorch's fused SGD would not step some with and some without.
+
+    The step from zero is the first step but for dampening, which spares the first.
+    """
+    for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
+        moving = [parameter for parameter in group["params"] if parameter.requires_grad]
+        fresh = [parameter for parameter in moving if optimizer.state.get(parameter, {}).get("momentum_buffer") is None]
+        if group["fused"] and group["momentum"] and len(fresh) < len(moving):
+            for parameter in fresh:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
 
 
 def transported(
@@ -109,7 +123,8 @@ def transported(
         if carried is None:
             return None
         for heir, tensor in carried.items():
-            result.setdefault(heir, {})[key] = tensor
+            same = isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
+            result.setdefault(heir, {})[key] = tensor.clone() if same else tensor
     heirs = result or {heir: {} for heir, _ in layer.named_parameters() if heir == name}
     return {heir: {**tensors, **{key: _copied(value) for key, value in counters.items()}} for heir, tensors in heirs.items()}
 

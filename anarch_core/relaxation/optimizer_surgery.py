@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from anarch_core.errors import ConfigError
-from anarch_core.relaxation.optimizer_state import added
+from anarch_core.relaxation.optimizer_state import added, rest
 
 State = Mapping[str, object]
 Heirs = Mapping[nn.Parameter, Sequence[tuple[str, nn.Parameter]]]
@@ -47,6 +47,7 @@ class Succession:
             self.optimizer.state.pop(parameter, None)
             if values:
                 self.optimizer.state[parameter] = dict(values)
+        rest(self.optimizer)
         if isinstance(self.optimizer, torch.optim.LBFGS):
             self.optimizer._numel_cache = None  # it counts its weights once
 

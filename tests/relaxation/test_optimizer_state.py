@@ -47,6 +47,23 @@ def test_momentum_is_divided_among_the_copies_so_that_the_shared_direction_keeps
     assert torch.equal(head, source.state[model[3].weight]["momentum_buffer"])
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_momentum_that_some_weights_have_and_others_have_not_is_stepped_fused_too(fused):
+    """PyTorch's fused SGD takes momenta of all weights or of none."""
+    model, source, x = trained(torch.optim.SGD, momentum=0.9, fused=fused)
+    relaxed = relax(model, "efcn", example_input=x)
+    target = torch.optim.SGD(relaxed.model.parameters(), lr=0.1, momentum=0.9, fused=fused)
+    fate = carry_optimizer_state(relaxed, source, target, roles={})
+    assert fate == {"0.weight": "reset", "0.bias": "reset", "3.weight": "carried", "3.bias": "carried"}
+    before = {name: parameter.detach().clone() for name, parameter in relaxed.model.named_parameters()}
+    moments = {name: source.state[parameter]["momentum_buffer"] for name, parameter in model.named_parameters() if name[0] == "3"}
+    relaxed.model(x).square().sum().backward()
+    target.step()
+    for name, parameter in relaxed.model.named_parameters():
+        velocity = parameter.grad + (0.9 * moments[name] if name in moments else 0)
+        torch.testing.assert_close(parameter.detach(), before[name] - 0.1 * velocity, rtol=1e-12, atol=1e-14)
+
+
 def test_adams_second_moment_of_new_weights_starts_at_the_layer_mean_not_at_zero():
     model, source, x = trained(torch.optim.Adam)
     relaxed = relax(model, "efcn", example_input=x)

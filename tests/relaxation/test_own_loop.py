@@ -147,6 +147,19 @@ def test_state_that_cannot_be_carried_starts_anew_and_is_told(build):
     assert not optimizer.state.get(model[0].weight)
 
 
+@pytest.mark.filterwarnings("ignore::anarch_core.errors.OptimizerStateWarning")
+def test_steps_of_a_fused_optimizer_go_on_where_projected_layers_start_without_momentum():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    train(model, optimizer)
+    switch(model, optimizer, "efcn", example_input=X, optimizer_state="carry")
+    train(model, optimizer)
+    fate = switch_back(model, optimizer, optimizer_state="carry").optimizer_state
+    assert {fate[name] for name in ("0.weight", "2.weight", "4.weight")} == {"reset", "carried"}
+    assert not any(optimizer.state[model[0].weight]["momentum_buffer"].flatten())
+    train(model, optimizer)
+
+
 def test_an_optimizer_that_never_stepped_has_nothing_to_carry():
     model = network()
     optimizer = torch.optim.Adam(model.parameters())
