@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from anarch_core.constraint.parts import Part
-from anarch_core.errors import ProbeError
+from anarch_core.errors import ProbeError, SurgeryError
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence, share_counts
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers
@@ -86,7 +86,11 @@ class ParameterParts:
         return {name: tensor * self.scale[name] if name in self.scale else tensor for name, tensor in gradient.items()}
 
     def project(self, vector: Tensors, part: Part) -> dict[str, torch.Tensor]:
-        """Orthogonal projection onto one part, in orthonormal coordinates; the three add up to the vector."""
+        """Orthogonal projection onto one part, in orthonormal coordinates; the three add up to the vector.
+
+        Raises:
+            ProbeError: a layer says that its parameters have no parts.
+        """
         result: dict[str, torch.Tensor] = {}
         layers: dict[RelaxedLayer, dict[str, str]] = {}
         for name, tensor in vector.items():
@@ -97,7 +101,13 @@ class ParameterParts:
                 result[name] = tensor if part == "shared" else torch.zeros_like(tensor)
         for layer, names in layers.items():
             scaled = {own: vector[name] * self.scale[name] if name in self.scale else vector[name] for own, name in names.items()}
-            for own, projected in layer.weighted(scaled, {part: 1.0}).items():
+            try:
+                parts = layer.weighted(scaled, {part: 1.0})
+            except SurgeryError as error:
+                own, full = next(iter(names.items()))
+                msg = f"parameters of {full[: -len(own) - 1] or 'the network'}, relaxed by {layer.relaxation}, have no parts: {error}"
+                raise ProbeError(msg) from error
+            for own, projected in parts.items():
                 name = names[own]
                 scale = self.scale.get(name)
                 result[name] = projected if scale is None else torch.where(scale > 0, projected / scale, 0)

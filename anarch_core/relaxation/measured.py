@@ -8,7 +8,7 @@ import attrs
 from torch import nn
 
 from anarch_core.constraint.parts import PARTS, Drift
-from anarch_core.errors import PluginError
+from anarch_core.errors import PluginError, SurgeryError
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.plugin.blame import expected, on_behalf_of
 
@@ -22,11 +22,16 @@ def measured_drift(layer: RelaxedLayer, path: str, reference: nn.Module | None =
         reference: the same layer at an earlier moment.
 
     Raises:
+        SurgeryError: the layer says that it has none, or that the reference is another layer.
         PluginError: the layer raises, or a part of what it gives is no squared norm: negative, or not finite for weights that are.
     """
     who = f"{path or 'the network'}, relaxed by {layer.relaxation}"
-    with on_behalf_of(who, "drift()"):
-        drift = layer.drift(reference)
+    try:
+        with on_behalf_of(who, "drift()"):
+            drift = layer.drift(reference)
+    except SurgeryError as error:
+        msg = f"{who}, has no drift: {error}"
+        raise SurgeryError(msg, paths=(path,)) from error
     expected(who, "drift()", drift, Drift)
     parts = {field.name: getattr(drift, field.name) for field in attrs.fields(Drift) if field.name != "initial"}
     parts |= {f"initial, {part}": value for part, value in zip(PARTS, drift.initial or (), strict=False)}

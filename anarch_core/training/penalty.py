@@ -102,8 +102,8 @@ class PartSquare:
             path: of the layer, for messages.
 
         Raises:
-            PenaltyError: the layer's parameters are not weights, so they have no parts; or it cannot tell the two parts apart of which one
-                is asked for.
+            PenaltyError: the layer's parameters are not weights, or it says that they have no parts; or it cannot tell the two parts
+                apart of which one is asked for.
         """
         if ("unshared" in parts) != ("off-local" in parts) and not layer.tells_parts_apart:
             msg = (
@@ -115,10 +115,10 @@ class PartSquare:
             parameters = dict(layer.named_parameters())
             try:
                 layer.gram(next(iter(parameters.values())), next(iter(parameters)))
+                kept = layer.weighted(parameters, dict.fromkeys(parts, 1.0))
             except SurgeryError as error:
                 msg = f"there is no penalty on parts of {path or 'the network'}: {error}; leave the penalty out, or relax it otherwise"
                 raise PenaltyError(msg) from error
-            kept = layer.weighted(parameters, dict.fromkeys(parts, 1.0))
             gradients = {name: layer.gram(part, name) for name, part in kept.items()}
             squares = {name: torch.dot(part.flatten(), gradients[name].flatten()) for name, part in kept.items()}
             drifting = [squares[name] for name in layer.drifting()]

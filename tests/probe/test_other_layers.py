@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from anarch_core.data import TensorData
+from anarch_core.errors import SurgeryError
+from anarch_core.layers import relaxed_layers
 from anarch_core.plugin import get_registry
 from anarch_core.plugin.discovery import PluginRecord, Status
 from anarch_core.plugin.records import RelaxationInfo
@@ -74,6 +76,31 @@ def by_links(monkeypatch: pytest.MonkeyPatch, strange: ModuleType) -> nn.Module:
 @pytest.fixture
 def untied(monkeypatch: pytest.MonkeyPatch, strange: ModuleType) -> nn.Module:
     return relaxed(monkeypatch, Tokens(strange), strange.Untied)
+
+
+def test_what_needs_parts_is_left_out_where_a_layer_says_that_it_has_none(
+    by_hand: nn.Module, data: TensorData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as products of sparse factors, of which the nearest is not known."""
+
+    def unknown(*arguments: object, **named: object) -> None:
+        raise SurgeryError("the nearest is not known")
+
+    paths = list(relaxed_layers(by_hand))
+    for name in ("split", "drift"):
+        monkeypatch.setattr(type(relaxed_layers(by_hand)[paths[0]]), name, unknown)
+    context = ProbeContext(model=by_hand, data=data)
+    reason = f"parameters of {paths[0]}, relaxed by wrong, have no parts: the nearest is not known"
+    hessian = get_registry().create("probe", "hessian", {}).measure(context)
+    assert hessian.scalars["lambda_max"] is not None
+    assert hessian.scalars["lambda_max_shared"] is None
+    assert hessian.details["lambda_max_shared"] == {"not_measured": reason}
+    gradient = get_registry().create("probe", "gradient", {}).measure(context)
+    assert gradient.scalars["norm"] is not None
+    assert gradient.scalars["norm_unshared"] is None
+    assert gradient.details["parts_not_measured"] == reason
+    with pytest.raises(SurgeryError, match=f"{paths[0]}, relaxed by wrong, has no drift: the nearest is not known"):
+        get_registry().create("probe", "delta").measure(context)
 
 
 @pytest.fixture(params=["by_hand", "by_links", "untied"])

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from anarch_core.data.order import epoch_order
-from anarch_core.errors import CheckpointError, ConfigError, PenaltyError, PluginError
+from anarch_core.errors import CheckpointError, ConfigError, PenaltyError, PluginError, SurgeryError
 from anarch_core.layers import LatticeLayer, RelaxedLayer, ReparametrisedLayer
 from anarch_core.relaxation import relax
 from anarch_core.training import AbstractPenalty, PartSquare, Penalties, Progress, Term
@@ -257,6 +257,16 @@ def test_other_layers_tell_parts_apart_whatever_the_padding(relaxation):
     drift = layer.drift()
     assert PartSquare.of(layer, ("unshared",)).drifting.item() == pytest.approx(drift.unshared)
     assert PartSquare.of(layer, ("off-local",)).drifting.item() == pytest.approx(drift.off_local)
+
+
+def test_a_layer_that_says_it_has_no_parts_is_refused_by_name(monkeypatch):
+    def keep(*arguments: object) -> None:
+        raise SurgeryError("the nearest is not known")
+
+    layer = network()[0]
+    monkeypatch.setattr(type(layer), "keep", keep)
+    with pytest.raises(PenaltyError, match=r"no penalty on parts of features\.0: the nearest is not known; leave the penalty out"):
+        PartSquare.of(layer, ("off-local",), "features.0")
 
 
 def test_a_ramp_goes_from_its_start_to_its_end():

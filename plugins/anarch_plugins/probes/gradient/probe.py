@@ -10,7 +10,7 @@ import torch
 
 from anarch_core.curvature import Risk
 from anarch_core.errors import ProbeError
-from anarch_core.lattice import PARTS
+from anarch_core.lattice import PARTS, Part
 from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext
 from anarch_plugins.probes.gradient.options import GradientOptions
 
@@ -45,24 +45,29 @@ class GradientProbe(AbstractProbe):
         details: dict[str, Any] = {"samples": risk.samples, "parameters": risk.size, "mode": "evaluation", "layers": layers}
         try:
             parts = ParameterParts.of(context.model, risk.inputs[:1])
+            found = {part: _squares(gradient, parts, part) for part in PARTS}
         except ProbeError as error:
             scalars |= {f"norm_{part.replace('-', '_')}": None for part in PARTS}
             details["parts_not_measured"] = str(error)
             return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
         if parts.incomparable:
             details["incomparable"] = parts.incomparable
-        for part in PARTS:
+        for part, squares in found.items():
             key = f"norm_{part.replace('-', '_')}"
-            squares = {
-                name: _square(tensor)
-                for together in _together(gradient, parts)
-                for name, tensor in parts.project(parts.covariant(together), part).items()
-            }
             scalars[key] = _finite(math.sqrt(math.fsum(squares.values())))
             for path, layer in layers.items():
                 own = [square for name, square in squares.items() if name.rpartition(".")[0] == path]
                 layer[key] = _finite(math.sqrt(math.fsum(own)))
         return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
+
+
+def _squares(gradient: Mapping[str, torch.Tensor], parts: ParameterParts, part: Part) -> dict[str, float]:
+    """Squared norm of one part of the gradient by every parameter."""
+    return {
+        name: _square(tensor)
+        for together in _together(gradient, parts)
+        for name, tensor in parts.project(parts.covariant(together), part).items()
+    }
 
 
 def _together(gradient: Mapping[str, torch.Tensor], parts: ParameterParts) -> Iterable[dict[str, torch.Tensor]]:
