@@ -29,7 +29,7 @@ class Case:
     """A layer, and what a network calls it with.
 
     Attributes:
-        module: in float64, with random weights.
+        module: in float64, with random weights; parameters that are all zeros or ones are moved off them where it is used.
         args: positional arguments; what is no tuple is the only one. Tensors of numbers in float64; others (indices, masks) as they are.
         kwargs: keyword arguments.
         calls: how often a network calls the layer in one pass.
@@ -180,6 +180,15 @@ def _in_words(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
         return repr(value)
     return f"{list(value.shape)}" if value.is_floating_point() else f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+
+
+@torch.no_grad()
+def moved_off_constants(module: nn.Module) -> None:
+    """Move parameters that are all zeros or ones, as default initialisation leaves biases and scales: who ignores them would not show."""
+    generator = torch.Generator().manual_seed(4)
+    for parameter in module.parameters():
+        if parameter.is_floating_point() and bool((parameter == 0).all() or (parameter == 1).all()):
+            parameter.add_(torch.rand(parameter.shape, dtype=torch.float64, generator=generator).add_(0.5).to(parameter), alpha=0.2)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import cast
 
 import pytest
 import torch
@@ -13,9 +14,13 @@ from anarch_core.constraint.parts import PARTS, Drift
 from anarch_core.errors import AnarchError, PluginError
 from anarch_core.layers.base import RelaxedLayer
 from anarch_core.relaxation.measured import measured_drift
+from anarch_core.testing import linear
 from anarch_core.testing.cases import Case, apart, disturb, numbers_of
 from anarch_core.testing.snapshot import relative
 from anarch_core.testing.subject import RelaxationSubject
+
+DRAWS = 100
+"""Default initialisations that means are taken over."""
 
 
 class FamilyChecks(RelaxationSubject):
@@ -106,6 +111,7 @@ class FamilyChecks(RelaxationSubject):
             assert apart <= max(self.allowed, 1e-10) ** 2 * drift.total or apart == 0, (
                 f"drift() of a fresh layer finds {drift.unshared:.1e} unshared and {drift.off_local:.1e} off-local of {drift.total:.1e}"
             )
+            self._require_all_shared(layer)
             still = layer.drift(copy.deepcopy(layer))
             assert still.moved is not None, "drift(reference) must say how far the shared part moved"
             assert still.reference is not None, "drift(reference) must say how large the reference's shared part is"
@@ -113,16 +119,32 @@ class FamilyChecks(RelaxationSubject):
 
         self.on_generated(check)
 
+    def _require_all_shared(self, layer: RelaxedLayer) -> None:
+        """What penalties take away, and ablations leave out, of a layer that obeys the constraint still."""
+        weights = {name: parameter.detach() for name, parameter in layer.named_parameters() if name in layer.drifting()}
+        try:
+            beside = layer.weighted(weights, {"unshared": 1.0, "off-local": 1.0})
+        except AnarchError:
+            return  # a clear refusal; probes report it
+        norms = [sum(float(tensor.double().square().sum()) for tensor in tensors.values()) for tensors in (beside, weights)]
+        assert norms[0] <= max(self.allowed, 1e-10) ** 2 * norms[1], (
+            f"split() calls {norms[0]:.1e} of {norms[1]:.1e} of a fresh layer's weights unshared or off-local, and penalties and probes "
+            "take it away. Where the constrained weights are a fixed W0 and something else, hold W0 as a buffer and let the parameter be "
+            "the rest; where their multiples are not constrained, raise a SurgeryError in split()"
+        )
+
     def test_drift_parts_are_squared_norms(self) -> None:
-        """The parts of the drift are not negative, and add up to the layer's matrix if they did when it was lifted."""
+        """Parts of the drift are not negative, and add up to the layer's matrix if they did when it was lifted; `moved` is a distance."""
         case, layer = self.lifted()
+        start = copy.deepcopy(layer)
         drift, matrix = _drift(layer), _matrix(case, layer)
         if drift is None:
             return
         of_matrix = matrix is not None and drift.total == pytest.approx(matrix, rel=1e-6)
         disturb(layer)
         drift = measured_drift(layer, "layer")
-        projected = self.lift(case.having(layer.project())).drift()  # before calls of the layer, which may move its averages
+        nearest = self.lift(case.having(layer.project()))
+        trained, projected = copy.deepcopy(layer), nearest.drift()  # before calls of the layer, which may move its averages
         matrix = _matrix(case, layer) if of_matrix else None
         assert matrix is None or drift.total == pytest.approx(matrix, rel=1e-6), (
             f"the parts of drift() add up to {drift.total:.6g}, but the layer's matrix has a squared norm of {matrix:.6g}"
@@ -130,6 +152,42 @@ class FamilyChecks(RelaxationSubject):
         assert drift.shared == pytest.approx(projected.total, rel=1e-6), (
             f"drift().shared is {drift.shared:.6g}, but the projection, lifted again, has a squared norm of {projected.total:.6g}"
         )
+        _require_distance(trained, nearest, start, self.lift(case.having(start.project())))
+
+    def test_nothing_to_relax_is_said(self) -> None:
+        """Layers of `cases` that are relaxed can leave the constrained family; where no weights do, `idle` says that nothing is to do."""
+        if self._of_convolutions:
+            return  # of those, one position and one pixel are a member of every family
+
+        def check(case: Case, layer: RelaxedLayer) -> None:
+            disturb(layer)
+            drift = _drift(layer)
+            assert drift is None or drift.unshared + drift.off_local > 1e-18 * drift.total, (
+                f"{case} is relaxed, and whatever its weights are then, drift() finds nothing unshared nor off-local; "
+                "say in `idle` why there is nothing to relax"
+            )
+
+        self.on_generated(check)
+
+    def test_initial_drift_is_that_of_default_initialisation(self) -> None:
+        """Over many default initialisations the parts of the drift have the means that its `initial` says, where it says any."""
+        _, layer = self.lifted()
+        drift = _drift(layer)
+        if drift is None or drift.initial is None:
+            return
+        found = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for _ in range(DRAWS):
+                layer.reset_parameters()
+                now = layer.drift()
+                found.append([now.shared, now.unshared, now.off_local])
+        drawn = torch.tensor(found, dtype=torch.float64)
+        for part, mean, spread, said in zip(PARTS, drawn.mean(0).tolist(), drawn.std(0).tolist(), drift.initial, strict=True):
+            assert abs(mean - said) <= 6 * spread / DRAWS**0.5 + 1e-9 * sum(drift.initial), (
+                f"drift().initial says {said:.4g} for the {part} part, and {DRAWS} default initialisations have a mean of {mean:.4g}; "
+                "correct it (of a Link, its `variance`: that of an entry at default initialisation), or leave it out"
+            )
 
     def test_split_parts_add_up(self) -> None:
         """The parts of any tensor shaped as a parameter add up to it, splitting one again changes nothing, keep() gives their sums."""
@@ -172,6 +230,42 @@ class FamilyChecks(RelaxationSubject):
         assert finite, "a freshly initialised layer gives numbers that are not finite"
 
 
+def _require_distance(layer: RelaxedLayer, nearest: RelaxedLayer, start: RelaxedLayer, first: RelaxedLayer) -> None:
+    """Where the drift is by squares of the parameters, those of the two projections say how far the shared part moved.
+
+    Args:
+        layer: that was trained.
+        nearest: its projection, lifted.
+        start: before.
+        first: the projection of that, lifted.
+    """
+    here, there = linear.parameters(nearest), linear.parameters(first)
+
+    def total(numbers: torch.Tensor) -> float:
+        return cast(RelaxedLayer, linear.having(nearest, numbers)).drift().total
+
+    whole = total(here)
+    if abs(total(2 * here) - 4 * whole) > 1e-9 * whole:
+        return
+    drift, distance, before = layer.drift(start), total(here - there), total(there)
+    for name, said, expected in (("moved", drift.moved, distance), ("reference", drift.reference, before)):
+        told = "None" if said is None else f"{said:.6g}"
+        assert said == pytest.approx(expected, rel=1e-6, abs=1e-12 * whole), (
+            f"drift(reference).{name} is {told}, but by the projections of both layers, lifted again, it is {expected:.6g}"
+        )
+
+
+def _of_rows(case: Case, layer: nn.Module) -> torch.Tensor:
+    """The first argument, with all but its last dimension as one, where that makes no difference to the layer."""
+    rows = case.x.flatten(0, -2)
+    try:
+        found, expected = case.giving(rows).numbers(layer), case.numbers(layer)
+        same = apart([output.flatten(0, -2) for output in expected], found) < 1e-9
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return case.x
+    return rows if same else case.x
+
+
 def _drift(layer: RelaxedLayer) -> Drift | None:
     """The drift; None where the layer says that it has none."""
     try:
@@ -187,6 +281,7 @@ def _matrix(case: Case, layer: nn.Module) -> float | None:
     x = case.x
     if len(case.given) != 1 or case.calls != 1 or not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.ndim < 2:
         return None
+    x = _of_rows(case, layer)
 
     def output(x: torch.Tensor) -> torch.Tensor | None:
         result = case.giving(x).outputs(layer)[0]

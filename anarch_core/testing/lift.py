@@ -20,7 +20,7 @@ from anarch_core.relaxation.surgery import is_target, owner
 from anarch_core.relaxation.verbs import applied_relaxations, relax
 from anarch_core.surroundings import Surroundings
 from anarch_core.testing.cases import Case, apart, called, disturb, in_words, numbers_of
-from anarch_core.testing.snapshot import Snapshot, relative, same_bits
+from anarch_core.testing.snapshot import Snapshot, in_memory_of, relative, same_bits
 from anarch_core.testing.subject import RelaxationSubject
 
 
@@ -67,11 +67,15 @@ class LiftChecks(RelaxationSubject):
         torch.cat([output.flatten() for output in case.numbers()]).sum().backward()  # type: ignore[no-untyped-call]
         before = Snapshot.of(case.module)
         layer = self.lift(case)
+        shared = in_memory_of(layer, case.module)
+        assert not shared, f"{', '.join(shared)} of the relaxed layer shares memory with its parent; clone its tensors in lift()"
         assert not before.changes(case.module), f"lift() changed the parent: {', '.join(before.changes(case.module))}; copy what you need"
         disturb(layer)
         assert not before.changes(case.module), "the relaxed layer shares memory with its parent; clone its tensors in lift()"
         lifted = Snapshot.of(layer)
         back = layer.project()
+        shared = in_memory_of(back, layer)
+        assert not shared, f"{', '.join(shared)} of what project() gives shares memory with the relaxed layer; clone its tensors"
         assert not lifted.changes(layer), f"project() changed the layer: {', '.join(lifted.changes(layer))}"
         disturb(back)
         assert not lifted.changes(layer), "project() shares memory with the relaxed layer; clone its tensors"
@@ -87,7 +91,7 @@ class LiftChecks(RelaxationSubject):
         before = Snapshot.of(network)
         relaxed = self.relaxed(network, example)
         assert not before.changes(network), f"relaxing changed the network: {', '.join(before.changes(network))}"
-        assert relaxed.report.exact, f"the relaxed network differs from its parent by {relaxed.report.error:.1e} end to end"
+        assert relaxed.report.exact, f"the relaxed network differs from its parent: {relaxed.report.complaint or 'nothing was compared'}"
         modes = {name: module.training for name, module in network.named_modules() if owner(f"{name}.", relaxed.sites) is None}
         kept = {name: module.training for name, module in relaxed.model.named_modules() if name in modes}
         assert kept == modes, "relaxing changed the training mode of a module"
@@ -207,7 +211,10 @@ class LiftChecks(RelaxationSubject):
             torch.set_rng_state(state)
         advice = "draw from a torch.Generator of your own, seeded by an option: a checkpoint repeats the lift to the same bits"
         assert not changed, f"lift() changes the {', '.join(changed)}; {advice}"
-        told = f"project() changes the {', '.join(projecting)}; make the layer without initialising it (torch.nn.utils.skip_init)"
+        told = (
+            f"project() changes the {', '.join(projecting)}; make the layer without initialising it: by torch.nn.utils.skip_init, or, "
+            "where its class takes no device, within `with torch.device('meta')`, and then to_empty(device=...)"
+        )
         assert not projecting, told
         differing = [name for name in first if not same_bits(first[name], second[name])]
         assert not differing, f"lift() gives another {', '.join(differing)} each time; {advice}"
@@ -265,6 +272,14 @@ class LiftChecks(RelaxationSubject):
                         assert tensor.dtype == parameter.dtype, f"transport({name!r}, role={role!r}) gives {heir} in {tensor.dtype}"
                         assert tensor.isfinite().all(), f"transport({name!r}, role={role!r}) gives numbers that are not finite"
                         assert role != "square" or bool((tensor >= 0).all()), f"transport({name!r}, role='square') gives negative squares"
+                ones = torch.ones_like(parameter)
+                squares, sums = (relaxation.transport(site, layer, name, ones, role) or {} for role in ("square", "gradient"))
+                for heir in squares.keys() & sums.keys():
+                    alone = int(((squares[heir] == 0) & (sums[heir] != 0)).sum())
+                    assert not alone, (
+                        f"transport({name!r}, role='square') gives {alone} zeros in {heir} where role='gradient' gives numbers, and Adam "
+                        "divides by the root: give the mean of the others where there is no history"
+                    )
 
         self.on_generated(check)
 

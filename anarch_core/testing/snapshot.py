@@ -67,3 +67,10 @@ def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
         return 0.0
     actual, expected = actual.detach().double(), expected.detach().double()
     return float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-300))
+
+
+def in_memory_of(module: nn.Module, other: nn.Module) -> list[str]:
+    """Names of the parameters and buffers of a module that lie in memory of another."""
+    others = {tensor.untyped_storage().data_ptr() for tensor in (*other.parameters(), *other.buffers())}
+    own = [*module.named_parameters(), *module.named_buffers()]
+    return [name for name, tensor in own if tensor.numel() and tensor.untyped_storage().data_ptr() in others]

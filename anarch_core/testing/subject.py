@@ -18,7 +18,7 @@ from anarch_core.relaxation.surgery import is_target, site_or_reason, traced_sit
 from anarch_core.relaxation.trace import trace
 from anarch_core.relaxation.verbs import Relaxed, plan, relax
 from anarch_core.testing import convolutions
-from anarch_core.testing.cases import Case, Surrounded
+from anarch_core.testing.cases import Case, Surrounded, apart, moved_off_constants
 from anarch_core.testing.component import ComponentConformance
 
 SMALL = 60
@@ -151,12 +151,22 @@ class RelaxationSubject(ComponentConformance):
                     passed_over.add(reason)
                     return
                 accepted += 1
+                moved_off_constants(case.module)
+                self._require_a_function(case)
                 check(case)
 
         generated()
         advice = "narrow `dims`, or accept more" if self._of_convolutions else "let `cases` give others, or accept more"
-        assert accepted, f"every generated layer is refused ({'; '.join(sorted(passed_over))}); {advice}"
+        assert accepted, f"every generated layer is refused, or has nothing to relax ({'; '.join(sorted(passed_over))}); {advice}"
         return passed_over
+
+    def _require_a_function(self, case: Case) -> None:
+        first, second = case.fresh().outputs(), case.fresh().outputs()
+        error = apart(second, first)
+        assert error <= self.allowed or apart(first, first) > 0, (
+            f"the generated layer {case} gives something else each time it is called, by {error:.1e}, so nothing can be compared with it: "
+            "it draws random numbers; put it into evaluation mode, or give it a generator of its own"
+        )
 
     @property
     def _of_convolutions(self) -> bool:
