@@ -26,6 +26,9 @@ class HeadsRelaxation(AbstractConstraintRelaxation):
     options: HeadsOptions
 
     def idle(self, site: Site) -> str | None:
+        missing = [name for name in ("qkv_proj", "q_proj", "k_proj", "v_proj") if getattr(site.module, name, self) is None]
+        if missing:  # as in EVA of timm, which makes all three in another way
+            return f"it has no {missing[0]}"
         heads = heads_of(site.module)
         if isinstance(heads, str):
             return None

@@ -166,6 +166,11 @@ def test_layers_that_share_keys_already_have_nothing_to_do() -> None:
     assert heads(4).idle(site(report.model.blocks[0].attn)) is None
 
 
+def test_projections_that_are_none_have_nothing_to_relax() -> None:
+    module = Projected(q_proj=None, k_proj=None, v_proj=None, num_heads=4)
+    assert heads().idle(site(module)) == "it has no q_proj"
+
+
 def pruned() -> nn.Module:
     module = GroupedQueryAttention(12, 6, 2)
     prune.l1_unstructured(module.k_proj, "weight", 0.5)
