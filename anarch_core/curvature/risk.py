@@ -21,6 +21,7 @@ from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.models import input_dtype
 from anarch_core.network import undisturbed
+from anarch_core.objective.outputs import fitting
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -109,10 +110,16 @@ class Risk:
             samples: how many; all if None. A smaller choice is part of a larger one.
             parameters: as for the constructor.
             batch_size: as for the constructor.
+
+        Its methods raise ConfigError where the network gives no outputs that the objective expects.
         """
         chosen = data if samples is None else data.limited(samples)
         inputs = chosen.x_train.to(input_dtype(model, chosen.x_train))
-        return cls(model, inputs, chosen.y_train, parameters=parameters, loss=data.objective.loss, batch_size=batch_size)
+
+        def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return data.objective.loss(fitting(outputs, model, targets, data.objective), targets)
+
+        return cls(model, inputs, chosen.y_train, parameters=parameters, loss=loss, batch_size=batch_size)
 
     def views(self, vector: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The parts of a flat vector [P] that belong to each parameter, as views of its shape."""

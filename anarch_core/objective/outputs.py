@@ -24,13 +24,21 @@ def outputs_of(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, ob
     Raises:
         ConfigError: it is something else than floating-point numbers of the shape that the objective expects.
     """
-    output = model(inputs)
+    return fitting(model(inputs), model, targets, objective)
+
+
+def fitting(output: object, model: nn.Module, targets: torch.Tensor, objective: AbstractObjective) -> torch.Tensor:
+    """What a network gave, once it is what the objective expects for the targets.
+
+    Raises:
+        ConfigError: as for :func:`outputs_of`.
+    """
     shape = objective.output_shape(targets, 0)  # 0 where any number of classes will do
     if isinstance(output, torch.Tensor) and output.is_floating_point() and _fits(output, (len(targets), *shape)):
         return output
     mode = "training" if model.training else "evaluation"
-    expected = (len(inputs), *(size or "classes" for size in shape))
-    given = f"{len(inputs)} inputs in {mode} mode"
+    expected = (len(targets), *(size or "classes" for size in shape))
+    given = f"{len(targets)} inputs in {mode} mode"
     raise _unlike(output, expected, f"the network {type(model).__name__}", given, f"let it end in {objective.gives}")
 
 

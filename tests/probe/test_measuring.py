@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from anarch_core import relax
+from anarch_core import measure, relax
 from anarch_core.data import TensorData
-from anarch_core.errors import PluginError
+from anarch_core.errors import ConfigError, PluginError
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext
 from anarch_core.probe.measuring import DisturbedError, measured, missing_needs
 from anarch_core.surroundings import Surroundings, beside
@@ -199,3 +199,23 @@ def test_what_is_no_measurement_is_refused_with_the_name_of_the_probe(model: nn.
 
     with pytest.raises(PluginError, match=re.escape(f"Odd: {message}")):
         measured(Odd(None), ProbeContext(model=model))
+
+
+class Wrapped(nn.Module):
+    """A network that gives its logits in a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv1d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.body(x)}
+
+
+@pytest.mark.parametrize("probe", ["ablation", "equivariance", "gradient", "hessian", "interpolation", "soft-projection"])
+def test_outputs_that_are_no_logits_are_told_by_every_probe_that_looks_at_them(probe: str) -> None:
+    x, y = torch.randn(6, 1, 8), torch.arange(6) % 2
+    data = TensorData(name="signals", x_train=x, y_train=y, x_test=x.clone(), y_test=y.clone(), classes=2)
+    network = relax(Wrapped(), "lcn", example_input=x).model
+    with pytest.raises(ConfigError, match=r"gives a dict \(logits\) for 6 inputs in evaluation mode"):
+        measure(network, probe, data=data, parent=Wrapped(), reference=network)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +12,12 @@ import torch
 from anarch_core.errors import ProbeError
 from anarch_core.layers import relaxed_layers
 from anarch_core.network import undisturbed
-from anarch_core.objective import AbstractObjective
+from anarch_core.objective import AbstractObjective, outputs_of
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, SpatialLayer, spatial_layers, symmetric_layers
 from anarch_plugins.probes.equivariance.options import EquivarianceOptions
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+"""A network whose outputs are looked at as it is called."""
 
 
 class EquivarianceProbe(AbstractProbe):
@@ -43,15 +47,18 @@ class EquivarianceProbe(AbstractProbe):
 
         Raises:
             ProbeError: there are no data.
+            ConfigError: the network gives no outputs that the objective expects.
         """
-        x = context.required_data.inputs("test")[: self.options.samples]
+        data = context.required_data
+        x, y = data.inputs("test")[: self.options.samples], data.y_test[: self.options.samples]
         spatial = x.ndim >= 3
         if spatial or x.is_floating_point():
             x = x.to(next((parameter.dtype for parameter in context.model.parameters() if parameter.is_floating_point()), x.dtype))
+        network = functools.partial(outputs_of, context.model, targets=y, objective=context.objective)
         with undisturbed(context.model), torch.no_grad():
-            changes, agreements = self._network(context.model, x, context.objective) if spatial else ([], [])
+            changes, agreements = self._network(network, x, context.objective) if spatial else ([], [])
             layers = {path: self._layer(layer) for path, layer in spatial_layers(context.model, x).items()} if spatial else {}
-            turned = _turned(context.model, x)
+            turned = _turned(network, x)
             symmetric = {path: layer.errors() for path, layer in symmetric_layers(context.model, x).items()}
         scalars = {
             **_by_name(symmetric),
@@ -73,7 +80,7 @@ class EquivarianceProbe(AbstractProbe):
         units = {"agreement": "%", "distance": "pixels"}
         return Measurement(scalars=_finite(scalars), units=units, details=details, omitted=omitted)
 
-    def _network(self, model: torch.nn.Module, x: torch.Tensor, objective: AbstractObjective) -> tuple[list[float], list[float | None]]:
+    def _network(self, model: Network, x: torch.Tensor, objective: AbstractObjective) -> tuple[list[float], list[float | None]]:
         outputs = model(x)
         decided = objective.decisions(outputs)
         changes: list[float] = []
@@ -123,7 +130,7 @@ def _omitted(x: torch.Tensor, others: list[str]) -> str:
     return f"{', '.join(others[:3])}{more} cannot be shifted: no convolution, or called several times" if others else ""
 
 
-def _turned(model: torch.nn.Module, x: torch.Tensor) -> float | None:
+def _turned(model: Network, x: torch.Tensor) -> float | None:
     """How far the output moves when square images are turned; None for other inputs."""
     if x.ndim != 4 or x.shape[2] != x.shape[3]:
         return None
