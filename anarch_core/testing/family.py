@@ -257,13 +257,14 @@ def _require_distance(layer: RelaxedLayer, nearest: RelaxedLayer, start: Relaxed
 
 def _of_rows(case: Case, layer: nn.Module) -> torch.Tensor:
     """The first argument, with all but its last dimension as one, where that makes no difference to the layer."""
-    rows = case.x.flatten(0, -2)
+    x: torch.Tensor = case.x
+    rows = x.flatten(0, -2)
     try:
         found, expected = case.giving(rows).numbers(layer), case.numbers(layer)
         same = apart([output.flatten(0, -2) for output in expected], found) < 1e-9
     except (RuntimeError, ValueError, IndexError, TypeError):
-        return case.x
-    return rows if same else case.x
+        return x
+    return rows if same else x
 
 
 def _drift(layer: RelaxedLayer) -> Drift | None:

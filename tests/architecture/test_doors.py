@@ -24,6 +24,7 @@ EXAMPLE = {"name": "mine", "package": "anarch_mine", "Class": "Mine", "Kind": "P
 """What stands in templates for names."""
 
 OTHER_MEANINGS = {
+    ("testing/lift.py", "gradient"): "a role of optimizer state",
     ("testing/matrices.py", "gradient"): "a role of optimizer state",
     ("testing/matrices.py", "shared"): "a part of a weight",
     ("checkpoint/schema.py", "delta"): "a kind of file: what changed since the parent",
