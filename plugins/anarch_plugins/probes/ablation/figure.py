@@ -66,13 +66,13 @@ class Parts(AbstractFigure):
                     seen.append(f"{series.label(runs)}: the off-local weights add most for t_w = {most:g}, {gain}.")
         data = " or ".join(dict.fromkeys(run.evaluated_on("ablation") for run in runs))
         network = constrained(runs)
-        local, size = (
+        places, size = (
             ("receptive fields of the CNN", "the receptive field has")
             if network == "CNN"
             else (f"those that are not zero by the constraints of the {network}", "are local")
         )
         return sentences(
-            f"{data.capitalize()} {names(runs)} of the trained network with only its local weights ({local}) and with only its "
+            f"{data.capitalize()} {names(runs)} of the trained network with only its local weights ({places}) and with only its "
             f"off-local ones (as d'Ascoli et al. 2019, Fig. 7); as a control, random masks that keep as many weights per row as {size}.",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
