@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -153,6 +153,9 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
         caption += f"; average: test {metric.label} of the average of the weights"
     if controlled:
         caption += "; continued: the unrelaxed network trained on from t_w with the branch's settings"
+    alone = {probe for segment in segments for probe, found in segment.probe_details.items() if _in_units_of_its_own(found)}
+    if names := [scalar for probe, scalar in columns if probe in alone and scalar.endswith("_shared")]:
+        caption += f"; {' and '.join(names)} of a network with weights that were equal: not comparable with the trunk's"
     if any(len(line.test) > 1 for line in lines):
         caption += "; ±: sample standard deviation over seeds"
     headings = [
@@ -177,6 +180,11 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
             cells.append(spread(line.continued, metric.digits) if line.continued else "")
         texts.append([*cells, *(_cell(line, column) for column in columns)])
     return Summary(caption=f"{caption}.", headings=headings, lines=texts, best=[index for index, line in enumerate(lines) if line.best])
+
+
+def _in_units_of_its_own(details: Mapping[str, Any]) -> bool:
+    """Whether a probe said so of a network at any moment."""
+    return any("incomparable" in found for found in details.values())
 
 
 @attrs.frozen

@@ -67,10 +67,10 @@ def coordinates(runs: Sequence[FinishedRun], probes: Iterable[str]) -> str:
     network = constrained(runs)
     said = f"What is called shared is taken along the directions that the {network} has too"
     if len(alone) < len(found):
-        weight = "convolution's weight" if network == "CNN" else "weight of it"
+        weight = "convolution's weight stands" if network == "CNN" else "weight of it may stand"
         said += (
             f", in units in which a {network} and its relaxation are equal at the switch, and compares between networks; plain norms and "
-            f"eigenvalues compare only within one network, as a {weight} stands for many weights of its relaxation, so that the units "
+            f"eigenvalues compare only within one network, as a {weight} for many weights of its relaxation, so that the units "
             "are others"
         )
     if not alone:

@@ -227,3 +227,16 @@ def test_results_that_were_altered_are_refused(tmp_path, written, instead):
     file.write_text(file.read_text().replace(written, instead))
     with pytest.raises(RunError, match=r"results\.json was altered"):
         Results.read(tmp_path)
+
+
+def test_the_caption_says_what_does_not_compare_with_the_trunk():
+    measured = {"hessian": {"end": {"lambda_max": 2.0, "lambda_max_shared": 1.0}}}
+    told = {"hessian": {"end": {"incomparable": "weights of cell were equal"}}}
+    trunk = attrs.evolve(entry("trunk", 88.8), probes=measured)
+    alike = attrs.evolve(entry("branch", 89.8, relaxation="efcn", switch=2.0), probes=measured)
+    alone = attrs.evolve(alike, probe_details=told)
+    headlines = {"hessian": ["lambda_max"]}
+    said = "lambda_max_shared of a network with weights that were equal: not comparable with the trunk's"
+    assert said in summary([trunk, alone], headlines, ACCURACY).caption
+    assert said not in summary([trunk, alike], headlines, ACCURACY).caption
+    assert said not in summary([trunk, alone], {}, ACCURACY).caption
