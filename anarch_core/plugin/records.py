@@ -130,6 +130,10 @@ class ScheduleInfo(ComponentInfo):
     kind: ClassVar[str] = "schedule"
 
 
+CONSTRAINED_NETWORK = "constrained network"
+"""What a network that is relaxed is called where nothing closer is known."""
+
+
 @attrs.frozen(kw_only=True)
 class ModelInfo(ComponentInfo):
     """A model; its target is ``build(input_shape, classes, options) -> torch.nn.Module``, seeded by the caller.
@@ -143,7 +147,7 @@ class ModelInfo(ComponentInfo):
 
     kind: ClassVar[str] = "model"
     zoo: str | None = attrs.field(default=None, validator=_valid_zoo)
-    called: str = "constrained network"
+    called: str = CONSTRAINED_NETWORK
 
 
 @attrs.frozen(kw_only=True)

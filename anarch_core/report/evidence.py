@@ -20,7 +20,7 @@ from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.files.reading import kind, read_text
 from anarch_core.files.tables import read_table
 from anarch_core.objective import Metric
-from anarch_core.plugin.records import ModelInfo
+from anarch_core.plugin.records import CONSTRAINED_NETWORK, ModelInfo
 from anarch_core.plugin.registry import get_registry
 from anarch_core.report.spread import Spread
 
@@ -107,7 +107,7 @@ class FinishedRun:
         """What sentences and legends call the network that it relaxes: ``"CNN"``, or as the record of its model says."""
         name = self.results.model.partition(":")[0]
         models = (info for info in get_registry().infos("model") if isinstance(info, ModelInfo))
-        return next((info.called for info in models if info.name == name), "constrained network")
+        return next((info.called for info in models if info.name == name), CONSTRAINED_NETWORK)
 
     @property
     def metric(self) -> Metric:

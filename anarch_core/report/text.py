@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from anarch_core.objective import Metric
+from anarch_core.plugin.records import CONSTRAINED_NETWORK
 from anarch_core.report.evidence import FinishedRun, incomparable
 from anarch_core.report.spread import FEWEST, Spread
 
@@ -30,8 +31,9 @@ def names(runs: Sequence[FinishedRun]) -> str:
 
 
 def constrained(runs: Sequence[FinishedRun]) -> str:
-    """How the networks that the runs relax are called: ``"CNN"``, or ``"CNN or constrained network"`` where they differ."""
-    return " or ".join(dict.fromkeys(run.constrained for run in runs))
+    """What the networks that the runs relax are called together: ``"CNN"`` where each of them is one, else ``"constrained network"``."""
+    found = {run.constrained for run in runs}
+    return found.pop() if len(found) == 1 else CONSTRAINED_NETWORK
 
 
 def together(text: str) -> str:

@@ -22,7 +22,7 @@ from anarch_core.report.findings import findings, paired
 from anarch_core.report.inline_svg import in_the_dark, inline
 from anarch_core.report.measurements import probe_tables
 from anarch_core.report.settings_text import command, settings_in_words
-from anarch_core.report.text import together
+from anarch_core.report.text import constrained, together
 from anarch_core.report.writer import write_report
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -483,6 +483,12 @@ def test_a_network_is_called_what_it_is(made, model: str, called: str | None):
     assert f"{run.constrained} continued" in drawings[1]
     assert f"receptive field of the {run.constrained}" in drawings[2]
     assert ("CNN" in told) == (called == "CNN")
+
+
+def test_networks_of_several_runs_have_a_name_in_common(made):
+    cnn, other = FinishedRun.read(made("one")), FinishedRun.read(made("other", model="vit"))
+    assert constrained([cnn, cnn]) == "CNN"
+    assert constrained([cnn, other]) == constrained([other]) == "constrained network"
 
 
 def test_shared_parts_of_weights_that_were_equal_are_compared_with_none(made):
