@@ -123,6 +123,8 @@ class FamilyChecks(RelaxationSubject):
         """What penalties take away, and ablations leave out, of a layer that obeys the constraint still."""
         weights = {name: parameter.detach() for name, parameter in layer.named_parameters() if name in layer.drifting()}
         try:
+            for name, weight in weights.items():
+                layer.gram(weight, name)  # raises where parameters are no weights, which no penalty holds
             beside = layer.weighted(weights, {"unshared": 1.0, "off-local": 1.0})
         except AnarchError:
             return  # a clear refusal; probes report it
