@@ -50,12 +50,14 @@ class PositionsRelaxation(AbstractConstraintRelaxation):
         table = table_of(site.module)
         if table is not None:
             return "every pair of positions has a number of its own" if (table.incidence.counts <= 1).all() else None
-        names = ("relative_position_bias_table", "relative_position_index")
+        names = ("relative_position_bias_table", "relative_position_index", "weight_index")
         held = [name for name in names if getattr(site.module, name, None) is not None]
         return None if held else "it has no relative position bias"
 
     def refusal(self, site: Site) -> str | None:
         table = table_of(site.module)
+        if table is None and isinstance(site.module, DiagonalMatrix):
+            return "its weight, which is looked up by weight_index, is no parameter"
         if table is None and getattr(site.module, "relative_position_bias_table", None) is None:
             return "its relative position bias is no parameter: it is computed anew, by a network as in Swin V2"
         if table is None:

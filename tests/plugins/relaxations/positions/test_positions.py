@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
 from anarch_core import drift, project, relax
-from anarch_core.relaxation import Site
+from anarch_core.relaxation import Site, plan
 from anarch_core.testing.cases import Case
 from anarch_plugins.models.vit.attention import GroupedQueryAttention
 from anarch_plugins.models.vit.resmlp import ToeplitzLinear
@@ -185,9 +186,23 @@ def with_kernel() -> nn.Module:
     return module
 
 
+def with_buffer() -> nn.Module:
+    module = nn.Module()
+    module.register_buffer("weight", torch.zeros(3))
+    module.register_buffer("weight_index", torch.zeros(2, 2, dtype=torch.int64))
+    return module
+
+
+@pytest.mark.parametrize("compute", [parametrizations.weight_norm, lambda layer: prune.l1_unstructured(layer, "weight", 0.5)])
+def test_numbers_by_diagonal_that_are_computed_are_refused(compute: Any) -> None:
+    network = nn.Sequential(compute(ToeplitzLinear((3,))))
+    assert set(plan(network, "positions", example_input=torch.randn(2, 3)).refused) == {"0"}
+
+
 @pytest.mark.parametrize(
     ("module", "told"),
     [
+        (with_buffer(), "its weight, which is looked up by weight_index, is no parameter"),
         (ShiftedWindowAttentionV2(8, [2, 2], [0, 0], 2), "its relative position bias is no parameter: it is computed anew"),
         (without_index(), "it has a relative_position_bias_table and no buffer relative_position_index"),
         (with_index(torch.float32), "its relative_position_index is float32, expected whole numbers"),
