@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +97,27 @@ def require_model(spec: ModelSpec, header: Header, relaxed: Collection[str], pat
         raise CheckpointError(msg)
     if model is None:
         return
-    prefixes = tuple(f"{layer}." for layer in relaxed)
+    wholes = sorted(relaxed, key=len)  # a layer may have become a part of one that was relaxed later
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, torch.Tensor) or nn.parameter.is_lazy(tensor):
             continue
-        layer = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
-        found = sizes.get(name, 0) if layer is None else sum(size for other, size in sizes.items() if other.startswith(layer))
+        layer = owner(name, wholes)
+        found = sizes.get(name, 0) if layer is None else _held(sizes, layer)
         if tensor.numel() > _TIMES * found + _BESIDE // _TIMES:
             needs = f"{name!r:.80} of {tensor.numel():,} numbers"
             msg = f"{path} describes a model ({spec!s:.200}) with {needs}, and holds {found:,}; it is not built"
             raise CheckpointError(msg)
 
 
-def require_layers(network: nn.Module, record: AppliedRelaxation, sizes: Mapping[str, int] | None, path: Path, registry: Registry) -> None:
+def require_layers(
+    network: nn.Module,
+    record: AppliedRelaxation,
+    sizes: Mapping[str, int] | None,
+    path: Path,
+    registry: Registry,
+    *,
+    later: Sequence[AppliedRelaxation] = (),
+) -> None:
     """Refuse relaxed layers that cannot be, or are larger than what a file holds for them.
 
     Args:
@@ -118,12 +126,14 @@ def require_layers(network: nn.Module, record: AppliedRelaxation, sizes: Mapping
         sizes: what the file holds, see :func:`stored_numbers`; None where it holds the layers that they are lifted from.
         path: of the file, for messages.
         registry: where names are looked up.
+        later: relaxations that follow, whose layers may be made of these.
 
     Raises:
         CheckpointError: a layer does not take the recorded input, or has more numbers than the file.
     """
     relaxation = registry.create("relaxation", record.name, record.options)
     convolutions, targets = candidates(network, CONVOLUTIONS), candidates(network, relaxation.targets)
+    wholes = sorted({each for following in later for each in following.layers}, key=len)
     for layer, shape in record.layers.items():
         module: nn.Module | str | None = network.get_submodule(layer) if layer in targets or layer in record.materialised else None
         if layer in record.materialised:
@@ -138,7 +148,13 @@ def require_layers(network: nn.Module, record: AppliedRelaxation, sizes: Mapping
         except Exception as error:
             msg = f"{path} says that {layer!r:.80} takes inputs of shape {shape}, with which {record.name} fails: {one_line(error)}"
             raise CheckpointError(msg) from error
-        found = needed if sizes is None else sum(size for name, size in sizes.items() if owner(name, [layer]) is not None)
+        whole = owner(layer, wholes)
+        found = needed if sizes is None else _held(sizes, layer if whole is None else whole)
         if needed > found:
             msg = f"{path} says that {layer!r:.80} is a layer of {needed:,} parameters ({record.name}), and holds {found:,} numbers of it"
             raise CheckpointError(msg)
+
+
+def _held(sizes: Mapping[str, int], layer: str) -> int:
+    """Numbers that a file holds for a layer."""
+    return sum(size for name, size in sizes.items() if owner(name, [layer]) is not None)

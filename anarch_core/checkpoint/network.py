@@ -104,8 +104,8 @@ def load(
     sizes = stored_numbers(header)
     tensors, _ = read_tensors(path)  # only now: what is missing is told before a large file is read
     _cast(network, tensors)
-    for relaxation in applied[:stored]:
-        require_layers(network, relaxation, sizes, path, registry)
+    for place, relaxation in enumerate(applied[:stored], start=1):
+        require_layers(network, relaxation, sizes, path, registry, later=applied[place:stored])
         network = reapply(network, [relaxation], registry=registry)
     _fill(network, tensors, path)
     for relaxation in applied[stored:]:

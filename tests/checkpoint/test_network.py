@@ -16,11 +16,13 @@ from safetensors.torch import load_file, load_model, save_file
 from torch import nn
 
 import anarch_core
+from anarch_core.checkpoint import backing
 from anarch_core.checkpoint.file import verify
 from anarch_core.checkpoint.network import load, read_header, save
 from anarch_core.checkpoint.state import load_state, save_state
 from anarch_core.errors import CheckpointError, OtherVersionWarning
 from anarch_core.models import ModelSpec, model_spec
+from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.verbs import project, relax
 from anarch_core.schedule import Moment
 
@@ -501,3 +503,19 @@ def test_a_loaded_network_can_be_trained_copied_and_relaxed_further(trained: nn.
 def test_the_api_is_at_the_top() -> None:
     assert anarch_core.load is load
     assert anarch_core.save is save
+
+
+@pytest.mark.parametrize("wholes", [("",), ("0.0", "0"), ("0",)])
+def test_the_numbers_of_a_layer_are_looked_for_where_it_went(wholes: tuple[str, ...], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backing, "_BESIDE", 0)
+    model = nn.Sequential(nn.Sequential(nn.Linear(40, 40)))
+    name = "free.0.0" if wholes == ("",) else "0.free.copies.0.0.free"
+    save_state(path, {f"{name}.weight": torch.zeros(40, 40), f"{name}.bias": torch.zeros(40)})
+
+    class Spec:
+        def make(self, registry: Registry) -> nn.Module:
+            return model
+
+    backing.require_model(Spec(), read_header(path), wholes, path, get_registry())
+    with pytest.raises(CheckpointError, match="it is not built"):
+        backing.require_model(Spec(), read_header(path), (), path, get_registry())

@@ -311,6 +311,17 @@ def test_checkpoints(make, tmp_path) -> None:
     assert torch.equal(project(again)(x), project(model)(x))
 
 
+def test_checkpoints_of_relaxed_layers_inside_of_an_untied_one(tmp_path) -> None:
+    parent, x = Looped(nn.Sequential(nn.Conv1d(4, 4, 3, padding=1, groups=2), nn.Tanh()), 2), torch.randn(3, 4, 4)
+    parent.head = nn.Flatten()
+    inner = relax(relax(parent, "ungroup", example_input=x).model, "lcn", example_input=x).model
+    model = moved(relax(inner, "untie", example_input=x).model)
+    save(model, tmp_path / "untied.safetensors")
+    again = load(tmp_path / "untied.safetensors", model=parent)
+    assert torch.equal(again(x), model(x))
+    assert torch.equal(project(project(again))(x), project(project(model))(x))
+
+
 def test_weights_used_outside_of_the_module_are_refused() -> None:
     class Regularised(Looped):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
