@@ -10,7 +10,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,22 @@ from anarch_core.testing import WorkersConformance
 from anarch_core.workers import AbstractWorkers, Event, Outcome, Stop, run_job
 
 Kit = Callable[..., Any]
+
+SLEEPING: list[int] = []
+
+
+def fall_asleep() -> None:
+    """Start a process that outlives the check that should find it, however busy the machine is."""
+    SLEEPING.append(os.spawnvp(os.P_NOWAIT, "sleep", ["sleep", "600"]))
+
+
+@pytest.fixture(autouse=True)
+def waking() -> Iterator[None]:
+    yield
+    while SLEEPING:
+        process = SLEEPING.pop()
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
 
 
 class Honest(AbstractWorkers):
@@ -123,7 +139,7 @@ def leaving_a_process(at_once: bool) -> type[Honest]:
     def open(self, crew):
         Honest.open(self, crew)
         if at_once or "long" not in str(crew.context.store.path):
-            os.spawnvp(os.P_NOWAIT, "sleep", ["sleep", "3"])
+            fall_asleep()
 
     return with_one(open=open)
 
@@ -216,10 +232,10 @@ def test_workers_that_cannot_wait(fails: Kit, plugin: Kit, tmp_path: Path, monke
         Path("log.txt").touch()
 
     def starting(self, options):
-        os.spawnvp(os.P_NOWAIT, "sleep", ["sleep", "3"])
+        fall_asleep()
 
     plugin("workers", with_one(__init__=starting))
-    fails(WorkersConformance, check, "started 'sleep 3'; wait for open", tmp_path, monkeypatch)
+    fails(WorkersConformance, check, "started 'sleep 600'; wait for open", tmp_path, monkeypatch)
     plugin("workers", with_one(close=lambda self, at_once=False: self.crew.say("done")))
     fails(WorkersConformance, check, "what was not opened cannot be closed: AttributeError", tmp_path, monkeypatch)
     plugin("workers", with_one(__init__=writing))
