@@ -185,6 +185,8 @@ class _Walk:
         for path in chosen:
             hollow.model = replace(hollow.model, paths[path], constrained.get_submodule(path))
             del self.made[path]
+        for path in [path for path in self.made if owner(path, chosen) is not None]:
+            del self.made[path]  # it was relaxed before what it is a part of
         return bool(chosen)
 
     @property

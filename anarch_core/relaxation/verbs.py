@@ -17,7 +17,7 @@ from anarch_core.network import copied
 from anarch_core.plugin.blame import answering
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.base import Site
-from anarch_core.relaxation.copying import copy_with
+from anarch_core.relaxation.copying import copy_with, replace
 from anarch_core.relaxation.exactness import checked
 from anarch_core.relaxation.lattice import CONVOLUTIONS
 from anarch_core.relaxation.materialise import convolution_of
@@ -125,7 +125,7 @@ def relax(
 
 @torch.inference_mode(False)
 def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module:
-    """The constrained network nearest to a relaxed one.
+    """The constrained network nearest to a relaxed one. A layer goes back all the way, with what was relaxed inside of it before.
 
     Args:
         model: a network with relaxed layers; it is not changed.
@@ -139,16 +139,24 @@ def project(model: nn.Module, *, layers: str | Sequence[str] = "*") -> nn.Module
         msg = f"this {type(model).__name__} has no relaxed layer to project"
         raise SurgeryError(msg)
     chosen = select(paths, layers)
-    projected = {path: model.get_submodule(path).project() for path in chosen}  # type: ignore[operator]
+    projected = {path: _constrained(model.get_submodule(path)) for path in chosen}
     new = keep_passes_told(copy_with(model, {path: (paths[path], layer) for path, layer in projected.items()}))
     left = []
     for applied in applied_relaxations(model):
-        kept = {path: shape for path, shape in applied.layers.items() if path not in chosen}
+        kept = {path: shape for path, shape in applied.layers.items() if path not in chosen and owner(path, chosen) is None}
         if kept or applied.materialised:
             calls = {path: count for path, count in applied.calls.items() if path in kept}
             left.append(attrs.evolve(applied, layers=kept, calls=calls))
     new.anarch_relaxations = tuple(left)  # type: ignore[assignment]
     return new
+
+
+def _constrained(layer: nn.Module) -> nn.Module:
+    """The constrained module nearest to a relaxed layer. What is nearest in a subspace is found by way of one that contains it."""
+    module: nn.Module = layer.project()  # type: ignore[operator]
+    for path, paths in candidates(module, (RelaxedLayer,)).items():
+        module = replace(module, paths, _constrained(module.get_submodule(path)))
+    return module
 
 
 @torch.inference_mode(False)

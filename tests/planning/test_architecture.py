@@ -109,3 +109,10 @@ def test_a_stage_that_builds_on_another_is_counted_on_top_of_it(model, path, nam
         network = relax(network, relaxation, layers=layers.removesuffix("]") or "*", example_input=torch.randn(2, 1, 40)).model
         expected[name] = sum(parameter.numel() for parameter in network.parameters())
     assert found == expected
+
+
+def test_what_was_relaxed_inside_of_a_layer_goes_back_with_it():
+    config = attrs.evolve(CONFIG, model="vit", options={"vit": {"tied": True}}, path=("heads@1,untie@2,conv@3",), control="none")
+    plan = plan_run(config, timed=False)
+    counted = {network.footprint.name: network.segments for network in plan.networks}
+    assert counted == {"constrained": 2, "heads": 1, "heads[blocks.block.attn] + untie[blocks.block]": 1}
