@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import get_annotations
 from typing import Any, cast
 
 import attrs
@@ -122,8 +123,7 @@ class Selection:
 
     def _notes_on_candidates(self) -> Iterator[str]:
         if not self.paths:
-            kinds = [kind.__name__.strip("_") for kind in self.relaxation.targets]
-            yield f"it takes layers of type {' or '.join(kinds)}, and there is none"
+            yield f"it takes {_taken(self.relaxation.targets)}, and there is none"
         if self.loose_note is not None:
             yield self.loose_note
 
@@ -210,3 +210,13 @@ def _traces(model: nn.Module, paths: Sequence[str], chosen: Sequence[str], examp
         mode = "training" if training else "evaluation"
         return [attrs.evolve(first, elsewhere=f"in {mode} mode the network does not run on it ({one_line(error)})")]
     return [first, second] if any(len(second.calls[path]) != len(first.calls[path]) for path in looked) else [first]
+
+
+def _taken(targets: Sequence[type]) -> str:
+    """Which layers are taken; by what they have, where a protocol says so, whose name means nothing to those who have the layers."""
+    protocols = [target for target in targets if getattr(target, "_is_protocol", False)]
+    types = [target.__name__.strip("_") for target in targets if target not in protocols]
+    members = [", ".join(get_annotations(target)) for target in protocols]
+    return " or ".join(
+        ([f"layers of type {' or '.join(types)}"] if types else []) + ([f"modules with {' or with '.join(members)}"] if members else [])
+    )

@@ -115,6 +115,8 @@ def test_a_layer_of_the_family_is_there_already():
 def test_a_network_without_a_layer_of_its_types_is_told_which_these_are():
     with pytest.warns(NoEffectWarning, match=r"in Sequential \(it takes layers of type ConvNd or RelaxedLayer, and there is none\)"):
         relax(nn.Sequential(nn.Flatten()), "lcn", example_input=X)
+    with pytest.warns(NoEffectWarning, match=r"it takes modules with q_proj, k_proj, v_proj or with qkv_proj, and there is none"):
+        relax(nn.Sequential(nn.Flatten()), "heads", example_input=X)
 
 
 def test_layers_that_another_relaxation_made_of_something_else_are_left_to_it():
