@@ -181,6 +181,21 @@ def test_families_and_runs_are_shown_on_equal_axes(made):
     assert first.get_ylim() == second.get_ylim()
 
 
+def test_no_marker_is_cut_where_panels_have_one_scale(made):
+    run = FinishedRun.read(made())
+    for place, file in enumerate(sorted(run.results.path.glob("segments/*/probes/soft-projection*"))):
+        tensors, _ = load_state(file)
+        for table in tensors.values():
+            table[:, 2] = table[:, 2] / 100 + place
+        save_state(file, tensors)
+    panels = [axes for axes in BY_NAME["soft-projection"].draw([FinishedRun.read(run.results.path)]).axes if axes.has_data()]
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for panel in panels for line in panel.lines])
+    low, high = panels[0].get_ylim()
+    room = 0.04 * (drawn.max() - drawn.min())
+    assert low <= drawn.min() - room
+    assert high >= drawn.max() + room
+
+
 def test_hollow_is_at_the_switch_and_filled_after_training(made):
     for name in ("performance", "equivariance"):
         for axes in BY_NAME[name].draw([FinishedRun.read(made())]).axes[1:]:
@@ -354,6 +369,17 @@ def test_a_barrier_that_was_not_measured_is_not_called_none(made, barriers, told
                 segment["probes"]["interpolation"] = {"end": {"linear_barrier": height}}
 
     assert told in BY_NAME["paths"].caption([FinishedRun.read(made(change=change))]).replace("\xa0", " ")
+
+
+@pytest.mark.parametrize(("shift", "told"), [(0.0, False), (0.3, True), (None, True)])
+def test_a_path_with_batch_norm_says_that_its_ends_have_other_statistics(made, shift, told):
+    def change(segments) -> None:
+        for segment in segments:
+            details = segment["probe_details"].get("interpolation", {})
+            details.get("end", {})["methods"] = {"linear": {"statistics_shift": shift}}
+
+    caption = BY_NAME["paths"].caption([FinishedRun.read(made(change=change))])
+    assert ("Batch-norm statistics are estimated afresh at every point" in caption) is told
 
 
 def test_points_that_are_not_finite_are_left_out_of_a_path(made):

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
 
 from anarch_core.files.replacing import replacing
 from anarch_core.report.evidence import FinishedRun
@@ -216,6 +217,10 @@ def _equal(panels: Sequence[Axes]) -> None:
         positive = all(panel.dataLim.y0 > 0 for panel in panels)
         for panel in panels:
             panel.set_yscale("log" if positive else "linear")
+    everything = Bbox.union([panel.dataLim for panel in panels]).get_points()
+    for panel in panels:
+        panel.update_datalim(everything)  # so that margins are those of the common range, and no marker is cut
+        panel.autoscale_view()
     lows, highs = zip(*(panel.get_ylim() for panel in panels), strict=True)
     widest = max(panels, key=lambda panel: panel.get_xlim()[1])
     lefts, rights = zip(*(panel.get_xlim() for panel in panels), strict=True)

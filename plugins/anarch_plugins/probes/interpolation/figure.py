@@ -95,6 +95,7 @@ class Paths(AbstractFigure):
             f"Training loss and test {names(runs)} on the way from {begin} (α = 0) to the trained relaxed network (α = 1) (as "
             "d'Ascoli et al. 2019, Fig. 12).",
             "For curved paths α is the length travelled.",
+            "Batch-norm statistics are estimated afresh at every point, of the ends as well." if _estimated_afresh(runs) else "",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
         )
@@ -122,6 +123,12 @@ def _straight(series: Series) -> str:
 
 def _has_straight(segment: SegmentResult) -> bool:
     return "linear_barrier" in segment.scalars("interpolation", "end")
+
+
+def _estimated_afresh(runs: Sequence[FinishedRun]) -> bool:
+    """Whether there were batch-norm statistics that differ from those of training."""
+    found = [segment.details("interpolation", "end") for run in runs for segment in run.segments("branch")]
+    return any(method.get("statistics_shift", 0) != 0 for details in found if details for method in details.get("methods", {}).values())
 
 
 def _finite(value: float) -> float | None:
