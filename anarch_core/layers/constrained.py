@@ -166,8 +166,7 @@ class ConstrainedLayer(RelaxedLayer):
         values = {name: tensor for name, tensor in own.items() if name not in linked}
         trained = {name: parameter.requires_grad for name, parameter in self.free.named_parameters()}
         for place, link in enumerate(self.links):
-            theta, unseen = link.constraint.project(link.gathered(own)), self._unseen(place)
-            values[link.parent] = theta if unseen is None else theta + unseen
+            values[link.parent] = _with(link.constraint.project(link.gathered(own)), self._unseen(place))
             trained[link.parent] = trained[link.free[0]]
         return filled(self._constrained[0], values, trained, self.constrained_buffers()).train(self.training)
 

@@ -163,14 +163,19 @@ def why_not_rooted(first: ConstrainedLayer, geometry: ConvGeometry, family: Abst
         return f"it is a layer of {name}, in which biases of the convolution are zero; project it first"
     if _channels_alone(first):
         return None
-    folded = next((axis.mode for axis in geometry.axes if not incidence(CONV, axis).single), None)
+    folded = _folding(CONV, geometry)
     if folded is not None:
         return f"it is a layer of {name}, and with padding mode {folded!r} its taps meet those of {name} in one pixel; project it first"
-    folded = next((axis.mode for axis in geometry.axes if not incidence(family, axis).single), None)
+    folded = _folding(family, geometry)
     if folded is not None:
         what = f"weights of {family.name} meet those of {name} in one pixel"
         return f"it is a layer of {name}, and with padding mode {folded!r} {what}; project it first"
     return None
+
+
+def _folding(family: AbstractFamily, geometry: ConvGeometry) -> str | None:
+    """The padding mode by which several weights meet in one pixel; None where none do."""
+    return next((axis.mode for axis in geometry.axes if not incidence(family, axis).single), None)
 
 
 def _allowed(first: ConstrainedLayer) -> torch.Tensor:

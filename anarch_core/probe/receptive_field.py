@@ -21,6 +21,7 @@ from anarch_core.layers.constrained import ConstrainedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.probe.locality import in_receptive_field
+from anarch_core.relaxation.constraint import constrained_module
 from anarch_core.relaxation.lattice import CONVOLUTIONS, is_convolution
 from anarch_core.relaxation.trace import inputs_of
 
@@ -152,14 +153,16 @@ def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, S
         example_input: with a batch dimension.
     """
     kinds = (LatticeLayer, ReparametrisedLayer, *CONVOLUTIONS)
-    modules = {path: module for path, module in whole_modules(model) if isinstance(module, kinds) or is_convolution(_free(module))}
+    modules = {
+        path: module for path, module in whole_modules(model) if isinstance(module, kinds) or is_convolution(constrained_module(module))
+    }
     inputs = inputs_of(model, list(modules), example_input)
     layers = {}
     for path, module in modules.items():
         if len(inputs[path]) != 1:
             continue
         (given,) = inputs[path]
-        linear: nn.Module = module.lattice() if isinstance(module, ReparametrisedLayer) else _free(module)
+        linear: nn.Module = module.lattice() if isinstance(module, ReparametrisedLayer) else constrained_module(module)
         if isinstance(linear, LatticeLayer):
             family, geometry = linear.family, linear.geometry
         else:
@@ -167,11 +170,6 @@ def spatial_layers(model: nn.Module, example_input: torch.Tensor) -> dict[str, S
             family, geometry = CONV, ConvGeometry.of(conv, tuple(given.shape[-len(conv.kernel_size) :]))
         layers[path] = SpatialLayer(path=path, module=module, linear=linear, family=family, geometry=geometry, input=given)
     return layers
-
-
-def _free(module: nn.Module) -> nn.Module:
-    """What a layer under no constraints any longer computes with; any other module itself."""
-    return module.free if isinstance(module, ConstrainedLayer) else module
 
 
 def chosen_layer(layers: dict[str, SpatialLayer], path: str | None) -> SpatialLayer:
