@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from anarch_core.probe.coordinates import ParameterParts
     from anarch_core.probe.locality import RelaxedWeight, in_receptive_field, relaxed_weights
     from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
+    from anarch_core.probe.scores import chosen_data, finite, named_scores, score_unit
     from anarch_core.probe.symmetry import SymmetricLayer, symmetric_layers
 
 __all__ = [
@@ -25,9 +26,13 @@ __all__ = [
     "RelaxedWeight",
     "SpatialLayer",
     "SymmetricLayer",
+    "chosen_data",
     "chosen_layer",
+    "finite",
     "in_receptive_field",
+    "named_scores",
     "relaxed_weights",
+    "score_unit",
     "spatial_layers",
     "symmetric_layers",
 ]
@@ -38,6 +43,10 @@ __getattr__, __dir__ = lazy_names(
         "ParameterParts": "anarch_core.probe.coordinates",
         "SpatialLayer": "anarch_core.probe.receptive_field",
         "SymmetricLayer": "anarch_core.probe.symmetry",
+        "chosen_data": "anarch_core.probe.scores",
+        "finite": "anarch_core.probe.scores",
+        "named_scores": "anarch_core.probe.scores",
+        "score_unit": "anarch_core.probe.scores",
         "chosen_layer": "anarch_core.probe.receptive_field",
         "RelaxedWeight": "anarch_core.probe.locality",
         "in_receptive_field": "anarch_core.probe.locality",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.summary import number
 from anarch_core.lazy import lazy_names
+from anarch_core.report.arrays import Pictured, pictured
 from anarch_core.report.catalogue import figures
 from anarch_core.report.evidence import (
     FinishedRun,
@@ -72,6 +73,7 @@ __all__ = [
     "FinishedRun",
     "NothingToDrawError",
     "Panel",
+    "Pictured",
     "SegmentResult",
     "Series",
     "Spread",
@@ -95,6 +97,7 @@ __all__ = [
     "number",
     "over_seeds",
     "panel_title",
+    "pictured",
     "points",
     "probed",
     "quantity",

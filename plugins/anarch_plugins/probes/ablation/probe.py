@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import statistics
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import torch
 from torch import nn
 
-from anarch_core.data import Inputs, TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
-from anarch_core.layers import RelaxedLayer, relaxed_layers
+from anarch_core.layers import relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
-from anarch_core.objective import AbstractObjective
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal, RelaxedWeight, relaxed_weights
+from anarch_core.probe import (
+    AbstractProbe,
+    Measurement,
+    ProbeContext,
+    ProbeRehearsal,
+    chosen_data,
+    finite,
+    named_scores,
+    relaxed_weights,
+    score_unit,
+)
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.ablation.options import AblationOptions
 
@@ -56,7 +64,7 @@ class AblationProbe(AbstractProbe):
         kept = AblationProbe(attrs.evolve(self.options, random_masks=0))
         needed = rehearsal.peak(lambda: kept.measure(context))
         if self.options.random_masks:
-            x, y = _data(context.required_data, self.options.part)
+            x, y = chosen_data(context.required_data, self.options.part, "ablation")
 
             def masked() -> None:
                 weights = {name: weight for name, weight, _ in _rows(context.model)}
@@ -71,7 +79,7 @@ class AblationProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data of the chosen part, or no layer is relaxed.
         """
-        x, y = _data(context.required_data, self.options.part)
+        x, y = chosen_data(context.required_data, self.options.part, "ablation")
         model = context.model
         if not relaxed_layers(model):
             msg = f"the probe ablation needs relaxed layers, and this {type(model).__name__} has none; relax it first"
@@ -82,37 +90,27 @@ class AblationProbe(AbstractProbe):
             return evaluate(with_parameters(model, weights), x, y, objective=context.objective)
 
         with undisturbed(model), torch.no_grad():
-            _record(scalars, "full", score({}))
-            for name, kept in KEPT.items():
-                _record(scalars, name, score(dict(_kept(model, kept))))
+            found = {"full": score({})} | {name: score(dict(_kept(model, kept))) for name, kept in KEPT.items()}
+            for name, one in found.items():
+                scalars |= named_scores(name, one.loss, one.metrics)
             generator = torch.Generator(x.device).manual_seed(context.seed)
             draws = [score(dict(_random(model, generator))) for _ in range(self.options.random_masks)]
         details: dict[str, Any] = {"data": self.options.part, "samples": len(y), "seed": context.seed}
         if draws:
             drawn = {metric: [draw.metrics[metric] for draw in draws] for metric in draws[0].metrics}
             means = {metric: statistics.fmean(values) for metric, values in drawn.items()}
-            _record(scalars, "random", Score(statistics.fmean(draw.loss for draw in draws), means))
+            scalars |= named_scores("random", statistics.fmean(draw.loss for draw in draws), means)
             main = {"accuracies": drawn["accuracy"]} if "accuracy" in drawn else {"metrics": drawn}
-            details["random"] = {"masks": len(draws), **main, "losses": [_finite(draw.loss) for draw in draws]}
-        units = {name: _unit(name, context.objective) for name in scalars}
+            details["random"] = {"masks": len(draws), **main, "losses": [finite(draw.loss) for draw in draws]}
+        units = {name: score_unit(name, context.objective) for name in scalars}
         return Measurement(scalars=scalars, units=units, details=details)
-
-
-def _data(data: TensorData, part: Literal["train", "test", "validation"]) -> tuple[Inputs, torch.Tensor]:
-    y = getattr(data, f"y_{part}")
-    if y is None:
-        msg = f"the probe ablation needs {part} data, and the data set {data.name!r} has none"
-        raise ProbeError(msg)
-    return data.inputs(part), y
 
 
 def _kept(model: nn.Module, kept: Collection[Part]) -> Iterator[tuple[str, torch.Tensor]]:
     with_biases = ("shared" in kept) != ("unshared" in kept)  # a bias has no place, so it is neither local nor off-local
-    weights: dict[RelaxedLayer, list[RelaxedWeight]] = {}
-    for weight in relaxed_weights(model):
-        if with_biases or not weight.is_bias:
-            weights.setdefault(weight.layer, []).append(weight)
-    for layer, own in weights.items():
+    weights = (weight for weight in relaxed_weights(model) if with_biases or not weight.is_bias)
+    for layer, group in itertools.groupby(weights, key=lambda weight: weight.layer):
+        own = list(group)
         found = layer.weighted({weight.name: weight.tensor for weight in own}, dict.fromkeys(kept, 1.0))
         yield from ((weight.full_name, found[weight.name]) for weight in own)
 
@@ -132,18 +130,3 @@ def _rows(model: nn.Module) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         if not weight.is_bias:
             tensor = weight.tensor.clone(memory_format=torch.contiguous_format)
             yield weight.full_name, tensor, weight.local().reshape(len(tensor), -1).sum(1)
-
-
-def _record(scalars: dict[str, float | None], name: str, score: Score) -> None:
-    for metric, value in score.metrics.items():
-        scalars[f"{metric}_{name}"] = _finite(value)
-    scalars[f"loss_{name}"] = _finite(score.loss)
-
-
-def _unit(scalar: str, objective: AbstractObjective) -> str:
-    units = {f"{metric.name}_": metric.unit for metric in objective.metrics}
-    return next((unit for prefix, unit in units.items() if scalar.startswith(prefix)), objective.loss_unit)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

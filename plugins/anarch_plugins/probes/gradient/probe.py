@@ -11,7 +11,7 @@ import torch
 from anarch_core.curvature import Risk
 from anarch_core.errors import ProbeError
 from anarch_core.lattice import PARTS, Part
-from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext
+from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext, finite
 from anarch_plugins.probes.gradient.options import GradientOptions
 
 BLOCK = 2**20
@@ -38,10 +38,10 @@ class GradientProbe(AbstractProbe):
         """
         risk = Risk.of_training_set(context.model, context.required_data, self.options.samples, batch_size=self.options.batch_size)
         gradient = risk.named_views(risk.gradient())
-        scalars: dict[str, float | None] = {"loss": _finite(risk.value()), "norm": _finite(_norm(gradient.values()))}
+        scalars: dict[str, float | None] = {"loss": finite(risk.value()), "norm": finite(_norm(gradient.values()))}
         layers: dict[str, dict[str, float | None]] = {}
         for path in dict.fromkeys(name.rpartition(".")[0] for name in gradient):
-            layers[path] = {"norm": _finite(_norm(tensor for name, tensor in gradient.items() if name.rpartition(".")[0] == path))}
+            layers[path] = {"norm": finite(_norm(tensor for name, tensor in gradient.items() if name.rpartition(".")[0] == path))}
         details: dict[str, Any] = {"samples": risk.samples, "parameters": risk.size, "mode": "evaluation", "layers": layers}
         try:
             parts = ParameterParts.of(context.model, risk.inputs[:1])
@@ -54,10 +54,10 @@ class GradientProbe(AbstractProbe):
             details["incomparable"] = parts.incomparable
         for part, squares in found.items():
             key = f"norm_{part.replace('-', '_')}"
-            scalars[key] = _finite(math.sqrt(math.fsum(squares.values())))
+            scalars[key] = finite(math.sqrt(math.fsum(squares.values())))
             for path, layer in layers.items():
                 own = [square for name, square in squares.items() if name.rpartition(".")[0] == path]
-                layer[key] = _finite(math.sqrt(math.fsum(own)))
+                layer[key] = finite(math.sqrt(math.fsum(own)))
         return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
 
 
@@ -85,7 +85,3 @@ def _norm(tensors: Iterable[torch.Tensor]) -> float:
 def _square(tensor: torch.Tensor) -> float:
     """Squared norm, in float64 and without a copy of the whole."""
     return math.fsum(float(block.double().square().sum()) for block in torch.split(tensor.reshape(-1), BLOCK))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

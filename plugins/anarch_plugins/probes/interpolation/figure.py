@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,21 +12,18 @@ from anarch_core.report import (
     CONTROL,
     AbstractFigure,
     FinishedRun,
-    NothingToDrawError,
     SegmentResult,
     Series,
     Spread,
-    all_series,
     constrained,
     equal_axes,
     grid,
     legend,
     names,
     over_seeds,
+    pictured,
     points,
-    require_probes,
     sentences,
-    some,
     styled,
 )
 
@@ -55,29 +51,19 @@ class Paths(AbstractFigure):
         Raises:
             NothingToDrawError: the probe interpolation was not run.
         """
-        require_probes(runs, "interpolation")
-        every = all_series(runs)
-        rows = [
-            (series, switch, profiles)
-            for series in every
-            for switch in some(list(series.branches), 4 if len(every) == 1 else 2)
-            if (profiles := _profiles(series, series.branches[switch]))
-        ]
-        if not rows:
-            msg = "the branches of these runs have no arrays of the probe interpolation; run again with --probe interpolation"
-            raise NothingToDrawError(msg)
+        rows = pictured(runs, "interpolation")
         figure, axes = grid(len(rows), 2, narrow=narrow, height=1.75)
-        several = len({(series.run.label, series.relaxation) for series, _, _ in rows}) > 1
-        for (series, switch, profiles), row in zip(rows, axes, strict=True):
-            labels = {TRAINING_LOSS: series.run.loss_label(), TEST_SCORE: series.run.score_label()}
+        for shown, row in zip(rows, axes, strict=True):
+            run = shown.series.run
+            labels = {TRAINING_LOSS: run.loss_label(), TEST_SCORE: run.score_label()}
             for panel, (column, label) in zip(row, labels.items(), strict=True):
-                for method, tables in profiles.items():
+                for method, tables in shown.arrays.items():
                     colour, fmt, name = METHODS.get(method, (CONTROL, ".-", method))
                     places = [float(np.mean([table[index, 0] for table in tables])) for index in range(len(tables[0]))]
                     spreads = [Spread.of(_finite(table[index, column]) for table in tables) for index in range(len(tables[0]))]
                     points(panel, places, spreads, color=colour, fmt=fmt, markersize=3, linewidth=1.0, label=name)
                 panel.set_ylabel(label)
-                panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
+                panel.set_title(shown.title, loc="left")
                 panel.set_xlabel(r"position on the path $\alpha$")
         equal_axes(figure.axes)
         legend(figure)
@@ -143,12 +129,3 @@ def _origin(runs: Sequence[FinishedRun]) -> str | None:
             if found:
                 return str(found["origin"])
     return None
-
-
-def _profiles(series: Series, segments: Sequence[SegmentResult]) -> dict[str, list[Any]]:
-    """By method, the profile of every seed, [points, 5]."""
-    found: dict[str, list[Any]] = {}
-    for segment in segments:
-        for method, table in series.run.tensors(segment, "interpolation", "end").items():
-            found.setdefault(method, []).append(table)
-    return found

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from anarch_core.report import (
     AbstractFigure,
     FinishedRun,
-    NothingToDrawError,
     Series,
     Spread,
-    all_series,
     difference,
     equal_axes,
     grid,
     legend,
     names,
     over_seeds,
+    pictured,
     points,
     probed,
-    require_probes,
     sentences,
-    some,
     styled,
 )
 
@@ -48,30 +44,20 @@ class SoftProjection(AbstractFigure):
         Raises:
             NothingToDrawError: the probe soft-projection was not run.
         """
-        require_probes(runs, "soft-projection")
-        every = all_series(runs)
-        panels = [
-            (series, switch, tables)
-            for series in every
-            for switch in some(list(series.branches), 4 if len(every) == 1 else 2)
-            if (tables := _tables(series, switch))
-        ]
-        if not panels:
-            msg = "the branches of these runs have no arrays of the probe soft-projection; run again with --probe soft-projection"
-            raise NothingToDrawError(msg)
+        panels = pictured(runs, "soft-projection")
         figure, axes = grid(-(-len(panels) // 2), min(len(panels), 2), narrow=narrow, height=1.75)
-        several = len({(series.run.label, series.relaxation) for series, _, _ in panels}) > 1
         cells = [panel for row in axes for panel in row]
         for panel in cells[len(panels) :]:
             panel.set_axis_off()
-        for (series, switch, tables), panel in zip(panels, cells, strict=False):
+        for shown, panel in zip(panels, cells, strict=False):
             for scaled, (colour, fmt, label) in SHOWN.items():
-                found = tables.get(scaled, [])
+                found = shown.arrays.get(scaled, [])
                 places = [float(row[0]) for row in found[0]] if found else []
                 spreads = [Spread.of(_finite(table[index][SCORE]) for table in found) for index in range(len(places))]
                 points(panel, places, spreads, color=colour, fmt=fmt, markersize=3, linewidth=1.0, label=label)
-            panel.set_ylabel(series.run.score_label(series.run.evaluated_on("soft-projection")))
-            panel.set_title(f"{series.label(runs) + ', ' if several else ''}$t_w$ = {switch:g}", loc="left")
+            run = shown.series.run
+            panel.set_ylabel(run.score_label(run.evaluated_on("soft-projection")))
+            panel.set_title(shown.title, loc="left")
             panel.set_xlabel("scale $s$ of the parts")
         equal_axes([panel for _, panel in zip(panels, cells, strict=False)])
         legend(figure)
@@ -99,15 +85,6 @@ class SoftProjection(AbstractFigure):
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
         )
-
-
-def _tables(series: Series, switch: float) -> dict[str, list[Any]]:
-    """By what is scaled, the table of every seed."""
-    found: dict[str, list[Any]] = {}
-    for segment in series.branches[switch]:
-        for scaled, table in series.run.tensors(segment, "soft-projection", "end").items():
-            found.setdefault(scaled, []).append(table)
-    return found
 
 
 def _score(series: Series, switch: float, name: str) -> Spread | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +9,11 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.data import Inputs, TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
 from anarch_core.layers import relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal
+from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal, chosen_data, finite, named_scores, score_unit
 from anarch_core.relaxation import project
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.soft_projection.options import SoftProjectionOptions
@@ -54,7 +52,7 @@ class SoftProjectionProbe(AbstractProbe):
         Raises:
             ProbeError: there are no data of the chosen part, or no layer is relaxed.
         """
-        x, y = _data(context.required_data, self.options.part)
+        x, y = chosen_data(context.required_data, self.options.part, "soft-projection")
         model, metric = context.model, context.objective.metric
         if not relaxed_layers(model):
             msg = f"the probe soft-projection needs relaxed layers, and this {type(model).__name__} has none; relax it first"
@@ -72,17 +70,17 @@ class SoftProjectionProbe(AbstractProbe):
                     context.progress(number * len(values) + len(scores), len(kinds) * len(values), f"soft projection: {scaled}")
                 name = scaled.replace("-", "_")
                 if not number:
-                    scalars |= _named(scores[-1], "full")
-                scalars |= _named(scores[0], name)
+                    scalars |= named_scores("full", scores[-1].loss, scores[-1].metrics)
+                scalars |= named_scores(name, scores[0].loss, scores[0].metrics)
                 found = [score.metrics[metric.name] for score in scores]
                 best = max(found) if metric.higher_is_better else min(found)
-                scalars |= {f"best_{metric.name}_{name}": _finite(best), f"best_at_{name}": values[found.index(best)]}
+                scalars |= {f"best_{metric.name}_{name}": finite(best), f"best_at_{name}": values[found.index(best)]}
                 tensors[name] = torch.tensor(
                     [[s, score.loss, *score.metrics.values()] for s, score in zip(values, scores, strict=True)], dtype=torch.float64
                 )
                 if scaled == "both":
                     projected = evaluate(project(model), x, y, objective=context.objective)
-                    details["projection"] = {"loss": _finite(projected.loss), "difference": _finite(scores[0].loss - projected.loss)}
+                    details["projection"] = {"loss": finite(projected.loss), "difference": finite(scores[0].loss - projected.loss)}
         details["columns"] = ["s", "loss", *(each.name for each in context.objective.metrics)]
         units = {name: _unit(name, context) for name in scalars}
         return Measurement(scalars=scalars, units=units, details=details, tensors=tensors)
@@ -103,24 +101,5 @@ def _scaled(model: nn.Module, staying: tuple[Part, ...], values: list[float]) ->
         yield there
 
 
-def _data(data: TensorData, part: str) -> tuple[Inputs, torch.Tensor]:
-    y = getattr(data, f"y_{part}")
-    if y is None:
-        msg = f"the probe soft-projection needs {part} data, and the data set {data.name!r} has none"
-        raise ProbeError(msg)
-    return data.inputs(part), y  # type: ignore[arg-type]
-
-
-def _named(score: Score, name: str) -> dict[str, float | None]:
-    return {**{f"{metric}_{name}": _finite(value) for metric, value in score.metrics.items()}, f"loss_{name}": _finite(score.loss)}
-
-
 def _unit(scalar: str, context: ProbeContext) -> str:
-    if scalar.startswith("best_at_"):
-        return "1"
-    units = {f"{metric.name}_": metric.unit for metric in context.objective.metrics}
-    return next((unit for prefix, unit in units.items() if scalar.removeprefix("best_").startswith(prefix)), context.objective.loss_unit)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return "1" if scalar.startswith("best_at_") else score_unit(scalar.removeprefix("best_"), context.objective)

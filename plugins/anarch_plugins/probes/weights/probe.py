@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,10 +58,8 @@ class WeightsProbe(AbstractProbe):
         tensors = {"edges": torch.linspace(LOWEST, HIGHEST, self.options.bins + 1)} | ({} if block is None else {"block": block})
         details: dict[str, Any] = {"layer": where, "layers": {}}
         squares, numbers = {"local": 0.0, "off_local": 0.0}, {"local": 0, "off_local": 0}
-        weights: dict[RelaxedLayer, list[RelaxedWeight]] = {}
-        for weight in relaxed_weights(context.model):
-            if not weight.is_bias:
-                weights.setdefault(weight.layer, []).append(weight)
+        plain = (weight for weight in relaxed_weights(context.model) if not weight.is_bias)
+        weights = {layer: list(own) for layer, own in itertools.groupby(plain, key=lambda weight: weight.layer)}
         for path, module in relaxed.items():
             parts = _counted(module, weights.get(module, []), self.options.bins)
             for part, count in parts.items():
