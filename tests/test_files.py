@@ -8,15 +8,44 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from anarch_core.errors import RunError
 from anarch_core.files.leftovers import remove_leftovers
-from anarch_core.files.reading import read_text
+from anarch_core.files.reading import read_text, reading
 from anarch_core.files.replacing import make_room, open_own, replacing, write_text
 from anarch_core.files.tables import read_json, read_table, require_seal, sealed, write_json
+
+
+class Interruption(BaseException):
+    """What a handler of a signal raises."""
+
+
+def interruptions(doing: Callable[[], object]) -> Iterator[BaseException | None]:
+    """What comes out of it when a signal arrives at the n-th return from C, where Python looks for signals; n from 1 until none is left."""
+    left = n = 0
+
+    def at(frame: object, event: str, _: object) -> None:
+        nonlocal left
+        left -= event == "c_return"
+        if left == 0:
+            sys.setprofile(None)
+            raise Interruption
+
+    while left <= 0:
+        left = n = n + 1
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # an open file that nobody got closes itself
+            sys.setprofile(at)
+            try:
+                doing()
+            except BaseException as error:
+                yield error
+            finally:
+                sys.setprofile(None)
 
 
 def names(folder: Path) -> list[str]:
@@ -64,6 +93,18 @@ def test_a_killed_process_leaves_the_old_file_and_something_to_clear_away(tmp_pa
     assert len(names(path.parent)) == 2
     remove_leftovers(tmp_path)
     assert names(path.parent) == ["x"]
+
+
+def test_a_signal_at_any_moment_of_reading_closes_no_file_twice(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("text")
+
+    def read() -> None:
+        with reading(tmp_path / "x") as file:
+            file.read()
+
+    came = list(interruptions(read))
+    assert len(came) >= 5
+    assert {type(error) for error in came} == {Interruption}
 
 
 @pytest.mark.parametrize("kind", ["a pipe", "a folder", "a device"])

@@ -50,18 +50,22 @@ def reading(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
         OSError: it cannot be opened.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    with open(path, "rb", opener=lambda name, _: _regular(name, flags)) as file:  # Path.open has no opener
+        yield file
+
+
+def _regular(path: str, flags: int) -> int:
+    """Descriptor of a regular file. Whoever is given it closes it: two that might are interrupted between, and close another's file."""
     handle = os.open(path, flags)
     try:
         mode = os.fstat(handle).st_mode
         if not stat.S_ISREG(mode):
             msg = f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}; expected a file"
             raise RunError(msg)
-        file = os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
-    with file:
-        yield file
+    return handle
 
 
 def read_text(path: Path, *, at_most: int = LONGEST_TEXT) -> str:
