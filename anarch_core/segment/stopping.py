@@ -58,12 +58,14 @@ class Stop:
 
     Attributes:
         asked: by which signal, None while nothing asked.
+        broke_off: whether something under way was ended where it was. Libraries turn what is raised in them into errors of their own, or
+            go on with less: what comes out of it is to be taken for nothing.
     """
 
     def __init__(self, *, insist: bool = True, notice: Callable[[], None] = lambda: None) -> None:
         self.asked: signal.Signals | None = None
         self._insist, self._notice = insist, notice
-        self._noticed = self._waits_for_nothing = False
+        self._noticed = self._waits_for_nothing = self.broke_off = False
         self._heeded = 0.0
 
     def __call__(self) -> bool:
@@ -86,6 +88,7 @@ class Stop:
             return
         self._heeded = now
         if self._waits_for_nothing or not first:
+            self.broke_off = True
             raise Stopped
 
     def ask_in(self, thread: int) -> None:
@@ -103,11 +106,14 @@ class Stop:
         """Inside, where nothing has to be saved, a stop does not wait.
 
         Raises:
-            Stopped: the run is, or was, asked to stop.
+            Stopped: the run is, or was, asked to stop; in place of whatever error came of that.
         """
         with self._waiting_for_nothing(True):
             self.check()
-            yield
+            try:
+                yield
+            finally:
+                self.check()
 
     def later(self) -> contextlib.AbstractContextManager[None]:
         """Inside, as where a message is half written, a stop waits again."""

@@ -47,6 +47,7 @@ def run_job(context: RunContext, job: Job, emit: Callable[[Event], None], stop: 
     from anarch_core.segment.execution import train_segment
 
     def told(event: Event) -> None:
+        stop.check()
         with stop.later():
             emit(event)
         stop.check()
@@ -57,4 +58,4 @@ def run_job(context: RunContext, job: Job, emit: Callable[[Event], None], stop: 
     except Stopped:
         return Outcome(segment=identity)
     except BaseException as error:  # a plugin may raise anything, and the other segments must go on
-        return Outcome.failed(identity, error)
+        return Outcome(segment=identity) if stop.broke_off else Outcome.failed(identity, error)

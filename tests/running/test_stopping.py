@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -33,11 +34,14 @@ def test_the_first_signal_waits_for_whoever_asks(number):
     assert stop.asked is number
 
 
+WENT_ON: list[str] = []
+
+
 def interrupted(stop: Stop) -> None:
     """Asked to stop where that does not wait."""
     with stop.at_once():
         os.kill(os.getpid(), signal.SIGTERM)
-        pytest.fail("went on")
+        WENT_ON.append("to the next line")
 
 
 def interrupted_in_a_message(stop: Stop) -> None:
@@ -47,10 +51,28 @@ def interrupted_in_a_message(stop: Stop) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             stop.check()
         stop.check()
-        pytest.fail("went on")
+        WENT_ON.append("after the message")
 
 
-@pytest.mark.parametrize("work", [interrupted, interrupted_in_a_message])
+def interrupted_in_what_says_something_else(stop: Stop) -> None:
+    """Asked to stop in a library that turns every exception into one of its own."""
+    with stop.at_once():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            msg = "could not determine the shape"
+            raise ValueError(msg) from error
+
+
+def interrupted_in_what_goes_on(stop: Stop) -> None:
+    """Asked to stop in a library that makes do with less."""
+    with stop.at_once(), contextlib.suppress(BaseException):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "work", [interrupted, interrupted_in_a_message, interrupted_in_what_says_something_else, interrupted_in_what_goes_on]
+)
 def test_where_nothing_has_to_be_saved_it_does_not_wait(work):
     stop = Stop()
     with stop.on_signals():
@@ -59,6 +81,7 @@ def test_where_nothing_has_to_be_saved_it_does_not_wait(work):
         stop.check()
         with pytest.raises(Stopped):
             stop.at_once().__enter__()
+    assert not WENT_ON
 
 
 def test_another_signal_insists_unless_it_is_the_same_one_sent_twice(clock):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 
+import attrs
 import pytest
 
 from anarch_core.checkpoint.schema import SEGMENT_STATE
@@ -14,8 +16,9 @@ from anarch_core.experiment.events import Job
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
 from anarch_core.plugin.registry import get_registry
+from anarch_core.probe.base import AbstractProbe
 from anarch_core.schedule import Clock
-from anarch_core.segment.stopping import Stop
+from anarch_core.segment.stopping import Stop, Stopped
 from anarch_core.workers import run_job
 
 EPOCHS, STEPS_PER_EPOCH = 2, 4
@@ -37,8 +40,8 @@ class After(Stop):
 
 @pytest.fixture(scope="module")
 def prepared(small, tmp_path_factory):
-    def prepare():
-        config = small(relax=(), control="none", epochs=EPOCHS)
+    def prepare(**settings):
+        config = small(relax=(), control="none", epochs=EPOCHS, **settings)
         context = RunContext.open(config, RunStore(tmp_path_factory.mktemp("run")), get_registry())
         [trunk] = tree(config, Clock(EPOCHS, STEPS_PER_EPOCH), {}, get_registry())
         return context, Job(segment=trunk)
@@ -63,3 +66,40 @@ def test_the_state_after_the_step_is_saved(prepared, final, asked):
     assert saved in (asked, asked - asked // (STEPS_PER_EPOCH + 1))  # it is asked once more where an epoch ends
     assert run_job(context, job, lambda event: None, Stop()).result is not None
     assert files.final_file.read_bytes() == final
+
+
+class Uncatching(AbstractProbe):
+    """Asks to stop, and makes an error of its own of what is raised then, as C++ code does."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+    def measure(self, context):
+        insist(self.stop)
+
+
+def insist(stop: Stop, *_: object, **__: object) -> None:
+    try:
+        stop.ask(signal.SIGTERM)
+        stop.ask(signal.SIGTERM)
+    except Stopped:
+        msg = "could not determine the shape"
+        raise ValueError(msg) from None
+
+
+def test_an_error_that_a_stop_gave_rise_to_is_none_of_the_probe(prepared):
+    context, job = prepared(probe=("delta",))
+    stop, events = Stop(), []
+    outcome = run_job(attrs.evolve(context, probes={"delta": Uncatching(stop)}), job, events.append, stop)
+    assert (outcome.result, outcome.error) == (None, None)
+    assert "measuring" in {event.kind for event in events}
+    assert not [event for event in events if event.kind in ("warning", "measured")]
+
+
+def test_an_error_that_insisting_gave_rise_to_is_none_of_the_training(prepared, monkeypatch):
+    context, job = prepared()
+    stop = Stop()
+    monkeypatch.setattr("anarch_core.segment.stopping.APART", 0.0)
+    monkeypatch.setattr("anarch_core.training.loop.Training.advance", functools.partial(insist, stop))
+    outcome = run_job(context, job, lambda event: None, stop)
+    assert (outcome.result, outcome.error) == (None, None)
