@@ -12,7 +12,7 @@ from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext, Pro
 
 if TYPE_CHECKING:
     from anarch_core.probe.coordinates import ParameterParts
-    from anarch_core.probe.locality import RelaxedWeight, in_receptive_field, relaxed_weights
+    from anarch_core.probe.locality import RelaxedWeight, in_receptive_field, relaxed_weights, weighted_parts
     from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
     from anarch_core.probe.scores import chosen_data, finite, named_scores, score_unit
     from anarch_core.probe.symmetry import SymmetricLayer, symmetric_layers
@@ -35,6 +35,7 @@ __all__ = [
     "score_unit",
     "spatial_layers",
     "symmetric_layers",
+    "weighted_parts",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -53,5 +54,6 @@ __getattr__, __dir__ = lazy_names(
         "relaxed_weights": "anarch_core.probe.locality",
         "spatial_layers": "anarch_core.probe.receptive_field",
         "symmetric_layers": "anarch_core.probe.symmetry",
+        "weighted_parts": "anarch_core.probe.locality",
     },
 )

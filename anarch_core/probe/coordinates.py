@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from anarch_core.constraint.parts import Part
-from anarch_core.errors import ProbeError, SurgeryError
+from anarch_core.errors import ProbeError
 from anarch_core.lattice.families import CONV, AbstractFamily, incidence, share_counts
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers
@@ -24,6 +24,7 @@ from anarch_core.layers.constrained import ConstrainedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view, inverse_root
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.layers.rooted import RootedLayer
+from anarch_core.probe.locality import weighted_parts
 from anarch_core.relaxation.trace import trace
 
 Tensors = Mapping[str, torch.Tensor]
@@ -101,13 +102,8 @@ class ParameterParts:
                 result[name] = tensor if part == "shared" else torch.zeros_like(tensor)
         for layer, names in layers.items():
             scaled = {own: vector[name] * self.scale[name] if name in self.scale else vector[name] for own, name in names.items()}
-            try:
-                parts = layer.weighted(scaled, {part: 1.0})
-            except SurgeryError as error:
-                own, full = next(iter(names.items()))
-                msg = f"parameters of {full[: -len(own) - 1] or 'the network'}, relaxed by {layer.relaxation}, have no parts: {error}"
-                raise ProbeError(msg) from error
-            for own, projected in parts.items():
+            path = next(full[: -len(own) - 1] for own, full in names.items())
+            for own, projected in weighted_parts(path, layer, scaled, {part: 1.0}).items():
                 name = names[own]
                 scale = self.scale.get(name)
                 result[name] = projected if scale is None else torch.where(scale > 0, projected / scale, 0)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import attrs
 import torch
 from torch import nn
 
 from anarch_core.constraint.parts import PARTS, Part
-from anarch_core.errors import AnarchError
+from anarch_core.errors import AnarchError, ProbeError, SurgeryError
 from anarch_core.layers.base import RelaxedLayer, relaxed_layers
 from anarch_core.layers.constrained import ConstrainedLayer, is_bias
 from anarch_core.layers.lattice_layer import LatticeLayer
@@ -23,14 +24,19 @@ class RelaxedWeight:
     """One parameter that a relaxation freed of a constraint.
 
     Attributes:
-        full_name: in the network.
+        path: of the layer in the network.
         layer: that it belongs to.
         name: in the layer.
     """
 
-    full_name: str
+    path: str
     layer: RelaxedLayer
     name: str
+
+    @property
+    def full_name(self) -> str:
+        """In the network."""
+        return f"{self.path}.{self.name}" if self.path else self.name
 
     @property
     def is_bias(self) -> bool:
@@ -43,8 +49,13 @@ class RelaxedWeight:
         return self.layer.get_parameter(self.name).detach()
 
     def local(self) -> torch.Tensor:
-        """See :func:`in_receptive_field`."""
-        return in_receptive_field(self.layer, self.name)
+        """See :func:`in_receptive_field`.
+
+        Raises:
+            ProbeError: the layer says that its parameters have no parts.
+        """
+        with _naming(self.path, self.layer):
+            return in_receptive_field(self.layer, self.name)
 
 
 def relaxed_weights(model: nn.Module) -> Iterator[RelaxedWeight]:
@@ -53,7 +64,34 @@ def relaxed_weights(model: nn.Module) -> Iterator[RelaxedWeight]:
         linked = {f"free.{name}" for link in layer.links for name in link.free} if isinstance(layer, ConstrainedLayer) else None
         for name, parameter in layer.named_parameters():
             if name in linked if linked is not None else _has_parts(layer, name, parameter.detach()):
-                yield RelaxedWeight(f"{path}.{name}" if path else name, layer, name)
+                yield RelaxedWeight(path, layer, name)
+
+
+def weighted_parts(
+    path: str, layer: RelaxedLayer, tensors: Mapping[str, torch.Tensor], factors: Mapping[Part, float]
+) -> dict[str, torch.Tensor]:
+    """The sum of the parts of a layer's parameters, each times a number; see :meth:`~anarch_core.layers.RelaxedLayer.weighted`.
+
+    Args:
+        path: of the layer, for messages.
+        layer: the layer.
+        tensors: shaped as its parameters, by their names in it.
+        factors: of the parts; a part without one is left out.
+
+    Raises:
+        ProbeError: the layer says that its parameters have no parts.
+    """
+    with _naming(path, layer):
+        return layer.weighted(tensors, factors)
+
+
+@contextmanager
+def _naming(path: str, layer: RelaxedLayer) -> Iterator[None]:
+    try:
+        yield
+    except SurgeryError as error:
+        msg = f"parameters of {path or 'the network'}, relaxed by {layer.relaxation}, have no parts: {error}"
+        raise ProbeError(msg) from error
 
 
 def _has_parts(layer: RelaxedLayer, name: str, parameter: torch.Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from anarch_core.data import TensorData
-from anarch_core.errors import SurgeryError
+from anarch_core.errors import ProbeError, SurgeryError
 from anarch_core.layers import relaxed_layers
 from anarch_core.plugin import get_registry
 from anarch_core.plugin.discovery import PluginRecord, Status
@@ -99,6 +100,9 @@ def test_what_needs_parts_is_left_out_where_a_layer_says_that_it_has_none(
     assert gradient.scalars["norm"] is not None
     assert gradient.scalars["norm_unshared"] is None
     assert gradient.details["parts_not_measured"] == reason
+    for probe in ("ablation", "soft-projection", "weights"):
+        with pytest.raises(ProbeError, match=f"^{re.escape(reason)}$"):
+            get_registry().create("probe", probe).measure(context)
     with pytest.raises(SurgeryError, match=f"{paths[0]}, relaxed by wrong, has no drift: the nearest is not known"):
         get_registry().create("probe", "delta").measure(context)
 

@@ -25,6 +25,7 @@ from anarch_core.probe import (
     named_scores,
     relaxed_weights,
     score_unit,
+    weighted_parts,
 )
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.ablation.options import AblationOptions
@@ -109,9 +110,9 @@ class AblationProbe(AbstractProbe):
 def _kept(model: nn.Module, kept: Collection[Part]) -> Iterator[tuple[str, torch.Tensor]]:
     with_biases = ("shared" in kept) != ("unshared" in kept)  # a bias has no place, so it is neither local nor off-local
     weights = (weight for weight in relaxed_weights(model) if with_biases or not weight.is_bias)
-    for layer, group in itertools.groupby(weights, key=lambda weight: weight.layer):
+    for (path, layer), group in itertools.groupby(weights, key=lambda weight: (weight.path, weight.layer)):
         own = list(group)
-        found = layer.weighted({weight.name: weight.tensor for weight in own}, dict.fromkeys(kept, 1.0))
+        found = weighted_parts(path, layer, {weight.name: weight.tensor for weight in own}, dict.fromkeys(kept, 1.0))
         yield from ((weight.full_name, found[weight.name]) for weight in own)
 
 

@@ -13,7 +13,17 @@ from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
 from anarch_core.layers import relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
-from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal, chosen_data, finite, named_scores, score_unit
+from anarch_core.probe import (
+    AbstractProbe,
+    Measurement,
+    ProbeContext,
+    ProbeRehearsal,
+    chosen_data,
+    finite,
+    named_scores,
+    score_unit,
+    weighted_parts,
+)
 from anarch_core.relaxation import project
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.soft_projection.options import SoftProjectionOptions
@@ -93,7 +103,7 @@ def _scaled(model: nn.Module, staying: tuple[Part, ...], values: list[float]) ->
         own = {name: parameter.detach() for name, parameter in layer.named_parameters()}
         names = {name: f"{path}.{name}" if path else name for name in own}
         full.update({names[name]: tensor for name, tensor in own.items()})
-        least.update({names[name]: tensor for name, tensor in layer.weighted(own, dict.fromkeys(staying, 1.0)).items()})
+        least.update({names[name]: tensor for name, tensor in weighted_parts(path, layer, own, dict.fromkeys(staying, 1.0)).items()})
     there = {name: torch.empty_like(tensor) for name, tensor in full.items()}
     for value in values:
         for name, tensor in there.items():
