@@ -39,6 +39,7 @@ from anarch_core.segment.waiting import Waiting
 from anarch_core.segment.watching import Watching
 from anarch_core.training.loop import Training
 from anarch_core.training.optimizer_state import optimizer_state
+from anarch_core.training.penalty import idle_penalties
 from anarch_core.training.precision import matmul_precision
 
 
@@ -275,6 +276,9 @@ class Execution:
                 self.probing.measure("end", self.notes, model, begun.model, begun.parent)
         else:
             begun = None
+        for penalty in idle_penalties([name for name, _ in segment.settings.penalties], history.rows[1:]):
+            text = f"penalty {penalty} added nothing to the loss of {segment.relaxation}, from its first step to its last"
+            self.emit(Event("remark", segment.id, text))
         average = None if diverged is not None else self._average(training, begun)
         described = {field.name for field in attrs.fields(SegmentResult)}
         result = SegmentResult(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -159,6 +159,11 @@ class AbstractPenalty(ABC):
         """Take up what :meth:`state` gave, on any device; not asked where that was nothing."""
         msg = f"{type(self).__name__} gives a state() and has no load_state() to take it up again"
         raise PluginError(msg)
+
+
+def idle_penalties(names: Iterable[str], rows: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """Those of some penalties that, by the rows of a history, added nothing to the loss in any of its epochs."""
+    return [name for name in names if rows and all(row.get(f"{name}.value") == 0 for row in rows)]
 
 
 class Penalties:

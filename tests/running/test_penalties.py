@@ -81,6 +81,15 @@ def test_a_penalty_that_has_nothing_to_hold_is_said_once(small, tmp_path):
     assert plan_run(config, timed=False).notes == (line,)
 
 
+def test_a_penalty_that_never_added_anything_is_said_once(small, tmp_path):
+    options = {"parts": {"of": "off-local"}, "bound": {"bound": 0.0}}
+    config = small(relax="efcn,lcn", control="none", switch="at:1,2", epochs=2, penalty="parts,bound", options=options)
+    listening = Listening()
+    run(config, out=tmp_path / "run", progress=listening)
+    said = [line for line in listening.lines if "added nothing" in line]
+    assert said == ["penalty parts added nothing to the loss of lcn, from its first step to its last"]
+
+
 def test_gradients_of_a_dense_layer_are_held_and_planned(small):
     config = small(relax="efcn", control="none", switch="at:1")
     plain, held = (plan_run(attrs.evolve(config, penalty=penalty), timed=False) for penalty in ((), ("parts",)))
