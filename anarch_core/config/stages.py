@@ -9,7 +9,10 @@ from collections.abc import Iterable
 import attrs
 
 from anarch_core.bounds import shown
-from anarch_core.errors import ConfigError
+from anarch_core.errors import AnarchError, ConfigError
+from anarch_core.plugin.options import parse_spec
+from anarch_core.plugin.records import RelaxationInfo
+from anarch_core.plugin.registry import Registry
 from anarch_core.schedule import Moment
 
 CONSTRAINED = "conv"
@@ -82,26 +85,43 @@ class Stage:
         return cls(match["family"], moment, layers)
 
 
-def essential(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+def essential(stages: Iterable[Stage], registry: Registry) -> tuple[Stage, ...]:
     """The stages that make the network at the end of a path of the constrained one; those that later ones cover are left out.
 
-    ``lcn@10,efcn@40`` ends in the network that ``efcn`` alone makes, ``lcn[features.0]@10,efcn[features.3]@40`` needs both.
+    Stages in the lattice of convolutions cover those before them: ``lcn@10,efcn@40`` ends in the network that ``efcn`` alone makes,
+    ``lcn[features.0]@10,efcn[features.3]@40`` needs both. Of other relaxations nothing is left out but by the projection of all layers:
+    ``ungroup@5,lcn@10`` ends in locally connected layers without groups.
+
+    Args:
+        stages: of the path.
+        registry: tells which relaxations are of the lattice.
     """
     kept: list[Stage] = []
     for stage in stages:
-        if stage.layers is None:
+        if stage.constrained and stage.layers is None:
             kept = []
-        elif not stage.constrained:  # what others relaxed of these layers may be left for a projection to undo
-            kept = [earlier for earlier in kept if earlier.layers != stage.layers]
+        elif not stage.constrained and _of_lattice(stage, registry):
+            others = [place for place, earlier in enumerate(kept) if not earlier.constrained and not _of_lattice(earlier, registry)]
+            first = others[-1] + 1 if others else 0
+            # What others relaxed of these layers may be left for a projection to undo.
+            kept[first:] = [] if stage.layers is None else [earlier for earlier in kept[first:] if earlier.layers != stage.layers]
         if kept or not stage.constrained:
             kept.append(stage)
     return tuple(kept)
 
 
-def last_network(label: str) -> str:
+def last_network(label: str, registry: Registry) -> str:
     """Of the label of a path, ``"lcn>efcn"``, that of the network at its end, ``"efcn"``; see :func:`essential`."""
     stages = [Stage._parse(f"{part}@0", label) for part in label.split(">")]
-    return ">".join(stage.label for stage in essential(stages))
+    return ">".join(stage.label for stage in essential(stages, registry))
+
+
+def _of_lattice(stage: Stage, registry: Registry) -> bool:
+    try:
+        info = registry.find("relaxation", parse_spec(stage.family)[0])
+    except AnarchError:  # of a run whose plugin is not here
+        return False
+    return isinstance(info, RelaxationInfo) and info.lattice
 
 
 def _split(text: str) -> list[str]:

@@ -140,7 +140,7 @@ class _Grower:
         """By label, how each network at the end of a branch is made to have its weights drawn anew."""
         made = {relaxation: [self.relaxing(relaxation)] for relaxation in self.config.relax}
         for stages in self.config.stages:
-            last = essential(stages)
+            last = essential(stages, self.registry)
             if last:
                 made.setdefault(">".join(stage.label for stage in last), [self.at(stage) for stage in last])
         return {label: _scratch([attrs.evolve(step, optimizer_state="reset") for step in steps]) for label, steps in made.items()}

@@ -102,11 +102,14 @@ class RelaxationInfo(ComponentInfo):
     Attributes:
         exact: whether the relaxed network equals its parent to rounding.
         tolerance: relative error in float64 that the relaxation promises to stay under.
+        lattice: whether it makes the same member of the lattice of convolutions of every smaller one, as subclasses of
+            ``AbstractLatticeRelaxation`` do: of a path through such stages, the last one alone makes the network at its end.
     """
 
     kind: ClassVar[str] = "relaxation"
     exact: bool = True
     tolerance: float = 1e-10
+    lattice: bool = False
 
 
 @attrs.frozen(kw_only=True)

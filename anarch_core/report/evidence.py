@@ -231,7 +231,7 @@ class Series:
     @property
     def scratch(self) -> tuple[SegmentResult, ...]:
         """The network that its branches end with from its default initialisation, a segment per seed; none for the constrained one."""
-        return self.run.segments("scratch", last_network(self.relaxation))
+        return self.run.segments("scratch", last_network(self.relaxation, get_registry()))
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ import pytest
 from anarch_core.config.run_config import RunConfig
 from anarch_core.config.stages import Stage, essential, last_network
 from anarch_core.errors import ConfigError
+from anarch_core.plugin.registry import get_registry
 
 
 def test_a_path_is_a_list_of_stages():
@@ -59,11 +60,18 @@ def test_brackets_that_mean_nothing_are_refused(path, message):
         ("lcn[a]>efcn[b]>conv[a]", "lcn[a]>efcn[b]>conv[a]"),
         ("lcn>conv", ""),
         ("lcn>conv>tiled:2[a,b]", "tiled:2[a,b]"),
+        ("ungroup>lcn", "ungroup>lcn"),
+        ("lcn[a]>ungroup[b]>lcn>efcn", "lcn[a]>ungroup[b]>efcn"),
+        ("untie>lcn[a]>efcn[a]", "untie>efcn[a]"),
+        ("grow:5>grow:7", "grow:5>grow:7"),
+        ("ungroup>lcn>conv>efcn", "efcn"),
+        ("ungroup>lcn>conv", ""),
+        ("of-a-plugin-that-is-not-here>lcn>efcn", "of-a-plugin-that-is-not-here>efcn"),
     ],
 )
 def test_the_network_at_the_end_of_a_path_is_made_by_the_stages_that_no_later_one_covers(label, last):
-    assert last_network(label) == last
+    assert last_network(label, get_registry()) == last
 
 
 def test_a_projection_of_all_layers_leaves_nothing_to_do():
-    assert essential(Stage.parse_path("lcn[a]@1,efcn@2,conv@3")) == ()
+    assert essential(Stage.parse_path("lcn[a]@1,efcn@2,conv@3"), get_registry()) == ()

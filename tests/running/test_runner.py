@@ -195,6 +195,14 @@ def test_staged_path_ends_where_the_last_stage_says(small, tmp_path):
     assert [s.relaxation for s in results.segments if s.kind == "scratch"] == []
 
 
+def test_the_scratch_control_of_a_path_has_the_weights_of_the_network_at_its_end(small, tmp_path):
+    results = run(small(relax=(), path="grow:7@1,lcn@2", control="scratch"), out=tmp_path / "run", progress="silent")
+    ends = [segment(results, "scratch"), next(s for s in results.segments if s.relaxation == "grow:7>lcn" and s.kind == "branch")]
+    control, branch = ({name: tensor.shape for name, tensor in weights(results, end).items()} for end in ends)
+    assert control == branch
+    assert ends[0].relaxation == "grow:7>lcn"
+
+
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
 def test_other_precisions(small, tmp_path, precision):
     results = run(small(precision=precision, switch="at:2"), out=tmp_path / "run", progress="silent")

@@ -15,6 +15,7 @@ def anarch_relaxations() -> Iterable[RelaxationInfo]:
             name="efcn",
             summary="Fully connected layer: neither locality nor weight sharing.",
             target="anarch_plugins.relaxations.efcn.relaxation:FullyConnectedRelaxation",
+            lattice=True,
             references=("d'Ascoli, Sagun, Bruna, Biroli 2019, section 3",),
         )
     ]

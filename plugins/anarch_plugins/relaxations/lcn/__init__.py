@@ -15,6 +15,7 @@ def anarch_relaxations() -> Iterable[RelaxationInfo]:
             name="lcn",
             summary="Locally connected layer: locality without weight sharing.",
             target="anarch_plugins.relaxations.lcn.relaxation:LocallyConnectedRelaxation",
+            lattice=True,
             references=("d'Ascoli, Sagun, Bruna, Biroli 2019, section 3", "Coates, Ng 2011"),
         )
     ]

@@ -15,5 +15,6 @@ def anarch_relaxations() -> Iterable[RelaxationInfo]:
             name="shared",
             summary="Global kernel: weight sharing without locality.",
             target="anarch_plugins.relaxations.shared.relaxation:SharedRelaxation",
+            lattice=True,
         )
     ]

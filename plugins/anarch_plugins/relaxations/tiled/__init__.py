@@ -16,6 +16,7 @@ def anarch_relaxations() -> Iterable[RelaxationInfo]:
             name="tiled",
             summary="Tiled convolution: weights shared only between positions equal modulo a period.",
             target="anarch_plugins.relaxations.tiled.relaxation:TiledRelaxation",
+            lattice=True,
             options=TiledOptions,
             references=("Ngiam, Chen, Chia, Koh, Le, Ng 2010",),
         )
