@@ -7,6 +7,7 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,15 @@ MARK = "ANARCH_CONFORMANCE"
 
 
 class Marked:
-    """Processes that are started inside, by whomever: they inherit a variable of the environment."""
+    """Processes that are started inside, by whomever: they inherit a variable of the environment.
+
+    It is not to be seen in children of this process that run no program of their own, or none yet: those are told by when they appear.
+    """
 
     def __init__(self) -> None:
         self._value = secrets.token_hex(8)
         self._threads = set(threading.enumerate())
+        self._children = set(_children())
 
     def __enter__(self) -> Marked:
         os.environ[MARK] = self._value
@@ -36,10 +41,12 @@ class Marked:
         if not Path("/proc/self/environ").exists():
             pytest.skip("processes are counted in /proc, which this system does not have")
         mark, found = f"{MARK}={self._value}".encode(), {}
+        children = set(_children()) - self._children
         for folder in Path("/proc").glob("[0-9]*"):
+            number = int(folder.name)
             with contextlib.suppress(OSError):  # it ended, or is another user's
-                if int(folder.name) != os.getpid() and mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                if number in children or (number != os.getpid() and mark in (folder / "environ").read_bytes().split(b"\0")):
+                    found[number] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         return found
 
     def left(self) -> list[str]:
@@ -51,3 +58,12 @@ class Marked:
             if not found or time.monotonic() > end:
                 return found
             time.sleep(0.1)
+
+
+def _children() -> Iterator[int]:
+    """Processes that this one has started and that have not ended."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+            if int(parent) == os.getpid() and state not in "ZX":
+                yield int(folder.name)
