@@ -128,7 +128,8 @@ class Walk:
     def train(self) -> Results:
         """Train everything."""
         try:
-            self.walk()
+            with self.stop.insisted():
+                self.walk()
         except Stopped:
             self.dispatch.close(at_once=True)
             self.fates.write("stopped", self.segments)

@@ -115,6 +115,20 @@ class Stop:
             finally:
                 self.check()
 
+    @contextlib.contextmanager
+    def insisted(self) -> Iterator[None]:
+        """Inside, where a stop waits and another one does not, that one is what is raised, not an error that came of it.
+
+        Raises:
+            Stopped: something was broken off.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.broke_off:
+                raise Stopped from error
+            raise
+
     def later(self) -> contextlib.AbstractContextManager[None]:
         """Inside, as where a message is half written, a stop waits again."""
         return self._waiting_for_nothing(False)

@@ -54,8 +54,9 @@ def run_job(context: RunContext, job: Job, emit: Callable[[Event], None], stop: 
 
     identity = job.segment.id
     try:
-        return Outcome(segment=identity, result=train_segment(context, job, told, stop))
+        with stop.insisted():
+            return Outcome(segment=identity, result=train_segment(context, job, told, stop))
     except Stopped:
         return Outcome(segment=identity)
     except BaseException as error:  # a plugin may raise anything, and the other segments must go on
-        return Outcome(segment=identity) if stop.broke_off else Outcome.failed(identity, error)
+        return Outcome.failed(identity, error)

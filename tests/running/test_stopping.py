@@ -95,6 +95,25 @@ def test_another_signal_insists_unless_it_is_the_same_one_sent_twice(clock):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def insisted_in_what_says_something_else(stop: Stop) -> None:
+    """Asked to stop in a library that turns every exception into one of its own."""
+    with stop.insisted():
+        try:
+            stop.ask(signal.SIGTERM)
+        finally:
+            msg = "could not determine the shape"
+            raise ValueError(msg)
+
+
+def test_an_error_that_comes_of_insisting_is_taken_for_it_and_another_is_not(clock):
+    stop = Stop()
+    with pytest.raises(ValueError, match="could not determine"):
+        insisted_in_what_says_something_else(stop)
+    clock[0] += APART
+    with pytest.raises(Stopped):
+        insisted_in_what_says_something_else(stop)
+
+
 def test_a_worker_is_not_insisted_with(clock):
     stop = Stop(insist=False)
     with stop.on_signals():
