@@ -46,7 +46,8 @@ class Marked:
             number = int(folder.name)
             with contextlib.suppress(OSError):  # it ended, or is another user's
                 if number in children or (number != os.getpid() and mark in (folder / "environ").read_bytes().split(b"\0")):
-                    found[number] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                    command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                    found[number] = command or f"number {number}"  # which is about to run its program
         return found
 
     def left(self) -> list[str]:

@@ -180,6 +180,36 @@ def tired(self):
     return Honest.wait(self)
 
 
+class Clock:
+    """Runs as ever, but for the hours that are added to it."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("anarch_core.testing.shift.time", clock)
+    return clock
+
+
+def taking_hours(**wrong: Any) -> type[Honest]:
+    """Workers for whom waiting takes an hour, from when on ``hours`` says so."""
+
+    def wait(self):
+        self.clock.ahead += 3600 * self.hours
+        return Honest.wait(self)
+
+    return with_one(**{"wait": wait, "hours": False} | wrong)
+
+
+def not_stopping(self):
+    self.hours = True
+
+
 def waiting_for_ever(self):
     while True:
         time.sleep(0.05)
@@ -195,9 +225,7 @@ def waiting_for_ever(self):
             "test_capacity_is_honest",
             "capacity is 0 with 1 under way; it is how many jobs there may be at once, not how many more",
         ),
-        (with_one(capacity=0), "test_capacity_is_honest", "there was no room for a job: capacity is 0"),
         (with_one(wait=tired), "test_waits_a_moment", "with nothing under way wait.. took"),
-        (with_one(wait=waiting_for_ever), "test_waits_a_moment", r"within 3 seconds wait\(\) did not return in time"),
         (holding_back("trained"), "test_events_come_in_order", "was told 'snapshot' .* before 'trained'"),
         (without("scored"), "test_events_come_in_order", "of the trunk"),
         (with_one(trained=in_its_own_thread), "test_events_come_in_order", "on the thread .*; call on_event from wait"),
@@ -211,22 +239,40 @@ def waiting_for_ever(self):
         (with_one(trained=settling_results), "test_files_are_those_of_one_process", "final.safetensors of the trunk has other bytes"),
         (ended_as(lost=lambda outcome: outcome.error is not None), "test_what_raises_has_failed", "called lost, and would be tried again"),
         (ended_as(error=None), "test_what_raises_has_failed", "a segment that raised has no error"),
-        (leaving_a_process(at_once=False), "test_close_ends_everything", "after close.. there is still process 'sleep"),
+        (leaving_a_process(at_once=False), "test_close_ends_everything", "after close.. there is still process '.+'"),
         (with_one(open=drawing), "test_leaves_the_process_alone", "changed random state of torch; put it back"),
-        (with_one(stop=lambda self: None), "test_stop_saves", "the job that was asked to stop had not ended"),
         (ended_as(error="stopped"), "test_stop_saves", "expected neither error nor loss"),
         (with_one(trained=forgetting_state), "test_goes_on_from_what_was_saved", r"saved after \d+ steps was begun after 0"),
-        (leaving_a_process(at_once=True), "test_close_at_once_ends_everything", "there is still process 'sleep"),
+        (leaving_a_process(at_once=True), "test_close_at_once_ends_everything", "there is still process '.+'"),
     ],
 )
 def test_wrong_workers(
     fails: Kit, plugin: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: type, check: str, message: str
 ) -> None:
     plugin("workers", target)
-    for module in ("shift", "marked"):
-        monkeypatch.setattr(f"anarch_core.testing.{module}.AT_ONCE", 0.5)
+    monkeypatch.setattr("anarch_core.testing.marked.AT_ONCE", 0.5)
     monkeypatch.setattr("anarch_core.testing.workers.A_MOMENT", 1.0)
-    fails(WorkersConformance, check, message, tmp_path, patience=3.0, jobs=1)
+    fails(WorkersConformance, check, message, tmp_path, jobs=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check", "message"),
+    [
+        ({"capacity": 0, "hours": True}, "test_capacity_is_honest", "there was no room for a job: capacity is 0"),
+        ({"stop": not_stopping}, "test_stop_saves", "the job that was asked to stop had not ended"),
+    ],
+)
+def test_workers_that_are_waited_for_in_vain(
+    fails: Kit, plugin: Kit, tmp_path: Path, clock: Clock, wrong: dict[str, Any], check: str, message: str
+) -> None:
+    plugin("workers", taking_hours(clock=clock, **wrong))
+    fails(WorkersConformance, check, message, tmp_path, jobs=1)
+
+
+def test_workers_that_never_come_back(fails: Kit, plugin: Kit, tmp_path: Path) -> None:
+    plugin("workers", with_one(wait=waiting_for_ever))
+    message = r"within 3 seconds wait\(\) did not return in time"
+    fails(WorkersConformance, "test_waits_a_moment", message, tmp_path, patience=3.0, jobs=1)
 
 
 def test_workers_that_cannot_wait(fails: Kit, plugin: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +285,7 @@ def test_workers_that_cannot_wait(fails: Kit, plugin: Kit, tmp_path: Path, monke
         fall_asleep()
 
     plugin("workers", with_one(__init__=starting))
-    fails(WorkersConformance, check, "started 'sleep 600'; wait for open", tmp_path, monkeypatch)
+    fails(WorkersConformance, check, "started '.+'; wait for open", tmp_path, monkeypatch)
     plugin("workers", with_one(close=lambda self, at_once=False: self.crew.say("done")))
     fails(WorkersConformance, check, "what was not opened cannot be closed: AttributeError", tmp_path, monkeypatch)
     plugin("workers", with_one(__init__=writing))
