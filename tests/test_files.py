@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -37,6 +38,7 @@ def interruptions(doing: Callable[[], object]) -> Iterator[BaseException | None]
             raise Interruption
 
     while left <= 0:
+        gc.disable()  # what is called back by it is another's
         left = n = n + 1
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # an open file that nobody got closes itself
             sys.setprofile(at)
@@ -46,6 +48,7 @@ def interruptions(doing: Callable[[], object]) -> Iterator[BaseException | None]
                 yield error
             finally:
                 sys.setprofile(None)
+                gc.enable()
 
 
 def names(folder: Path) -> list[str]:
