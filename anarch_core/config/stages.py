@@ -97,16 +97,19 @@ def essential(stages: Iterable[Stage], registry: Registry) -> tuple[Stage, ...]:
         registry: tells which relaxations are of the lattice.
     """
     kept: list[Stage] = []
+    open_from = 0  # before it nothing is covered but by the projection of all layers
     for stage in stages:
         if stage.constrained and stage.layers is None:
-            kept = []
-        elif not stage.constrained and _of_lattice(stage, registry):
-            others = [place for place, earlier in enumerate(kept) if not earlier.constrained and not _of_lattice(earlier, registry)]
-            first = others[-1] + 1 if others else 0
+            kept, open_from = [], 0
+        elif stage.constrained:
+            kept += [stage] if kept else []
+        elif _of_lattice(stage, registry):
             # What others relaxed of these layers may be left for a projection to undo.
-            kept[first:] = [] if stage.layers is None else [earlier for earlier in kept[first:] if earlier.layers != stage.layers]
-        if kept or not stage.constrained:
+            left = [] if stage.layers is None else [earlier for earlier in kept[open_from:] if earlier.layers != stage.layers]
+            kept[open_from:] = [*left, stage]
+        else:
             kept.append(stage)
+            open_from = len(kept)
     return tuple(kept)
 
 

@@ -12,7 +12,7 @@ from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext, Pro
 
 if TYPE_CHECKING:
     from anarch_core.probe.coordinates import ParameterParts
-    from anarch_core.probe.locality import RelaxedWeight, in_receptive_field, relaxed_weights, weighted_parts
+    from anarch_core.probe.locality import RelaxedWeight, in_receptive_field, relaxed_weights, require_relaxed_layers, weighted_parts
     from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
     from anarch_core.probe.scores import chosen_data, finite, named_scores, score_unit
     from anarch_core.probe.symmetry import SymmetricLayer, symmetric_layers
@@ -32,6 +32,7 @@ __all__ = [
     "in_receptive_field",
     "named_scores",
     "relaxed_weights",
+    "require_relaxed_layers",
     "score_unit",
     "spatial_layers",
     "symmetric_layers",
@@ -52,6 +53,7 @@ __getattr__, __dir__ = lazy_names(
         "RelaxedWeight": "anarch_core.probe.locality",
         "in_receptive_field": "anarch_core.probe.locality",
         "relaxed_weights": "anarch_core.probe.locality",
+        "require_relaxed_layers": "anarch_core.probe.locality",
         "spatial_layers": "anarch_core.probe.receptive_field",
         "symmetric_layers": "anarch_core.probe.symmetry",
         "weighted_parts": "anarch_core.probe.locality",

@@ -94,6 +94,21 @@ def _naming(path: str, layer: RelaxedLayer) -> Iterator[None]:
         raise ProbeError(msg) from error
 
 
+def require_relaxed_layers(model: nn.Module, probe: str) -> None:
+    """Refuse a network without relaxed layers.
+
+    Args:
+        model: the network.
+        probe: that needs them, for the message.
+
+    Raises:
+        ProbeError: it has none.
+    """
+    if not relaxed_layers(model):
+        msg = f"the probe {probe} needs relaxed layers, and this {type(model).__name__} has none; relax it first"
+        raise ProbeError(msg)
+
+
 def _has_parts(layer: RelaxedLayer, name: str, parameter: torch.Tensor) -> bool:
     """Whether anything but the shared part is ever made of a parameter; so, where the layer does not say."""
     if isinstance(layer, LatticeLayer) or parameter.numel() == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 
 import attrs
@@ -17,6 +16,7 @@ from anarch_core.models import warn_of_batch_dependence
 from anarch_core.network import undisturbed
 from anarch_core.plugin.blame import expected, on_behalf_of, origin
 from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
+from anarch_core.probe.scores import finite
 from anarch_core.probe.watch import Damage, Watch, listed
 from anarch_core.relaxation.verbs import applied_relaxations
 
@@ -83,11 +83,6 @@ def measured(
         raise found
     with on_behalf_of(who, "its measurement cannot be stored"):
         return _storable(expected(who, "measure()", found, Measurement))
-
-
-def finite(value: float) -> float | None:
-    """The number, None where it is not finite."""
-    return value if math.isfinite(value) else None
 
 
 def _called(probe: AbstractProbe, context: ProbeContext) -> Measurement:

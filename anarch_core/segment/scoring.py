@@ -15,7 +15,7 @@ from anarch_core.data.stored import PartName
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.experiment.segment_result import Scores
 from anarch_core.experiment.store import History
-from anarch_core.probe.measuring import finite
+from anarch_core.probe.scores import finite
 from anarch_core.training.evaluation import Score, evaluate
 from anarch_core.training.loop import Training
 

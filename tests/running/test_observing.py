@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -240,8 +239,7 @@ class TestWhatGoesWrong:
         assert noting.told[-1].status == "broken"
 
     def test_an_observer_that_raises_hangs_or_leaves_changes_nothing(self, observed, config, tmp_path, monkeypatch):
-        monkeypatch.setattr(audience, "PATIENCE", 1.0)
-        ended = threading.Event()
+        monkeypatch.setattr(audience, "PATIENCE", 0.2)
 
         class Raising(Noting):
             def observe(self, event):
@@ -250,15 +248,14 @@ class TestWhatGoesWrong:
 
         class Hanging(Noting):
             def observe(self, event):
-                ended.wait(300)
+                time.sleep(20)
 
         telling, noting, began = Stopping(), Noting(), time.monotonic()
         results = run(config, out=tmp_path / "run", progress=telling, observers=[Raising(), Hanging(), noting])
         assert results.status == "finished"
         assert bytes_of(tmp_path / "run") == bytes_of(observed[0].path)
         assert rows(noting) == rows(observed[1])
-        assert time.monotonic() - began < 150
-        ended.set()
+        assert time.monotonic() - began < 15
         said = [text for text in telling.said if "observer" in text.lower() or "warning" in text]
         assert len(said) == 2, said
         assert "Raising is left out from here on, and the run goes on: SystemExit: 7" in said[0]

@@ -11,9 +11,7 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
-from anarch_core.layers import relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
 from anarch_core.probe import (
     AbstractProbe,
@@ -24,6 +22,7 @@ from anarch_core.probe import (
     finite,
     named_scores,
     relaxed_weights,
+    require_relaxed_layers,
     score_unit,
     weighted_parts,
 )
@@ -82,9 +81,7 @@ class AblationProbe(AbstractProbe):
         """
         x, y = chosen_data(context.required_data, self.options.part, "ablation")
         model = context.model
-        if not relaxed_layers(model):
-            msg = f"the probe ablation needs relaxed layers, and this {type(model).__name__} has none; relax it first"
-            raise ProbeError(msg)
+        require_relaxed_layers(model, "ablation")
         scalars: dict[str, float | None] = {}
 
         def score(weights: Mapping[str, torch.Tensor]) -> Score:

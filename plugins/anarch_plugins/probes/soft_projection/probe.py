@@ -9,7 +9,6 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
 from anarch_core.layers import relaxed_layers
 from anarch_core.network import undisturbed, with_parameters
@@ -21,6 +20,7 @@ from anarch_core.probe import (
     chosen_data,
     finite,
     named_scores,
+    require_relaxed_layers,
     score_unit,
     weighted_parts,
 )
@@ -64,9 +64,7 @@ class SoftProjectionProbe(AbstractProbe):
         """
         x, y = chosen_data(context.required_data, self.options.part, "soft-projection")
         model, metric = context.model, context.objective.metric
-        if not relaxed_layers(model):
-            msg = f"the probe soft-projection needs relaxed layers, and this {type(model).__name__} has none; relax it first"
-            raise ProbeError(msg)
+        require_relaxed_layers(model, "soft-projection")
         values = [index / (self.options.points - 1) for index in range(self.options.points)]
         scalars: dict[str, float | None] = {}
         details: dict[str, Any] = {"data": self.options.part, "samples": len(y), "values": values}

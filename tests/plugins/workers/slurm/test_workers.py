@@ -13,7 +13,7 @@ from anarch_plugins.workers.slurm import gathering, queue, submission, workers
 from anarch_plugins.workers.slurm.options import SlurmOptions
 
 
-def until(hired, said=lambda: False, count: int = 1, seconds: float = 60):
+def until(hired, said=lambda: False, count: int = 1, seconds: float = 10):
     """Wait for outcomes, or for something else."""
     outcomes, end = [], time.monotonic() + seconds
     while len(outcomes) < count and not said():
