@@ -1,14 +1,25 @@
 """Paths between two networks: through weight space, straight or relaxed, and through output space; and the barriers on them.
 
-A door for authors of probes.
+Planes through three networks, and planes around one. A door for authors of probes.
 """
 
 from __future__ import annotations
 
 from anarch_core.paths.interpolation import Barrier, Profile, interpolate
+from anarch_core.paths.planes import Passed, Plane, plane
+from anarch_core.paths.random_planes import RandomPlane, random_plane
+from anarch_core.paths.surface import Surface
+from anarch_core.paths.triangle import NoPlaneError
 
 __all__ = [
     "Barrier",
+    "NoPlaneError",
+    "Passed",
+    "Plane",
     "Profile",
+    "RandomPlane",
+    "Surface",
     "interpolate",
+    "plane",
+    "random_plane",
 ]

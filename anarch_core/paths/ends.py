@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.layers.lattice_layer import LatticeLayer
 from anarch_core.network import copied
@@ -74,6 +75,23 @@ def ends(a: nn.Module, b: nn.Module) -> Ends:
         buffers=_differing_buffers(first, second),
         trained=frozenset(name for each in tensors for name, parameter in each.items() if parameter.requires_grad),
     )
+
+
+def require_place(data: TensorData, *networks: nn.Module) -> None:
+    """Refuse networks that are not where the data are.
+
+    Args:
+        data: what they are evaluated on.
+        networks: to be evaluated.
+
+    Raises:
+        ProbeError: one is on another device.
+    """
+    where = str(data.inputs("train").device)
+    away = sorted({str(tensor.device) for network in networks for tensor in (*network.parameters(), *network.buffers())} - {where})
+    if away:
+        msg = f"the networks are on {', '.join(away)} and the data on {where}; move all to one device with .to(device)"
+        raise ProbeError(msg)
 
 
 def _differing_buffers(first: nn.Module, second: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

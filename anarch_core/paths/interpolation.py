@@ -22,7 +22,7 @@ from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import AbstractClassification
 from anarch_core.objective.outputs import outputs_of
 from anarch_core.paths.curves import Curvilinear, Gradient, arc_length, fractions, linear, nudged_elastic_band, straight, string
-from anarch_core.paths.ends import Ends, ends
+from anarch_core.paths.ends import Ends, ends, require_place
 from anarch_core.paths.landscape import Landscape, copying
 from anarch_core.training.evaluation import Score, Tally, evaluate
 
@@ -192,7 +192,7 @@ def interpolate(
         msg = f"the outputs of a network trained by {trained_by} are no probabilities of classes; take the method 'logits'"
         raise ProbeError(msg)
     part = data if samples is None else data.limited(samples)
-    _require_place(part, a, b)
+    require_place(part, a, b)
     if method in ("logits", "probabilities"):
         return _output_space(a, b, part, method, points)
     pair = ends(a, b)
@@ -227,15 +227,6 @@ def interpolate(
 def _undisturbed_loss(network: nn.Module, data: TensorData) -> float:
     with undisturbed(network), torch.no_grad():
         return evaluate(network, data.inputs("train"), data.y_train, objective=data.objective).loss
-
-
-def _require_place(data: TensorData, *networks: nn.Module) -> None:
-    """Refuse networks that are not where the data are."""
-    where = str(data.inputs("train").device)
-    away = sorted({str(tensor.device) for network in networks for tensor in (*network.parameters(), *network.buffers())} - {where})
-    if away:
-        msg = f"the networks are on {', '.join(away)} and the data on {where}; move all to one device with .to(device)"
-        raise ProbeError(msg)
 
 
 def _batches(landscape: Landscape, pair: Ends, data: TensorData, batch_size: int, seed: int) -> Iterator[Gradient]:
