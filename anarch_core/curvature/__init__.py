@@ -1,4 +1,4 @@
-"""Matrix-free curvature of a loss: products with its Hessian, Lanczos, spectral density and trace.
+"""Matrix-free curvature of a loss: products with its Hessian, Lanczos, spectral density and trace; and how much it rises nearby.
 
 Nothing here knows of relaxations or probes: an operator is anything symmetric that multiplies a flat vector, and every number comes
 with what is needed to judge it (residual, bound, number of products, standard error). A door for authors of probes.
@@ -10,23 +10,39 @@ from anarch_core.curvature.bounds import Eigenvalue
 from anarch_core.curvature.density import SpectralDensity, spectral_density
 from anarch_core.curvature.lanczos import extreme_eigenvalues
 from anarch_core.curvature.leading import Eigenpairs, eigenpairs
+from anarch_core.curvature.neighbourhood import Neighbourhood
 from anarch_core.curvature.operators import AbstractOperator, ProjectedOperator, ScaledOperator
 from anarch_core.curvature.risk import GaussNewtonOperator, HessianOperator, Risk
+from anarch_core.curvature.sharpness import (
+    Ascent,
+    AverageSharpness,
+    WorstSharpness,
+    average_sharpness,
+    sam_sharpness,
+    worst_sharpness,
+)
 from anarch_core.curvature.trace_estimate import TraceEstimate, trace
 
 __all__ = [
     "AbstractOperator",
+    "Ascent",
+    "AverageSharpness",
     "Eigenpairs",
     "Eigenvalue",
     "GaussNewtonOperator",
     "HessianOperator",
+    "Neighbourhood",
     "ProjectedOperator",
     "Risk",
     "ScaledOperator",
     "SpectralDensity",
     "TraceEstimate",
+    "WorstSharpness",
+    "average_sharpness",
     "eigenpairs",
     "extreme_eigenvalues",
+    "sam_sharpness",
     "spectral_density",
     "trace",
+    "worst_sharpness",
 ]

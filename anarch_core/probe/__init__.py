@@ -13,12 +13,14 @@ from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext, Pro
 if TYPE_CHECKING:
     from anarch_core.probe.coordinates import ParameterParts
     from anarch_core.probe.locality import RelaxedWeight, in_receptive_field, relaxed_weights, require_relaxed_layers, weighted_parts
+    from anarch_core.probe.neighbourhoods import Lengths, neighbourhood
     from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
     from anarch_core.probe.scores import chosen_data, finite, named_scores, score_unit
     from anarch_core.probe.symmetry import SymmetricLayer, symmetric_layers
 
 __all__ = [
     "AbstractProbe",
+    "Lengths",
     "Measurement",
     "ParameterParts",
     "ProbeContext",
@@ -31,6 +33,7 @@ __all__ = [
     "finite",
     "in_receptive_field",
     "named_scores",
+    "neighbourhood",
     "relaxed_weights",
     "require_relaxed_layers",
     "score_unit",
@@ -42,12 +45,14 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "Lengths": "anarch_core.probe.neighbourhoods",
         "ParameterParts": "anarch_core.probe.coordinates",
         "SpatialLayer": "anarch_core.probe.receptive_field",
         "SymmetricLayer": "anarch_core.probe.symmetry",
         "chosen_data": "anarch_core.probe.scores",
         "finite": "anarch_core.probe.scores",
         "named_scores": "anarch_core.probe.scores",
+        "neighbourhood": "anarch_core.probe.neighbourhoods",
         "score_unit": "anarch_core.probe.scores",
         "chosen_layer": "anarch_core.probe.receptive_field",
         "RelaxedWeight": "anarch_core.probe.locality",
