@@ -1,4 +1,4 @@
-"""Matrix-free curvature of a loss: products with its Hessian, Lanczos, spectral density and trace; and how much it rises nearby.
+"""Matrix-free curvature of a loss: products with its Hessian, Lanczos, spectral density, trace; how much it rises nearby; tangent kernels.
 
 Nothing here knows of relaxations or probes: an operator is anything symmetric that multiplies a flat vector, and every number comes
 with what is needed to judge it (residual, bound, number of products, standard error). A door for authors of probes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from anarch_core.curvature.bounds import Eigenvalue
 from anarch_core.curvature.density import SpectralDensity, spectral_density
+from anarch_core.curvature.kernel_alignment import centred, centred_alignment, effective_rank, kernel_distance
 from anarch_core.curvature.lanczos import extreme_eigenvalues
 from anarch_core.curvature.leading import Eigenpairs, eigenpairs
 from anarch_core.curvature.neighbourhood import Neighbourhood
@@ -21,6 +22,7 @@ from anarch_core.curvature.sharpness import (
     sam_sharpness,
     worst_sharpness,
 )
+from anarch_core.curvature.tangent import TangentKernel, tangent_kernel
 from anarch_core.curvature.trace_estimate import TraceEstimate, trace
 
 __all__ = [
@@ -36,13 +38,19 @@ __all__ = [
     "Risk",
     "ScaledOperator",
     "SpectralDensity",
+    "TangentKernel",
     "TraceEstimate",
     "WorstSharpness",
     "average_sharpness",
+    "centred",
+    "centred_alignment",
+    "effective_rank",
     "eigenpairs",
     "extreme_eigenvalues",
+    "kernel_distance",
     "sam_sharpness",
     "spectral_density",
+    "tangent_kernel",
     "trace",
     "worst_sharpness",
 ]

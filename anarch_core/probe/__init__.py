@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from anarch_core.probe.receptive_field import SpatialLayer, chosen_layer, spatial_layers
     from anarch_core.probe.scores import chosen_data, finite, named_scores, score_unit
     from anarch_core.probe.symmetry import SymmetricLayer, symmetric_layers
+    from anarch_core.probe.tangent import tangent_kernel_in_parts
 
 __all__ = [
     "AbstractProbe",
@@ -39,6 +40,7 @@ __all__ = [
     "score_unit",
     "spatial_layers",
     "symmetric_layers",
+    "tangent_kernel_in_parts",
     "weighted_parts",
 ]
 
@@ -61,6 +63,7 @@ __getattr__, __dir__ = lazy_names(
         "require_relaxed_layers": "anarch_core.probe.locality",
         "spatial_layers": "anarch_core.probe.receptive_field",
         "symmetric_layers": "anarch_core.probe.symmetry",
+        "tangent_kernel_in_parts": "anarch_core.probe.tangent",
         "weighted_parts": "anarch_core.probe.locality",
     },
 )

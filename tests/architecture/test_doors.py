@@ -37,6 +37,7 @@ OTHER_MEANINGS = {
     ("probe/base.py", "tensors"): "what a measurement holds",
     ("probe/coordinates.py", "shared"): "a part of a weight",
     ("probe/neighbourhoods.py", "shared"): "a part of a weight",
+    ("probe/layer_kernels.py", "shared"): "a part of a weight",
     ("relaxation/report.py", "shared"): "a part of a weight",
     ("plugin/records.py", "gradient"): "a role of an optimizer's state",
     ("relaxation/optimizer_state.py", "gradient"): "a role of an optimizer's state",
