@@ -27,6 +27,9 @@ MISSING = {
     "relaxed": "a relaxed network, and that of {file} has no relaxed layer; relax it first with 'anarch relax'",
     "reference": "the network to compare with; add --reference FILE",
     "parent": "the network it was lifted from; add --parent FILE",
+    "twin": "the network that met the batches in another order; add --twin FILE",
+    "control": "the constrained network that was trained as long; add --control FILE",
+    "sibling": "the network of another seed; add --sibling FILE",
 }
 """What a probe needs and where it comes from."""
 
@@ -57,25 +60,46 @@ MISSING = {
     shell_complete=offer_checkpoints,
     help="Checkpoint of the network that it was lifted from.",
 )
+@click.option(
+    "--twin",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    shell_complete=offer_checkpoints,
+    help="Checkpoint of the network that met the batches in another order.",
+)
+@click.option(
+    "--control",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    shell_complete=offer_checkpoints,
+    help="Checkpoint of the constrained network that was trained as long without being relaxed.",
+)
+@click.option(
+    "--sibling",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    shell_complete=offer_checkpoints,
+    help="Checkpoint of the network of another seed.",
+)
 @number_option("--seed", default=0, range=SEED, help="For any randomness of the probes.")
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write everything that was measured as JSON.")
 @model_options
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     file: Path,
     probe: tuple[str, ...],
     data: str | None,
     objective: str,
     data_root: Path | None,
     device: str,
-    reference: Path | None,
-    parent: Path | None,
     seed: int,
     out: Path | None,
     model: str | None,
     input_shape: tuple[int, ...] | None,
     classes: int | None,
+    **others: Path | None,
 ) -> None:
     """Measure the network of FILE, which is read and never written."""
     from anarch_core.cards import one_device
@@ -85,7 +109,7 @@ def command(
     probes = {name: create(ctx, "probe", name) for name in split_names(probe)}
     opened = open_network(ctx, file, model, input_shape, classes)
     for name, made in probes.items():
-        for need in missing_needs(made, opened.network, data=data, reference=reference, parent=parent):
+        for need in missing_needs(made, opened.network, data=data, **others):
             msg = f"the probe {name} needs {MISSING[need].format(file=file)}"
             raise ProbeError(msg)
     where = one_device(device)
@@ -96,10 +120,8 @@ def command(
     context = ProbeContext(
         model=opened.network.to(where),
         data=None if data is None else load_fitting(ctx, data, objective, data_root, opened.spec, file, opened.network, where),
-        reference=network(reference),
-        parent=network(parent),
         seed=seed,
-    )
+    ).beside({name: network(path) for name, path in others.items()})
     found = {name: measured(made, context) for name, made in probes.items()}
     for name, measurement in found.items():
         _print(name, measurement)

@@ -242,6 +242,9 @@ def _refuse_idle_flags(flags: Mapping[str, Any], config: RunConfig) -> None:
             if name in flags:
                 msg = f"--{name.replace('_', '-')} changes nothing in a run without relax, path or control; add one, e.g. --relax NAME"
                 raise ConfigError(msg)
+    if "probe_at" in flags and not config.probe:
+        msg = "--probe-at changes nothing where there are no probes; add --probe NAME or leave it out"
+        raise ConfigError(msg)
     if "watch_every" in flags and not config.watched_probes:
         msg = "--watch-every changes nothing where no probe is watched; add --watch NAME or leave it out"
         raise ConfigError(msg)

@@ -67,6 +67,17 @@ class RunConfig:
         converter=values.names,
         metadata=setting("Probes, run at the start and end of every segment.", metavar="NAMES", kind="probe", grows=True),
     )
+    probe_at: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=values.moments,
+        metadata=setting(
+            "Moments of every segment, counted from its start, at which probes measure it besides its start and end: 1,5,20 or 500it; its "
+            "network is kept there.",
+            metavar="MOMENTS",
+            grows=True,
+            later=True,
+        ),
+    )
     layers: tuple[str, ...] = attrs.field(
         default=("*",),
         converter=values.names,
@@ -118,6 +129,16 @@ class RunConfig:
     )
     seeds: tuple[int, ...] = attrs.field(
         default=(0,), converter=values.seeds, metadata=setting("Seeds, each a tree of its own: 0,1,2 or 0-4.", metavar="SEEDS", grows=True)
+    )
+    noise_seeds: tuple[int, ...] = attrs.field(
+        default=(0,),
+        converter=values.seeds,
+        metadata=setting(
+            "Orders of batches after a switch: 0 is the seed's own, 0,1 trains every branch and control once more with another.",
+            metavar="SEEDS",
+            grows=True,
+            later=True,
+        ),
     )
     control: tuple[values.Control, ...] = attrs.field(
         default=attrs.Factory(_default_control, takes_self=True),
@@ -384,6 +405,11 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
         )
     if config.watched_probes and config.watch_every > config.epochs:
         yield f"watch_every {config.watch_every} is longer than the trunk, which has {config.epochs} epochs: nothing would be seen of it"
+    if 0 not in config.noise_seeds:
+        others = ",".join(map(str, config.noise_seeds))
+        yield f"noise_seeds {others} leaves out 0, the order of batches that others are compared with; write 0,{others}"
+    if len(config.noise_seeds) > 1 and not (config.relax or config.path or config.control):
+        yield "noise_seeds has further orders of batches for what leaves the trunk, and nothing does; add --relax or --control continued"
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"
 

@@ -13,6 +13,7 @@ from anarch_core.config.early_stopping import EarlyStopping
 from anarch_core.config.learning_rate import read
 from anarch_core.config.weight_average import WeightAverage
 from anarch_core.errors import ConfigError
+from anarch_core.schedule import Moment
 
 Control = Literal["continued", "scratch"]
 Precision = Literal["float32", "float64", "tf32", "bfloat16"]
@@ -147,6 +148,17 @@ def names(value: object) -> tuple[str, ...]:
         found += parts
     _bounded(found, MOST_NAMES, "names")
     return tuple(dict.fromkeys(map(text, found)))
+
+
+def moments(value: object) -> tuple[str, ...]:
+    """Moments as they are written, ``"5ep"``, each once: ``"5"`` and ``5`` are epochs."""
+    given = [str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in _list(value)]
+    found = names(given)
+    for item in found:
+        if Moment.parse(item, 1).iteration < 1:
+            msg = f"expected moments after the start of a segment, got {shown(item)}; at its start and its end probes measure anyway"
+            raise ConfigError(msg)
+    return tuple(dict.fromkeys(item if item.endswith(("ep", "it")) else f"{item}ep" for item in found))
 
 
 def _bounded(found: Sequence[object], most: int, what: str) -> None:

@@ -18,7 +18,7 @@ from anarch_core.data.loading import load_data
 from anarch_core.data.order import batches_per_epoch
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ConfigError, PluginError
-from anarch_core.experiment.segments import Transition
+from anarch_core.experiment.segments import Segment, Transition
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import changed_options, chosen_penalties
 from anarch_core.machine import available_bytes
@@ -159,6 +159,11 @@ class RunContext:
                 msg = f"{origin(self.schedule)}: {moment} is no moment of a trunk of {clock.epochs} epochs"
                 raise PluginError(msg)
         return tuple(found)
+
+    def probe_moments(self, segment: Segment) -> tuple[Moment, ...]:
+        """The moments between the start and the end of a segment, counted from its start, at which it is measured; ascending."""
+        found = {Moment.parse(text, self.iterations_per_epoch) for text in self.config.probe_at}
+        return tuple(sorted(moment for moment in found if 0 < moment.iteration < segment.settings.iterations))
 
     def build(self, seed: int) -> nn.Module:
         """The constrained network at its initialisation."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -42,8 +42,10 @@ class Job:
         segment: which.
         keep: iterations at which others leave it, as far as known.
         keep_optimizer: whether they carry its optimizer state over.
+        companions: by name, segments that have ended and that its probes compare it with.
     """
 
     segment: Segment
     keep: frozenset[int] = frozenset()
     keep_optimizer: bool = False
+    companions: Mapping[str, Segment] = attrs.field(factory=dict)

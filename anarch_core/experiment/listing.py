@@ -177,7 +177,7 @@ def _best(results: Mapping[str, Any], segments: list[dict[str, Any]]) -> Best | 
 def _title(segment: Mapping[str, Any]) -> str:
     epoch = segment.get("switch_epoch")
     switch = f"{epoch:g}ep" if isinstance(epoch, int | float) else None
-    return title(str(segment.get("kind")), _text(segment.get("relaxation")), switch, segment.get("seed"))
+    return title(str(segment.get("kind")), _text(segment.get("relaxation")), switch, segment.get("seed"), segment.get("noise") or 0)
 
 
 def _written(store: RunStore) -> datetime.datetime | None:

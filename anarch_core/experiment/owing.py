@@ -11,13 +11,16 @@ import attrs
 from anarch_core.config.run_config import RunConfig
 from anarch_core.experiment.inventory import Inventory
 from anarch_core.experiment.segment_result import SegmentResult
+from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.tree import changed_options
 from anarch_core.plugin.blame import answering
 from anarch_core.plugin.registry import Registry
-from anarch_core.schedule import AbstractSchedule
+from anarch_core.probe.base import AbstractProbe
+from anarch_core.schedule import AbstractSchedule, Moment
 
 Asked = Mapping[str, Mapping[str, Any]]
-"""By probe, those of its options that differ from their defaults: what its numbers depend on beside the network."""
+"""By probe, what its numbers depend on beside the network: those of its options that differ from their defaults, and of a probe that
+compares, as ``beside``, the identities of the segments that it is compared with."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +47,12 @@ def asked_probes(config: RunConfig, registry: Registry) -> Asked:
     return {probe: changed_options(config, registry, "probe", probe) for probe in config.probe}
 
 
+def compared(asked: Asked, probes: Mapping[str, AbstractProbe], companions: Mapping[str, Segment]) -> Asked:
+    """What probes are asked of one segment, which has these companions."""
+    beside = {name: {need: other.id for need, other in companions.items() if need in probes[name].needs} for name in asked}
+    return {name: {**options, "beside": beside[name]} if beside[name] else options for name, options in asked.items()}
+
+
 def owing(
     result: SegmentResult,
     left: Inventory,
@@ -51,6 +60,7 @@ def owing(
     keep: Iterable[int],
     keep_optimizer: bool,
     probes: Asked,
+    moments: Iterable[Moment] = (),
     schedule: AbstractSchedule,
 ) -> Owing:
     """What a finished segment does not have.
@@ -61,27 +71,39 @@ def owing(
         keep: iterations at which others leave it.
         keep_optimizer: whether they carry its optimizer's state over.
         probes: that are to measure it.
+        moments: between its start and its end, at which they are to.
         schedule: of the run.
     """
     known = left.probes
     if known is None:  # with which options is not known
         known = probes if {*probes} <= result.by_probe else {}
     switches = switches_found(schedule, result.history, result.iterations_per_epoch) if result.kind == "trunk" else list(result.switches)
+    between = [moment for moment in moments if _reached(result, moment.iteration)]
+    keep = {*keep, *(moment.iteration for moment in between if probes)}
     return Owing(
         snapshots=tuple(sorted(at for at in {*keep, *switches} if _reached(result, at) and not _kept(left, at, keep_optimizer))),
-        probes=tuple(name for name, options in probes.items() if known.get(name) != options),
+        probes=tuple(
+            name for name, options in probes.items() if known.get(name) != options or not result.measured_at(name, map(str, between))
+        ),
         switches=None if switches == list(result.switches) else switches,
     )
 
 
-def with_probes(result: SegmentResult, names: Iterable[str]) -> SegmentResult:
-    """The result with what these probes found, in their order, and nothing of others."""
-    names = list(names)
-    taken: dict[str, Any] = {
-        field: {name: getattr(result, field)[name] for name in names if name in getattr(result, field)} for field in OF_PROBES
-    }
+def with_probes(result: SegmentResult, names: Iterable[str], moments: Iterable[str] | None = None) -> SegmentResult:
+    """The result with what these probes found, in their order, and nothing of others; between start and end at these moments, or at all."""
+    names, wanted = list(names), None if moments is None else {*ALWAYS, *moments}
+    taken: dict[str, Any] = {}
+    for field in OF_PROBES:
+        table = getattr(result, field)
+        by_moment = {
+            name: {at: told for at, told in table[name].items() if wanted is None or at in wanted} for name in names if name in table
+        }
+        taken[field] = {name: found for name, found in by_moment.items() if found}
     return attrs.evolve(result, **taken)
 
+
+ALWAYS = ("start", "end", "average")
+"""Moments at which probes measure whatever is asked."""
 
 OF_PROBES = ("probes", "probe_details", "probe_notes")
 """Tables of a result that are by probe."""

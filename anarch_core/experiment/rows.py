@@ -7,7 +7,7 @@ from typing import Any
 
 from anarch_core.experiment.segment_result import SegmentResult
 
-IDENTITY = ("id", "kind", "seed", "relaxation", "switch_epoch")
+IDENTITY = ("id", "kind", "seed", "relaxation", "switch_epoch", "noise")
 """Columns that say which segment a row is of."""
 
 _BESIDE = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -102,6 +102,7 @@ class SegmentResult(Displayed, Record):
         id: digest of everything that decides which weights come out.
         kind: ``"trunk"``, ``"branch"``, ``"continued"`` or ``"scratch"``.
         seed: of initialisation, batch order and dropout.
+        noise: of descent: which order of batches; 0 for the one that the seed itself gives.
         relaxation: ``"efcn"``, or ``"lcn>efcn"`` for stages; None for the constrained network.
         parent: identity of the segment it started from.
         parent_iteration: optimizer steps of the parent at which it left.
@@ -117,7 +118,7 @@ class SegmentResult(Displayed, Record):
         start: scores after the transition.
         exactness: of the relaxation it began with; None without one.
         optimizer_state: by parameter, ``"carried"``, ``"reset"`` or ``"empty"``; None where nothing was to be carried over.
-        probes: by probe and moment (``"start"``, ``"end"``, ``"average"``), its scalars.
+        probes: by probe and moment (``"start"``, ``"end"``, ``"average"``, between them as ``"5ep"`` after its start), its scalars.
         probe_details: likewise, what a probe reports beside them.
         probe_notes: likewise, why a probe was skipped or failed.
         switches: optimizer steps at which the schedule found a switch while a trunk was trained.
@@ -126,7 +127,7 @@ class SegmentResult(Displayed, Record):
         history: one row per epoch, epoch 0 first.
     """
 
-    later: ClassVar[Sequence[str]] = ("average", "ended", "machines")
+    later: ClassVar[Sequence[str]] = ("average", "ended", "machines", "noise")
     id: str
     kind: str
     seed: int
@@ -151,6 +152,7 @@ class SegmentResult(Displayed, Record):
     history: Sequence[Mapping[str, float | None]]
     average: Scores | None = None
     machines: Sequence[Machine] = attrs.field(factory=list)
+    noise: int = 0
     ended: str = attrs.field(default=attrs.Factory(lambda self: EPOCHS if self.diverged_epoch is None else DIVERGED, takes_self=True))
 
     @property
@@ -175,6 +177,10 @@ class SegmentResult(Displayed, Record):
         """The probes that measured it, or said why they did not."""
         return {*self.probes, *self.probe_notes}
 
+    def measured_at(self, probe: str, moments: Iterable[str]) -> bool:
+        """Whether a probe measured it at all of these moments, or said why it did not."""
+        return {*moments} <= {*self.probes.get(probe, {}), *self.probe_notes.get(probe, {})}
+
     @property
     def diverged(self) -> bool:
         """Whether training ended because the loss was not finite."""
@@ -183,7 +189,7 @@ class SegmentResult(Displayed, Record):
     def overview(self) -> Overview:
         """Its scores and what probes measured; shown by ``print`` and by notebooks."""
         facts = [
-            ("seed", str(self.seed)),
+            ("seed", f"{self.seed}, noise {self.noise}" if self.noise else str(self.seed)),
             ("epochs", f"{self.epochs:g}" if self.switch_epoch is None else f"{self.epochs:g}, from epoch {self.switch_epoch:g} on"),
             ("parameters", f"{self.parameters:,}"),
         ]
@@ -195,11 +201,13 @@ class SegmentResult(Displayed, Record):
         hosts = dict.fromkeys(machine.host for machine in self.machines)
         if len(hosts) > 1:
             facts.append(("machines", ", then ".join(hosts)))
-        scores, moments = {"start": self.start, "end": self.final}, ["start", "end"]
+        between = dict.fromkeys(moment for found in self.probes.values() for moment in found if moment not in ("start", "end", "average"))
+        scores: dict[str, Scores] = {"start": self.start, "end": self.final}
+        moments = ["start", *between, "end"]
         if self.average is not None:
             scores["average"] = self.average
             moments.append("average")
-        rows = [[name, *(_in_short(scores[moment].get(name)) for moment in moments)] for name in self.final]
+        rows = [[name, *(_in_short(scores.get(moment, Scores()).get(name)) for moment in moments)] for name in self.final]
         for probe, measured in self.probes.items():
             names = dict.fromkeys(name for scalars in measured.values() for name in scalars)
             rows += [[f"{probe}.{name}", *(_in_short(measured.get(moment, {}).get(name)) for moment in moments)] for name in names]

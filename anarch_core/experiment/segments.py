@@ -105,6 +105,7 @@ class Segment:
             ``"scratch"`` (the relaxed network from its default initialisation).
         task: data and constrained network.
         seed: of initialisation, batch order and dropout.
+        noise: of descent: which order of batches and which augmentations; 0 for those that the seed itself gives.
         settings: how it is trained.
         transition: what happens first.
         parent: the segment it starts from, None for an initialisation.
@@ -123,6 +124,7 @@ class Segment:
     leaves: Moment | None = None
     relaxation: str | None = None
     switch: Moment | None = None
+    noise: int = 0
 
     @functools.cached_property
     def id(self) -> str:
@@ -132,11 +134,21 @@ class Segment:
         part of it.
         """
         record: dict[str, Any] = {"seed": self.seed, "settings": _changed(self.settings), "transition": _changed(self.transition)}
+        if self.noise:
+            record["noise"] = self.noise
         if self.parent is None or self.leaves is None:
             record["task"] = _changed(self.task)
         else:
             record["parent"] = {"id": self.parent.id, "iteration": self.leaves.iteration}
         return hashlib.sha256(canonical_json(record).encode()).hexdigest()[:12]
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the order of batches and of augmentations: another one for every seed and noise."""
+        if not self.noise:
+            return self.seed
+        digest = hashlib.blake2b(f"noise:{self.seed}:{self.noise}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1
 
     @property
     def age(self) -> int:
@@ -157,7 +169,7 @@ class Segment:
     @property
     def title(self) -> str:
         """A short name for people: ``"efcn at 20ep, seed 0"``."""
-        return title(self.kind, self.relaxation, None if self.switch is None else str(self.switch), self.seed)
+        return title(self.kind, self.relaxation, None if self.switch is None else str(self.switch), self.seed, self.noise)
 
     def describe(self) -> dict[str, Any]:
         """JSON-ready description, complete but for the parent, of which it has the identity."""
@@ -172,10 +184,10 @@ class Segment:
         }
 
 
-def title(kind: str, relaxation: str | None, switch: str | None, seed: object) -> str:
-    """A short name of a segment for people: ``"efcn at 20ep, seed 0"``."""
+def title(kind: str, relaxation: str | None, switch: str | None, seed: object, noise: object = 0) -> str:
+    """A short name of a segment for people: ``"efcn at 20ep, seed 0"``, of another order of batches ``"…, seed 0, noise 1"``."""
     name = relaxation or kind if kind in ("trunk", "branch") else f"{kind} {relaxation or ''}".rstrip()
-    return f"{name}{'' if switch is None else f' at {switch}'}, seed {seed}"
+    return f"{name}{'' if switch is None else f' at {switch}'}, seed {seed}{f', noise {noise}' if noise else ''}"
 
 
 def snapshots(segments: Iterable[Segment]) -> dict[str, set[int]]:

@@ -56,7 +56,7 @@ def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str
     test = f"test_{metric.name}"
     groups: dict[tuple[int, str, float], list[SegmentResult]] = {}
     controls: dict[float, list[float]] = {}
-    for segment in segments:
+    for segment in _of_seeds(segments):
         kind, relaxation, switch = segment.kind, segment.relaxation or "", segment.switch_epoch
         if kind == "continued" and switch is not None:
             controls.setdefault(switch, []).extend(_values([segment], "final", test))
@@ -84,6 +84,11 @@ def rows(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[str
     means = [statistics.fmean(line.test) for rank, line in lines if rank == 2 and line.test]
     best = (max if metric.higher_is_better else min)(means, default=None)
     return [attrs.evolve(line, best=rank == 2 and bool(line.test) and statistics.fmean(line.test) == best) for rank, line in lines]
+
+
+def _of_seeds(segments: Iterable[SegmentResult]) -> Iterator[SegmentResult]:
+    """Those of the order of batches that the seed gives: one of another order is no further seed."""
+    return (segment for segment in segments if not segment.noise)
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -156,6 +161,8 @@ def summary(segments: Iterable[SegmentResult], headlines: Mapping[str, Sequence[
     alone = {probe for segment in segments for probe, found in segment.probe_details.items() if _in_units_of_its_own(found)}
     if names := [scalar for probe, scalar in columns if probe in alone and scalar.endswith("_shared")]:
         caption += f"; {' and '.join(names)} of a network with weights that were equal: not comparable with the trunk's"
+    if others := sum(bool(segment.noise) for segment in segments):
+        caption += f"; not among these: {others} segments with another order of batches"
     if any(len(line.test) > 1 for line in lines):
         caption += "; ±: sample standard deviation over seeds"
     headings = [

@@ -150,22 +150,28 @@ class _Grower:
         trunk = Segment(kind="trunk", task=self.task, seed=seed, settings=self.settings(self.clock.iterations, branch=False))
         after = self.settings(length, branch=True)
         yield trunk
+        for noise in config.noise_seeds:
+            yield from self.after_switches(trunk, noise, switches, after)
+
+    def after_switches(self, trunk: Segment, noise: int, switches: Sequence[Moment], after: Settings) -> Iterator[Segment]:
+        """All but the trunk, with one order of batches."""
+        config = self.config
+        blank = Segment(kind="branch", task=self.task, seed=trunk.seed, noise=noise, settings=after)
         if "scratch" in config.control:
             for relaxation, transition in self.scratch().items():
-                scratch = Segment(kind="scratch", task=self.task, seed=seed, settings=after, transition=transition, relaxation=relaxation)
-                yield self.penalised(scratch)
+                yield self.penalised(attrs.evolve(blank, kind="scratch", transition=transition, relaxation=relaxation))
         leaving = set(switches) if config.relax or not config.path else set()
         for moment in sorted(leaving | {stages[0][1] for stages in self.paths}):
-            child = Segment(kind="branch", task=self.task, seed=seed, settings=after, parent=trunk, leaves=moment, switch=moment)
+            child = attrs.evolve(blank, parent=trunk, leaves=moment, switch=moment)
             if "continued" in config.control:
                 yield attrs.evolve(child, kind="continued", transition=Transition(optimizer_state=config.optimizer_state))
             if moment in leaving:
                 for relaxation in config.relax:
                     yield self.penalised(attrs.evolve(child, transition=self.relaxing(relaxation), relaxation=relaxation))
         for stages in self.paths:
-            yield from self.path(trunk, stages, after)
+            yield from self.path(trunk, noise, stages, after)
 
-    def path(self, trunk: Segment, stages: Sequence[tuple[Stage, Moment]], after: Settings) -> Iterator[Segment]:
+    def path(self, trunk: Segment, noise: int, stages: Sequence[tuple[Stage, Moment]], after: Settings) -> Iterator[Segment]:
         """The chain of a staged path: each stage is trained until the next begins, the last one like any branch."""
         parent, label = trunk, ""
         for (stage, moment), following in zip(stages, [*(moment for _, moment in stages[1:]), None], strict=True):
@@ -176,6 +182,7 @@ class _Grower:
                 kind="branch",
                 task=self.task,
                 seed=trunk.seed,
+                noise=noise,
                 settings=attrs.evolve(after, iterations=length),
                 transition=self.at(stage),
                 parent=parent,

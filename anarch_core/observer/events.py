@@ -82,6 +82,7 @@ class SegmentNode:
         iterations_per_epoch: optimizer steps per epoch.
         settings: what it is trained on, how, and what happens to the network first, as ``segment.json`` has it: ``task``, ``settings`` and
             ``transition``.
+        noise: which order of batches; 0 for the one that the seed itself gives.
     """
 
     id: str
@@ -96,6 +97,7 @@ class SegmentNode:
     iterations: int
     iterations_per_epoch: int
     settings: Mapping[str, Any] = _mapping()
+    noise: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""

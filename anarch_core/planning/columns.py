@@ -6,9 +6,15 @@ from anarch_core.config.run_config import GRADIENT_NORM
 from anarch_core.config.watching import needed, watched_probe
 from anarch_core.errors import ConfigError, close_matches, did_you_mean
 from anarch_core.experiment.context import RunContext
+from anarch_core.probe.base import COMPANIONS
 from anarch_core.probe.measuring import missing_needs
 
-_MISSING = {"relaxed": "relaxed layers", "parent": "the network before it was relaxed", "reference": "the network at an earlier moment"}
+_MISSING = {
+    "relaxed": "relaxed layers",
+    "parent": "the network before it was relaxed",
+    "reference": "the network at an earlier moment",
+    **dict.fromkeys(COMPANIONS, "a network of another segment"),
+}
 
 
 def require_columns(context: RunContext) -> None:
@@ -20,7 +26,7 @@ def require_columns(context: RunContext) -> None:
     config, data = context.config, context.data
     model = context.build(config.seeds[0])
     for name, probe in context.watched.items():
-        missing = missing_needs(probe, model, data=data, reference=None, parent=None)
+        missing = missing_needs(probe, model, data=data)
         if missing:
             wanted = ", ".join(_MISSING.get(need, need) for need in missing)
             msg = f"probe {name} cannot be watched: it needs {wanted}, and the trunk is the constrained network alone"

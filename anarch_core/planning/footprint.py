@@ -137,7 +137,7 @@ def _of_probes(context: RunContext, parent: nn.Module, architecture: Architectur
     """Memory at the end of a segment, when the network that it started with is there again and what the optimizer remembered is not."""
     if not context.probes:
         return {}
-    model, reference = ((_relaxed(context, parent, architecture) if architecture.parts else parent) for _ in range(2))
+    model, reference, alike = ((_relaxed(context, parent, architecture) if architecture.parts else parent) for _ in range(3))
     measured = ProbeContext(
         model=model,
         data=context.data,
@@ -146,13 +146,15 @@ def _of_probes(context: RunContext, parent: nn.Module, architecture: Architectur
         seed=context.config.seeds[0],
         moment="end",
     )
+    others = {"twin": alike, "control": parent if architecture.parts else None, "sibling": alike}
     # At the start of a segment there is no other network yet, but the state that was carried over to its optimizer; at the end the average.
     size, state = network_bytes(model), _remembered(context) if context.config.optimizer_state == "carry" else 0
-    beside = max(0, round(state * size) - size, _averaged(context, size))
+    beside = max(0, round(state * size) - size, _averaged(context, size), size * bool(context.config.probe_at))
     return {
-        name: peak_of_probe(probe, measured, otherwise=activations, beside=beside)
+        name: peak_of_probe(probe, given, otherwise=activations, beside=beside)
         for name, probe in context.probes.items()
-        if not missing_needs(probe, model, data=measured.data, reference=reference, parent=measured.parent)
+        for given in [measured.beside({need: network for need, network in others.items() if need in probe.needs})]
+        if not missing_needs(probe, model, data=given.data, **given.others)
     }
 
 
@@ -165,7 +167,7 @@ def _of_watched(context: RunContext, model: nn.Module, activations: int) -> dict
     return {
         name: peak_of_probe(probe, measured, otherwise=activations, beside=beside)
         for name, probe in context.watched.items()
-        if not missing_needs(probe, model, data=measured.data, reference=None, parent=None)
+        if not missing_needs(probe, model, data=measured.data)
     }
 
 

@@ -31,12 +31,8 @@ def rehearsal_of(context: ProbeContext, noted: list[Peak] | None = None) -> Prob
         context: what is to be measured, with data; the networks may hold numbers or not, and are not changed.
         noted: what every call of :attr:`ProbeRehearsal.peak` finds is added to it, the networks included.
     """
-    hollow = attrs.evolve(
-        context,
-        model=hollowed(context.model),
-        reference=context.reference and hollowed(context.reference),
-        parent=context.parent and hollowed(context.parent),
-    )
+    others = {name: hollowed(network) for name, network in context.others.items()}
+    hollow = attrs.evolve(context.beside(others), model=hollowed(context.model))
 
     def peak(do: Callable[[], object]) -> int:
         found, networks = taken(hollow, do)
@@ -99,4 +95,4 @@ def taken(context: ProbeContext, do: Callable[[], object], *, real: bool = False
 
 
 def _networks(context: ProbeContext) -> list[nn.Module]:
-    return [network for network in (context.model, context.reference, context.parent) if network is not None]
+    return [context.model, *context.others.values()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from anarch_core.data.tensor_data import TensorData
 
 
+COMPANIONS = ("twin", "control", "sibling")
+"""Networks of other segments that one may be compared with, as far trained as it is; see :class:`ProbeContext`."""
+
+NEEDS = frozenset({"data", "relaxed", "reference", "parent", *COMPANIONS})
+"""What a probe may need."""
+
+
 @attrs.frozen(kw_only=True)
 class ProbeContext:
     """What a probe may look at. It must leave all of it as it was: parameters, buffers, gradients, modes, random state.
@@ -27,8 +34,14 @@ class ProbeContext:
         data: train, validation and test tensors on the model's device; None for probes that need no data.
         reference: the network at the start of its segment, same architecture as ``model``; None when ``model`` is that start, or unknown.
         parent: the constrained network the segment was lifted from; None for a network that was never relaxed.
+        twin: the network of the segment that starts from the same one and meets the batches in another order.
+        control: the constrained network that was trained on from the same moment without being relaxed.
+        sibling: the network of the same segment with the run's first seed. Twin, control and sibling are as far trained as ``model``, are
+            there for probes that need them alone, and None at the start of a segment and where the run has no such segment.
+        trajectory: gives (epochs since the segment's start, network) wherever the network was kept on its way, oldest first.
         seed: for any randomness of the probe.
-        moment: ``"start"`` or ``"end"`` of the segment, ``"average"`` for the average of its weights, or ``"checkpoint"``.
+        moment: ``"start"`` or ``"end"`` of the segment, between them as ``"5ep"`` or ``"30it"`` after its start, ``"average"`` for the
+            average of its weights, or ``"checkpoint"``.
         progress: called with (done, total, what) during long measurements.
     """
 
@@ -36,9 +49,24 @@ class ProbeContext:
     data: TensorData | None = None
     reference: torch.nn.Module | None = None
     parent: torch.nn.Module | None = None
+    twin: torch.nn.Module | None = None
+    control: torch.nn.Module | None = None
+    sibling: torch.nn.Module | None = None
+    trajectory: Callable[[], Iterable[tuple[float, torch.nn.Module]]] = lambda: ()
     seed: int = 0
     moment: str = "checkpoint"
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
+
+    @property
+    def others(self) -> Mapping[str, torch.nn.Module]:
+        """The networks beside the measured one that are there, by their names."""
+        named = {name: getattr(self, name) for name in ("reference", "parent", *COMPANIONS)}
+        return {name: network for name, network in named.items() if network is not None}
+
+    def beside(self, others: Mapping[str, torch.nn.Module | None]) -> ProbeContext:
+        """The same with other networks beside the measured one, by their names."""
+        changes: dict[str, Any] = dict(others)
+        return attrs.evolve(self, **changes)
 
     @property
     def required_data(self) -> TensorData:
@@ -123,14 +151,15 @@ class AbstractProbe(ABC):
     of its weights where one is taken, and on single checkpoints.
 
     Attributes:
-        needs: what the context must hold: any of ``"data"``, ``"reference"``, ``"parent"``, ``"relaxed"`` (the model has relaxed
-            layers). Where something is missing the probe is skipped in a run, and refused with a clear sentence when it was asked for by
-            hand.
+        needs: what the context must hold: any of ``"data"``, ``"reference"``, ``"parent"``, ``"twin"``, ``"control"``, ``"sibling"`` and
+            ``"relaxed"`` (the model has relaxed layers). Where it depends on the options, an instance has its own. Where something is
+            missing the probe is skipped in a run, and refused with a clear sentence when it was asked for by hand. A segment is measured
+            when the segments of its twin, its control and its sibling have ended, if a probe needs them.
         headline: names of the scalars worth a column in the summary table; ``{metric}`` in one stands for the score that the run is judged
             by, as in ``"{metric}_local"``.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: Set[str] = frozenset()
     headline: ClassVar[Sequence[str]] = ()
 
     def __init__(self, options: Any) -> None:

@@ -15,7 +15,7 @@ from anarch_core.errors import PluginError, ProbeError, plain, warn
 from anarch_core.models import warn_of_batch_dependence
 from anarch_core.network import undisturbed
 from anarch_core.plugin.blame import expected, on_behalf_of, origin
-from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
+from anarch_core.probe.base import NEEDS, AbstractProbe, Measurement, ProbeContext
 from anarch_core.probe.scores import finite
 from anarch_core.probe.watch import Damage, Watch, listed
 from anarch_core.relaxation.verbs import applied_relaxations
@@ -25,22 +25,20 @@ class DisturbedError(PluginError):
     """A probe changed a network or data, and nothing can put them back: what is computed from now on would be something else."""
 
 
-def missing_needs(probe: AbstractProbe, model: nn.Module, *, data: object, reference: object, parent: object) -> list[str]:
+def missing_needs(probe: AbstractProbe, model: nn.Module, **given: object) -> list[str]:
     """What a probe needs and does not get, sorted.
 
     Args:
         probe: the probe.
         model: the network.
-        data: None where there are none; the others likewise.
-        reference: the network at an earlier moment.
-        parent: the network it was lifted from.
+        given: by name, what there is of :data:`~anarch_core.probe.base.NEEDS`; None or absent where there is nothing.
 
     Raises:
         PluginError: the probe needs something else.
     """
-    given = {"data": data, "reference": reference, "parent": parent, "relaxed": applied_relaxations(model) or None}
-    with on_behalf_of(origin(probe), f"`needs` must be a set of {', '.join(sorted(given))}"):
-        return sorted(need for need in probe.needs if given[need] is None)
+    there = dict.fromkeys(NEEDS) | given | {"relaxed": applied_relaxations(model) or None}
+    with on_behalf_of(origin(probe), f"`needs` must be a set of {', '.join(sorted(there))}"):
+        return sorted(need for need in probe.needs if there[need] is None)
 
 
 def measured(

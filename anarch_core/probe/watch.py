@@ -56,8 +56,7 @@ class Watch:
     @classmethod
     def of(cls, context: ProbeContext, reread: Callable[[], TensorData] | None = None) -> Watch:
         """Look at what there is."""
-        networks = {"the network": context.model, "the reference": context.reference, "the parent": context.parent}
-        given = {role: network for role, network in networks.items() if network is not None}
+        given = {"the network": context.model, **{f"the {name}": network for name, network in context.others.items()}}
         tensors = {f"{name} of {role}": tensor for role, network in given.items() for name, tensor in _tensors(network).items()}
         if context.data is not None:
             tensors |= {f"{name} of the data": tensor for name, tensor in context.data.tensors().items()}

@@ -159,12 +159,18 @@ class FinishedRun:
         """The constrained network, one segment per seed."""
         return self.segments("trunk")
 
-    def segments(self, kind: str, relaxation: str | None = None) -> tuple[SegmentResult, ...]:
-        """Segments of a kind that did not diverge; of one relaxation if given."""
+    def segments(self, kind: str, relaxation: str | None = None, *, noise: bool = False) -> tuple[SegmentResult, ...]:
+        """Segments of a kind that did not diverge; of one relaxation if given.
+
+        Those of the order of batches that the seed gives: one of another order is no further seed. ``noise`` for the others alone.
+        """
         return tuple(
             segment
             for segment in self.results.segments
-            if segment.kind == kind and (relaxation is None or segment.relaxation == relaxation) and not segment.diverged
+            if segment.kind == kind
+            and (relaxation is None or segment.relaxation == relaxation)
+            and not segment.diverged
+            and bool(segment.noise) == noise
         )
 
     @property

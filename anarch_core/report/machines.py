@@ -41,7 +41,7 @@ def machines_of(run: FinishedRun) -> Iterator[Html]:
 
 def _did(segment: SegmentResult, machine: Machine) -> str:
     switch = None if segment.switch_epoch is None else f"{segment.switch_epoch:g}ep"
-    name = title(segment.kind, segment.relaxation, switch, segment.seed)
+    name = title(segment.kind, segment.relaxation, switch, segment.seed, segment.noise)
     if machine.did == COMPLETED:
         return f"{name} (completed)"
     return f"{name} (in part)" if len({one.kind for one in segment.machines if one.did != COMPLETED}) > 1 else name

@@ -57,7 +57,7 @@ def _groups(run: FinishedRun) -> dict[tuple[str, str], list[SegmentResult]]:
     for segment in sorted(run.results.segments, key=lambda one: (order.index(one.kind), one.relaxation or "", one.switch_epoch or 0)):
         relaxation = segment.relaxation or ""
         names = {"trunk": run.constrained, "continued": f"{run.constrained} continued", "scratch": f"{relaxation} from scratch"}
-        name = names.get(segment.kind, relaxation)
+        name = names.get(segment.kind, relaxation) + (f", noise {segment.noise}" if segment.noise else "")
         switch = "" if segment.switch_epoch is None else f"{segment.switch_epoch:g}"
         groups.setdefault((name, switch), []).append(segment)
     return groups
@@ -223,4 +223,5 @@ def omissions(run: FinishedRun) -> list[str]:
 def _name(segment: SegmentResult) -> str:
     at = "" if segment.switch_epoch is None else f" at {segment.switch_epoch:g}ep"
     kind = "" if segment.kind == "branch" else segment.kind
-    return f"{kind} {segment.relaxation or ''}".strip() + f"{at}, seed {segment.seed}"
+    noise = f", noise {segment.noise}" if segment.noise else ""
+    return f"{kind} {segment.relaxation or ''}".strip() + f"{at}, seed {segment.seed}{noise}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from anarch_core.experiment.inventory import Inventory
-from anarch_core.experiment.owing import Owing, asked_probes, owing, with_probes
+from anarch_core.experiment.owing import Owing, asked_probes, compared, owing, with_probes
 from anarch_core.experiment.results import ObjectiveRecord, Results, Unfinished
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.segments import Segment
 from anarch_core.objective.base import Metric
+from anarch_core.schedule import Moment
 
 if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
@@ -62,27 +63,31 @@ class Fates:
         how = self.finished[parent.id].ended_before(segment.leaves.iteration)
         return f"the snapshot of {parent.title} is gone" if how is None else f"{parent.title} {how}"
 
-    def owed(self, segment: Segment, left: Inventory, keep: Collection[int]) -> Owing:
+    def owed(self, segment: Segment, left: Inventory, keep: Collection[int], companions: Mapping[str, Segment]) -> Owing:
         """What a finished segment does not have of what is asked for.
 
         Args:
             segment: the segment.
             left: what there is of it.
             keep: iterations at which its network is wanted.
+            companions: by name, segments that it is compared with.
         """
         return owing(
             self.finished[segment.id],
             left,
             keep=keep,
             keep_optimizer=self._context.config.optimizer_state == "carry",
-            probes=self._probes,
+            probes=compared(self._probes, self._context.probes, companions),
+            moments=self._context.probe_moments(segment),
             schedule=self._context.schedule,
         )
 
     def answer(self, identity: str) -> SegmentResult:
         """The result of a finished segment, as far as it is asked for and not of other options."""
         stale = self.owing[identity].probes if identity in self.owing else ()
-        return with_probes(self.finished[identity], [probe for probe in self._context.probes if probe not in stale])
+        result, epoch = self.finished[identity], self._context.iterations_per_epoch
+        moments = {str(Moment.parse(text, epoch)) for text in self._context.config.probe_at}
+        return with_probes(result, [probe for probe in self._context.probes if probe not in stale], moments)
 
     def write(self, status: str, planned: Collection[str]) -> Results:
         """Write the results so far.

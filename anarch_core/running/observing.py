@@ -197,6 +197,7 @@ def _node(segment: Segment, iterations_per_epoch: int) -> SegmentNode:
         title=segment.title,
         kind=segment.kind,
         seed=segment.seed,
+        noise=segment.noise,
         relaxation=segment.relaxation,
         parent=described["parent"],
         parent_iteration=described["parent_iteration"],

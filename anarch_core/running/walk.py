@@ -11,6 +11,7 @@ import attrs
 
 from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import Stopped
+from anarch_core.experiment.companions import companions, lonely, wanted_by
 from anarch_core.experiment.owing import Owing
 from anarch_core.experiment.placement import looked_into_on
 from anarch_core.experiment.results import Results, Unfinished
@@ -96,6 +97,7 @@ class Walk:
         self.seen: set[str] = set()
         self.remarks: set[str] = set()
         self.fates = Fates(self.context, self.running)
+        self.wanted = wanted_by(self.context.probes)
 
     def grow(self) -> None:
         """Make the tree of the switch moments known by now."""
@@ -140,7 +142,7 @@ class Walk:
 
     def trunk(self, seed: int) -> str:
         """Identity of the trunk of a seed, of this run or another that the directory was asked for."""
-        config = attrs.evolve(self.config, seeds=(seed,), relax=(), path=(), control=(), optimizer_state="reset")
+        config = attrs.evolve(self.config, seeds=(seed,), noise_seeds=(0,), relax=(), path=(), control=(), optimizer_state="reset")
         return tree(config, self.clock, {}, self.registry)[0].id
 
     def walk(self) -> None:
@@ -154,7 +156,7 @@ class Walk:
             segments=len(self.segments),
             places=self.share.places,
         )
-        for note in (*self.share.notes, *self.config.idle):
+        for note in (*self.share.notes, *self.config.idle, *lonely(self.config, self.context.probes)):
             self.say(note)
         self.adopted.update(self.dispatch.open(crew, self.segments))
         self.take()
@@ -193,7 +195,7 @@ class Walk:
 
     def owed(self, segment: Segment) -> Owing:
         """What a segment that was taken does not have of what is asked for by now."""
-        return self.fates.owed(segment, self.taking.lefts[segment.id], self.kept.get(segment.id, ()))
+        return self.fates.owed(segment, self.taking.lefts[segment.id], self.to_keep(segment), self.companions(segment))
 
     def switched(self, segment: Segment, iteration: int) -> None:
         """The schedule found a moment while the trunk was trained."""
@@ -212,13 +214,31 @@ class Walk:
             if segment.id in self.running or self.fates.settled(segment):
                 continue
             if self.fates.ready(segment):
+                others = self.companions(segment)
+                if not all(map(self.fates.settled, others.values())):
+                    continue
                 if not self.dispatch.room():
                     return True
-                keep = frozenset(self.kept.get(segment.id, ()))
-                self.dispatch.submit(Job(segment=segment, keep=keep, keep_optimizer=self.config.optimizer_state == "carry"))
+                self.dispatch.submit(
+                    Job(
+                        segment=segment,
+                        keep=self.to_keep(segment),
+                        keep_optimizer=self.config.optimizer_state == "carry",
+                        companions={name: other for name, other in others.items() if other.id in self.fates.finished},
+                    )
+                )
             elif (why := self.fates.never(segment)) is not None:
                 self.skip(segment, why)
         return False
+
+    def companions(self, segment: Segment) -> dict[str, Segment]:
+        """The segments of the run that this one is compared with by some probe."""
+        return companions(segment, self.wanted, self.segments, self.config.seeds[0])
+
+    def to_keep(self, segment: Segment) -> frozenset[int]:
+        """Iterations at which the network of a segment is wanted: others leave it, or it is measured."""
+        measured = self.context.probe_moments(segment) if self.config.probe else ()
+        return frozenset(self.kept.get(segment.id, ())) | {moment.iteration for moment in measured}
 
     def skip(self, segment: Segment, why: str) -> None:
         """Do without a segment that cannot be trained."""

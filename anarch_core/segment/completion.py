@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory
 from anarch_core.experiment.machines import COMPLETED, joined_by, this_machine
-from anarch_core.experiment.owing import OF_PROBES, Asked, asked_probes, owing, with_probes
+from anarch_core.experiment.owing import OF_PROBES, Asked, asked_probes, compared, owing, with_probes
 from anarch_core.experiment.segment_result import Notes, SegmentResult
 from anarch_core.experiment.store import SegmentStore
 from anarch_core.files.replacing import make_room
@@ -46,8 +47,16 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
     files = context.store.segment(job.segment.id)
     result, noted = files.finished()
     left = context.store.stock(result, noted)
-    asked = asked_probes(context.config, context.registry)
-    missing = owing(result, left, keep=job.keep, keep_optimizer=job.keep_optimizer, probes=asked, schedule=context.schedule)
+    asked = compared(asked_probes(context.config, context.registry), context.probes, job.companions)
+    missing = owing(
+        result,
+        left,
+        keep=job.keep,
+        keep_optimizer=job.keep_optimizer,
+        probes=asked,
+        moments=context.probe_moments(job.segment),
+        schedule=context.schedule,
+    )
     if not missing:
         return result
     emit(Event("started", job.segment.id))
@@ -75,17 +84,19 @@ def _measure(context: RunContext, job: Job, result: SegmentResult, left: Invento
     files, segment = context.store.segment(job.segment.id), job.segment
     known: Asked = {name: options for name, options in (left.probes or {}).items() if name not in probes}
     result = with_probes(result, known)
-    left = attrs.evolve(left.without_files(_tensors(files, probes), files.path), probes=known)
+    measured = _tensors(files, probes)
+    left = attrs.evolve(left.without_files(measured, files.path), probes=known)
     files.finish(result, left)  # numbers of other options are gone before their files are
     emit(Event("saved", segment.id))
-    for path in _tensors(files, probes):
+    for path in measured:
         make_room(path)
     begun, model = start(context, segment), _trained(context, job, files.final_file)
     average = None if result.average is None else _trained(context, job, files.average_file)
     give_back()
     for name, options in probes.items():
-        notes, probing = Notes(), Probing(context.measuring([name]), segment, files, emit)
+        notes, probing = Notes(), Probing(context.measuring([name]), job, files, emit)
         probing.measure("start", notes, begun.model, None, begun.parent)
+        probing.between(notes, begun.model, begun.parent)
         probing.measure("end", notes, model, begun.model, begun.parent)
         if average is not None:
             probing.measure("average", notes, average, begun.model, begun.parent)
@@ -100,7 +111,7 @@ def _measure(context: RunContext, job: Job, result: SegmentResult, left: Invento
 
 
 def _tensors(files: SegmentStore, probes: Iterable[str]) -> list[Path]:
-    return [files.probe_tensors(probe, moment) for probe in probes for moment in ("start", "end", "average")]
+    return [path for probe in probes for path in sorted(files.path.glob(f"probes/{glob.escape(probe)}-*.safetensors"))]
 
 
 def _trained(context: RunContext, job: Job, file: Path) -> nn.Module:

@@ -20,7 +20,7 @@ from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
 from anarch_core.experiment.machines import joined_by, this_machine
-from anarch_core.experiment.owing import Asked, asked_probes, shown, switches_found
+from anarch_core.experiment.owing import Asked, asked_probes, compared, shown, switches_found
 from anarch_core.experiment.segment_result import DIVERGED, EPOCHS, Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
 from anarch_core.files.replacing import make_room
@@ -77,7 +77,8 @@ class Execution:
     """One segment under way."""
 
     def __init__(self, context: RunContext, job: Job, store: SegmentStore, emit: Emit, stop: Stop) -> None:
-        self.context, self.segment, self.store, self.emit, self.stop = context, job.segment, store, emit, stop
+        self.context, self.job, self.store, self.emit, self.stop = context, job, store, emit, stop
+        self.segment = job.segment
         self.keep, self.keep_optimizer = set(job.keep), job.keep_optimizer
         self.iterations_per_epoch = context.iterations_per_epoch
         self.scoring = Scoring(
@@ -86,8 +87,8 @@ class Execution:
             iterations_per_epoch=self.iterations_per_epoch,
             early_stopping=job.segment.settings.early_stopping,
         )
-        self.probes = asked_probes(context.config, context.registry)
-        self.probing = Probing(context, job.segment, store, emit)
+        self.probes = compared(asked_probes(context.config, context.registry), context.probes, job.companions)
+        self.probing = Probing(context, job, store, emit)
         self.watching = Watching(context, job.segment, emit)
         self.seconds = 0.0
         self._opened = contextlib.ExitStack()
@@ -258,7 +259,7 @@ class Execution:
         for table in (self.notes.probes, self.notes.probe_details, self.notes.probe_notes):
             for name in table.keys() - self.probes.keys():
                 del table[name]
-        self.probing = Probing(self.context.measuring(self.probes), self.segment, self.store, self.emit)
+        self.probing = Probing(self.context.measuring(self.probes), self.job, self.store, self.emit)
 
     def _finish(self, training: Training, history: History, diverged: float | None, seconds: float) -> SegmentResult:
         """Measure the trained network and write it and the result, the result last."""
@@ -273,6 +274,7 @@ class Execution:
         if self.probes:
             with self.stop.at_once():
                 begun = start(self.context, segment)
+                self.probing.between(self.notes, begun.model, begun.parent)
                 self.probing.measure("end", self.notes, model, begun.model, begun.parent)
         else:
             begun = None

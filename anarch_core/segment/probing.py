@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 
@@ -11,13 +12,14 @@ from anarch_core.checkpoint.schema import KIND, PROBE_RESULT
 from anarch_core.checkpoint.state import save_state
 from anarch_core.errors import AnarchError, PluginError
 from anarch_core.experiment.context import RunContext
-from anarch_core.experiment.events import Emit, Event
+from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.segment_result import Notes
-from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import SegmentStore
 from anarch_core.machine import give_back
+from anarch_core.network import copied
 from anarch_core.probe.base import ProbeContext
 from anarch_core.probe.measuring import DisturbedError, measured, missing_needs
+from anarch_core.segment.company import Company
 
 TOLD_EVERY = 0.2
 """Seconds between two reports of a probe's progress."""
@@ -28,19 +30,29 @@ class Probing:
 
     Args:
         context: of the run.
-        segment: which.
+        job: the segment, and with which others it is compared.
         store: where arrays are kept.
         emit: told what is measured, and what failed.
     """
 
-    def __init__(self, context: RunContext, segment: Segment, store: SegmentStore, emit: Emit) -> None:
-        self._context, self._segment, self._store, self._emit = context, segment, store, emit
+    def __init__(self, context: RunContext, job: Job, store: SegmentStore, emit: Emit) -> None:
+        self._context, self._segment, self._store, self._emit = context, job.segment, store, emit
+        self._company = Company(context, job)
+
+    def between(self, notes: Notes, reference: nn.Module, parent: nn.Module | None) -> None:
+        """Run all probes on the networks that were kept between the start of the segment and its end; arguments as of :meth:`measure`."""
+        for moment in self._company.moments:
+            file = self._store.snapshot(moment.iteration)
+            if file.exists() and self._context.probes:  # training may have ended before
+                model = copied(reference)
+                model.load_state_dict(self._company.read(self._segment, file).state_dict())
+                self.measure(str(moment), notes, model.train(), reference, parent)
 
     def measure(self, moment: str, notes: Notes, model: nn.Module, reference: nn.Module | None, parent: nn.Module | None) -> None:
         """Run all probes; one that does not apply, fails or left something changed is noted, and the segment goes on.
 
         Args:
-            moment: ``"start"``, ``"end"``, or ``"average"`` for the average of the weights.
+            moment: ``"start"``, ``"end"``, one between as ``"5ep"``, or ``"average"`` for the average of the weights.
             notes: written to.
             model: the network.
             reference: the network at the start of the segment.
@@ -51,7 +63,8 @@ class Probing:
         """
         for name, probe in self._context.probes.items():
             try:
-                missing = missing_needs(probe, model, data=self._context.data, reference=reference, parent=parent)
+                others = {"reference": reference, "parent": parent, **self._company.companions(probe.needs, moment)}
+                missing = missing_needs(probe, model, data=self._context.data, **others)
             except PluginError as error:
                 self._note(name, moment, notes, f"failed: {error}")
                 self._tell(name, moment, notes)
@@ -64,12 +77,11 @@ class Probing:
             context = ProbeContext(
                 model=model,
                 data=self._context.data,
-                reference=reference,
-                parent=parent,
+                trajectory=functools.partial(self._company.trajectory, moment),
                 seed=self._segment.seed,
                 moment=moment,
                 progress=self._telling(name),
-            )
+            ).beside(others)
             disturbances: list[str] = []
             give_back()  # room for what this one takes
             try:
@@ -102,7 +114,7 @@ class Probing:
 
     def _note(self, probe: str, moment: str, notes: Notes, text: str) -> None:
         notes.probe_notes.setdefault(probe, {})[moment] = text
-        where = "on the average of" if moment == "average" else f"at the {moment} of"
+        where = {"average": "on the average of", "start": "at the start of", "end": "at the end of"}.get(moment, f"{moment} into")
         self._emit(Event("warning", self._segment.id, f"probe {probe} {where} {self._segment.title}: {text}"))
 
     def _telling(self, probe: str) -> Callable[[int, int, str], None]:

@@ -20,7 +20,7 @@ from anarch_core.errors import AnarchError, first_line
 from anarch_core.files.tables import canonical_json
 from anarch_core.machine import human_bytes
 from anarch_core.planning.probe_memory import rehearsal_of, taken
-from anarch_core.probe.base import AbstractProbe, Measurement, ProbeContext
+from anarch_core.probe.base import NEEDS, AbstractProbe, Measurement, ProbeContext
 from anarch_core.relaxation.verbs import relax
 from anarch_core.surroundings import Surroundings
 from anarch_core.testing.component import ComponentConformance
@@ -32,8 +32,6 @@ NUMBERS = 2**19
 
 UNCERTAIN, SLACK = 0.02, 2**19
 """What memory may be above its statement, of it and in bytes: small tensors differ between a measurement and its rehearsal."""
-
-NEEDS = frozenset({"data", "reference", "parent", "relaxed"})
 
 
 class ProbeConformance(ComponentConformance):
@@ -102,6 +100,9 @@ class ProbeConformance(ComponentConformance):
             data=None if "data" in without else data,
             reference=None if "reference" in without else reference,
             parent=None if "parent" in without else parent,
+            twin=None if "twin" in without else _trained(reference, data, seed=1),
+            control=None if "control" in without else _trained(parent, data),
+            sibling=None if "sibling" in without else _trained(reference, data, seed=2),
             seed=7,
             moment="end",
         )
@@ -112,7 +113,7 @@ class ProbeConformance(ComponentConformance):
         return probe
 
     def test_declares_what_it_needs(self) -> None:
-        """`needs` holds nothing but data, reference, parent and relaxed."""
+        """`needs` holds nothing but what there may be for a probe: data, other networks, relaxed layers."""
         needs = self.probe().needs
         assert isinstance(needs, frozenset), f"`needs` must be a frozenset: {needs!r}"
         assert needs <= NEEDS, f"`needs` may hold {', '.join(sorted(NEEDS))}, not {', '.join(sorted(needs - NEEDS))}"
@@ -152,14 +153,12 @@ class ProbeConformance(ComponentConformance):
         """Parameters, gradients, buffers, modes, hooks, data and random states are what they were, bit by bit."""
         context = self.context()
         assert context.data is not None
-        networks = {"model": context.model, "reference": context.reference, "parent": context.parent}
-        before = {role: Snapshot.of(network) for role, network in networks.items() if network is not None}
+        networks = {"model": context.model, **context.others}
+        before = {role: Snapshot.of(network) for role, network in networks.items()}
         digest, states = context.data.digest(), Surroundings.now()
         self.probe().measure(context)
         for role, snapshot in before.items():
-            network = networks[role]
-            assert network is not None
-            changes = snapshot.changes(network)
+            changes = snapshot.changes(networks[role])
             assert not changes, (
                 f"measure() changed the {role}: {', '.join(changes)}; measure inside 'with undisturbed(model)' (anarch_core.network), "
                 "and substitute weights with torch.func.functional_call instead of writing to them"
@@ -247,17 +246,19 @@ class ProbeConformance(ComponentConformance):
         """A network and data on a CUDA device can be measured, and the tensors of the measurement can be stored."""
         context = self.context()
         assert context.data is not None
-        moved = {role: getattr(context, role).cuda() for role in ("model", "reference", "parent")}
-        found = self.probe().measure(attrs.evolve(context, data=context.data.to("cuda"), **moved))
+        moved = context.beside({role: network.cuda() for role, network in context.others.items()})
+        found = self.probe().measure(attrs.evolve(moved, model=context.model.cuda(), data=context.data.to("cuda")))
         assert all(value is None or math.isfinite(value) for value in found.scalars.values())
 
 
-def _trained(start: nn.Module, data: TensorData) -> nn.Module:
-    """A copy of a network after two steps, with gradients left from the second, as a probe may find it."""
+def _trained(start: nn.Module, data: TensorData, *, seed: int = 0) -> nn.Module:
+    """A copy of a network after two steps, with gradients left from the second, as a probe may find it; a seed chooses the samples."""
     model = copy.deepcopy(start)
+    count = len(data.y_train)
+    rows = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[: count // 2] if seed else torch.arange(count)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(data.x_train), data.y_train).backward()  # type: ignore[no-untyped-call]
+        nn.functional.cross_entropy(model(data.x_train[rows]), data.y_train[rows]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return model

@@ -22,6 +22,9 @@ _MISSING = {
     "relaxed": "a network with relaxed layers, and this one has none: anarch_core.relax makes one",
     "reference": "the network to compare with: pass reference=NETWORK, as it was when training began",
     "parent": "the network that this one was lifted from: pass parent=NETWORK",
+    "twin": "the network that met the batches in another order: pass twin=NETWORK",
+    "control": "the constrained network that was trained as long: pass control=NETWORK",
+    "sibling": "the network of another seed: pass sibling=NETWORK",
 }
 
 
@@ -32,6 +35,9 @@ def measure(
     data: TensorData | None = None,
     reference: nn.Module | None = None,
     parent: nn.Module | None = None,
+    twin: nn.Module | None = None,
+    control: nn.Module | None = None,
+    sibling: nn.Module | None = None,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     registry: Registry | None = None,
@@ -44,6 +50,9 @@ def measure(
         data: what to measure on; moved to the network's device and type.
         reference: the network at the start of its training, for probes that compare.
         parent: the constrained network it was lifted from, for probes that compare.
+        twin: the network that started from the same one and met the batches in another order, likewise.
+        control: the constrained network that was trained on as long without being relaxed, likewise.
+        sibling: the network of another seed, likewise.
         options: of the probe, by name.
         seed: for any randomness of the probe.
         registry: where the probe is looked up, the installed plugins by default.
@@ -61,12 +70,12 @@ def measure(
     info, given = registry.chosen("probe", probe, options)
     name = parse_spec(probe)[0]
     made = registry.call(info, registry.parse_options(info, given))
-    network, others = unwrapped(model), (None if other is None else unwrapped(other) for other in (reference, parent))
-    reference, parent = others
-    for need in missing_needs(made, network, data=data, reference=reference, parent=parent):
+    given = {"reference": reference, "parent": parent, "twin": twin, "control": control, "sibling": sibling}
+    network, others = unwrapped(model), {role: None if other is None else unwrapped(other) for role, other in given.items()}
+    for need in missing_needs(made, network, data=data, **others):
         msg = f"the probe {name} needs {_MISSING[need]}"
         raise ProbeError(msg)
     if data is not None:
         device = next((parameter.device for parameter in network.parameters()), data.x_train.device)
         data = data.to(device, input_dtype(network, data.x_train))
-    return measured(made, ProbeContext(model=network, data=data, reference=reference, parent=parent, seed=seed))
+    return measured(made, ProbeContext(model=network, data=data, seed=seed).beside(others))

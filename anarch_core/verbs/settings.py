@@ -31,6 +31,7 @@ class Settings(TypedDict, total=False):
     objective: str
     relax: Names
     probe: Names
+    probe_at: str | int | Sequence[str | int]
     layers: Names
     switch: str
     path: Names
@@ -39,6 +40,7 @@ class Settings(TypedDict, total=False):
     epochs: int
     branch_epochs: int
     seeds: str | int | Sequence[int]
+    noise_seeds: str | int | Sequence[int]
     control: Names
     optimizer: str
     optimizer_state: values.OptimizerState

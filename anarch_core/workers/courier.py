@@ -83,7 +83,7 @@ def names(files: SegmentStore) -> list[str]:
 
 
 def brought(store: RunStore, job: Job) -> Iterator[Piece]:
-    """All that training a segment reads: the snapshot that it starts from, and what it has left so far.
+    """All that training a segment reads: the snapshot that it starts from, networks that it is compared with, and what it has left so far.
 
     Raises:
         RunError: a file is none, or changes meanwhile.
@@ -95,6 +95,11 @@ def brought(store: RunStore, job: Job) -> Iterator[Piece]:
         carried = [parent.optimizer_snapshot(iteration)] * (segment.transition.optimizer_state == "carry")
         for path in (parent.snapshot(iteration), *carried):
             yield from pieces(store, segment.parent.id, path.relative_to(parent.path).as_posix())
+    for other in job.companions.values():
+        files = store.segment(other.id)
+        networks = [files.final_file, *(snapshot for at in sorted(job.keep) if (snapshot := files.snapshot(at)).exists())]
+        for path in networks:
+            yield from pieces(store, other.id, path.relative_to(files.path).as_posix())
     own = store.segment(segment.id)
     if own.result_file.exists() or own.resume_file.exists():  # else nothing counts of what may be there
         for name in names(own):

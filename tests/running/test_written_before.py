@@ -38,7 +38,7 @@ def test_it_is_resumed_with_the_same_segments_and_the_same_results(run: Path) ->
     written = {segment["id"]: segment for segment in json.loads((run / "results.json").read_text())["segments"]}
     for before in expected:
         now = written[before["id"]]
-        assert now.keys() == before.keys() | {"average", "ended", "machines"}
+        assert now.keys() == before.keys() | {"average", "ended", "machines", "noise"}
         assert (now["average"], now["ended"]) == (None, "epochs")
         assert [machine["did"] for machine in now["machines"]] == ["trained"]
         # Another processor rounds otherwise: equal numbers are asked for, not equal bits.
