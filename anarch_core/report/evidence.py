@@ -299,7 +299,7 @@ def require_probes(runs: Sequence[FinishedRun], *probes: str) -> None:
         NothingToDrawError: the message says which probe to run.
     """
     all_series(runs)
-    branches = [segment for run in runs for segment in run.segments("branch")]
+    branches = [segment for run in runs for noise in (False, True) for segment in run.segments("branch", noise=noise)]
     for probe in probes:
         if not any("end" in segment.probes.get(probe, {}) for segment in branches):
             msg = f"the probe {probe} {why_missing(branches, probe)}"

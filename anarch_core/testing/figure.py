@@ -46,6 +46,7 @@ class FigureConformance(ComponentConformance):
         model: the network, on signals [1, 16].
         model_options: its options, by field name.
         probe_options: by probe that the figure needs, options by field name, where its defaults do not do for a small network.
+        settings: of the runs, where the probes need more than a trunk, two branches and both controls: ``{"noise_seeds": "0,1"}``.
     """
 
     kind = "figure"
@@ -53,6 +54,7 @@ class FigureConformance(ComponentConformance):
     model: ClassVar[str] = "cnn1d"
     model_options: ClassVar[Mapping[str, Any]] = {"channels": 3}
     probe_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    settings: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture(name="sample")
     def _sample(self, tmp_path_factory: pytest.TempPathFactory) -> Sample:
@@ -151,7 +153,7 @@ class FigureConformance(ComponentConformance):
 
     def _finished(self, folder: Path, probes: Mapping[str, Mapping[str, Any]]) -> FinishedRun:
         """A run on thirty signals with two branches and both controls, made once for every choice of probes."""
-        key = (self.relaxation, self.model, repr(self.model_options), repr(probes))
+        key = (self.relaxation, self.model, repr(self.model_options), repr(probes), repr(self.settings))
         if key not in _SAMPLES:
             generator = torch.Generator().manual_seed(0)
             y = torch.arange(30) % 3
@@ -165,6 +167,7 @@ class FigureConformance(ComponentConformance):
                 "relax": self.relaxation,
             }
             settings |= {"switch": "at:0,1", "epochs": 1, "branch_epochs": 1, "probe": tuple(probes), "control": "continued,scratch"}
+            settings |= self.settings if probes else {name: value for name, value in self.settings.items() if name != "probe_at"}
             settings |= {"jobs": 1, "threads": 1, "device": "cpu", "options": {self.model: dict(self.model_options), **probes}}
             run(resolve(settings, registry=self.registry), out=folder / "run", registry=self.registry, progress="silent")
             _SAMPLES[key] = FinishedRun.read(folder / "run", "measured" if probes else "plain")
