@@ -33,6 +33,7 @@ COMMANDS = {
     "relax": "Relax the network of a checkpoint.",
     "project": "Project the relaxed network of a checkpoint back onto its constraints.",
     "probe": "Measure the network of a checkpoint.",
+    "align": "Permute the channels of a checkpoint's network to match another one's.",
     "interpolate": "Measure the loss on the way from one checkpoint to another.",
     "report": "Write figures and one page about finished runs.",
 }

@@ -246,3 +246,36 @@ def test_every_metadata_key_is_documented(file: Path) -> None:
     keys = set(re.findall(r'"(anarch\.[a-z_0-9]+)"', source)) - {"anarch.plugins"}
     assert {"anarch.schema", "anarch.kind"} < keys
     assert {key for key in keys if f"`{key}`" not in text} == set()
+
+
+class TestAlign:
+    @pytest.fixture
+    def other(self, spec: ModelSpec, tmp_path: Path) -> Path:
+        path = tmp_path / "other.safetensors"
+        anarch_core.save(spec.build(seed=2), path, model_spec=spec)
+        return path
+
+    def test_the_written_network_is_nearer_and_computes_the_same(self, run: Run, file: Path, other: Path, tmp_path: Path) -> None:
+        out = run("align", file, "--to", other)
+        before, after = map(float, re.search(r"^all parameters +(\S+) +(\S+)", out, re.MULTILINE).groups())
+        assert after < before
+        assert re.search(r"^\d+ of 75 channels moved, in 3 groups$", out, re.MULTILINE)
+        found = anarch_core.load(tmp_path / "net.aligned.safetensors")
+        x = torch.randn(3, 1, 40)
+        torch.testing.assert_close(found(x), anarch_core.load(file)(x))
+        again = run("align", tmp_path / "net.aligned.safetensors", "--to", other, "--out", tmp_path / "again.safetensors")
+        assert "\n0 of 75 channels moved" in again
+
+    def test_relaxed_networks_are_aligned_too(self, run: Run, file: Path, other: Path, tmp_path: Path) -> None:
+        for each in (file, other):
+            run("relax", each, "--to", "lcn")
+        run("align", tmp_path / "net.lcn.safetensors", "--to", tmp_path / "other.lcn.safetensors", "--out", tmp_path / "out.safetensors")
+        assert "lcn" in run("inspect", tmp_path / "out.safetensors")
+
+    def test_networks_of_different_architectures_are_refused_in_one_line(self, run: Run, file: Path, other: Path, tmp_path: Path) -> None:
+        run("relax", other, "--to", "lcn")
+        assert "not of one architecture" in run("align", file, "--to", tmp_path / "other.lcn.safetensors", code=1)
+
+    def test_nothing_is_overwritten_unasked(self, run: Run, file: Path, other: Path) -> None:
+        run("align", file, "--to", other)
+        assert "exists; name another file with --out" in run("align", file, "--to", other, code=1)
