@@ -50,20 +50,24 @@ class GradientRows:
         for name in parameters:
             self.layers.setdefault(layer_of(name), []).append(name)
         self._done = 0
+        self._sketch = False
 
-    def kernels(self, budget: int) -> Kernels:
+    def kernels(self, budget: int, *, sketch: bool = False) -> Kernels:
         """What every layer contributes, by its path and by part, [n, n], float64.
 
         Args:
             budget: numbers of rows that are held at once.
+            sketch: one row alone, of two blocks where there are several: enough to see what memory is taken.
         """
+        self._sketch = sketch
         samples = len(self.inputs)
         for paths, size in self._bundles(budget // (samples * self.outputs)):
             block = max(1, min(samples, budget // (2 * size * self.outputs))) if size * self.outputs * samples > budget else samples
             found: dict[str, dict[str, torch.Tensor]] = {path: {} for path in paths}
-            for start in range(0, samples, block):
+            starts = range(0, samples, block)[: 2 if sketch else None]
+            for start in starts:
                 own = self._rows(paths, start, start + block)
-                for before in range(0, start + 1, block):
+                for before in starts[: start // block + 1]:
                     other = own if before == start else self._rows(paths, before, before + block)
                     self._multiply(found, own, other, start, before)
             yield from found.items()
@@ -102,7 +106,9 @@ class GradientRows:
                         kept[path][part][place, index] = flat
                 self._done += 1
                 self.progress(self._done)
-        return {path: {part: rows.flatten(1) for part, rows in parts.items()} for path, parts in kept.items()}
+                if self._sketch:
+                    return _flat(kept)
+        return _flat(kept)
 
     def _multiply(
         self,
@@ -121,6 +127,10 @@ class GradientRows:
                 product = products(rows, columns)
                 found[path][part][start : start + len(rows), before : before + len(columns)] = product
                 found[path][part][before : before + len(columns), start : start + len(rows)] = product.mT
+
+
+def _flat(kept: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, torch.Tensor]]:
+    return {path: {part: rows.flatten(1) for part, rows in parts.items()} for path, parts in kept.items()}
 
 
 def products(rows: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:

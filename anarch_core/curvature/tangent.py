@@ -58,6 +58,7 @@ def tangent_kernel(
     split: Split | None = None,
     layer_of: Callable[[str], str] = lambda name: name.rpartition(".")[0],
     budget: int = BUDGET,
+    sketch: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TangentKernel:
     """The kernel of a network in evaluation mode, by all parameters that require a gradient.
@@ -72,6 +73,7 @@ def tangent_kernel(
             There is one part, ``"whole"``, if None.
         layer_of: the layer that a parameter is told by, by its name; parameters of one layer are split together.
         budget: numbers of rows that are held at once; a layer with more has them computed again for every two blocks of samples.
+        sketch: no more than what shows how much memory is taken, as on a network without numbers: the kernel is of no use.
         progress: called with the backward passes that are done, and how many there will be where no row is computed again.
 
     Raises:
@@ -99,11 +101,13 @@ def tangent_kernel(
                 for path, parts in contributions.items():
                     found.add(path, parts)
                 progress(done, total)
+                if sketch:
+                    break
         if rest:
             rows = GradientRows(
                 call, inputs, count, rest, split=split, layer_of=layer_of, progress=lambda done: progress(first + done, total)
             )
-            for path, parts in rows.kernels(budget):
+            for path, parts in rows.kernels(budget, sketch=sketch):
                 found.add(path, parts)
     return TangentKernel(parts=found.parts, layers=found.layers, outputs=count, by_rows=tuple(dict.fromkeys(map(layer_of, rest))))
 

@@ -22,6 +22,7 @@ def tangent_kernel_in_parts(
     inputs: torch.Tensor,
     *,
     network: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    sketch: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TangentKernel:
     """The kernel by all trained parameters, in orthonormal coordinates, as the sum of its three parts.
@@ -32,6 +33,7 @@ def tangent_kernel_in_parts(
         model: relaxed or not, in float32 or float64; left as it was.
         inputs: [n, ...], on its device.
         network: what calls the model and gives its outputs, [n, ...]; the model itself if None.
+        sketch: no more than what shows how much memory is taken, for a rehearsal: the kernel is of no use.
         progress: called with the backward passes that are done, and their number.
 
     Returns:
@@ -52,6 +54,8 @@ def tangent_kernel_in_parts(
         owned = any(name in parts.owners for name in row)
         return {part: parts.project(scaled, part) for part in PARTS} if owned else {PARTS[0]: scaled}
 
-    found = tangent_kernel(model, inputs, network=network, layers=layer_kernels(model), split=split, layer_of=layer_of, progress=progress)
+    found = tangent_kernel(
+        model, inputs, network=network, layers=layer_kernels(model), split=split, layer_of=layer_of, sketch=sketch, progress=progress
+    )
     nothing = torch.zeros(len(inputs), len(inputs), dtype=torch.float64, device=inputs.device)
     return attrs.evolve(found, parts={part: found.parts.get(part, nothing) for part in PARTS})

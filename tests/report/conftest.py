@@ -19,7 +19,7 @@ from anarch_core.files.replacing import write_text
 from anarch_core.files.tables import write_json
 
 SWITCHES = (0.0, 2.0, 10.0)
-PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation", "equivariance", "soft-projection")
+PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation", "equivariance", "soft-projection", "ntk")
 
 CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 1.5, "products": 6, "converged": True, "confidence": 0.99}
 
@@ -69,7 +69,14 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         "gradient": {"norm": 9.0, "norm_shared": 0.5 + switch},
         "equivariance": {"equivariance_error": delta if relaxed else 0.0, "output_change": 0.2, "agreement": 90.0, "distance": 1 + delta},
     }
+    found["ntk"] = {
+        "alignment": 0.2 + delta / 10,
+        "alignment_shared": 0.2,
+        "trace": 9.0,
+        "trace_shared": 1.0 - delta / 2 if relaxed else 1.0,
+    }
     if relaxed:
+        found["ntk"] |= {"alignment_parent": 0.2, "alignment_off_local": 0.3, "trace_off_local": delta / 2}
         found["delta"] = {"off_local": delta, "unshared": delta / 2, "moved": 0.1}
         found["ablation"] = {
             "accuracy_full": test,

@@ -143,7 +143,7 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
     names[5:5] = ["soft-projection"]  # not in the paper, as what follows
-    names.append("equivariance")
+    names += ["equivariance", "ntk"]
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -289,6 +289,7 @@ def test_crosses_stand_above_their_switch_time(made):
         ("paths", "interpolation"),
         ("equivariance", "equivariance"),
         ("soft-projection", "soft-projection"),
+        ("ntk", "ntk"),
     ],
 )
 def test_a_figure_without_its_probe_says_which_one_to_run(made, name, probe):
