@@ -204,7 +204,7 @@ def inner_products(
             piece = slice(start, start + BLOCK)
             block = factors @ torch.stack([each[piece].double() for each in flat])
             counted = block if count is None else block * count.reshape(-1)[piece]
-            total += counted @ block.T
+            total = total + counted @ block.T
     return total
 
 

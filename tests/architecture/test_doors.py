@@ -34,6 +34,7 @@ OTHER_MEANINGS = {
     ("constraint/parts.py", "shared"): "a part of a weight",
     ("layers/constrained.py", "shared"): "a part of a weight",
     ("lattice/drift.py", "shared"): "a part of a weight",
+    ("paths/__init__.py", "plane"): "the name of a function",
     ("probe/base.py", "tensors"): "what a measurement holds",
     ("probe/coordinates.py", "shared"): "a part of a weight",
     ("probe/neighbourhoods.py", "shared"): "a part of a weight",

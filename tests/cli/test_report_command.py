@@ -14,13 +14,13 @@ from anarch_core.report import writer
 from anarch_core.report.catalogue import figures
 from anarch_core.running.runner import run
 
-PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation,soft-projection"
+PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation,soft-projection,plane"
 
 
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory) -> Results:
     out = tmp_path_factory.mktemp("run") / "tiny"
-    return run(small(probe=PROBES, relax="efcn,lcn", seeds="0,1"), out=out, progress="silent")
+    return run(small(probe=PROBES, relax="efcn,lcn", seeds="0,1", options={"plane": {"points": 3}}), out=out, progress="silent")
 
 
 @pytest.fixture

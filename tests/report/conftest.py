@@ -19,7 +19,19 @@ from anarch_core.files.replacing import write_text
 from anarch_core.files.tables import write_json
 
 SWITCHES = (0.0, 2.0, 10.0)
-PROBES = ("delta", "hessian", "gradient", "ablation", "filters", "weights", "interpolation", "equivariance", "soft-projection", "ntk")
+PROBES = (
+    "delta",
+    "hessian",
+    "gradient",
+    "ablation",
+    "filters",
+    "weights",
+    "interpolation",
+    "equivariance",
+    "soft-projection",
+    "ntk",
+    "plane",
+)
 
 CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 1.5, "products": 6, "converged": True, "confidence": 0.99}
 
@@ -88,12 +100,14 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         }
         found["soft-projection"] = {"accuracy_full": test, "accuracy_both": test - 20}
         found["interpolation"] = {"linear_barrier": 0.25}
+        found["plane"] = {"barrier_parent_network": 0.25, "trajectory_share_parent": 0.5}
         found["filters"] = {"rms_inside": 0.3}
         found["weights"] = {"rms_local": 0.3}
     details: dict[str, Any] = {
         "delta": {"layers": {"features.0": {"off_local": delta, "unshared": delta / 2, "moved": 0.1}}},
         "hessian": {"lambda_max": CERTIFICATE},
         "interpolation": {"origin": "parent"},
+        "plane": {"samples": {"train": 1000}, "planes": {"parent": {"statistics_shift": 0.0}}},
         "equivariance": {"shift": 1},
     }
     rng = np.random.default_rng(0)
@@ -107,6 +121,12 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
     scaled = np.stack([np.linspace(0, 1, 5), np.full(5, 0.5), np.linspace(test - 20, test, 5)], axis=1)
     soft = {"both": scaled, "off_local": scaled, "unshared": scaled}
     tensors = {"filters": filters, "weights": weights, "interpolation": {"linear": path, "logits": path}, "soft-projection": soft}
+    across, up = np.linspace(-1, 3, 5), np.linspace(-1, 2, 4)
+    bowl = 0.01 + (up[:, None] - 1) ** 2 + (across - 2) ** 2
+    plane = {"parent_x": across, "parent_y": up, "parent_train_loss": bowl, "parent_corners": np.array([[0.0, 0], [2, 0], [2, 1]])}
+    plane |= {"parent_trajectory": np.array([[0.0, 0, 0, 0, 0], [5, 1, 0.2, 0.3, 1.1], [np.nan, 2, 1, 0, 1.3]])}
+    plane |= {"random_x": across.copy(), "random_y": up.copy(), "random_train_loss": bowl[::-1].copy()}
+    tensors["plane"] = plane
     for probe in probes:
         for moment in ("start", "end"):
             if probe in found:
