@@ -57,7 +57,7 @@ class Similarity(Displayed):
         )
 
 
-def cka(a: nn.Module, b: nn.Module, inputs: Inputs, *, batch_size: int = BATCH, seed: int = 0) -> Similarity:
+def cka(a: nn.Module, b: nn.Module, inputs: Inputs, *, samples: int | None = None, batch_size: int = BATCH, seed: int = 0) -> Similarity:
     """How alike the representations of two networks are, layer by layer: debiased linear CKA.
 
     Linear CKA (Kornblith et al. 2019) with the unbiased estimator of HSIC (Song et al. 2012), averaged over minibatches before the ratio is
@@ -65,21 +65,22 @@ def cka(a: nn.Module, b: nn.Module, inputs: Inputs, *, batch_size: int = BATCH, 
     any two networks (Murphy et al. 2024). 1 where features are equal up to rotation, reflection, translation and one scale; 0 on average
     where they are independent; it may be a little negative. Both networks run in evaluation mode.
 
-    Layers are relaxed layers, as wholes, and modules that hold weights themselves; last comes the output of the network. A layer's features
-    are all numbers in its output for a sample, those of all its calls together.
+    Layers are relaxed layers, as wholes, and modules that hold weights themselves, as far as they are called; last comes the output of the
+    network. A layer's features are all numbers in its output for a sample, those of all its calls together.
 
     Args:
         a: one network; left as it was.
         b: the other, of any architecture; left as it was.
         inputs: [n, ...], the same for both.
+        samples: how many of the inputs are taken, at most; all if None.
         batch_size: samples of a minibatch at most, which are run and compared at once; n for the estimator of all samples at once. HSIC
             takes ``batch_size²`` doubles for each layer of both networks, and features are held for one layer at a time.
-        seed: draws which samples are in a minibatch together.
+        seed: draws which samples are taken, and which of them are in a minibatch together.
 
     Raises:
         ProbeError: there are fewer than 4 samples in a minibatch.
     """
-    return compared(a, {"b": b}, inputs, batch_size=batch_size, seed=seed)["b"]
+    return compared(a, {"b": b}, inputs, samples=samples, batch_size=batch_size, seed=seed)["b"]
 
 
 def compared(
@@ -87,6 +88,7 @@ def compared(
     others: Mapping[str, nn.Module],
     inputs: Inputs,
     *,
+    samples: int | None = None,
     batch_size: int = BATCH,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -97,6 +99,7 @@ def compared(
         model: the network whose layers are the rows.
         others: networks by any names.
         inputs: as for :func:`cka`, like what follows.
+        samples: likewise.
         batch_size: likewise.
         seed: likewise.
         progress: called with (done, total) minibatches.
@@ -108,10 +111,11 @@ def compared(
         ProbeError: as for :func:`cka`.
     """
     require_samples(batch_size)
-    n = len(inputs)
+    n = len(inputs) if samples is None else min(samples, len(inputs))
     count = max(1, -(-n // batch_size))
     require_samples(n // count)
-    parts = torch.tensor_split(permutation(n, f"minibatches:{seed}").to(inputs.device), count)
+    drawn = permutation(len(inputs), f"minibatches:{seed}")[:n]
+    parts = torch.tensor_split(drawn.to(inputs.device), count)
     relaxed = relaxed_paths([model, *others.values()])
     own = _Sums(model, relaxed, inputs.device)
     theirs = {name: _Sums(other, relaxed, inputs.device) for name, other in others.items()}
@@ -134,6 +138,7 @@ class _Sums:
     Attributes:
         names: of its layers, and of its output.
         absent: layer -> why it gave no features in a minibatch.
+        idle: layers that are not called, which have no representation.
     """
 
     def __init__(self, model: nn.Module, relaxed: set[str], device: torch.device) -> None:
@@ -142,13 +147,19 @@ class _Sums:
         self.names = [*self._layers, OUTPUT]
         self._totals = torch.zeros(3, len(self.names), dtype=torch.float64, device=device)
         self.absent: dict[str, str] = {}
+        self.idle = set(self.names)
 
     def add(self, x: torch.Tensor) -> Grams:
         """Run the network on a minibatch; its Gram matrices, which are not kept."""
         grams = grams_of(self._model, self._layers, x, self._device)
         self._totals = self._totals + torch.stack([torch.linalg.vector_norm(grams.flat, dim=1), grams.norms, grams.rounding]).square()
-        self.absent |= grams.absent
+        self.absent |= dict.fromkeys(grams.uncalled, "it is not called for every minibatch") | grams.absent
+        self.idle &= grams.uncalled
         return grams
+
+    def places(self) -> list[int]:
+        """Of the layers that gave features."""
+        return [index for index, name in enumerate(self.names) if name not in self.absent]
 
     @property
     def hsic(self) -> torch.Tensor:
@@ -161,12 +172,13 @@ class _Sums:
         finite, defined = self._totals.isfinite().all(0).tolist(), (~self.hsic.isnan()).tolist()
         why = dict.fromkeys(self.names, "its output is the same for all samples, but for one at most")
         why |= {name: "its output is not finite" for name, known in zip(self.names, finite, strict=True) if not known}
-        return {name: why[name] for name, known in zip(self.names, defined, strict=True) if not known} | self.absent
+        told = {name: why[name] for name, known in zip(self.names, defined, strict=True) if not known} | self.absent
+        return {name: reason for name, reason in told.items() if name not in self.idle}
 
 
 def _similarity(first: _Sums, second: _Sums, product: torch.Tensor, *, samples: int, minibatches: int) -> Similarity:
     matrix = product / (first.hsic.sqrt()[:, None] * second.hsic.sqrt()[None, :])
-    rows, columns = ([index for index, name in enumerate(each.names) if name not in each.absent] for each in (first, second))
+    rows, columns = first.places(), second.places()
     return Similarity(
         rows=tuple(first.names[index] for index in rows),
         columns=tuple(second.names[index] for index in columns),

@@ -55,12 +55,14 @@ class Grams:
         norms: likewise of the matrices before they were centred, [layers].
         rounding: how much of the norm of a row may be rounding, [layers].
         absent: layer -> why it gave no features, as the end of the sentence "features.0 has no similarity: ...".
+        uncalled: layers that were not called.
     """
 
     flat: torch.Tensor
     norms: torch.Tensor
     rounding: torch.Tensor
     absent: dict[str, str]
+    uncalled: set[str]
 
 
 def grams_of(model: nn.Module, layers: Sequence[str], x: torch.Tensor, device: torch.device) -> Grams:
@@ -80,14 +82,15 @@ def grams_of(model: nn.Module, layers: Sequence[str], x: torch.Tensor, device: t
     names = [*layers, OUTPUT]
     grams = torch.zeros(len(names), len(x), len(x), dtype=torch.float64, device=device)
     rounding = torch.zeros(len(names), dtype=torch.float64, device=device)
-    told: dict[str, str] = {}
+    absent: dict[str, str] = {}
+    uncalled = set(names)
 
     def record(index: int, module: nn.Module, output: Any) -> None:
+        uncalled.discard(names[index])
         found = features_in(output, len(x), batch_first=getattr(module, "batch_first", True) is not False)
         if isinstance(found, str):
-            told[names[index]] = found
+            absent[names[index]] = found
         else:
-            told.setdefault(names[index], "")
             rounding[index] += add_gram(grams[index], found.to(device))
 
     with ExitStack() as stack:
@@ -99,10 +102,10 @@ def grams_of(model: nn.Module, layers: Sequence[str], x: torch.Tensor, device: t
             stack.enter_context(model.get_submodule(path).register_forward_hook(hook))
         output = model(x)
     record(len(layers), model, output)
-    absent = {name: told.get(name, "it is not called") for name in names if told.get(name, "?")}
-    grams /= (len(x) * (len(x) - 3)) ** 0.5
+    root = (len(x) * (len(x) - 3)) ** 0.5
+    grams /= root
     norms = torch.linalg.vector_norm(grams.flatten(1), dim=1)
-    return Grams(flat=u_centre(grams).flatten(1), norms=norms, rounding=rounding / (len(x) * (len(x) - 3)) ** 0.5, absent=absent)
+    return Grams(flat=u_centre(grams).flatten(1), norms=norms, rounding=rounding / root, absent=absent, uncalled=uncalled)
 
 
 def features_in(output: Any, n: int, *, batch_first: bool = True) -> torch.Tensor | str:

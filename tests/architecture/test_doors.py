@@ -47,6 +47,7 @@ OTHER_MEANINGS = {
     ("testing/component.py", "torchvision"): "a package that is slow to import",
     ("report/figures/style.py", "log"): "matplotlib's word for a scale",
     ("report/figures/images.py", "interpolation"): "an argument of matplotlib's",
+    ("similarity/__init__.py", "cka"): "the name of a function",
 }
 """Words that the core says and that a built-in component is called by too, with what the core means."""
 

@@ -14,7 +14,7 @@ from anarch_core.report import writer
 from anarch_core.report.catalogue import figures
 from anarch_core.running.runner import run
 
-PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation,soft-projection,plane"
+PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation,soft-projection,plane,cka"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_run_with_all_probes_has_all_figures(reported, finished):
     out = reported.stdout
     assert "left out" not in out
     assert out.splitlines()[-1] == f"report:  {finished.path / 'report.html'}"
-    assert len(list((finished.path / "figures").iterdir())) == 20
+    assert len(list((finished.path / "figures").iterdir())) == 24
     page = (finished.path / "report.html").read_text()
     assert "What went wrong" not in page
     assert "equivariance: at the start of the segment" in page

@@ -31,6 +31,7 @@ PROBES = (
     "soft-projection",
     "ntk",
     "plane",
+    "cka",
 )
 
 CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 1.5, "products": 6, "converged": True, "confidence": 0.99}
@@ -101,6 +102,7 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         found["soft-projection"] = {"accuracy_full": test, "accuracy_both": test - 20}
         found["interpolation"] = {"linear_barrier": 0.25}
         found["plane"] = {"barrier_parent_network": 0.25, "trajectory_share_parent": 0.5}
+        found["cka"] = {"cka_parent_mean": 1 - delta, "cka_parent_min": 1 - delta, "cka_parent_output": 1 - 2 * delta}
         found["filters"] = {"rms_inside": 0.3}
         found["weights"] = {"rms_local": 0.3}
     details: dict[str, Any] = {
@@ -109,6 +111,11 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         "interpolation": {"origin": "parent"},
         "plane": {"samples": {"train": 1000}, "planes": {"parent": {"statistics_shift": 0.0}}},
         "equivariance": {"shift": 1},
+        "cka": {
+            "data": "test",
+            "samples": 1000,
+            "against": {"parent": {"layers": {"features.0": 1 - delta, "head": None}, "output": 1 - 2 * delta}},
+        },
     }
     rng = np.random.default_rng(0)
     size = (12,) * dimensions

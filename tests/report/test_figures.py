@@ -18,7 +18,7 @@ from anarch_core.report.catalogue import OWN, figures
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Spread, history, some
 from anarch_core.report.figures import style
 
-PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance", "soft-projection", "plane")
+PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance", "soft-projection", "plane", "cka")
 BUILT_IN = [kind for kind in figures() if kind.info in OWN or kind.registry.plugin_of(kind.info).builtin]
 BY_NAME = {kind.info.name: kind for kind in BUILT_IN}
 
@@ -143,7 +143,7 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
     names[5:5] = ["soft-projection"]  # not in the paper, as what follows
-    names += ["plane", "equivariance", "ntk"]
+    names += ["plane", "equivariance", "ntk", "cka"]
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -288,6 +288,7 @@ def test_crosses_stand_above_their_switch_time(made):
         ("weight-matrix", "weights"),
         ("paths", "interpolation"),
         ("equivariance", "equivariance"),
+        ("cka", "cka"),
         ("soft-projection", "soft-projection"),
         ("ntk", "ntk"),
         ("plane", "plane"),
@@ -438,3 +439,32 @@ def test_equivariance_has_panels_of_what_was_measured(made):
     assert "Left: how far" in whole
     assert "Middle: how far" in whole
     assert "Right: root mean square" in whole
+
+
+def test_similarities_of_layers_are_means_over_seeds_on_one_scale_of_colours(made):
+    def less_alike(segments):
+        for segment in segments:
+            if segment["seed"] == 1 and segment["relaxation"] == "lcn":
+                for found in segment["probe_details"]["cka"].values():
+                    found["against"] = {"parent": {**found["against"]["parent"], "output": 0.04}}
+
+    run = FinishedRun.read(made(seeds=2, relaxations=("efcn", "lcn"), change=less_alike))
+    efcn, lcn, _ = BY_NAME["cka"].draw([run]).axes
+    alike = [1 - 0.4 / (1 + switch) for switch in (0, 2, 10)]
+    last = [2 * value - 1 for value in alike]
+    blank = [float("nan")] * 3
+    np.testing.assert_allclose(efcn.images[0].get_array().filled(np.nan), [alike, blank, last])
+    np.testing.assert_allclose(lcn.images[0].get_array().filled(np.nan)[2], [(value + 0.04) / 2 for value in last])
+    assert {axes.images[0].get_clim() for axes in (efcn, lcn)} == {(0.1, 1.0)}
+    assert [label.get_text() for label in efcn.get_yticklabels()] == ["features.0", "head", "output"]
+    assert [label.get_text() for label in efcn.get_xticklabels()] == ["0", "2", "10"]
+    caption = BY_NAME["cka"].caption([run]).replace("\xa0", " ")
+    assert "on 1000 test samples" in caption
+    assert (
+        "Means over seeds. Colours go from 0.1 to 1, in all panels. Blank: undefined, as where a layer gives the same for all samples."
+        in caption
+    )
+    assert "lcn with the CNN at the switch: least for the output, 0.12, for t_w = 0." in caption
+    [found] = BY_NAME["cka"].findings(run.series[0])
+    means = "a mean CKA of 0.60 with the CNN at the switch for t_w = 0 and of 0.96 for t_w = 10"
+    assert found == f"The layers' representations after training have {means}."

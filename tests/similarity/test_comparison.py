@@ -67,6 +67,15 @@ def test_minibatches_have_their_estimates_averaged_before_the_ratio_is_taken(x, 
     torch.testing.assert_close(found.matrix, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+def test_some_of_the_samples_are_drawn_and_others_for_another_seed(x) -> None:
+    a, b = network(0), network(1)
+    found = [cka(a, b, x, samples=10, seed=seed) for seed in (0, 0, 1)]
+    assert {each.samples for each in found} == {10}
+    assert torch.equal(found[0].matrix, found[1].matrix)
+    assert not torch.equal(found[0].matrix, found[2].matrix)
+    assert cka(a, b, x, samples=100).samples == 24
+
+
 @pytest.mark.parametrize("batch_size", [24, 9])
 @pytest.mark.parametrize("relaxation", ["efcn", "lcn", "shared", "tiled", "ungroup", "grow", "lcn+efcn"])
 def test_a_relaxed_network_at_the_switch_has_its_parents_representations(x, relaxation: str, batch_size: int) -> None:
@@ -150,8 +159,28 @@ def test_all_calls_of_a_layer_together_are_its_features(x) -> None:
     found = cka(model, other, x)
     assert found.rows == ("layer", OUTPUT)
     assert float(found.matrix[0, 0]) == pytest.approx(linear_cka(both, other(x).detach()), abs=1e-12)
-    assert found.undefined["idle"] == "it is not called"
-    assert found.undefined["table"] == "it returns a tensor of [5, 9] for 24 samples, whose first axis is not that of the samples"
+    assert found.undefined == {"table": "it returns a tensor of [5, 9] for 24 samples, whose first axis is not that of the samples"}
+
+
+class Choosing(nn.Module):
+    """Calls a layer only where the mean of its inputs is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chosen, self.head = nn.Linear(18, 18), nn.Linear(18, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        return self.head(self.chosen(x) if x.mean() > 0 else x)
+
+
+def test_a_layer_that_only_some_minibatches_call_has_no_similarity() -> None:
+    torch.manual_seed(0)
+    model, signs = Choosing().double(), torch.tensor([1.0, -1.0]).repeat_interleave(8)[:, None]
+    x = signs * torch.rand(16, 18, dtype=torch.float64)
+    found = cka(model, model, x, batch_size=4)
+    assert found.undefined == {"chosen": "it is not called for every minibatch"}
+    assert found.rows == ("head", OUTPUT)
 
 
 def test_what_is_dead_or_not_finite_is_told(x) -> None:
@@ -192,7 +221,7 @@ def test_layers_of_every_kind_are_found() -> None:
     states = model.recurrent(x.transpose(0, 1))[0].transpose(0, 1).flatten(1).detach()
     pruned = model.eval()(x)[0].detach()
     assert float(found.matrix[0, 7]) == pytest.approx(linear_cka(states, pruned), abs=1e-12)
-    assert found.undefined == {"attention.self_attn.out_proj": "it is not called"}
+    assert found.undefined == {}  # the attention reads the weights of its out_proj, and does not call it
 
 
 def test_minibatches_of_too_few_samples_are_refused(x) -> None:
