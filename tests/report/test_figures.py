@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
@@ -468,3 +469,31 @@ def test_similarities_of_layers_are_means_over_seeds_on_one_scale_of_colours(mad
     [found] = BY_NAME["cka"].findings(run.series[0])
     means = "a mean CKA of 0.60 with the CNN at the switch for t_w = 0 and of 0.96 for t_w = 10"
     assert found == f"The layers' representations after training have {means}."
+
+
+def test_similarities_with_twins_are_those_of_the_other_order_of_batches(made):
+    def with_twins(segments):
+        for segment in [segment for segment in segments if segment["kind"] == "branch"]:
+            details = copy.deepcopy(segment["probe_details"]["cka"])
+            for moment in ("start", "end"):
+                del segment["probes"]["cka"][moment], segment["probe_details"]["cka"][moment]
+            details["end"]["against"] = {
+                name: {"layers": {"features.0": 0.9}, "output": 0.8} for name in ("parent", "control", "twin", "reference")
+            }
+            probed = {"probes": {"cka": {"end": {"cka_twin_mean": 0.9}}}, "probe_details": {"cka": {"end": details["end"]}}}
+            segments.append({**segment, "id": f"{segment['id']}-noise", "noise": 1, **probed})
+
+    run = FinishedRun.read(made(change=with_twins))
+    for narrow in (False, True):
+        figure = BY_NAME["cka"].draw([run], narrow=narrow)
+        texts_inside(figure)
+        panels = [axes for axes in figure.axes if axes.images]
+        assert len(panels) == 4
+        assert all(panel.images[0].get_array().tolist() == [[0.9] * 3, [0.8] * 3] for panel in panels)
+    assert [panel.get_title(loc="left").splitlines()[-1] for panel in panels] == [
+        "with the CNN at the switch",
+        "with the CNN continued",
+        "with its twin",
+        "with itself at the switch",
+    ]
+    assert "Its twin met the batches in another order." in BY_NAME["cka"].caption([run])

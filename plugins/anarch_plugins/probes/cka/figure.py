@@ -21,6 +21,7 @@ from anarch_core.report import (
     Series,
     Spread,
     all_series,
+    by_switch,
     constrained,
     grid,
     panel_title,
@@ -32,6 +33,9 @@ from anarch_core.report import (
 
 OUTPUT = "output"
 """Label of the row below those of the layers."""
+
+SHORT = 14
+"""Letters of paths of layers up to which three panels stand side by side; otherwise two do."""
 
 LETTERS = 24
 """Of the path of a layer, the last ones that its label has."""
@@ -54,19 +58,22 @@ class Cka(AbstractFigure):
             NothingToDrawError: the probe cka was not run.
         """
         maps = _maps(runs)
-        rows = {(heat.series.run.label, heat.series.relaxation): None for heat in maps}
         networks = list(dict.fromkeys(heat.network for heat in maps))
-        figure, axes = grid(len(rows), len(networks), narrow=narrow, height=_height(maps))
-        places = dict(zip(rows, axes, strict=True))
+        columns = min(len(networks), 2 if any(len(layer) > SHORT for heat in maps for layer in heat.layers) else 3)
+        lines = -(-len(networks) // columns)
+        series = {(heat.series.run.label, heat.series.relaxation): None for heat in maps}
+        figure, axes = grid(len(series) * lines, columns, narrow=narrow, height=_height(maps))
+        cells = [panel for row in axes for panel in row]
+        places = {name: cells[index * lines * columns :] for index, name in enumerate(series)}
         low = _lowest(maps)
         shown: list[Axes] = []
         named: set[tuple[str, str]] = set()
         for heat in maps:
-            place = heat.series.run.label, heat.series.relaxation
-            panel = places[place][networks.index(heat.network)]
+            name = heat.series.run.label, heat.series.relaxation
+            panel = places[name][networks.index(heat.network)]
             image = _draw(panel, heat, low)
-            panel_title(panel, f"with {_in_words(heat)}", heat.series.label(runs) if narrow or place not in named else None)
-            named.add(place)
+            panel_title(panel, f"with {_in_words(heat)}", heat.series.label(runs) if narrow or name not in named else None)
+            named.add(name)
             shown.append(panel)
         for panel in [panel for row in axes for panel in row if panel not in shown]:
             panel.remove()
@@ -85,6 +92,7 @@ class Cka(AbstractFigure):
             f"How alike the representations of the trained relaxed network and of {networks} are, layer by layer on {samples} {part} "
             "samples: debiased linear CKA (Kornblith et al. 2019, Nguyen et al. 2021), 1 where they are the same up to rotation and scale, "
             "0 on average where they are independent.",
+            "Its twin met the batches in another order." if any(heat.network == "twin" for heat in maps) else "",
             "Layers from the input (top) to the output." + (" Means over seeds." if seeds > 1 else ""),
             f"Colours go from {_lowest(maps):.1f} to 1, in all panels."
             + (" Blank: undefined, as where a layer gives the same for all samples." if blank else ""),
@@ -126,16 +134,20 @@ def _maps(runs: Sequence[FinishedRun]) -> list[HeatMap]:
 
 
 def _of_series(series: Series) -> Iterator[HeatMap]:
-    measured = {switch: group for switch, group in series.branches.items() if any(map(_compared, group))}
-    networks = dict.fromkeys(name for group in measured.values() for segment in group for name in _compared(segment))
-    for network in networks:
-        every = {
-            switch: [found[network] for segment in group if network in (found := _compared(segment))] for switch, group in measured.items()
-        }
-        layers = list(dict.fromkeys(layer for seeds in every.values() for seed in seeds for layer in seed))
-        means = [[Spread.of(seed.get(layer) for seed in seeds) for seeds in every.values()] for layer in layers]
+    other_orders = by_switch(series.run.segments("branch", series.relaxation, noise=True))
+    branches = [segment for groups in (series.branches, other_orders) for group in groups.values() for segment in group]
+    for network in dict.fromkeys(name for segment in branches for name in _compared(segment)):
+        groups = _with(network, series.branches) or _with(network, other_orders)
+        layers = list(dict.fromkeys(layer for seeds in groups.values() for seed in seeds for layer in seed))
+        means = [[Spread.of(seed.get(layer) for seed in seeds) for seeds in groups.values()] for layer in layers]
         values = np.array([[math.nan if spread is None else spread.mean for spread in row] for row in means])
-        yield HeatMap(series=series, network=network, layers=layers, switches=list(every), values=values)
+        yield HeatMap(series=series, network=network, layers=layers, switches=list(groups), values=values)
+
+
+def _with(network: str, branches: Mapping[float, Sequence[SegmentResult]]) -> dict[float, list[Mapping[str, float | None]]]:
+    """CKA by layer of the branches that were compared with a network, by switch time."""
+    found = {switch: [seen[network] for one in group if network in (seen := _compared(one))] for switch, group in branches.items()}
+    return {switch: seeds for switch, seeds in found.items() if seeds}
 
 
 def _compared(segment: SegmentResult) -> Mapping[str, Mapping[str, float | None]]:
@@ -179,8 +191,8 @@ def _in_words(heat: HeatMap) -> str:
         "parent": f"the {network} at the switch",
         "control": f"the {network} continued",
         "reference": "itself at the switch",
-        "twin": "another order of batches",
-        "sibling": "the first seed",
+        "twin": "its twin",
+        "sibling": "that of the first seed",
     }
     return words.get(heat.network, heat.network)
 
@@ -210,7 +222,8 @@ def _found(heat: HeatMap) -> str:
 
 def _samples(runs: Sequence[FinishedRun]) -> tuple[str, str]:
     """How many samples, and of which part of the data."""
-    found = [details for run in runs for segment in run.segments("branch") if (details := segment.details("cka", "end"))]
+    branches = [segment for run in runs for noise in (False, True) for segment in run.segments("branch", noise=noise)]
+    found = [details for segment in branches if (details := segment.details("cka", "end"))]
     counts, parts = ({str(details[key]) for details in found if key in details} for key in ("samples", "data"))
     named = " and ".join("training" if part == "train" else part for part in sorted(parts))
     return " or ".join(sorted(counts, key=int)), named
