@@ -66,6 +66,13 @@ class TestProbe:
         options = ["--data", f"tensors:{signals}", "--interpolation-origin", "parent"]
         assert "linear_barrier" in anarch("probe", files["moved"], "--probe", "interpolation", "--parent", files["base"], *options)
 
+    def test_a_plane_goes_through_the_parent_or_the_control(self, anarch, files, signals):
+        options = ["--data", f"tensors:{signals}", "--plane-points", 2, "--plane-through", "parent,control"]
+        out = anarch("probe", files["moved"], "--probe", "plane", "--parent", files["base"], "--control", files["base"], *options)
+        found = dict(re.findall(r"^distance_(\w+)_network +(\S+)", out, re.MULTILINE))
+        assert found.keys() == {"parent", "projection", "control"}
+        assert found["parent"] == found["control"] > found["projection"]
+
     def test_json_holds_everything(self, anarch, files, signals, tmp_path):
         out = tmp_path / "found.json"
         anarch("probe", files["moved"], "--probe", "delta", "--json", out)

@@ -274,6 +274,23 @@ def test_equivariance_is_lost_after_an_early_switch(made):
     )
 
 
+def test_planes_show_the_networks_and_the_way_between_them(made):
+    run = FinishedRun.read(made())
+    first, at_random = BY_NAME["plane"].draw([run]).axes[:2]
+    assert labelled(first, "CNN at the switch").tolist() == [[0, 0]]
+    assert labelled(first, "projection").tolist() == [[2, 0]]
+    assert labelled(first, "relaxed, trained").tolist() == [[2, 1]]
+    assert labelled(first, "its training, projected").tolist() == [[0, 0], [1, 0.2], [2, 1]]
+    assert first.get_aspect() == 1
+    assert at_random.get_legend_handles_labels()[1] == ["relaxed, trained"]
+    caption = BY_NAME["plane"].caption([run]).replace("\xa0", " ")
+    assert "Contours are evenly spaced in the logarithm of the loss, on 1,000 training samples, from the first seed." in caption
+    assert (
+        "efcn: straight between the CNN at the switch and the trained network there is a barrier of up to 0.25 nats (t_w = 0)." in caption
+    )
+    assert "efcn: of the squared length of the steps of training, 0.5 lies in the plane; the rest is not seen." in caption
+
+
 def test_crosses_stand_above_their_switch_time(made):
     axes = BY_NAME["accuracy-histories"].draw([FinishedRun.read(made())]).axes[0]
     crosses = {tuple(line.get_xydata()[0]) for line in axes.lines if line.get_marker() in ("x", "o")}

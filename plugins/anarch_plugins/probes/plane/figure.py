@@ -9,10 +9,11 @@ import attrs
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from anarch_core.report import (
+    CONTROL,
     INK,
     AbstractFigure,
     FinishedRun,
@@ -29,9 +30,10 @@ from anarch_plugins.probes.plane.levels import Levels
 
 Array = np.ndarray[Any, Any]
 
-KINDS = ("parent", "control", "random")
+COLOURS = ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, 256)))
+"""From low to high, leaving out the end of the map that paper swallows."""
 
-MARKS = {"parent": "s", "control": "s", "projection": "D", "network": "o"}
+MARKS = {"parent": ("s", "#56b4e9"), "control": ("s", CONTROL), "projection": ("D", "#e69f00"), "network": ("o", "white")}
 
 
 @attrs.frozen(kw_only=True)
@@ -41,17 +43,24 @@ class Cell:
     Attributes:
         shown: the branch.
         kind: of plane, as the option ``through`` of the probe names it.
+        title: of its panel; where there are several planes of a branch, the first has the branch above it.
         arrays: of the first seed that has them, by the names that the probe gives them after the kind.
     """
 
     shown: Pictured
     kind: str
+    title: str
     arrays: Mapping[str, Array]
 
     @property
     def run(self) -> FinishedRun:
         """That it belongs to."""
         return self.shown.series.run
+
+    @property
+    def loss(self) -> Array:
+        """In training, [y, x]."""
+        return self.arrays["train_loss"]
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -77,17 +86,8 @@ class PlaneFigure(AbstractFigure):
         panels = [panel for row in axes for panel in row]
         for panel in panels[len(cells) :]:
             panel.set_axis_off()
-        for label, levels in _levels(cells).items():
-            alike = [(cell, panel) for cell, panel in zip(cells, panels, strict=False) if cell.run.loss_label() == label]
-            norm = BoundaryNorm(levels.values, mpl.colormaps["viridis"].N, extend="both")
-            for cell, panel in alike:
-                _draw(panel, cell, levels, norm)
-            beside = [panel for _, panel in alike]
-            colours = mpl.cm.ScalarMappable(norm, mpl.colormaps["viridis"])
-            scale = figure.colorbar(colours, ax=beside, aspect=20 * len(axes if not narrow else cells), pad=0.02, fraction=0.05)
-            scale.set_ticks(levels.values, labels=[f"{level:.3g}" for level in levels.values])
-            scale.ax.minorticks_off()
-            scale.set_label(label)
+        for cell, panel in zip(cells, panels, strict=False):
+            _draw(panel, cell, [other.loss for other in cells if _scale(other) == _scale(cell)])
         legend(figure)
         return figure
 
@@ -98,7 +98,7 @@ class PlaneFigure(AbstractFigure):
         begins = {"parent": f"the {constrained(runs)} at the switch", "control": f"the {constrained(runs)} that was trained on instead"}
         through = " or ".join(text for kind, text in begins.items() if kind in kinds)
         samples = " or ".join(dict.fromkeys(f"{cell.details['samples']['train']:,}" for cell in cells if cell.details))
-        spaced = " or ".join(dict.fromkeys(levels.spacing for levels in _levels(cells).values()))
+        spaced = " or ".join(dict.fromkeys(Levels.of([cell.loss]).spacing for cell in cells))
         return sentences(
             f"Training loss on the plane through {through}, the projection of the trained relaxed network, and that network. x leads to "
             f"the projection, where the {constrained(runs)} could have gone as well, and y off the constraint; lengths are those of the "
@@ -110,6 +110,7 @@ class PlaneFigure(AbstractFigure):
             if "random" in kinds
             else "",
             f"Contours are {spaced}{f', on {samples} training samples' if samples else ''}, from the first seed.",
+            "Colours compare, on all planes through networks and on all random ones.",
             "Batch-norm statistics are estimated afresh at every point." if any(map(_estimated_afresh, cells)) else "",
             *dict.fromkeys(told for cell in cells for told in _findings(cell, runs)),
         )
@@ -123,52 +124,56 @@ def _cells(runs: Sequence[FinishedRun]) -> list[Cell]:
     """
     found = []
     for shown in pictured(runs, "plane"):
-        for kind in KINDS:
-            arrays = {name.removeprefix(f"{kind}_"): seeds[0] for name, seeds in shown.arrays.items() if name.startswith(f"{kind}_")}
-            if "train_loss" in arrays and np.isfinite(arrays["train_loss"]).any():
-                found.append(Cell(shown=shown, kind=kind, arrays=arrays))
+        network = shown.series.run.constrained
+        kinds = {"parent": f"through the {network} at the switch", "control": f"through the {network} continued", "random": "at random"}
+        planes = {
+            kind: {name.removeprefix(f"{kind}_"): seeds[0] for name, seeds in shown.arrays.items() if name.startswith(f"{kind}_")}
+            for kind in kinds
+        }
+        known = [kind for kind, arrays in planes.items() if "train_loss" in arrays and np.isfinite(arrays["train_loss"]).any()]
+        for kind in known:
+            lines = [shown.title] if kind == known[0] else []
+            lines += [kinds[kind]] if len(known) > 1 else []
+            found.append(Cell(shown=shown, kind=kind, title="\n".join(lines), arrays=planes[kind]))
     if not found:
         msg = "the loss is finite nowhere on the planes of these runs; measure with a smaller --plane-margin or --plane-radius"
         raise NothingToDrawError(msg)
     return found
 
 
-def _levels(cells: Sequence[Cell]) -> dict[str, Levels]:
-    """Contours, the same for all planes of one kind of loss, by its label."""
-    labels = dict.fromkeys(cell.run.loss_label() for cell in cells)
-    return {label: Levels.of([cell.arrays["train_loss"] for cell in cells if cell.run.loss_label() == label]) for label in labels}
+def _scale(cell: Cell) -> tuple[str, bool]:
+    """What planes have in common whose colours are alike: the kind of loss, and whether they are random."""
+    return cell.run.loss_label(), cell.kind == "random"
 
 
-def _draw(panel: Axes, cell: Cell, levels: Levels, norm: BoundaryNorm) -> None:
-    x, y = cell.arrays["x"], cell.arrays["y"]
-    loss = np.ma.masked_invalid(cell.arrays["train_loss"])
-    panel.contourf(x, y, loss, levels=levels.values, norm=norm, cmap="viridis", extend="both")
-    if any(loss.min() < level < loss.max() for level in levels.values):
-        panel.contour(x, y, loss, levels=levels.values, colors="white", linewidths=0.4)
+def _draw(panel: Axes, cell: Cell, alike: Sequence[Array]) -> None:
+    """Contours, with colours that compare those of the planes that are alike, and the networks."""
+    loss, levels = np.ma.masked_invalid(cell.loss), Levels.of([cell.loss]).within(cell.loss)
+    if levels:
+        lines = panel.contour(
+            cell.arrays["x"], cell.arrays["y"], loss, levels=levels, norm=Levels.of(alike).norm(), cmap=COLOURS, linewidths=1.0
+        )
+        panel.clabel(lines, fontsize=6.5, fmt="{:.3g}".format)
     panel.set_aspect("equal")
     panel.grid(visible=False)
     network = cell.run.constrained
-    marks = {
+    labels = {
         "parent": f"{network} at the switch",
         "control": f"{network} continued",
         "projection": "projection",
         "network": "relaxed, trained",
     }
-    if cell.kind == "random":
-        places = {"network": (0.0, 0.0)}
-    else:
-        places = dict(zip((cell.kind, "projection", "network"), cell.arrays["corners"], strict=True))
-        way = cell.arrays.get("trajectory")
-        if way is not None:
-            panel.plot(way[:, 1], way[:, 2], ".-", color=INK, markersize=3, linewidth=0.9, label="its training, projected")
-    for name, (across, up) in places.items():
-        fill = "white" if name == "network" else {"projection": "#e69f00"}.get(name, "#56b4e9")
+    names = ("network",) if cell.kind == "random" else (cell.kind, "projection", "network")
+    for name, (across, up) in zip(names, cell.arrays.get("corners", np.zeros((1, 2))), strict=True):
+        marker, colour = MARKS[name]
         panel.plot(
-            [across], [up], MARKS[name], color=fill, markeredgecolor=INK, markersize=5.5, linestyle="none", label=marks[name], zorder=5
+            [across], [up], marker, color=colour, markeredgecolor=INK, markersize=5.5, linestyle="none", label=labels[name], zorder=5
         )
-    labels = ("first direction", "second direction") if cell.kind == "random" else ("$x$: to the projection", "$y$: off the constraint")
-    panel.set(xlabel=labels[0], ylabel=labels[1])
-    panel.set_title(f"{cell.shown.title}{', random plane' if cell.kind == 'random' else ''}", loc="left")
+    if (way := cell.arrays.get("trajectory")) is not None:
+        panel.plot(way[:, 1], way[:, 2], ".-", color=INK, markersize=3, linewidth=0.9, label="its training, projected")
+    axes = ("first direction", "second direction") if cell.kind == "random" else ("$x$: to the projection", "$y$: off the constraint")
+    panel.set(xlabel=axes[0], ylabel=axes[1])
+    panel.set_title(cell.title, loc="left")
 
 
 def _estimated_afresh(cell: Cell) -> bool:

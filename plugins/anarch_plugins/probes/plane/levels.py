@@ -7,9 +7,10 @@ from typing import Any
 
 import attrs
 import numpy as np
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.ticker import MaxNLocator
 
-MOST = 12
+MOST = 9
 """Contours, at most."""
 
 SPAN = 10
@@ -18,7 +19,7 @@ SPAN = 10
 DEEPEST = 1e-8
 """The lowest loss that there are contours for on a logarithmic scale, in parts of the highest."""
 
-DIGITS = ((1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
+DIGITS = ((1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
 """First digits of contours on a logarithmic scale, from many to few."""
 
 
@@ -48,6 +49,15 @@ class Levels:
         if high <= low:
             low, high = low - 0.5 * max(1.0, abs(low)), high + 0.5 * max(1.0, abs(high))
         return cls(values=[float(value) for value in MaxNLocator(MOST).tick_values(low, high)], logarithmic=False)
+
+    def within(self, losses: np.ndarray[Any, Any]) -> list[float]:
+        """Those that lie between the lowest and the highest of some losses."""
+        known = losses[np.isfinite(losses)]
+        return [value for value in self.values if known.min() < value < known.max()]
+
+    def norm(self) -> Normalize:
+        """What takes these losses to colours."""
+        return (LogNorm if self.logarithmic else Normalize)(self.values[0], self.values[-1], clip=True)
 
     @property
     def spacing(self) -> str:
