@@ -12,6 +12,7 @@ from anarch_core.display import Displayed, Overview, Table
 from anarch_core.errors import SurgeryError
 from anarch_core.experiment.machines import Machine
 from anarch_core.experiment.record import Record
+from anarch_core.schedule import Moment
 
 if TYPE_CHECKING:
     from anarch_core.relaxation.report import RelaxationReport
@@ -177,6 +178,13 @@ class SegmentResult(Displayed, Record):
         """The probes that measured it, or said why they did not."""
         return {*self.probes, *self.probe_notes}
 
+    @property
+    def moments_between(self) -> dict[str, float]:
+        """Where probes measured it between its start and its end, as ``"5ep"``, ascending: in epochs after its start."""
+        found = {moment for measured in self.probes.values() for moment in measured} - {"start", "end", "average"}
+        epochs = {moment: Moment.parse(moment, self.iterations_per_epoch).epoch for moment in found}
+        return dict(sorted(epochs.items(), key=lambda pair: pair[1]))
+
     def measured_at(self, probe: str, moments: Iterable[str]) -> bool:
         """Whether a probe measured it at all of these moments, or said why it did not."""
         return {*moments} <= {*self.probes.get(probe, {}), *self.probe_notes.get(probe, {})}
@@ -201,9 +209,8 @@ class SegmentResult(Displayed, Record):
         hosts = dict.fromkeys(machine.host for machine in self.machines)
         if len(hosts) > 1:
             facts.append(("machines", ", then ".join(hosts)))
-        between = dict.fromkeys(moment for found in self.probes.values() for moment in found if moment not in ("start", "end", "average"))
         scores: dict[str, Scores] = {"start": self.start, "end": self.final}
-        moments = ["start", *between, "end"]
+        moments = ["start", *self.moments_between, "end"]
         if self.average is not None:
             scores["average"] = self.average
             moments.append("average")

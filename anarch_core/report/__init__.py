@@ -12,6 +12,7 @@ from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.experiment.summary import number
 from anarch_core.lazy import lazy_names
 from anarch_core.report.arrays import Pictured, pictured
+from anarch_core.report.between import course, measured_between
 from anarch_core.report.catalogue import figures
 from anarch_core.report.evidence import (
     FinishedRun,
@@ -81,6 +82,7 @@ __all__ = [
     "all_series",
     "by_switch",
     "constrained",
+    "course",
     "difference",
     "each_run",
     "equal_axes",
@@ -93,6 +95,7 @@ __all__ = [
     "level",
     "log_axis",
     "log_weights",
+    "measured_between",
     "names",
     "number",
     "over_seeds",

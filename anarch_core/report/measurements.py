@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from anarch_core.experiment.segment_result import SegmentResult
@@ -40,6 +40,10 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
         headings = ["network", "t_w", *scalars]
         if rows:
             yield probe, table(f"{probe}: at the start of the segment → at its end", *_filled(headings, rows))
+        if between := _between(run, probe):
+            ways = [[name, switch, *_on_the_way(group, probe, scalars, between)] for (name, switch), group in _groups(run).items()]
+            told = [row for row in ways if any(row[2:])]
+            yield probe, table(f"{probe}: on the way, {' → '.join(between)} after the start of the segment", *_filled(headings, told))
         if averages:
             yield probe, table(f"{probe}: of the average of the weights", *_filled(headings, averages))
 
@@ -76,6 +80,26 @@ def _before_after(group: Sequence[SegmentResult], probe: str, scalar: str) -> st
     return " → ".join(text or "–" for text in found) if any(found) else ""
 
 
+def _between(run: FinishedRun, probe: str) -> list[str]:
+    """Moments between start and end at which a probe measured, ascending."""
+    found = {
+        moment: epoch
+        for segment in run.results.segments
+        for moment, epoch in segment.moments_between.items()
+        if segment.scalars(probe, moment)
+    }
+    return sorted(found, key=lambda moment: found[moment])
+
+
+def _on_the_way(group: Sequence[SegmentResult], probe: str, scalars: Iterable[str], between: Sequence[str]) -> list[str]:
+    """As :func:`_before_after`, at the moments between."""
+    cells = []
+    for scalar in scalars:
+        found = [_over_seeds(group, probe, moment, scalar) for moment in between]
+        cells.append(" → ".join(text or "–" for text in found) if any(found) else "")
+    return cells
+
+
 def _over_seeds(group: Sequence[SegmentResult], probe: str, moment: str, scalar: str) -> str:
     values = [segment.scalars(probe, moment).get(scalar) for segment in group]
     text = number([value for value in values if value is not None])
@@ -90,7 +114,7 @@ def certificates(run: FinishedRun) -> Html:
     sure: list[float] = []
     for (name, switch), group in _groups(run).items():
         for segment in group:
-            for moment in ("start", "end", "average"):
+            for moment in ("start", *segment.moments_between, "end", "average"):
                 for probe, details in segment.probe_details.items():
                     for label, found in certified(details.get(moment, {})):
                         value, residual, _, products, converged = (found[key] for key in CERTIFICATE)

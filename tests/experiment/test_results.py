@@ -240,3 +240,10 @@ def test_the_caption_says_what_does_not_compare_with_the_trunk():
     assert said in summary([trunk, alone], headlines, ACCURACY).caption
     assert said not in summary([trunk, alike], headlines, ACCURACY).caption
     assert said not in summary([trunk, alone], {}, ACCURACY).caption
+
+
+def test_moments_between_start_and_end_ascend():
+    moments = {moment: {"loss": 1.0} for moment in ("start", "end", "10ep", "9it", "2ep", "average")}
+    segment = attrs.evolve(entry("branch", 89.8, relaxation="efcn", switch=2.0), probes={"hessian": moments}, iterations_per_epoch=4)
+    assert list(segment.moments_between.items()) == [("2ep", 2.0), ("9it", 2.25), ("10ep", 10.0)]
+    assert segment.overview().tables[0].headings == ["", "start", "2ep", "9it", "10ep", "end"]

@@ -138,6 +138,8 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         for moment in ("start", "end"):
             if probe in found:
                 segment["probes"].setdefault(probe, {})[moment] = found[probe]
+            if probe in ("hessian", "gradient") and moment == "start":
+                segment["probes"][probe]["3ep"] = {name: value + 1 for name, value in found[probe].items()}
             if probe in details and probe in found:
                 segment["probe_details"].setdefault(probe, {})[moment] = details[probe]
             if probe in tensors and relaxed:

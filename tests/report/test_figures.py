@@ -144,7 +144,7 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
     names[5:5] = ["soft-projection"]  # not in the paper, as what follows
-    names += ["plane", "equivariance", "ntk", "cka"]
+    names += ["plane", "equivariance", "spectrum-time", "ntk", "cka"]
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -310,6 +310,7 @@ def test_crosses_stand_above_their_switch_time(made):
         ("soft-projection", "soft-projection"),
         ("ntk", "ntk"),
         ("plane", "plane"),
+        ("spectrum-time", "hessian"),
     ],
 )
 def test_a_figure_without_its_probe_says_which_one_to_run(made, name, probe):
@@ -514,3 +515,37 @@ def test_similarities_with_twins_are_those_of_the_other_order_of_batches(made):
         "with itself at the switch",
     ]
     assert "Its twin met the batches in another order." in BY_NAME["cka"].caption([run])
+
+
+def test_the_spectrum_along_the_training_is_drawn_where_there_are_moments_between(made):
+    run = FinishedRun.read(made())
+    above, below = (axes[:3] for axes in np.split(np.array(BY_NAME["spectrum-time"].draw([run]).axes), 2))
+    assert labelled(above[1], "shared").tolist() == [[0, 22], [3, 23], [10, 22]]
+    assert labelled(above[1], "CNN continued").tolist() == [[0, 22], [3, 23], [10, 22]]
+    assert labelled(below[0], "shared").tolist() == [[0, 0.5], [3, 1.5], [10, 0.5]]
+    assert {axes.get_yscale() for axes in above} == {"log"}
+    assert len({axes.get_ylim() for axes in above}) == 1
+    caption = BY_NAME["spectrum-time"].caption([run])
+    assert "Largest eigenvalue of the Hessian of the training loss (nats)" in caption
+    assert "Not measured: unshared and off-local directions; add --hessian-subspaces shared,unshared,off-local." in caption
+
+
+def test_the_spectrum_along_the_training_says_what_it_needs(made):
+    def ends(segments):
+        for segment in segments:
+            for probe in ("hessian", "gradient"):
+                segment["probes"][probe].pop("3ep")
+
+    with pytest.raises(NothingToDrawError, match="between its start and its end; run again with --probe hessian --probe-at 1,5"):
+        BY_NAME["spectrum-time"].draw([FinishedRun.read(made(change=ends))])
+
+
+def test_units_of_their_own_are_drawn_beside_no_control(made):
+    def equal(segments):
+        for segment in segments:
+            if segment["kind"] == "branch":
+                segment["probe_details"].setdefault("hessian", {}).setdefault("end", {})["incomparable"] = "weights were equal"
+
+    run = FinishedRun.read(made(change=equal))
+    assert BY_NAME["spectrum-time"].draw([run]).axes[0].get_legend_handles_labels()[1] == ["shared"]
+    assert "Squares" not in BY_NAME["spectrum-time"].caption([run])

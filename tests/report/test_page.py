@@ -137,6 +137,18 @@ def test_tells_settings_numbers_environment_and_how_to_reproduce(page):
     assert "/usr/bin/anarch" not in text
 
 
+def test_what_was_measured_between_start_and_end_has_a_table_and_certificates(made, one_figure):
+    def between(segments):
+        for segment in segments:
+            segment["probes"]["gradient"]["30it"] = {"norm": 12.5}
+            segment["probe_details"]["hessian"]["3ep"] = segment["probe_details"]["hessian"]["end"]
+
+    text = " ".join(" ".join(read(made("between", change=between)).text).split())
+    assert "gradient: on the way, 3ep → 30it after the start of the segment" in text
+    assert "10.00 → 12.50" in text
+    assert "All 24 eigenvalues converged" in text, "of eight segments"
+
+
 def test_error_bounds_without_a_probability_are_told_to_be_estimates(made, one_figure):
     def measured_before(segments):
         for segment in segments:

@@ -222,11 +222,16 @@ def _equal(panels: Sequence[Axes]) -> None:
         panel.update_datalim(everything)  # so that margins are those of the common range, and no marker is cut
         panel.autoscale_view()
     lows, highs = zip(*(panel.get_ylim() for panel in panels), strict=True)
+    low, high = min(lows), max(highs)
+    if panels[0].get_yscale() == "log":  # limits that were set leave the room of their own panel, which may be less than a marker
+        room, (least, most) = (high / low) ** 0.05, everything[:, 1]
+        low = min(low, least / room) if low <= least else low
+        high = max(high, most * room) if most <= high else high
     widest = max(panels, key=lambda panel: panel.get_xlim()[1])
     lefts, rights = zip(*(panel.get_xlim() for panel in panels), strict=True)
     for panel in panels:
-        panel.set_ylim(min(lows), max(highs))
-        if panel.get_yscale() == "log" and max(highs) < 1000 * min(lows):
+        panel.set_ylim(low, high)
+        if panel.get_yscale() == "log" and high < 1000 * low:
             plain_numbers(panel)
         if panel.get_xscale() == "symlog":
             panel.xaxis.set_major_locator(FixedLocator(list(widest.get_xticks())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anarch_core.plugin import ProbeInfo, hookimpl
+from anarch_core.plugin import FigureInfo, ProbeInfo, hookimpl
 from anarch_plugins.probes.hessian.options import HessianOptions
 
 
@@ -21,5 +21,20 @@ def anarch_probes() -> list[ProbeInfo]:
                 "Pearlmutter 1994, Fast exact multiplication by the Hessian",
                 "Ghorbani, Krishnan, Xiao 2019, https://arxiv.org/abs/1901.10159",
             ),
+        )
+    ]
+
+
+@hookimpl
+def anarch_figures() -> list[FigureInfo]:
+    """The figure ``spectrum-time``."""
+    return [
+        FigureInfo(
+            name="spectrum-time",
+            summary="Largest eigenvalue along the training of branches, by part of parameter space, where --probe-at measured it.",
+            title="Curvature along the training",
+            target="anarch_plugins.probes.hessian.figure:SpectrumTime",
+            needs=("hessian",),
+            order=21,
         )
     ]
