@@ -45,12 +45,16 @@ class Neighbourhood:
         self.stretch = stretch
         self.project = project
         self.filters = filters
-        self._weights = torch.empty(risk.size, dtype=risk.dtype, device=risk.device)
-        network = with_parameters(risk.model, risk.named_views(self._weights))
+
+    @functools.cached_property
+    def _tried(self) -> tuple[torch.Tensor, Risk]:
+        """The weights that are tried, [P], and their risk; made when it is first asked for."""
+        risk, weights = self.risk, torch.empty(self.risk.size, dtype=self.risk.dtype, device=self.risk.device)
+        network = with_parameters(risk.model, risk.named_views(weights))
         for name, parameter in network.named_parameters():
             if name in risk.names:
                 parameter.requires_grad_()
-        self._moved = Risk(network, risk.inputs, risk.targets, parameters=risk.names, loss=risk.loss, batch_size=risk.batch_size)
+        return weights, Risk(network, risk.inputs, risk.targets, parameters=risk.names, loss=risk.loss, batch_size=risk.batch_size)
 
     @functools.cached_property
     def loss(self) -> float:
@@ -67,8 +71,7 @@ class Neighbourhood:
         Raises:
             ProbeError: it is not finite.
         """
-        self._move(u, sign)
-        found = self._moved.value()
+        found = self._at(u, sign).value()
         if not abs(found - self.loss) < float("inf"):
             msg = f"the loss is {found} within the radius and {self.loss} at the network itself"
             raise ProbeError(msg)
@@ -76,14 +79,13 @@ class Neighbourhood:
 
     def slope(self, u: torch.Tensor) -> torch.Tensor:
         """Gradient by ``u`` of the risk at ``w + D u``, within the subspace, [P]; the caller may overwrite it."""
-        self._move(u, 1)
-        gradient = self._moved.gradient()
+        gradient = self._at(u, 1).gradient()
         if self.stretch is not None:
             gradient.mul_(self.stretch)
         return gradient if self.project is None else self.project(gradient)
 
-    def direction(self, generator: torch.Generator) -> torch.Tensor:
-        """A vector uniform on the unit sphere of the subspace, or on that of every filter, [P].
+    def noise(self, generator: torch.Generator) -> torch.Tensor:
+        """A random vector of the subspace, [P]: standard normal in every direction; where there are filters, uniform on each one's sphere.
 
         Args:
             generator: on the network's device.
@@ -96,15 +98,21 @@ class Neighbourhood:
             vector.mul_(self.stretch != 0)
         if self.project is not None:
             vector = self.project(vector)
-        self.onto(vector, 1.0)
         if not vector.any():
             msg = "no weight can be moved: all that the radius is relative to are zero"
             raise ProbeError(msg)
-        return vector
+        return vector if self.filters is None else self.onto(vector, 1.0)
 
     def onto(self, u: torch.Tensor, radius: float) -> torch.Tensor:
-        """Give ``u``, in place, the length ``radius``, every filter its own; what is zero stays so."""
+        """Give ``u``, in place, the length ``radius``, every filter its own; what is zero stays so.
+
+        Raises:
+            ProbeError: it has no length that is finite.
+        """
         for part, lengths in self._lengths(u):
+            if not lengths.isfinite().all():
+                msg = f"the length of a direction, as of the gradient, is not finite in {self.risk.dtype}"
+                raise ProbeError(msg)
             part.mul_(torch.where(lengths > 0, radius / lengths, 0))
         return u
 
@@ -123,15 +131,17 @@ class Neighbourhood:
         operator = hessian if self.stretch is None else ScaledOperator(hessian, self.stretch)
         return operator if self.project is None else ProjectedOperator(operator, self.project)
 
-    def _move(self, u: torch.Tensor, sign: int) -> None:
+    def _at(self, u: torch.Tensor, sign: int) -> Risk:
+        weights, risk = self._tried
         with torch.no_grad():
             steps: Sequence[torch.Tensor] = self.risk.views(u)
             stretches = [None] * len(steps) if self.stretch is None else self.risk.views(self.stretch)
-            for weight, step, stretch, moved in zip(self.risk.parameters, steps, stretches, self.risk.views(self._weights), strict=True):
+            for weight, step, stretch, moved in zip(self.risk.parameters, steps, stretches, self.risk.views(weights), strict=True):
                 if stretch is None:
                     torch.add(weight, step, alpha=sign, out=moved)
                 else:
                     torch.addcmul(weight, step, stretch, value=sign, out=moved)
+        return risk
 
     def _lengths(self, u: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The parts of a vector that have a length of their own, with it, to be multiplied with them."""

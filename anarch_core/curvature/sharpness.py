@@ -1,8 +1,7 @@
 """How much a loss rises near a network: on average, at its worst, and where one step of its gradient leads.
 
-All are the change of the loss from the network's own, ``L(w + D u) - L(w)``, over the ``u`` of a :class:`Neighbourhood` that are at most
-``radius`` long. They differ in which ``u``: all of that length alike, the worst, or the one along the gradient; so the second is never
-below the others, beyond what is found of it.
+All are the change of the loss from the network's own, ``L(w + D u) - L(w)``, over ``u`` of a :class:`Neighbourhood`: random ones, the
+worst that is no longer than a radius, or the one as long as the radius along the gradient.
 """
 
 from __future__ import annotations
@@ -70,20 +69,21 @@ class WorstSharpness:
 
 def average_sharpness(
     near: Neighbourhood,
-    radius: float,
+    deviation: float,
     *,
     generator: torch.Generator,
     pairs: int = 10,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> AverageSharpness:
-    """Mean change of the loss over perturbations whose length is the radius, uniform on that sphere.
+    """Mean change of the loss under normal noise of one deviation in every direction (Jiang et al. 2020; Andriushchenko et al. 2023).
 
-    Each counts with its negative, which cancels the slope: near a radius of 0 the mean is ``radius² tr(H) / 2 d`` in ``d`` dimensions.
-    Gaussian noise of deviation ``s`` (Jiang et al. 2020; Andriushchenko et al. 2023) has almost one length, ``s d^(1/2)``.
+    Every perturbation counts with its negative, which cancels the slope: of small noise the mean is ``deviation² tr(H) / 2``, whatever the
+    number of weights. Where there are filters, each is moved by the deviation, of its norm, in a direction uniform on its sphere
+    (Li et al. 2018).
 
     Args:
-        near: what the length is, and which directions there are.
-        radius: of the sphere.
+        near: what the noise is relative to, and which directions there are.
+        deviation: of the noise.
         generator: on the network's device.
         pairs: of perturbations, two evaluations of the loss each.
         progress: called with (pairs done, pairs).
@@ -93,7 +93,7 @@ def average_sharpness(
     """
     means = []
     for pair in range(pairs):
-        u = near.direction(generator).mul_(radius)
+        u = near.noise(generator).mul_(deviation)
         means.append((near.change(u) + near.change(u, sign=-1)) / 2)
         progress(pair + 1, pairs)
     value = math.fsum(means) / pairs
@@ -152,7 +152,7 @@ def worst_sharpness(
         if number == starts and smaller is not None:
             start, u = "smaller radius", smaller.clone()
         else:
-            start, u = ("random", near.direction(generator).mul_(radius)) if number else ("network", _origin(near))
+            start, u = ("random", near.onto(near.noise(generator), radius)) if number else ("network", _origin(near))
         u, ascent = _climb(near, radius, u, start, steps, rtol)
         found.append(ascent)
         if ascent.value > highest:

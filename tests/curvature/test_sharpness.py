@@ -49,7 +49,7 @@ def test_the_mean_of_a_pair_on_a_quadratic_bowl_is_its_curvature_along_it() -> N
     risk, hessian, _ = bowl()
     near = Neighbourhood(risk)
     for _ in range(5):
-        u = near.direction(seeded(3)).mul_(RADIUS)
+        u = near.onto(near.noise(seeded(3)), RADIUS)
         assert float(u.norm()) == pytest.approx(RADIUS, abs=1e-15)
         assert (near.change(u) + near.change(u, sign=-1)) / 2 == pytest.approx(float(u @ hessian @ u) / 2, abs=1e-12)
 
@@ -57,11 +57,11 @@ def test_the_mean_of_a_pair_on_a_quadratic_bowl_is_its_curvature_along_it() -> N
 def test_the_average_on_a_quadratic_bowl_is_the_trace() -> None:
     risk, hessian, _ = bowl()
     near = Neighbourhood(risk)
-    expected = RADIUS**2 * float(hessian.trace()) / (2 * risk.size)
+    expected = RADIUS**2 * float(hessian.trace()) / 2
     axes = [near.change(RADIUS * axis) / 2 + near.change(RADIUS * axis, sign=-1) / 2 for axis in torch.eye(6, dtype=torch.float64)]
-    assert math.fsum(axes) / 6 == pytest.approx(expected, abs=1e-12)
+    assert math.fsum(axes) == pytest.approx(expected, abs=1e-12)
     found = average_sharpness(near, RADIUS, generator=seeded(), pairs=200)
-    assert abs(found.value - expected) < 3 * found.standard_error < 0.2 * expected
+    assert abs(found.value - expected) < 3 * found.standard_error < 0.3 * expected
 
 
 def test_one_pair_has_no_standard_error() -> None:
@@ -126,7 +126,7 @@ def test_parameters_that_are_not_trained_are_not_moved() -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
     model[0].requires_grad_(False)
     risk = Risk(model, torch.randn(20, 4, dtype=torch.float64), torch.randint(3, (20,)))
-    assert Neighbourhood(risk).direction(seeded()).shape == (18,)
+    assert Neighbourhood(risk).noise(seeded()).shape == (18,)
     worst_sharpness(Neighbourhood(risk), RADIUS, generator=seeded(), steps=2)
 
 

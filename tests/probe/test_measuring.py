@@ -212,7 +212,9 @@ class Wrapped(nn.Module):
         return {"logits": self.body(x)}
 
 
-@pytest.mark.parametrize("probe", ["ablation", "equivariance", "gradient", "hessian", "interpolation", "ntk", "soft-projection"])
+@pytest.mark.parametrize(
+    "probe", ["ablation", "equivariance", "gradient", "hessian", "interpolation", "ntk", "sharpness", "soft-projection"]
+)
 def test_outputs_that_are_no_logits_are_told_by_every_probe_that_looks_at_them(probe: str) -> None:
     x, y = torch.randn(6, 1, 8), torch.arange(6) % 2
     data = TensorData(name="signals", x_train=x, y_train=y, x_test=x.clone(), y_test=y.clone(), classes=2)

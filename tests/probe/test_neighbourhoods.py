@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import attrs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -111,7 +112,7 @@ def test_every_filter_moves_by_the_radius_of_its_norm_and_biases_stay() -> None:
     model = relu_network()
     risk = Risk(model, *samples())
     near = neighbourhood(risk, "filter")
-    moves = risk.named_views(near.stretch * near.direction(seeded()) * 0.1)
+    moves = risk.named_views(near.stretch * near.noise(seeded()) * 0.1)
     for layer in (0, 2):
         weight = model[layer].weight.detach()
         torch.testing.assert_close(moves[f"{layer}.weight"].norm(dim=1), 0.1 * weight.norm(dim=1))
@@ -167,7 +168,7 @@ def test_a_cnn_and_its_relaxation_at_the_switch_have_the_same_shared_sharpness(n
         assert sam_sharpness(large, 0.2) == pytest.approx(sam_sharpness(small, 0.2), rel=1e-9, abs=1e-13)
         worst = [worst_sharpness(near, 0.2, generator=seeded(), starts=1, steps=3).value for near in (large, small)]
         assert worst[0] == pytest.approx(worst[1], rel=1e-8)
-        u = small.direction(seeded()).mul_(0.2)
+        u = small.onto(small.noise(seeded()), 0.2)
         stretch = 1.0 if large.stretch is None else torch.where(large.stretch != 0, large.stretch, torch.inf)
         v = lifted(cnn, u if small.stretch is None else u * small.stretch, relaxation, x[:1]) / stretch
         same = [[(part.numel(), lengths_) for part, lengths_ in near._lengths(w)] for near, w in ((large, v), (small, u))]
@@ -189,7 +190,7 @@ def test_small_shared_radii_are_the_shared_gradient_and_curvature() -> None:
     shared = parts.project(parts.covariant(risk.named_views(risk.gradient())), "shared")
     norm = float(torch.cat([tensor.flatten() for tensor in shared.values()]).norm())
     assert sam_sharpness(near, 1e-5) / 1e-5 == pytest.approx(norm, rel=1e-3)
-    u = near.direction(seeded()).mul_(1e-3)
+    u = near.onto(near.noise(seeded()), 1e-3)
     curved = float(u @ (near.curvature(HessianOperator(risk)) @ u))
     assert near.change(u) + near.change(u, sign=-1) == pytest.approx(curved, rel=1e-4)
 
@@ -208,3 +209,20 @@ def test_after_training_lengths_are_relative_to_the_shared_part_of_the_weights()
         parts = ParameterParts.of(model, x[:1])
         stretches[moved] = [neighbourhood(Risk(model, x, y), lengths, shared=parts).stretch for lengths in ("adaptive", "filter")]
     torch.testing.assert_close(stretches[True], stretches[False], rtol=1e-9, atol=1e-12)
+
+
+def test_a_shared_part_that_lengths_lead_out_of_is_refused() -> None:
+    """Weights that are multiples of one vector: moved in proportion to their sizes, they are none any longer."""
+
+    @attrs.frozen(kw_only=True)
+    class OneRow(ParameterParts):
+        def project(self, vector, part):
+            axis = torch.tensor([0.6, 0.8, 0.0, 0.0], dtype=torch.float64)
+            return {"weight": (vector["weight"] @ axis)[:, None] * axis}
+
+    model = nn.Linear(4, 3, bias=False).double()
+    risk, parts = Risk(model, *samples()), OneRow(owners={"weight": (model, "weight")}, scale={})
+    assert neighbourhood(risk, "plain", shared=parts).noise(seeded()).any()
+    assert neighbourhood(risk, "filter", shared=parts).noise(seeded()).any()
+    with pytest.raises(ProbeError, match="the shared part ties numbers that adaptive lengths move by different amounts"):
+        neighbourhood(risk, "adaptive", shared=parts)

@@ -32,6 +32,7 @@ PROBES = (
     "ntk",
     "plane",
     "cka",
+    "sharpness",
 )
 
 CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 1.5, "products": 6, "converged": True, "confidence": 0.99}
@@ -88,6 +89,7 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         "trace": 9.0,
         "trace_shared": 1.0 - delta / 2 if relaxed else 1.0,
     }
+    found["sharpness"] = {"loss": 0.4, "average_0.1_shared": 0.01, "worst_0.5_shared": 0.3 + switch, "adaptive_sam_0.5_shared": 0.2}
     if relaxed:
         found["ntk"] |= {"alignment_parent": 0.2, "alignment_off_local": 0.3, "trace_off_local": delta / 2}
         found["delta"] = {"off_local": delta, "unshared": delta / 2, "moved": 0.1}
@@ -116,6 +118,7 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
             "samples": 1000,
             "against": {"parent": {"layers": {"features.0": 1 - delta, "head": None}, "output": 1 - 2 * delta}},
         },
+        "sharpness": {"samples": 1000, "average_0.1_shared": {"value": 0.01, "standard_error": 0.001}},
     }
     rng = np.random.default_rng(0)
     size = (12,) * dimensions

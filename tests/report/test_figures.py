@@ -19,7 +19,7 @@ from anarch_core.report.catalogue import OWN, figures
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Spread, history, some
 from anarch_core.report.figures import style
 
-PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance", "soft-projection", "plane", "cka")
+PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance", "soft-projection", "plane", "cka", "sharpness")
 BUILT_IN = [kind for kind in figures() if kind.info in OWN or kind.registry.plugin_of(kind.info).builtin]
 BY_NAME = {kind.info.name: kind for kind in BUILT_IN}
 
@@ -144,7 +144,7 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
     names[5:5] = ["soft-projection"]  # not in the paper, as what follows
-    names += ["plane", "equivariance", "spectrum-time", "ntk", "cka"]
+    names += ["plane", "equivariance", "spectrum-time", "ntk", "cka", "sharpness"]
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -311,6 +311,7 @@ def test_crosses_stand_above_their_switch_time(made):
         ("ntk", "ntk"),
         ("plane", "plane"),
         ("spectrum-time", "hessian"),
+        ("sharpness", "sharpness"),
     ],
 )
 def test_a_figure_without_its_probe_says_which_one_to_run(made, name, probe):
