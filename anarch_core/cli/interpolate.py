@@ -20,7 +20,7 @@ from anarch_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from anarch_core.objective import AbstractObjective
-    from anarch_core.paths.interpolation import Profile
+    from anarch_core.paths import Profile
 
 METHODS = ("linear", "curvilinear", "string", "band", "logits", "probabilities")
 

@@ -5,14 +5,18 @@ Planes through three networks, and planes around one. A door for authors of prob
 
 from __future__ import annotations
 
-from anarch_core.paths.interpolation import Barrier, Profile, interpolate
+from anarch_core.paths.interpolation import interpolate
+from anarch_core.paths.layer_by_layer import LayerPath, LayerPaths, layer_by_layer
 from anarch_core.paths.planes import Passed, Plane, plane
+from anarch_core.paths.profile import Barrier, Profile
 from anarch_core.paths.random_planes import RandomPlane, random_plane
 from anarch_core.paths.surface import Surface
 from anarch_core.paths.triangle import NoPlaneError
 
 __all__ = [
     "Barrier",
+    "LayerPath",
+    "LayerPaths",
     "NoPlaneError",
     "Passed",
     "Plane",
@@ -20,6 +24,7 @@ __all__ = [
     "RandomPlane",
     "Surface",
     "interpolate",
+    "layer_by_layer",
     "plane",
     "random_plane",
 ]

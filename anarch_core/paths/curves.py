@@ -174,13 +174,13 @@ def fractions(points: int) -> list[float]:
     return [index / (points - 1) for index in range(points)]
 
 
-def arc_length(chain: torch.Tensor) -> list[float]:
-    """Distance travelled at each point, from 0 to 1; evenly spaced where the ends coincide, or points are not finite."""
-    lengths = [float((after - before).norm()) for before, after in itertools.pairwise(chain)]
+def arc_length(lengths: Sequence[float]) -> list[float]:
+    """How much of the way is behind at each point, from 0 to 1; evenly spaced where there is no way, or its length is not finite.
+
+    Args:
+        lengths: from each point to the next.
+    """
     total = sum(lengths)
     if not 0 < total < math.inf:
-        return fractions(len(chain))
-    travelled = [0.0]
-    for length in lengths:
-        travelled.append(travelled[-1] + length / total)
-    return travelled
+        return fractions(len(lengths) + 1)
+    return [travelled / total for travelled in itertools.accumulate(lengths, initial=0.0)]

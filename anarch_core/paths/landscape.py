@@ -29,7 +29,9 @@ class Landscape:
     are taken through those of the batch. Everything else, dropout too, is in evaluation mode.
 
     Attributes:
-        size: number of weights P; parameters of other than floating-point numbers are not among them and stay as they are.
+        names: of the weights, which are the coordinates; parameters of other than floating-point numbers stay as they are.
+        parameters: the weights, on the private copy.
+        size: number of weights P.
     """
 
     def __init__(
@@ -54,11 +56,9 @@ class Landscape:
             ProbeError: there is batch norm, and but one sample.
         """
         self.network = copied(model).eval()
-        weights = {name: parameter for name, parameter in self.network.named_parameters() if parameter.is_floating_point()}
-        for name, parameter in weights.items():
-            parameter.requires_grad_(trained is None or name in trained)
-        self.names, self.parameters = list(weights), list(weights.values())
-        self.size = sum(parameter.numel() for parameter in self.parameters)
+        self._weights = {name: parameter for name, parameter in self.network.named_parameters() if parameter.is_floating_point()}
+        self._trained = frozenset(self._weights if trained is None else trained)
+        self._move(self._weights)
         self.x_train = x_train
         self.objective = objective or CrossEntropy()
         self.batch_size = batch_size
@@ -72,6 +72,24 @@ class Landscape:
     def normalised(self) -> bool:
         """Whether there is batch norm with running statistics."""
         return bool(self._norms)
+
+    def confine(self, home: nn.Module, moving: Collection[str]) -> None:
+        """Have some weights alone as coordinates, with all else as a network has it.
+
+        Args:
+            home: that network, of this architecture.
+            moving: names of the weights that are left.
+        """
+        self._move(self._weights)
+        self._take(home)
+        self._move(moving)
+
+    def _move(self, names: Collection[str]) -> None:
+        for name, parameter in self._weights.items():
+            parameter.requires_grad_(name in names and name in self._trained)
+        moving = {name: parameter for name, parameter in self._weights.items() if name in names}
+        self.names, self.parameters = list(moving), list(moving.values())
+        self.size = sum(parameter.numel() for parameter in self.parameters)
 
     def weights(self, model: nn.Module) -> Sequence[torch.Tensor]:
         """The weights of a network of this architecture, no copies; by name, whatever order it has them in."""
@@ -104,8 +122,20 @@ class Landscape:
         Raises:
             ProbeError: autograd does not see all parameters.
         """
+        loss, parts = self.slopes(copying(self.views(point)), x, y, buffers)
+        slopes = (torch.zeros_like(parameter) if part is None else part for part, parameter in zip(parts, self.parameters, strict=True))
+        return loss, torch.cat([slope.reshape(-1) for slope in slopes])
+
+    def slopes(
+        self, point: Point, x: torch.Tensor, y: torch.Tensor, buffers: Mapping[str, torch.Tensor] | None = None
+    ) -> tuple[float, list[torch.Tensor | None]]:
+        """Loss of one batch at a point, and its gradient in parts, each shaped as its parameter; None along those that are not trained.
+
+        Raises:
+            ProbeError: autograd does not see all parameters.
+        """
         with torch.no_grad():
-            self._write(copying(self.views(point)), buffers or {})
+            self._write(point, buffers or {})
         for norm in self._norms:
             norm.train()
         trained = [parameter for parameter in self.parameters if parameter.requires_grad]
@@ -117,8 +147,7 @@ class Landscape:
             slopes = iter(torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True) if trained else ())
         for norm in self._norms:
             norm.eval()
-        parts = (next(slopes) if parameter.requires_grad else torch.zeros_like(parameter) for parameter in self.parameters)
-        return float(loss.detach()), torch.cat([part.reshape(-1) for part in parts])
+        return float(loss.detach()), [next(slopes) if parameter.requires_grad else None for parameter in self.parameters]
 
     @torch.no_grad()
     def require_function_of(self, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> None:
@@ -132,8 +161,7 @@ class Landscape:
         Raises:
             ProbeError: with its weights and buffers in place, this one computes something else.
         """
-        buffers = dict(self.network.named_buffers())
-        self._write(copying(self.weights(model)), {name: buffer for name, buffer in model.named_buffers() if name in buffers})
+        self._take(model)
         results = []
         for network in (self.network, model):
             with undisturbed(network), torch.no_grad():  # from the same random state, if it draws numbers
@@ -150,6 +178,11 @@ class Landscape:
             "probabilities"
         )
         raise ProbeError(msg)
+
+    @torch.no_grad()
+    def _take(self, model: nn.Module) -> None:
+        own = dict(self.network.named_buffers())
+        self._write(copying(self.weights(model)), {name: buffer for name, buffer in model.named_buffers() if name in own})
 
     def _write(self, point: Point, buffers: Mapping[str, torch.Tensor]) -> None:
         point([parameter.detach() for parameter in self.parameters])

@@ -17,8 +17,9 @@ from anarch_core.models import input_dtype, warn_of_batch_dependence
 from anarch_core.network import undisturbed
 from anarch_core.paths.curves import fractions
 from anarch_core.paths.ends import require_place
-from anarch_core.paths.interpolation import COMPARED, Profile
+from anarch_core.paths.ground import COMPARED
 from anarch_core.paths.landscape import Landscape
+from anarch_core.paths.profile import Profile
 from anarch_core.paths.surface import Surface, limited, require_points, scores, spaced, surface
 from anarch_core.paths.triangle import Shares, Triangle, mix
 

@@ -13,7 +13,7 @@ import anarch_core
 from anarch_core import cli
 from anarch_core.cli import interpolate
 from anarch_core.models import build_model, model_spec
-from anarch_core.paths.interpolation import METHODS
+from anarch_core.paths.profile import METHODS
 from anarch_core.relaxation.verbs import relax
 
 

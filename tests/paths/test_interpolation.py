@@ -12,8 +12,9 @@ from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.paths.common import common_architecture
 from anarch_core.paths.curves import straight
-from anarch_core.paths.interpolation import METHODS, Barrier, interpolate
+from anarch_core.paths.interpolation import interpolate
 from anarch_core.paths.landscape import Landscape, refresh_batch_norm
+from anarch_core.paths.profile import METHODS, Barrier
 from anarch_core.training.evaluation import evaluate
 
 
@@ -41,7 +42,9 @@ def trained(data: TensorData, seed: int, *, norm: bool = False) -> nn.Sequential
 @pytest.mark.parametrize("method", METHODS)
 def test_the_ends_of_every_path_are_the_networks(data, method) -> None:
     a, b = trained(data, 0), trained(data, 1)
-    profile = interpolate(a, relax(b, "efcn", example_input=data.x_train[:1]).model, data, method=method, points=4, steps=3, batch_size=20)
+    profile = interpolate(
+        a, relax(b, "efcn", example_input=data.x_train[:1]).model, data, method=method, points=4, steps=3, curve_steps=3, batch_size=20
+    )
     for model, at in ((a, 0), (b, -1)):
         assert profile.train[at].loss == pytest.approx(evaluate(model, data.x_train, data.y_train).loss, rel=1e-4)
         assert profile.test[at].accuracy == pytest.approx(evaluate(model, data.x_test, data.y_test).accuracy)
