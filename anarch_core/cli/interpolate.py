@@ -20,9 +20,10 @@ from anarch_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from anarch_core.objective import AbstractObjective
-    from anarch_core.paths import Profile
+    from anarch_core.paths import LayerPath, LayerPaths, Profile
 
-METHODS = ("linear", "curvilinear", "string", "band", "logits", "probabilities")
+METHODS = ("linear", "curvilinear", "string", "band", "bezier", "polygon", "logits", "probabilities")
+SIDES = ("first", "second")
 
 
 @click.command("interpolate", cls=ComponentCommand, components={"data": "dataset", "objective": "objective", "model": "model"})
@@ -36,12 +37,19 @@ METHODS = ("linear", "curvilinear", "string", "band", "logits", "probabilities")
     shell_complete=lambda _, __, incomplete: offered(METHODS, incomplete, several=True),
     help=f"{', '.join(METHODS)}.  [default: linear]",
 )
+@click.option("--layers", multiple=True, metavar="PATTERN,...", help="Layers that move, by shell pattern; '!' excludes.  [default: all]")
+@click.option(
+    "--rest", type=click.Choice(SIDES), default="first", show_default=True, help="Which network the layers are of that do not move."
+)
+@click.option("--layer-wise", is_flag=True, help="Also walk a straight path for each of these layers alone.")
 @number_option("--points", default=11, range=between(3, 10_000), help="Points on the path, both ends included.")
 @number_option("--samples", default=1000, range=MANY, help="Training samples, class-balanced.")
 @number_option("--steps", default=200, range=between(1, 10**6), help="Steps of descent, for string and band.")
 @number_option("--lr", default=0.05, range=between(0, 10**6, above=True), whole=False, help="Step size of descent.")
 @number_option("--stiffness", default=1.0, range=between(0, 10**6), whole=False, help="Stiffness of the springs.")
-@number_option("--seed", default=0, range=SEED, help="Order of the batches of descent.")
+@number_option("--curve-steps", default=1000, range=between(1, 10**6), help="Steps of training, for bezier and polygon.")
+@number_option("--curve-lr", default=0.01, range=between(0, 10**6, above=True), whole=False, help="Step size of training.")
+@number_option("--seed", default=0, range=SEED, help="Order of the batches of descent and training.")
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the profiles as JSON.")
 @data_options
 @model_options
@@ -52,6 +60,9 @@ def command(
     a: Path,
     b: Path,
     method: tuple[str, ...],
+    layers: tuple[str, ...],
+    rest: str,
+    layer_wise: bool,
     data: str | None,
     objective: str,
     data_root: Path | None,
@@ -80,17 +91,27 @@ def command(
     if for_each[0] != for_each[1]:
         msg = f"{a} and {b} take other inputs or tell other classes apart: {for_each[0]} and {for_each[1]}; name two networks of one task"
         raise ConfigError(msg)
-    from anarch_core.paths.interpolation import interpolate
+    from anarch_core.paths import interpolate, layer_by_layer
 
     loaded = load_fitting(ctx, data, objective, data_root, first.spec, a, first.network, where)
     ends = first.network.to(where), second.network.to(where)
+    settings |= {"layers": split_names(layers) or None, "rest": rest}
     profiles = [interpolate(*ends, loaded, method=name, **settings) for name in methods]  # type: ignore[arg-type]
     for profile in profiles:
         _print(profile, loaded.objective)
+    by_layer = None
+    if layer_wise:
+        chosen = split_names(layers) or "*"
+        by_layer = layer_by_layer(*ends, loaded, layers=chosen, rest=rest, points=settings["points"], samples=settings["samples"])  # type: ignore[arg-type]
+        _print_layers(by_layer)
     if out is not None:
         from anarch_core.files.tables import write_json
 
-        write_json(out, {"a": str(a), "b": str(b), "data": data, **settings, "profiles": [_record(profile) for profile in profiles]})
+        found: dict[str, Any] = {"a": str(a), "b": str(b), "data": data, **settings}
+        found["profiles"] = [_record(profile) for profile in profiles]
+        if by_layer is not None:
+            found["by_layer"] = {"rest": rest, "layers": {path: _layer_record(layer) for path, layer in by_layer.layers.items()}}
+        write_json(out, found)
         click.echo(f"wrote {out}")
 
 
@@ -108,6 +129,16 @@ def _print(profile: Profile, objective: AbstractObjective) -> None:
     click.echo()
 
 
+def _print_layers(found: LayerPaths) -> None:
+    shown = found.overview()
+    click.echo(shown.title)
+    for table in shown.tables:
+        print_table([table.headings, *table.rows], numbers=len(table.headings) - 1)
+    for note in shown.notes:
+        click.echo(note)
+    click.echo()
+
+
 def _record(profile: Profile) -> dict[str, Any]:
     """JSON-ready; a loss that is not finite is None."""
 
@@ -119,3 +150,8 @@ def _record(profile: Profile) -> dict[str, Any]:
     scored = {"train": scores(profile.train), "test": scores(profile.test)}
     shift = {"statistics_shift": profile.statistics_shift}
     return {"method": profile.method, "positions": list(profile.positions), **scored, "barriers": barriers, **shift}
+
+
+def _layer_record(layer: LayerPath) -> dict[str, Any]:
+    averaged = {"train": layer.train, "test": layer.test}
+    return {"numbers": layer.size, "averaged": averaged, "swapped": layer.swapped, **_record(layer.profile)}

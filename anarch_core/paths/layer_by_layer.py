@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 from torch import nn
 
+from anarch_core.bounds import shown
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.display import Displayed, Overview, Table
+from anarch_core.errors import ProbeError
 from anarch_core.paths.chosen_layers import Rest, chosen_layers
 from anarch_core.paths.curves import straight
 from anarch_core.paths.ground import Ground, measured_on
 from anarch_core.paths.interpolation import require_points, require_side
-from anarch_core.paths.profile import Barrier, Profile
+from anarch_core.paths.profile import Profile
+from anarch_core.training.evaluation import Score
+
+MEANING = (
+    "averaged: training loss with the mean of both networks' layers, less the mean loss of the two networks; barrier: highest training "
+    "loss on the path of the layer, less the straight line between the losses of its ends; swapped: training loss with the other's layer"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -22,17 +31,19 @@ class LayerPath:
     """What was met while one layer went from one network to the other, and all others stayed.
 
     Attributes:
-        weights: how many numbers moved, mixed buffers among them.
-        profile: losses and scores; its barriers are measured against the ends of this path.
-        train: barriers in training loss measured against the losses of the two whole networks, as by Adilova et al. 2024: ``chord`` is the
-            highest loss less that of the straight line between theirs. It may be negative where the networks are not equally good.
+        size: how many numbers moved, mixed buffers among them.
+        profile: losses and scores; its barriers are measured against the ends of this path, one of which is neither network.
+        train: training loss with the layer averaged, less the mean loss of the two networks, the barrier of Adilova et al. 2024; None where
+            one of these is not finite.
         test: likewise, in test loss.
+        swapped: training loss with the layer of the network that the others are not of; None where it is not finite.
     """
 
-    weights: int
+    size: int
     profile: Profile
-    train: Barrier
-    test: Barrier
+    train: float | None
+    test: float | None
+    swapped: float | None
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -49,24 +60,15 @@ class LayerPaths(Displayed):
 
     def overview(self) -> Overview:
         """Barriers by layer; shown by ``print`` and by notebooks."""
-        headings = ["layer", "weights", "other layer's loss", "barrier", "against the networks"]
+        rows = []
+        for path, layer in self.layers.items():
+            numbers = (layer.train, layer.profile.train_barrier.chord, layer.swapped)
+            rows.append([path or "the network", f"{layer.size:,}", *("–" if number is None else f"{number:.4g}" for number in numbers)])
         return Overview(
-            title="a straight path for each layer",
-            facts=[("the others", f"those of the {self.rest} network")],
-            tables=[Table(headings=headings, rows=[[path or "the network", *_row(each, self.rest)] for path, each in self.layers.items()])],
+            title=f"a straight path for each layer, with the others of the {self.rest} network",
+            tables=[Table(headings=["layer", "numbers", "averaged", "barrier", "swapped"], rows=rows)],
             notes=[MEANING],
         )
-
-
-MEANING = (
-    "barrier: highest training loss less the straight line between the losses of the path's own ends; against the networks: less that "
-    "between the losses of the two whole networks"
-)
-
-
-def _row(layer: LayerPath, rest: Rest) -> list[str]:
-    numbers = (layer.profile.train[-1 if rest == "first" else 0].loss, layer.profile.train_barrier.chord, layer.train.chord)
-    return [f"{layer.weights:,}", *("–" if number is None else f"{number:.4g}" for number in numbers)]
 
 
 def layer_by_layer(
@@ -88,16 +90,19 @@ def layer_by_layer(
         data: on the networks' device.
         layers: paths or shell patterns of the layers, as in :func:`anarch_core.relax`.
         rest: the network that all else is of, ``"first"`` or ``"second"``.
-        points: on each path, both ends included, from 3 to 10,000.
+        points: on each path, both ends included, from 3 to 10,000, an odd number, so that the middle is one of them.
         samples: training samples, class-balanced; all if None.
         progress: called with (done, total) points.
 
     Raises:
         DataError: the data are not what their objective takes.
-        ProbeError: the networks have no common architecture or differ in what cannot be mixed, the number of points is out of range, or a
-            layer pattern matches nothing.
+        ProbeError: the networks have no common architecture or differ in what cannot be mixed, the number of points is out of range or
+            even, or a layer pattern matches nothing.
     """
     require_points("linear", points)
+    if points % 2 == 0:
+        msg = f"a layer is averaged in the middle of its path, which is none of {shown(points)} points; take an odd number of them"
+        raise ProbeError(msg)
     require_side(rest)
     ground = Ground.between(a, b, measured_on(data, samples, a, b))
     chosen = chosen_layers(ground.ends, layers)
@@ -111,10 +116,18 @@ def layer_by_layer(
             points,
             lambda done, total, before=number * points: progress(before + done, len(chosen) * points),  # type: ignore[misc]
         )
+        swapped = profile.train[-1 if rest == "first" else 0].loss
         found[path] = LayerPath(
-            weights=confined.landscape.size + sum(pair[0].numel() for pair in confined.ends.buffers.values()),
+            size=confined.landscape.size + sum(pair[0].numel() for pair in confined.ends.buffers.values()),
             profile=profile,
-            train=Barrier.of(profile.positions, [score.loss for score in profile.train], (whole.train[0].loss, whole.train[1].loss)),
-            test=Barrier.of(profile.positions, [score.loss for score in profile.test], (whole.test[0].loss, whole.test[1].loss)),
+            train=_averaged(profile.train, whole.train),
+            test=_averaged(profile.test, whole.test),
+            swapped=swapped if math.isfinite(swapped) else None,
         )
     return LayerPaths(rest=rest, layers=found)
+
+
+def _averaged(path: Sequence[Score], networks: Sequence[Score]) -> float | None:
+    """Loss in the middle of a path, less the mean loss of two networks."""
+    above = path[len(path) // 2].loss - (networks[0].loss + networks[1].loss) / 2
+    return above if math.isfinite(above) else None

@@ -37,21 +37,13 @@ class Barrier:
     not_measured: str | None = None
 
     @classmethod
-    def of(cls, positions: Sequence[float], losses: Sequence[float], ends: tuple[float, float] | None = None) -> Barrier:
-        """Read the barrier off a profile; never negative for ``chord`` and ``excess``, which are zero at the ends.
-
-        Args:
-            positions: from 0 to 1.
-            losses: there.
-            ends: losses that it is measured against, in place of those at the ends of the profile; then all three may be negative.
-        """
+    def of(cls, positions: Sequence[float], losses: Sequence[float]) -> Barrier:
+        """Read the barrier off a profile; never negative for ``chord`` and ``excess``, which are zero at the ends."""
         bad = [place for place, loss in zip(positions, losses, strict=True) if not math.isfinite(loss)]
-        reason = f"the loss is not finite at {len(bad)} of {len(losses)} points, the first of them at {bad[0]:.3g}" if bad else ""
-        first, last = ends or (losses[0], losses[-1])
-        if not reason and not (math.isfinite(first) and math.isfinite(last)):
-            reason = f"the losses of the two networks, {first:g} and {last:g}, are not both finite"
-        if reason:
+        if bad:
+            reason = f"the loss is not finite at {len(bad)} of {len(losses)} points, the first of them at {bad[0]:.3g}"
             return cls(chord=None, mean=None, excess=None, not_measured=reason)
+        first, last = losses[0], losses[-1]
         above = [loss - ((1 - t) * first + t * last) for t, loss in zip(positions, losses, strict=True)]
         return cls(chord=max(above), mean=max(losses) - (first + last) / 2, excess=max(losses) - max(first, last))
 

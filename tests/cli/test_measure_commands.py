@@ -13,6 +13,8 @@ import anarch_core
 from anarch_core import cli
 from anarch_core.cli import interpolate
 from anarch_core.models import build_model, model_spec
+from anarch_core.paths.chosen_layers import SIDES
+from anarch_core.paths.methods import PATHS
 from anarch_core.paths.profile import METHODS
 from anarch_core.relaxation.verbs import relax
 
@@ -130,6 +132,31 @@ class TestInterpolate:
         assert linear["positions"] == [0, 0.25, 0.5, 0.75, 1]
         assert len(linear["train"]) == len(linear["test"]) == 5
 
+    def test_curves_of_one_bend_are_trained(self, anarch, files, signals, tmp_path):
+        out = tmp_path / "paths.json"
+        how = ["--method", "bezier,polygon", "--curve-steps", 3, "--curve-lr", 0.1, "--points", 5, "--data", f"tensors:{signals}"]
+        anarch("interpolate", files["base"], files["moved"], *how, "--json", out)
+        content = json.loads(out.read_text())
+        assert [profile["method"] for profile in content["profiles"]] == ["bezier", "polygon"]
+        assert (content["curve_steps"], content["curve_lr"]) == (3, 0.1)
+
+    def test_layers_move_alone(self, anarch, files, signals, tmp_path):
+        out = tmp_path / "paths.json"
+        data = ["--data", f"tensors:{signals}", "--points", 3, "--json", out]
+        text = anarch("interpolate", files["start"], files["moved"], "--layers", "features.*,!features.0", "--layer-wise", *data)
+        assert "a straight path for each layer, with the others of the first network" in text
+        assert [line.split()[0] for line in text.splitlines() if line.startswith("features.")] == ["features.2", "features.4"]
+        together = json.loads(out.read_text())
+        assert together["layers"] == ["features.*", "!features.0"]
+        assert list(together["by_layer"]["layers"]) == ["features.2", "features.4"]
+        anarch("interpolate", files["start"], files["moved"], "--layers", "features.4", "--rest", "second", *data)
+        losses = [score["loss"] for score in json.loads(out.read_text())["profiles"][0]["train"]]
+        anarch("interpolate", files["start"], files["moved"], *data)
+        whole = [score["loss"] for score in json.loads(out.read_text())["profiles"][0]["train"]]
+        assert losses[-1] == pytest.approx(whole[-1], rel=1e-6)
+        assert losses[0] != pytest.approx(whole[0], rel=1e-4)
+        assert together["by_layer"]["layers"]["features.2"]["train"][0]["loss"] == pytest.approx(whole[0], rel=1e-6)
+
     def test_ends_are_the_networks_themselves(self, anarch, files, signals, tmp_path):
         data = ["--data", f"tensors:{signals}"]
         scores = []
@@ -145,9 +172,13 @@ class TestInterpolate:
             ([], 1, "the loss on the way has to be measured on data; add --data NAME"),
             (["--method", "curly"], 2, "'curly' is no method of interpolation; expected some of linear"),
             (["--points", 2], 2, "Invalid value for '--points'"),
+            (["--data", "{data}", "--layers", "classifer.*"], 1, "layer pattern 'classifer.*' matches none of features.0"),
+            (["--data", "{data}", "--layer-wise", "--points", 4], 1, "none of 4 points; take an odd number of them"),
+            (["--data", "{data}", "--layers", "*", "--method", "logits"], 1, "logits mixes what whole networks say"),
         ],
     )
-    def test_wrong_usage_is_told(self, anarch, files, args, code, message):
+    def test_wrong_usage_is_told(self, anarch, files, signals, args, code, message):
+        args = [f"tensors:{signals}" if arg == "{data}" else arg for arg in args]
         assert message in anarch("interpolate", files["base"], files["moved"], *args, code=code)
 
     def test_a_path_that_is_not_finite_has_no_barrier_to_tell(self, anarch, files, signals, tmp_path):
@@ -172,3 +203,5 @@ class TestInterpolate:
 
     def test_its_methods_are_those_of_the_library(self):
         assert interpolate.METHODS == METHODS
+        assert interpolate.SIDES == SIDES
+        assert [*PATHS, "logits", "probabilities"] == [*METHODS]

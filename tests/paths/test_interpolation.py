@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 
 import pytest
 import torch
@@ -68,6 +69,34 @@ def test_a_string_falls_below_the_straight_line(data) -> None:
     assert straight.train_barrier.excess > 0.05
     assert fallen.train_barrier.excess < 0.5 * straight.train_barrier.excess
     assert band.train_barrier.excess < 0.5 * straight.train_barrier.excess
+
+
+@pytest.mark.parametrize("method", ["bezier", "polygon"])
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_trained_curve_has_no_barrier_where_the_straight_line_has_one(data, method, norm) -> None:
+    """As Garipov et al. 2018 find it between networks that were trained on their own."""
+    a, b = trained(data, 0, norm=norm), trained(data, 1, norm=norm)
+    settings = {"points": 7, "curve_steps": 100, "curve_lr": 0.05, "batch_size": 60}
+    curve = interpolate(a, b, data, method=method, **settings)
+    assert interpolate(a, b, data, points=7).train_barrier.excess > 0.05
+    assert curve.train_barrier.excess < 0.01
+    again = interpolate(a, b, data, method=method, **settings)
+    assert [score.loss for score in curve.train] == [score.loss for score in again.train]
+    other = interpolate(a, b, data, method=method, seed=1, **settings)
+    assert [score.loss for score in curve.train[1:-1]] != [score.loss for score in other.train[1:-1]]
+
+
+def test_positions_are_the_length_that_is_behind(data) -> None:
+    """A chain of two straight pieces is walked at one speed on each; a Bezier curve is slowest in the middle."""
+    a, b = trained(data, 0), trained(data, 1)
+    polygon = interpolate(a, b, data, method="polygon", points=9, curve_steps=50, curve_lr=0.05).positions
+    steps = [after - before for before, after in itertools.pairwise(polygon)]
+    assert steps == pytest.approx([steps[0]] * 4 + [steps[-1]] * 4, rel=1e-4)
+    bezier = interpolate(a, b, data, method="bezier", points=9, curve_steps=50, curve_lr=0.05).positions
+    steps = [after - before for before, after in itertools.pairwise(bezier)]
+    assert steps[0] > steps[3]
+    assert steps[-1] > steps[4]
+    assert interpolate(a, b, data, points=5).positions == [0, 0.25, 0.5, 0.75, 1]
 
 
 def test_barriers_by_three_definitions() -> None:

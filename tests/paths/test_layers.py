@@ -152,39 +152,39 @@ def test_what_cannot_move_is_refused(data, settings, message) -> None:
 
 
 @pytest.mark.parametrize("rest", ["first", "second"])
-def test_each_layer_has_a_path_and_two_kinds_of_barrier(data, rest) -> None:
+def test_each_layer_has_a_path_and_is_averaged(data, rest) -> None:
     a, b = network(0, norm=True), network(1, norm=True)
     found = layer_by_layer(a, b, data, rest=rest, points=5)
     assert list(found.layers) == ["0", "1", "4"]
-    assert [layer.weights for layer in found.layers.values()] == [12, 6, 75]
-    whole = interpolate(a, b, data, points=3)
-    ends_of_networks = whole.train[0].loss, whole.train[-1].loss
-    for path, layer in found.layers.items():
-        alone = interpolate(a, b, data, layers=path, rest=rest, points=5)
-        assert [score.loss for score in layer.profile.train] == [score.loss for score in alone.train]
-        assert layer.profile.statistics_shift == alone.statistics_shift
-        losses = [score.loss for score in alone.train]
-        chord = max(loss - (1 - t) * ends_of_networks[0] - t * ends_of_networks[1] for t, loss in zip(alone.positions, losses, strict=True))
-        assert layer.train.chord == pytest.approx(chord, rel=1e-12)
-        home = losses[0 if rest == "first" else -1]
-        assert home == pytest.approx(ends_of_networks[0 if rest == "first" else 1], rel=1e-12)
-    text = str(found)
-    assert "against the networks" in text
-    assert f"those of the {rest} network" in text
+    assert [layer.size for layer in found.layers.values()] == [12, 6, 75]
+    for part in ("train", "test"):
+        whole = [score.loss for score in getattr(interpolate(a, b, data, points=3), part)]
+        for path, layer in found.layers.items():
+            alone = interpolate(a, b, data, layers=path, rest=rest, points=5)
+            losses = [score.loss for score in getattr(alone, part)]
+            assert [score.loss for score in getattr(layer.profile, part)] == losses
+            assert getattr(layer, part) == pytest.approx(losses[2] - (whole[0] + whole[2]) / 2, rel=1e-12)
+            assert losses[0 if rest == "first" else -1] == pytest.approx(whole[0 if rest == "first" else 2], rel=1e-12)
+            assert layer.profile.statistics_shift == alone.statistics_shift
+    assert layer.swapped == layer.profile.train[-1 if rest == "first" else 0].loss
+    assert f"with the others of the {rest} network" in str(found)
 
 
 def test_of_equal_networks_no_layer_has_a_barrier(data) -> None:
     for layer in layer_by_layer(network(0), network(0), data, points=3).layers.values():
-        assert layer.train.chord == pytest.approx(0, abs=1e-12)
+        assert layer.train == pytest.approx(0, abs=1e-12)
         assert layer.profile.train_barrier.excess == pytest.approx(0, abs=1e-12)
 
 
-def test_networks_that_are_not_finite_leave_no_barrier_of_a_layer(data) -> None:
+def test_what_is_not_finite_leaves_no_barrier_of_a_layer(data) -> None:
     a, b = network(0), network(1)
     with torch.no_grad():
         b[3].bias.fill_(torch.nan)
     found = layer_by_layer(a, b, data, points=3).layers
     assert found["0"].profile.train_barrier.chord is not None
-    assert found["0"].train.chord is None
-    assert "the losses of the two networks" in found["0"].train.not_measured
-    assert found["3"].train.not_measured == found["3"].profile.train_barrier.not_measured
+    assert found["0"].train is found["3"].train is found["3"].swapped is found["3"].profile.train_barrier.chord is None
+
+
+def test_a_layer_is_averaged_at_a_point_of_its_path(data) -> None:
+    with pytest.raises(ProbeError, match="none of 4 points; take an odd number"):
+        layer_by_layer(network(0), network(1), data, points=4)
