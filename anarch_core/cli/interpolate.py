@@ -48,7 +48,13 @@ SIDES = ("first", "second")
 @number_option("--lr", default=0.05, range=between(0, 10**6, above=True), whole=False, help="Step size of descent.")
 @number_option("--stiffness", default=1.0, range=between(0, 10**6), whole=False, help="Stiffness of the springs.")
 @number_option("--curve-steps", default=1000, range=between(1, 10**6), help="Steps of training, for bezier and polygon.")
-@number_option("--curve-lr", default=0.01, range=between(0, 10**6, above=True), whole=False, help="Step size of training.")
+@number_option(
+    "--curve-lr",
+    default=0.05,
+    range=between(0, 10**6, above=True),
+    whole=False,
+    help="Step size of training, in units of what the networks differ by.",
+)
 @number_option("--seed", default=0, range=SEED, help="Order of the batches of descent and training.")
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the profiles as JSON.")
 @data_options

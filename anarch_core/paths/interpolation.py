@@ -34,7 +34,7 @@ def interpolate(
     lr: float = 0.05,
     stiffness: float = 1.0,
     curve_steps: int = 1000,
-    curve_lr: float = 0.01,
+    curve_lr: float = 0.05,
     batch_size: int = 100,
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -64,7 +64,7 @@ def interpolate(
         lr: step size of theirs.
         stiffness: of their springs.
         curve_steps: of Adam, for ``bezier`` and ``polygon``, each at one point of the curve.
-        curve_lr: step size of theirs.
+        curve_lr: step size of theirs, in units of the root mean square of what the ends differ by, tensor by tensor.
         batch_size: samples of a step.
         seed: order of the batches, and where on a curve they are taken.
         progress: called with (done, total) points or steps.

@@ -20,10 +20,11 @@ from anarch_core.paths.interpolation import require_points, require_side
 from anarch_core.paths.profile import Profile
 from anarch_core.training.evaluation import Score
 
-MEANING = (
+LAYER_BARRIERS = (
     "averaged: training loss with the mean of both networks' layers, less the mean loss of the two networks; barrier: highest training "
     "loss on the path of the layer, less the straight line between the losses of its ends; swapped: training loss with the other's layer"
 )
+"""What the numbers of a layer are, for those who show them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +68,7 @@ class LayerPaths(Displayed):
         return Overview(
             title=f"a straight path for each layer, with the others of the {self.rest} network",
             tables=[Table(headings=["layer", "numbers", "averaged", "barrier", "swapped"], rows=rows)],
-            notes=[MEANING],
+            notes=[LAYER_BARRIERS],
         )
 
 

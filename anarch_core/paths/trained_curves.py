@@ -64,13 +64,15 @@ class BentCurve:
     def train(self, slopes: Iterator[Slopes], *, lr: float, steps: int, seed: int, progress: Progress) -> BentCurve:
         """Minimise the mean loss over t, uniform from 0 to 1, by Adam (Kingma and Ba 2015, algorithm 1).
 
-        Every step draws one t and takes h(t) times the gradient at phi(t). The step size is ``lr`` for the first half of the steps and
-        falls from there on a straight line, to a hundredth at nine tenths, as the authors' does; they descend with momentum, which needs
-        another step size for every network. Beside the curve, two vectors of its size are held.
+        Every step draws one t and takes h(t) times the gradient at phi(t). Step sizes are in units of the root mean square of what the ends
+        differ by, tensor by tensor, so that one suits every network: weights that are small, or hardly moved from end to end, are not
+        carried away. Where the ends have a tensor alike, the root mean square over all tensors is taken. The step size is ``lr`` for the
+        first half of the steps and falls from there on a straight line, to a hundredth at nine tenths, as the authors' does; they descend
+        with momentum, which needs another step size for every network. Beside the curve, two vectors of its size are held.
 
         Args:
             slopes: one for each step.
-            lr: step size.
+            lr: step size, as a share of that difference.
             steps: how many.
             seed: of the values of t, which have a generator of their own.
             progress: called with (steps done, steps).
@@ -79,21 +81,31 @@ class BentCurve:
             the curve.
         """
         means, squares = ([torch.zeros_like(part) for part in self.bend] for _ in range(2))
+        units = self._differences(means)
         places = Random(f"places on a curve: {seed}")
         for step, slope in enumerate(itertools.islice(slopes, steps), 1):
             t = places.random()
             height = self._height(t)
             _, found = slope(functools.partial(self, t), t)
             unbiased = 1 - DECAY[0] ** step, 1 - DECAY[1] ** step
-            for index, (part, mean, square) in enumerate(zip(self.bend, means, squares, strict=True)):
+            for index, (part, mean, square, unit) in enumerate(zip(self.bend, means, squares, units, strict=True)):
                 if (along := found[index]) is not None:
                     mean.mul_(DECAY[0]).add_(along, alpha=(1 - DECAY[0]) * height)
                     square.mul_(DECAY[1]).addcmul_(along, along, value=(1 - DECAY[1]) * height**2)
                     found[index] = along = None  # its room is needed for the root
                     root = square.sqrt().div_(math.sqrt(unbiased[1])).add_(EPSILON)
-                    part.addcdiv_(mean, root, value=-lr * _share((step - 1) / steps) / unbiased[0])
+                    part.addcdiv_(mean, root, value=-lr * unit * _share((step - 1) / steps) / unbiased[0])
             progress(step, steps)
         return self
+
+    def _differences(self, room: Sequence[torch.Tensor]) -> list[float]:
+        """Root mean squares of the difference of the ends by tensor; ``room`` is written to, and zero in the end."""
+        lengths = []
+        for start, end, difference in zip(*self._ends, room, strict=True):
+            lengths.append(float(torch.sub(end, start, out=difference).norm()))
+            difference.zero_()
+        overall = math.sqrt(sum(length**2 for length in lengths) / max(sum(part.numel() for part in room), 1))
+        return [length / math.sqrt(part.numel()) if length else overall for length, part in zip(lengths, room, strict=True)]
 
 
 def _share(done: float) -> float:

@@ -82,9 +82,10 @@ def test_a_step_is_that_of_adam_along_the_gradient_by_the_bend(height) -> None:
 
     curve = BentCurve([A], [B], height).train(itertools.repeat(noted), lr=0.01, steps=50, seed=3, progress=quiet)
     theta = ((A + B) / 2).requires_grad_()
-    optimizer = torch.optim.Adam([theta], lr=0.01)
+    unit = float((B - A).square().mean().sqrt())
+    optimizer = torch.optim.Adam([theta])
     for step, t in enumerate(seen):
-        optimizer.param_groups[0]["lr"] = 0.01 * min(1.0, max(0.01, 1 - 0.99 * (step / 50 - 0.5) / 0.4))
+        optimizer.param_groups[0]["lr"] = 0.01 * unit * min(1.0, max(0.01, 1 - 0.99 * (step / 50 - 0.5) / 0.4))
         optimizer.zero_grad()
         loss(by_definition(height, theta, t)).backward()
         optimizer.step()
@@ -137,6 +138,20 @@ def test_what_is_not_trained_stays_on_the_straight_line() -> None:
     curve(0.3, [frozen, moved])
     assert torch.equal(frozen, torch.lerp(A, B, 0.3))
     assert not torch.allclose(moved, frozen)
+
+
+def test_steps_are_in_units_of_what_the_ends_differ_by_tensor_by_tensor() -> None:
+    """The first step of Adam is as long as the step size, whatever the gradient is; where a tensor is alike, all of the way is the unit."""
+    zero = torch.zeros(4, dtype=torch.float64)
+    ends = [zero, zero, zero], [zero + 3, zero + 0.01, zero]
+
+    def slope(point, t: float) -> tuple[float, list[torch.Tensor | None]]:
+        return 0.0, [zero + 7, zero - 0.2, zero + 1e-3]
+
+    curve = BentCurve(*ends, bezier).train(itertools.repeat(slope), lr=0.1, steps=1, seed=0, progress=quiet)
+    overall = math.sqrt((9 + 1e-4 + 0) / 3)
+    for bend, step in zip(curve.bend, (-0.3, 0.001, -0.1 * overall), strict=True):
+        torch.testing.assert_close(bend, zero + step, rtol=1e-4, atol=0)
 
 
 def test_a_seed_decides_where_gradients_are_taken() -> None:

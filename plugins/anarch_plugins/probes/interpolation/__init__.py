@@ -19,6 +19,8 @@ def anarch_probes() -> list[ProbeInfo]:
                 "d'Ascoli, Sagun, Bruna, Biroli 2019, appendix C and figure 12",
                 "Draxler, Veschgini, Salmhofer, Hamprecht 2018, https://arxiv.org/abs/1803.00885",
                 "Henkelman, Jónsson 2000, Improved tangent estimate in the nudged elastic band method",
+                "Garipov, Izmailov, Podoprikhin, Vetrov, Wilson 2018, https://arxiv.org/abs/1802.10026",
+                "Adilova, Andriushchenko, Kamp, Fischer, Jaggi 2024, https://arxiv.org/abs/2307.06966",
             ),
         )
     ]
@@ -26,7 +28,7 @@ def anarch_probes() -> list[ProbeInfo]:
 
 @hookimpl
 def anarch_figures() -> list[FigureInfo]:
-    """The figure ``paths``."""
+    """The figures ``paths`` and ``layer-paths``."""
     return [
         FigureInfo(
             name="paths",
@@ -35,5 +37,13 @@ def anarch_figures() -> list[FigureInfo]:
             target="anarch_plugins.probes.interpolation.figure:Paths",
             needs=("interpolation",),
             order=12,
-        )
+        ),
+        FigureInfo(
+            name="layer-paths",
+            summary="Loss with one layer averaged between two networks, and the barrier on its path, for every layer.",
+            title="One layer at a time",
+            target="anarch_plugins.probes.interpolation.layer_figure:LayerPaths",
+            needs=("interpolation",),
+            order=12.5,
+        ),
     ]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from anarch_core.report import (
-    CONTROL,
     AbstractFigure,
     FinishedRun,
+    Pictured,
     SegmentResult,
     Series,
     Spread,
@@ -32,6 +33,8 @@ METHODS = {
     "curvilinear": ("#e69f00", "v-", "norm-preserving"),
     "string": ("#0072b2", "s-", "string"),
     "band": ("#cc79a7", "D-", "nudged elastic band"),
+    "bezier": ("#332288", "P-", "Bezier curve"),
+    "polygon": ("#882255", "X-", "polygonal chain"),
     "logits": ("#009e73", "^-", "logits mixed"),
     "probabilities": ("#56b4e9", "x-", "probabilities mixed"),
 }
@@ -57,8 +60,8 @@ class Paths(AbstractFigure):
             run = shown.series.run
             labels = {TRAINING_LOSS: run.loss_label(), TEST_SCORE: run.score_label()}
             for panel, (column, label) in zip(row, labels.items(), strict=True):
-                for method, tables in shown.arrays.items():
-                    colour, fmt, name = METHODS.get(method, (CONTROL, ".-", method))
+                for method, tables in _profiles(shown).items():
+                    colour, fmt, name = METHODS[method]
                     places = [float(np.mean([table[index, 0] for table in tables])) for index in range(len(tables[0]))]
                     spreads = [Spread.of(_finite(table[index, column]) for table in tables) for index in range(len(tables[0]))]
                     points(panel, places, spreads, color=colour, fmt=fmt, markersize=3, linewidth=1.0, label=name)
@@ -71,20 +74,43 @@ class Paths(AbstractFigure):
 
     def caption(self, runs: Sequence[FinishedRun]) -> str:
         """Where the paths begin, and whether there is a barrier on the straight one."""
-        begin = {
-            "projection": "the trained network's own projection onto the constraints",
-            "parent": f"the {constrained(runs)} it was lifted from",
-            "reference": "the network at the switch",
-        }.get(_origin(runs) or "", "the network it is compared with")
         seen = [f"{series.label(runs)}: {told}." for run in runs for series in run.series if (told := _straight(series))]
         return sentences(
-            f"Training loss and test {names(runs)} on the way from {begin} (α = 0) to the trained relaxed network (α = 1) (as "
+            f"Training loss and test {names(runs)} on the way from {begin(runs)} (α = 0) to the trained relaxed network (α = 1) (as "
             "d'Ascoli et al. 2019, Fig. 12).",
+            _moving(runs),
             "For curved paths α is the length travelled.",
-            "Batch-norm statistics are estimated afresh at every point, of the ends as well." if _estimated_afresh(runs) else "",
+            "Bezier curves and polygonal chains have one bend, trained for a low mean loss (Garipov et al. 2018)." if _bent(runs) else "",
+            "Batch-norm statistics are estimated afresh at every point, of the ends as well." if estimated_afresh(runs) else "",
             over_seeds(runs, "bars are 95 % t-intervals over {n} seeds"),
             *seen,
         )
+
+
+def _profiles(shown: Pictured) -> Mapping[str, Sequence[np.ndarray[Any, Any]]]:
+    """Those of whole paths, by method; profiles of single layers lie beside them."""
+    return {name: shown.arrays[name] for name in METHODS if name in shown.arrays}
+
+
+def _moving(runs: Sequence[FinishedRun]) -> str:
+    """Which layers moved, where these were not all."""
+    details = next(measured(runs), {})
+    if not details.get("layers"):
+        return ""
+    home = "network that the path begins at" if details["rest"] == "origin" else "trained network"
+    return f"Only {', '.join(details['layers'])} move, and all else is that of the {home}."
+
+
+def _bent(runs: Sequence[FinishedRun]) -> bool:
+    return any({"bezier", "polygon"} & details.get("methods", {}).keys() for details in measured(runs))
+
+
+def measured(runs: Sequence[FinishedRun]) -> Iterator[Mapping[str, Any]]:
+    """Details of the branches that were measured."""
+    for run in runs:
+        for segment in run.segments("branch"):
+            if found := segment.details("interpolation", "end"):
+                yield found
 
 
 def _straight(series: Series) -> str:
@@ -111,21 +137,20 @@ def _has_straight(segment: SegmentResult) -> bool:
     return "linear_barrier" in segment.scalars("interpolation", "end")
 
 
-def _estimated_afresh(runs: Sequence[FinishedRun]) -> bool:
+def estimated_afresh(runs: Sequence[FinishedRun]) -> bool:
     """Whether there were batch-norm statistics that differ from those of training."""
-    found = [segment.details("interpolation", "end") for run in runs for segment in run.segments("branch")]
-    return any(method.get("statistics_shift", 0) != 0 for details in found if details for method in details.get("methods", {}).values())
+    return any(method.get("statistics_shift", 0) != 0 for found in measured(runs) for method in found.get("methods", {}).values())
 
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _origin(runs: Sequence[FinishedRun]) -> str | None:
-    """Where the paths begin: the option of the probe."""
-    for run in runs:
-        for segment in run.segments("branch"):
-            found = segment.details("interpolation", "end")
-            if found:
-                return str(found["origin"])
-    return None
+def begin(runs: Sequence[FinishedRun]) -> str:
+    """Where the paths begin, in words."""
+    origin = next(measured(runs), {}).get("origin", "")
+    return {
+        "projection": "the trained network's own projection onto the constraints",
+        "parent": f"the {constrained(runs)} it was lifted from",
+        "reference": "the network at the switch",
+    }.get(origin, "the network it is compared with")
