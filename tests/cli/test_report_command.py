@@ -20,7 +20,8 @@ PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpola
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory) -> Results:
     out = tmp_path_factory.mktemp("run") / "tiny"
-    return run(small(probe=PROBES, relax="efcn,lcn", seeds="0,1", options={"plane": {"points": 3}}), out=out, progress="silent")
+    options = {"plane": {"points": 3}, "interpolation": {"layer_wise": True, "points": 3}}
+    return run(small(probe=PROBES, relax="efcn,lcn", seeds="0,1", options=options), out=out, progress="silent")
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_a_run_with_all_probes_has_all_figures(reported, finished):
     out = reported.stdout
     assert "left out" not in out
     assert out.splitlines()[-1] == f"report:  {finished.path / 'report.html'}"
-    assert len(list((finished.path / "figures").iterdir())) == 24
+    assert len(list((finished.path / "figures").iterdir())) == 26
     page = (finished.path / "report.html").read_text()
     assert "What went wrong" not in page
     assert "equivariance: at the start of the segment" in page

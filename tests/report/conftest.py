@@ -74,6 +74,12 @@ def entry(kind: str, test: float, relaxation: str | None = None, switch: float |
     }
 
 
+def by_layer(layer: str, averaged: float) -> dict[str, Any]:
+    """What was found on the path of a layer."""
+    barriers = {"train": {"chord": averaged / 2}, "test": {"chord": averaged / 2}}
+    return {"layer": layer, "averaged": {"train": averaged, "test": averaged + 0.1}, "barriers": barriers}
+
+
 def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimensions: int) -> None:
     """Adds what the probes would have found: δ falls with the switch time, off-local weights are worth five points."""
     relaxed, switch, test = segment["relaxation"] is not None, segment["switch_epoch"] or 0.0, segment["final"]["test_accuracy"]
@@ -110,7 +116,10 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
     details: dict[str, Any] = {
         "delta": {"layers": {"features.0": {"off_local": delta, "unshared": delta / 2, "moved": 0.1}}},
         "hessian": {"lambda_max": CERTIFICATE},
-        "interpolation": {"origin": "parent"},
+        "interpolation": {
+            "origin": "parent",
+            "layer_wise": {"rest": "origin", "layers": [by_layer("features.0", 0.2), by_layer("classifier.1", delta)]},
+        },
         "plane": {"samples": {"train": 1000}, "planes": {"parent": {"statistics_shift": 0.0}}},
         "equivariance": {"shift": 1},
         "cka": {

@@ -144,7 +144,7 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
     names[5:5] = ["soft-projection"]  # not in the paper, as what follows
-    names += ["plane", "equivariance", "spectrum-time", "ntk", "cka", "sharpness"]
+    names += ["layer-paths", "plane", "equivariance", "spectrum-time", "ntk", "cka", "sharpness"]
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -305,6 +305,7 @@ def test_crosses_stand_above_their_switch_time(made):
         ("parts", "ablation"),
         ("weight-matrix", "weights"),
         ("paths", "interpolation"),
+        ("layer-paths", "interpolation"),
         ("equivariance", "equivariance"),
         ("cka", "cka"),
         ("soft-projection", "soft-projection"),

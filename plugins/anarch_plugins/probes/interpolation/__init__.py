@@ -44,6 +44,6 @@ def anarch_figures() -> list[FigureInfo]:
             title="One layer at a time",
             target="anarch_plugins.probes.interpolation.layer_figure:LayerPaths",
             needs=("interpolation",),
-            order=12.5,
+            order=12.25,
         ),
     ]

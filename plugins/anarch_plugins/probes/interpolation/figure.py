@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from anarch_core.report import (
+    INK,
     AbstractFigure,
     FinishedRun,
     Pictured,
@@ -33,8 +34,8 @@ METHODS = {
     "curvilinear": ("#e69f00", "v-", "norm-preserving"),
     "string": ("#0072b2", "s-", "string"),
     "band": ("#cc79a7", "D-", "nudged elastic band"),
-    "bezier": ("#332288", "P-", "Bezier curve"),
-    "polygon": ("#882255", "X-", "polygonal chain"),
+    "bezier": (INK, "P-", "Bezier curve"),
+    "polygon": (INK, "X--", "polygonal chain"),
     "logits": ("#009e73", "^-", "logits mixed"),
     "probabilities": ("#56b4e9", "x-", "probabilities mixed"),
 }

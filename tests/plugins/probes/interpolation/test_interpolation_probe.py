@@ -75,3 +75,49 @@ def test_a_path_that_is_not_finite_has_no_barrier(cnn, efcn, data) -> None:
         assert result.scalars[f"{method}_barrier"] is result.scalars[f"{method}_chord_barrier"] is None
         assert "the loss is not finite at 4 of 5 points" in result.details["methods"][method]["barriers"]["train"]["not_measured"]
     json.dumps(dict(result.details), allow_nan=False)
+
+
+def test_curves_of_one_bend_are_trained(efcn, data) -> None:
+    result = measure(efcn, data, methods=("bezier", "polygon"), curve_steps=3)
+    assert {"bezier_barrier", "polygon_chord_barrier", "bezier_best_accuracy"} <= result.scalars.keys()
+    assert result.tensors["polygon"].shape == (5, 5)
+
+
+@pytest.mark.parametrize(("rest", "at"), [("origin", 0), ("network", -1)])
+def test_a_path_for_each_layer(efcn, data, rest, at) -> None:
+    result = measure(efcn, data, layer_wise=True, rest=rest)
+    assert result.tensors["layers"].shape == (2, 5, 5)
+    whole = result.tensors["linear"]
+    assert torch.equal(result.tensors["layers"][:, at], whole[at].expand(2, 5))
+    found = result.details["layer_wise"]
+    assert [layer["layer"] for layer in found["layers"]] == ["0", "3"]
+    averaged = [float(table[2, 1] - (whole[0, 1] + whole[-1, 1]) / 2) for table in result.tensors["layers"]]
+    assert [layer["averaged"]["train"] for layer in found["layers"]] == pytest.approx(averaged)
+    assert result.scalars["layers_averaged"] == pytest.approx(max(averaged))
+    assert result.units["layers_averaged"] == "nats"
+    assert "less the mean loss of the two networks" in found["definition"]
+    json.dumps(dict(result.details), allow_nan=False)
+
+
+def test_layers_that_move_alone_are_named(efcn, data) -> None:
+    """A projection differs from its network in the relaxed layers alone, so that these make the whole path."""
+    whole = measure(efcn, data, methods=("linear",))
+    alone = measure(efcn, data, layers=("0",), layer_wise=True)
+    assert [layer["layer"] for layer in alone.details["layer_wise"]["layers"]] == ["0"]
+    assert alone.details["layers"] == ["0"]
+    torch.testing.assert_close(alone.tensors["linear"], whole.tensors["linear"])
+    with pytest.raises(ProbeError, match="layer pattern 'features' matches none of 0, 3"):
+        measure(efcn, data, layers=("features",))
+
+
+def test_a_layer_is_averaged_at_a_point_of_its_path() -> None:
+    with pytest.raises(ValueError, match="take an odd number of 'points', not 4"):
+        InterpolationOptions(points=4, layer_wise=True)
+
+
+def test_a_layer_whose_loss_is_not_finite_leaves_nothing_to_tell(cnn, efcn, data) -> None:
+    with torch.no_grad():
+        cnn[3].bias.fill_(torch.nan)
+    result = measure(efcn, data, parent=cnn, origin="parent", layer_wise=True)
+    assert result.scalars["layers_averaged"] is result.scalars["layers_chord_barrier"] is None
+    json.dumps(dict(result.details), allow_nan=False)
