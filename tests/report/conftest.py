@@ -33,6 +33,7 @@ PROBES = (
     "plane",
     "cka",
     "sharpness",
+    "stability",
 )
 
 CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 1.5, "products": 6, "converged": True, "confidence": 0.99}
@@ -42,14 +43,17 @@ def scores(test: float, loss: float = 0.4) -> dict[str, float]:
     return {"train_loss": loss, "train_accuracy": 99.0, "test_loss": loss, "test_accuracy": test}
 
 
-def entry(kind: str, test: float, relaxation: str | None = None, switch: float | None = None, seed: int = 0) -> dict[str, Any]:
+def entry(
+    kind: str, test: float, relaxation: str | None = None, switch: float | None = None, seed: int = 0, noise: int = 0
+) -> dict[str, Any]:
     epochs = 20.0 if kind == "trunk" else 10.0
     start = 10.0 + 2 * (switch or 0)
     rows = [{"epoch": 0, **scores(start, 2.3)}, {"epoch": 1, "train_loss": 1.5, "train_accuracy": 40.0}]
     return {
-        "id": f"{kind}-{(relaxation or '').replace('>', '-')}-{switch}-{seed}",
+        "id": f"{kind}-{(relaxation or '').replace('>', '-')}-{switch}-{seed}-{noise}",
         "kind": kind,
         "seed": seed,
+        "noise": noise,
         "relaxation": relaxation,
         "parent": None,
         "parent_iteration": None,
@@ -96,6 +100,8 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         "trace_shared": 1.0 - delta / 2 if relaxed else 1.0,
     }
     found["sharpness"] = {"loss": 0.4, "average_0.1_shared": 0.01, "worst_0.5_shared": 0.3 + switch, "adaptive_sam_0.5_shared": 0.2}
+    if segment["noise"]:
+        found["stability"] = {"accuracy_barrier_test": 4.0 / (1 + switch), "loss_barrier_test": 0.1}
     if relaxed:
         found["ntk"] |= {"alignment_parent": 0.2, "alignment_off_local": 0.3, "trace_off_local": delta / 2}
         found["delta"] = {"off_local": delta, "unshared": delta / 2, "moved": 0.1}
@@ -185,6 +191,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         probes: Sequence[str] = PROBES,
         dimensions: int = 1,
         controls: bool = True,
+        noises: int = 1,
         change: Callable[[list[dict[str, Any]]], None] = lambda segments: None,
         **results: Any,
     ) -> Path:
@@ -192,13 +199,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         segments = []
         for seed in range(seeds):
             segments.append(entry("trunk", 80.0 + seed, seed=seed))
-            for relaxation in relaxations:
+            for noise in range(noises):
+                for relaxation in relaxations:
+                    if controls:
+                        segments.append(entry("scratch", 50.0 + seed, relaxation.rpartition(">")[2], None, seed, noise))
+                    for switch, test in zip(SWITCHES, (60.0, 70.0, 85.0), strict=True):
+                        segments.append(entry("branch", test + seed, relaxation, switch, seed, noise))
                 if controls:
-                    segments.append(entry("scratch", 50.0 + seed, relaxation.rpartition(">")[2], seed=seed))
-                for switch, test in zip(SWITCHES, (60.0, 70.0, 85.0), strict=True):
-                    segments.append(entry("branch", test + seed, relaxation, switch, seed))
-            if controls:
-                segments += [entry("continued", 79.0 + seed, None, switch, seed) for switch in SWITCHES]
+                    segments += [entry("continued", 79.0 + seed, None, switch, seed, noise) for switch in SWITCHES]
         for segment in segments:
             measured(segment, folder, probes, dimensions)
         change(segments)
@@ -252,7 +260,8 @@ def judged_by_error() -> Judged:
     def change(segments: list[dict[str, Any]]) -> None:
         for segment in segments:
             seen = []
-            for table in (segment["start"], segment["final"], *segment["history"], *segment["probes"].get("ablation", {}).values()):
+            probed = [table for probe in ("ablation", "stability") for table in segment["probes"].get(probe, {}).values()]
+            for table in (segment["start"], segment["final"], *segment["history"], *probed):
                 if not any(table is other for other in seen):
                     seen.append(table)
                     renamed(table)

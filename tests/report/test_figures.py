@@ -21,6 +21,8 @@ from anarch_core.report.figures import style
 
 PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance", "soft-projection", "plane", "cka", "sharpness")
 BUILT_IN = [kind for kind in figures() if kind.info in OWN or kind.registry.plugin_of(kind.info).builtin]
+NEEDS: dict[str, dict[str, int]] = {"stability": {"noises": 2}}
+"""By figure, what a run must have besides a seed, its branches and its controls."""
 BY_NAME = {kind.info.name: kind for kind in BUILT_IN}
 
 
@@ -51,14 +53,15 @@ def labelled(axes, label: str) -> np.ndarray:
     ids=["one seed", "stages and images without controls"],
 )
 def test_every_figure_is_drawn_with_no_text_cut_off(made, kind, settings, narrow):
-    run = FinishedRun.read(made(**settings))
+    run = FinishedRun.read(made(**settings | NEEDS.get(kind.info.name, {})))
     texts_inside(kind.draw([run], narrow=narrow))
     assert kind.caption([run]).endswith(".")
 
 
 @pytest.mark.parametrize("kind", BUILT_IN, ids=lambda kind: kind.info.name)
 def test_several_runs_stand_side_by_side_under_their_names(made, kind):
-    runs = [FinishedRun.read(made("first")), FinishedRun.read(made("second", seeds=2))]
+    needs = NEEDS.get(kind.info.name, {})
+    runs = [FinishedRun.read(made("first", **needs)), FinishedRun.read(made("second", **{"seeds": 2} | needs))]
     figure = kind.draw(runs)
     texts_inside(figure)
     titles = " ".join(axes.get_title(loc="left") for axes in figure.axes)
@@ -144,7 +147,7 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
     names[5:5] = ["soft-projection"]  # not in the paper, as what follows
-    names += ["layer-paths", "plane", "equivariance", "spectrum-time", "ntk", "cka", "sharpness"]
+    names += ["layer-paths", "plane", "stability", "equivariance", "spectrum-time", "ntk", "cka", "sharpness"]
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -207,7 +210,7 @@ def test_hollow_is_at_the_switch_and_filled_after_training(made):
 
 
 def test_figures_follow_the_scores_of_the_objective(made, judged_by_error):
-    run = FinishedRun.read(made(change=judged_by_error.change, objective=judged_by_error.record))
+    run = FinishedRun.read(made(change=judged_by_error.change, objective=judged_by_error.record, noises=2))
     for kind in BUILT_IN:
         figure = kind.draw([run])
         texts_inside(figure)
@@ -247,7 +250,7 @@ def test_what_projecting_changes_is_told_with_its_sign(made):
 
 def test_a_name_too_long_for_a_legend_loses_its_middle(made):
     name = "shared[features.0,features.2,features.4]>lcn[features.0]>efcn"
-    run = FinishedRun.read(made(seeds=2, relaxations=("efcn", name), controls=False))
+    run = FinishedRun.read(made(seeds=2, relaxations=("efcn", name), controls=False, noises=2))
     for kind in BUILT_IN:
         texts_inside(kind.draw([run, run]))
     assert "run: shared[feature…atures.0]>efcn: the final test accuracy" in BY_NAME["training-curves"].caption([run, run])
@@ -551,3 +554,23 @@ def test_units_of_their_own_are_drawn_beside_no_control(made):
     run = FinishedRun.read(made(change=equal))
     assert BY_NAME["spectrum-time"].draw([run]).axes[0].get_legend_handles_labels()[1] == ["shared"]
     assert "Squares" not in BY_NAME["spectrum-time"].caption([run])
+
+
+def test_networks_of_another_order_of_batches_are_no_further_seeds(made):
+    plain, noisy = FinishedRun.read(made(seeds=3)), FinishedRun.read(made(seeds=3, noises=3))
+    for name in ("performance", "training-curves", "deviation"):
+        for alone, both in zip(BY_NAME[name].draw([plain]).axes, BY_NAME[name].draw([noisy]).axes, strict=True):
+            for line, other in zip(alone.lines, both.lines, strict=True):
+                np.testing.assert_array_equal(line.get_xydata(), other.get_xydata())
+    assert BY_NAME["performance"].caption([plain]) == BY_NAME["performance"].caption([noisy])
+
+
+def test_the_barrier_is_that_of_the_noise_alone_and_tells_from_when_on_networks_are_stable(made):
+    run = FinishedRun.read(made(seeds=3, noises=2))
+    barriers, gains = BY_NAME["stability"].draw([run]).axes
+    assert labelled(barriers, "efcn after training") == pytest.approx(np.array([[0, 4], [2, 4 / 3], [10, 4 / 11]]))
+    assert labelled(barriers, "CNN continued") == pytest.approx(np.array([[0, 4], [2, 4 / 3], [10, 4 / 11]]))
+    assert labelled(gains, "efcn after training") == pytest.approx(np.array([[0, -19], [2, -9], [10, 6]]))
+    said = BY_NAME["stability"].caption([run]).replace("\xa0", " ")
+    assert "CNN continued: stable from t_w = 2 on. efcn: stable from t_w = 2 on." in said
+    assert "efcn: relaxing gains on average at t_w = 10." in said

@@ -30,6 +30,6 @@ def anarch_figures() -> list[FigureInfo]:
             title="Stability to the noise of descent",
             target="anarch_plugins.probes.stability.figure:Stability",
             needs=("stability",),
-            order=12.5,
+            order=12.6,
         )
     ]

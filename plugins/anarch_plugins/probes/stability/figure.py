@@ -89,7 +89,7 @@ def _barriers(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
     points(axes, list(found), list(found.values()), **{**CONTINUED, "label": f"{run.constrained} continued"})
     if metric.unit == "%":
         axes.axhline(STABLE, color=CONTROL, linestyle=":", linewidth=0.9)
-    axes.set_ylabel(f"barrier in {run.score_label()}")
+    axes.set_ylabel(f"barrier in\n{run.score_label()}")
     time_axis(axes, switches(run), SWITCH_TIME)
 
 
@@ -99,7 +99,7 @@ def _gains(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
         style = {"fmt": "o-", "color": colours[series.relaxation], "label": f"{series.name} after training"}
         points(axes, list(found), list(found.values()), **style)
     axes.axhline(0, color=CONTROL, linewidth=0.7)
-    axes.set_ylabel(f"gain over continued, {run.score_label()}")
+    axes.set_ylabel(f"gain over continued in\n{run.score_label()}")
     time_axis(axes, switches(run), SWITCH_TIME)
 
 
