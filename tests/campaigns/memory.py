@@ -29,12 +29,13 @@ WIDTHS = {"efcn": 500, "lcn": 700, "shared": 600, "tiled": 1000}
 
 OPTIMIZERS = {"sgd": ("sgd", {}), "momentum": ("sgd", {"momentum": 0.9}), "adam": ("adam", {})}
 PRECISIONS = ("float32", "float64", "bfloat16")
-PROBES = ("none", "delta", "weights", "interpolation", "hessian", "gradient", "filters", "equivariance", "ablation")
+PROBES = ("none", "delta", "weights", "interpolation", "hessian", "gradient", "filters", "equivariance", "ablation", "plane")
 FEW: dict[str, dict[str, Any]] = {
     "hessian": {"samples": 100, "max_products": 4},
     "gradient": {"samples": 100},
     "interpolation": {"samples": 100, "points": 5},
     "ablation": {"random_masks": 1},
+    "plane": {"samples": 100, "points": 3, "through": ("parent", "random")},
 }
 """Options that make a probe short; they change nothing about what is held."""
 

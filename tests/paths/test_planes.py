@@ -17,6 +17,7 @@ from anarch_core import project, relax
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.paths import NoPlaneError, Plane, interpolate, plane
+from anarch_core.paths.surface import limited
 from anarch_core.paths.triangle import Triangle, mix
 from anarch_core.plugin import get_registry
 from anarch_core.training.evaluation import evaluate
@@ -245,3 +246,21 @@ def test_networks_stay_as_they_were(data) -> None:
     for model, before in zip(networks, kept, strict=True):
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert "plane through three networks" in str(found.overview())
+
+
+def test_a_surface_is_a_table(data) -> None:
+    pytest.importorskip("pandas")
+    surface = plane(*three(data), data, points=3).surface
+    table = surface.to_dataframe()
+    assert list(table.columns) == ["x", "y", "train.loss", "train.accuracy", "test.loss", "test.accuracy"]
+    assert table["test.loss"].tolist() == surface.table("test").flatten().tolist()
+    assert table["x"].tolist() == [*surface.x] * 3
+    assert surface.range_of_loss() == (table["train.loss"].min(), table["train.loss"].max())
+
+
+def test_samples_are_balanced_in_both_parts(data) -> None:
+    few = limited(data, 6)
+    for part in ("train", "test"):
+        labels = getattr(few, f"y_{part}")
+        assert torch.bincount(labels).tolist() == [2, 2, 2]
+    assert limited(data, None) is data
