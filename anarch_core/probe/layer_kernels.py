@@ -7,11 +7,13 @@ weight are sums over positions of such, and those of a convolution need rows as 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.func import functional_call, vjp, vmap
 
 from anarch_core.constraint.incidence import NOTHING
 from anarch_core.curvature.gradient_rows import products
@@ -29,11 +31,15 @@ BLOCK = 2**23
 Parts = dict[str, torch.Tensor]
 
 
-def layer_kernels(model: nn.Module) -> dict[str, LayerKernel]:
+def layer_kernels(model: nn.Module, scale: Mapping[str, torch.Tensor]) -> dict[str, LayerKernel]:
     """What is known of the layers of a network, by path, in the orthonormal coordinates of :class:`~anarch_core.probe.ParameterParts`.
 
-    Known are linear layers, convolutions, layers of lcn and efcn, both padded with zeros, and normalisations that mix no samples; of these,
-    what is computed as PyTorch or the lattice computes it, from parameters of its own.
+    Known are linear layers, convolutions and layers of the lattice, both padded with zeros, and normalisations that mix no samples; of
+    these, what is computed as PyTorch or the lattice computes it, from parameters of its own.
+
+    Args:
+        model: the network.
+        scale: of the coordinates, by the name of a parameter.
     """
     found: dict[str, LayerKernel] = {}
     for path, module in whole_modules(model):
@@ -43,20 +49,23 @@ def layer_kernels(model: nn.Module) -> dict[str, LayerKernel]:
         if not parameters.keys() <= {"weight", "bias"} or list(module.children()):
             continue
         trained = frozenset(name for name, parameter in parameters.items() if parameter.requires_grad)
-        kernel = _kernel(module, trained)
+        prefix = f"{path}." if path else ""
+        kernel = _kernel(module, trained, {name: scale[prefix + name] for name in trained if prefix + name in scale})
         if kernel is not None and all(parameters.get(name) is getattr(module, name, None) for name in ("weight", "bias")):
             found[path] = kernel
     return found
 
 
-def _kernel(module: nn.Module, trained: frozenset[str]) -> LayerKernel | None:
+def _kernel(module: nn.Module, trained: frozenset[str], scale: Mapping[str, torch.Tensor]) -> LayerKernel | None:
     kind = type(module)
     if kind is nn.Linear:
         return functools.partial(_linear, trained)
     if isinstance(module, LatticeLayer):
-        if kind in (FullyConnectedLayer, LocallyConnectedLayer) and module.family in (EFCN, LCN) and _plain(module.geometry):
+        if any(axis.mode != "zeros" for axis in module.geometry.axes):
+            return None
+        if kind in (FullyConnectedLayer, LocallyConnectedLayer) and module.family in (EFCN, LCN):
             return _Lattice(module.geometry, trained, freed=True, dense=module.family == EFCN).parts
-        return None
+        return None if module.family.dense else functools.partial(_sharing, module, trained, scale)
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
         return functools.partial(_convolution, module, trained) if module.padding_mode == "zeros" else None
     if kind in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm):
@@ -64,12 +73,48 @@ def _kernel(module: nn.Module, trained: frozenset[str]) -> LayerKernel | None:
     return None
 
 
-def _plain(geometry: ConvGeometry) -> bool:
-    return all(axis.mode == "zeros" for axis in geometry.axes)
-
-
 def _convolution(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, trained: frozenset[str], given: torch.Tensor, slopes: torch.Tensor) -> Parts:
     return _Lattice(ConvGeometry.of(conv, tuple(given.shape[2:])), trained, freed=False, dense=False).parts(given, slopes)
+
+
+def _sharing(
+    layer: LatticeLayer, trained: frozenset[str], scale: Mapping[str, torch.Tensor], given: torch.Tensor, slopes: torch.Tensor
+) -> Parts:
+    """Of a layer of another family, whose weights stand for several entries: they are few, so their gradients are made.
+
+    What is not shared is all unshared or all off-local, as in :meth:`~anarch_core.layers.lattice_layer.LatticeLayer.split`.
+    """
+    names = sorted(trained)
+    step = max(1, BLOCK // sum(layer.get_parameter(name).numel() for name in names))
+    blocks = zip(torch.split(given, step), torch.split(slopes, step), strict=True)
+    made = [_gradients(layer, names, *block) for block in blocks]
+    whole = _zeros(given)
+    for name in names:
+        gradient = torch.cat([block[name] for block in made])
+        whole += products((gradient * scale[name].to(gradient) if name in scale else gradient).flatten(1))
+    shared = _Lattice(layer.geometry, trained, freed=False, dense=False).parts(given, slopes)["shared"]
+    return {"shared": shared, "unshared" if layer.family.local else "off-local": whole - shared}
+
+
+def _gradients(layer: nn.Module, names: Sequence[str], given: torch.Tensor, slopes: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Of parameters, by name, for every sample, [n, *shape]; together where the layer's operations allow it."""
+    parameters = {name: layer.get_parameter(name) for name in names}
+
+    def of_one(sample: torch.Tensor, slope: torch.Tensor) -> dict[str, torch.Tensor]:
+        constants = {name: parameter.detach() for name, parameter in parameters.items()}
+        pull = vjp(lambda some: functional_call(layer, some, (sample[None],)), constants)[1]
+        found: dict[str, torch.Tensor] = pull(slope[None])[0]
+        return found
+
+    try:
+        together: dict[str, torch.Tensor] = vmap(of_one)(given, slopes)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # a backward pass of its own that knows of no vmap
+        pairs = zip(torch.split(given, 1), torch.split(slopes, 1), strict=True)
+        one_by_one = [torch.autograd.grad(layer(sample), list(parameters.values()), slope) for sample, slope in pairs]
+        return {name: torch.stack(rows) for name, rows in zip(names, zip(*one_by_one, strict=True), strict=True)}
+    return together
 
 
 def _linear(trained: frozenset[str], given: torch.Tensor, slopes: torch.Tensor) -> Parts:

@@ -54,8 +54,7 @@ def tangent_kernel_in_parts(
         owned = any(name in parts.owners for name in row)
         return {part: parts.project(scaled, part) for part in PARTS} if owned else {PARTS[0]: scaled}
 
-    found = tangent_kernel(
-        model, inputs, network=network, layers=layer_kernels(model), split=split, layer_of=layer_of, sketch=sketch, progress=progress
-    )
+    layers = layer_kernels(model, parts.scale)
+    found = tangent_kernel(model, inputs, network=network, layers=layers, split=split, layer_of=layer_of, sketch=sketch, progress=progress)
     nothing = torch.zeros(len(inputs), len(inputs), dtype=torch.float64, device=inputs.device)
     return attrs.evolve(found, parts={part: found.parts.get(part, nothing) for part in PARTS})

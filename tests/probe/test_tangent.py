@@ -12,7 +12,7 @@ from torch.func import functional_call, jacrev
 from anarch_core import relax
 from anarch_core.constraint import PARTS
 from anarch_core.models import build_model
-from anarch_core.probe import ParameterParts, tangent_kernel_in_parts
+from anarch_core.probe import ParameterParts, layer_kernels, tangent_kernel_in_parts
 
 
 def by_jacobian(model: nn.Module, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -68,7 +68,7 @@ def test_each_part_is_that_of_the_projected_jacobian(relaxation, dimensions) -> 
     for part in PARTS:
         assert_equal(found.parts[part], expected[part], whole)
     assert_equal(found.whole, whole, whole)
-    assert bool(found.by_rows) == (relaxation in ("shared", "tiled")), "no row is made for what is known in closed form"
+    assert found.by_rows == (), "no row of the network is made for what is known of its layers"
     for part in PARTS:
         told = sum(layer.get(part, 0.0) for layer in found.layers.values())
         assert told == pytest.approx(float(expected[part].trace()), rel=1e-10, abs=1e-10)
@@ -85,6 +85,19 @@ def test_at_the_switch_the_shared_part_is_the_kernel_of_the_cnn(name, shape, opt
     assert_equal(after.parts["shared"], before.whole, before.whole)
     assert not before.parts["unshared"].any()
     assert not before.parts["off-local"].any()
+
+
+def test_layers_that_know_of_no_vmap_are_taken_sample_by_sample(monkeypatch) -> None:
+    cnn, x = features(1)
+    model = moved(relax(cnn, "tiled", example_input=x[:1]).model)
+    expected = tangent_kernel_in_parts(model, x)
+
+    def refused(*arguments: object) -> None:
+        raise RuntimeError("no batching rule")
+
+    monkeypatch.setattr(layer_kernels, "vmap", lambda function: refused)
+    for part, kernel in tangent_kernel_in_parts(model, x).parts.items():
+        torch.testing.assert_close(kernel, expected.parts[part], rtol=1e-11, atol=1e-11)
 
 
 @settings(max_examples=20, deadline=None)
