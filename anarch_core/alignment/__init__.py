@@ -5,8 +5,8 @@ A door for authors of probes.
 
 from __future__ import annotations
 
-from anarch_core.alignment.align import Alignment, LayerDistance, align
-from anarch_core.alignment.symmetries import symmetries
+from anarch_core.alignment.aligning import Alignment, LayerDistance, align
+from anarch_core.alignment.permutable import symmetries
 
 __all__ = [
     "Alignment",

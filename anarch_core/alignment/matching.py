@@ -11,11 +11,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from anarch_core.alignment.slots import Group, Use, move
+from anarch_core.alignment.slots import AT_ONCE, Group, Use, move, parts
 from anarch_core.errors import ProbeError
-
-AT_ONCE = 1 << 22
-"""Numbers of a tensor that are copied at a time."""
 
 ROUNDING = 1e3
 """Gains below so many units of rounding are none."""
@@ -40,6 +37,7 @@ class Matching:
     theirs: Tensors
     parameters: frozenset[str]
     orders: list[torch.Tensor] = attrs.field(init=False)
+    _known: dict[Use, tuple[list[torch.Tensor], torch.Tensor, np.ndarray]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.orders = [torch.arange(group.size) for group in self.groups]
@@ -89,7 +87,7 @@ class Matching:
     def _improve(self, number: int, uses: Sequence[Use]) -> bool:
         """Match one group by some of its uses; whether anything moved."""
         group = self.groups[number]
-        score = sum(self._products(use) for use in uses)
+        score = sum(self._products(number, use) for use in uses)
         if not isinstance(score, np.ndarray):
             return False
         if not np.isfinite(score).all():
@@ -113,8 +111,21 @@ class Matching:
             move(self.groups[number], order, self.mine)
             self.orders[number] = self.orders[number][order]
 
-    def _products(self, use: Use) -> np.ndarray:
-        """Inner products of the weights of each channel there (rows) with those of each channel here, float64."""
+    def _products(self, number: int, use: Use) -> np.ndarray:
+        """Inner products of the weights of each channel there (rows) with those of each channel here, float64.
+
+        As long as nothing else in the tensor moves they are those that were found before, in another order.
+        """
+        others = [(place, other) for place, group in enumerate(self.groups) for other in group.uses if other is not use]
+        beside = sorted({place for place, other in others if other.slot.names == use.slot.names})
+        now, own = [self.orders[place] for place in beside], self.orders[number]
+        before, order, score = self._known.get(use, ([], own, None))
+        if score is None or not all(map(torch.equal, before, now)):
+            order, score = own, self._all_products(use)
+            self._known[use] = now, order, score
+        return score[:, torch.argsort(order)[own].numpy()]
+
+    def _all_products(self, use: Use) -> np.ndarray:
         score = np.zeros((len(use.positions),) * 2)
         for there, here in _pieces(use, self.theirs, self.mine):
             score += (there.to(here.dtype) @ here.T).double().cpu().numpy()
@@ -125,18 +136,13 @@ class Matching:
 def _pieces(use: Use, *networks: Tensors) -> Iterator[list[torch.Tensor]]:
     """The weights of each channel as rows, [channels, some], of every network; a part of them at a time."""
     slot, positions = use.slot, use.positions
-    views = [slot.of(tensors) for tensors in networks]
-    whole = views[0][0]
-    along = next((axis for axis in range(whole.ndim) if axis != slot.axis and whole.shape[axis] > 1), slot.axis)
-    pieces = -(-whole.numel() // AT_ONCE) if along != slot.axis else 1
-    step = max(1, whole.shape[along] // pieces)
-    for start in range(0, whole.shape[along], step) if along != slot.axis else (0,):
+    whole = torch.equal(positions.flatten(), torch.arange(len(slot.channels)))
+    for pieces in zip(*(parts(view, slot.axis) for tensors in networks for view in slot.of(tensors)), strict=True):
         rows = []
-        for factors in views:
-            parts = factors if along == slot.axis else [view.narrow(along, start, min(step, view.shape[along] - start)) for view in factors]
-            product = functools.reduce(operator.mul, parts)
-            chosen = product.index_select(slot.axis, positions.flatten().to(product.device)).movedim(slot.axis, 0)
-            rows.append(chosen.reshape(len(positions), -1))
+        for first in range(0, len(pieces), len(slot.names)):
+            product = functools.reduce(operator.mul, pieces[first : first + len(slot.names)])
+            chosen = product if whole else product.index_select(slot.axis, positions.flatten().to(product.device))
+            rows.append(chosen.movedim(slot.axis, 0).reshape(len(positions), -1))
         yield rows
 
 
@@ -144,6 +150,12 @@ def _pieces(use: Use, *networks: Tensors) -> Iterator[list[torch.Tensor]]:
 def inner(a: Tensors, b: Tensors, names: Sequence[str]) -> float:
     """Inner product of a tensor of one network and its namesake, or of products of tensors, in float64."""
     return sum(float(x.double() @ y.double()) for x, y in zip(_flat(a, names), _flat(b, names), strict=True))
+
+
+@torch.no_grad()
+def norm2(tensors: Tensors, names: Sequence[str]) -> float:
+    """Squared norm of a tensor, or of a product of tensors, in float64."""
+    return sum(float(x.double().square().sum()) for x in _flat(tensors, names))
 
 
 @torch.no_grad()

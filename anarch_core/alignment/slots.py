@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 import torch
+
+AT_ONCE = 1 << 16
+"""Numbers of a tensor that are copied at a time."""
 
 View = Callable[[torch.Tensor], torch.Tensor]
 
@@ -85,5 +88,35 @@ def move(group: Group, order: torch.Tensor, tensors: dict[str, torch.Tensor]) ->
     for use in group.uses:
         if use.slot.names and set(use.slot.names) <= tensors.keys():
             for view in use.slot.of(tensors):
-                source, target = (use.positions[rows].flatten().to(view.device) for rows in (order, torch.arange(group.size)))
-                view.index_copy_(use.slot.axis, target, view.index_select(use.slot.axis, source))
+                _move(view, use, order.tolist())
+
+
+def _move(view: torch.Tensor, use: Use, order: list[int]) -> None:
+    """Along the cycles of the permutation: one channel is copied at a time, so rows of a large matrix move as fast as memory is."""
+    axis, count = use.slot.axis, use.positions.shape[1]
+    if count > 1 and not torch.equal(use.positions, use.positions[:, :1] + torch.arange(count)):  # each channel's places lie apart
+        places = use.positions.to(view.device)
+        for part in parts(view, axis):
+            part.index_copy_(axis, places.flatten(), part.index_select(axis, places[order].flatten()))
+        return
+    channels = [view.narrow(axis, start, count) for start in use.positions[:, 0].tolist()]
+    left = {place for place, source in enumerate(order) if place != source}
+    while left:
+        first = place = min(left)
+        held = channels[first].clone()
+        while order[place] != first:
+            channels[place].copy_(channels[order[place]])
+            left.remove(place)
+            place = order[place]
+        channels[place].copy_(held)
+        left.remove(place)
+
+
+def parts(view: torch.Tensor, axis: int) -> Iterator[torch.Tensor]:
+    """Views that together are all of a tensor, each with all places along an axis, and of few numbers where that can be."""
+    along = next((other for other in range(view.ndim) if other != axis and view.shape[other] > 1), None)
+    if along is None:
+        yield view
+        return
+    count = min(view.shape[along], -(-view.numel() // AT_ONCE))
+    yield from torch.tensor_split(view, count, dim=along)

@@ -16,7 +16,7 @@ from anarch_core.cli.numbers import number_option
 from anarch_core.errors import legible
 
 if TYPE_CHECKING:
-    from anarch_core.alignment.align import LayerDistance
+    from anarch_core.alignment.aligning import LayerDistance
 
 
 @click.command("align", cls=ComponentCommand, components={"model": "model"})
@@ -53,7 +53,7 @@ def command(
 
     import torch
 
-    from anarch_core.alignment.align import LayerDistance, align
+    from anarch_core.alignment.aligning import LayerDistance, align
     from anarch_core.checkpoint.network import save
 
     dtype = next(opened.network.parameters()).dtype

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from anarch_core.alignment import align, symmetries
-from anarch_core.alignment.matching import AT_ONCE, Matching
+from anarch_core.alignment.matching import Matching
+from anarch_core.alignment.slots import parts
 from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.paths import interpolate
@@ -119,11 +120,11 @@ def test_products_by_pieces_are_those_of_whole_tensors(monkeypatch: pytest.Monke
     groups = symmetries(model, x).groups
     matching = Matching(groups=groups, mine=tensors(model), theirs=tensors(to), parameters=frozenset(tensors(model)))
     uses = [use for group in groups for use in group.uses]
-    whole = [matching._products(use) for use in uses]
-    monkeypatch.setattr("anarch_core.alignment.matching.AT_ONCE", 64)
-    assert AT_ONCE > 64
+    whole = [matching._all_products(use) for use in uses]
+    monkeypatch.setattr("anarch_core.alignment.slots.AT_ONCE", 64)
+    assert len(list(parts(tensors(model)["features.2.weight"], 0))) > 10
     for use, expected in zip(uses, whole, strict=True):
-        np.testing.assert_allclose(matching._products(use), expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(matching._all_products(use), expected, rtol=0, atol=1e-12)
 
 
 def layers(draw: st.DrawFn) -> tuple[nn.Sequential, torch.Tensor]:

@@ -14,7 +14,7 @@ from anarch_core.report import writer
 from anarch_core.report.catalogue import figures
 from anarch_core.running.runner import run
 
-PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation,soft-projection,plane,cka"
+PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation,soft-projection,plane,cka,alignment"
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ PROBES = (
     "cka",
     "sharpness",
     "stability",
+    "alignment",
 )
 
 CERTIFICATE = {"value": 20.0, "residual": 0.1, "error_bound": 1.5, "products": 6, "converged": True, "confidence": 0.99}
@@ -102,6 +103,7 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
     found["sharpness"] = {"loss": 0.4, "average_0.1_shared": 0.01, "worst_0.5_shared": 0.3 + switch, "adaptive_sam_0.5_shared": 0.2}
     if segment["noise"]:
         found["stability"] = {"accuracy_barrier_test": 4.0 / (1 + switch), "loss_barrier_test": 0.1}
+    found["alignment"] = {"barrier_before": 1.0 + switch, "barrier_after": 0.5 + switch / 10, "distance_before": 9.0, "distance_after": 7.0}
     if relaxed:
         found["ntk"] |= {"alignment_parent": 0.2, "alignment_off_local": 0.3, "trace_off_local": delta / 2}
         found["delta"] = {"off_local": delta, "unshared": delta / 2, "moved": 0.1}
@@ -128,6 +130,7 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
         },
         "plane": {"samples": {"train": 1000}, "planes": {"parent": {"statistics_shift": 0.0}}},
         "equivariance": {"shift": 1},
+        "alignment": {"paths": {"before": {"statistics_shift": 0.0}, "after": {"statistics_shift": 0.0}}},
         "cka": {
             "data": "test",
             "samples": 1000,
@@ -152,6 +155,7 @@ def measured(segment: dict[str, Any], folder: Path, probes: Sequence[str], dimen
     plane |= {"parent_trajectory": np.array([[0.0, 0, 0, 0, 0], [5, 1, 0.2, 0.3, 1.1], [np.nan, 2, 1, 0, 1.3]])}
     plane |= {"random_x": across.copy(), "random_y": up.copy(), "random_train_loss": bowl[::-1].copy()}
     tensors["plane"] = plane
+    tensors["alignment"] = {"before": path, "after": path.copy()}
     for probe in probes:
         for moment in ("start", "end"):
             if probe in found:

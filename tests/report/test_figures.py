@@ -19,7 +19,19 @@ from anarch_core.report.catalogue import OWN, figures
 from anarch_core.report.evidence import FinishedRun, NothingToDrawError, Spread, history, some
 from anarch_core.report.figures import style
 
-PROBES = ("delta", "filters", "ablation", "weights", "interpolation", "equivariance", "soft-projection", "plane", "cka", "sharpness")
+PROBES = (
+    "delta",
+    "filters",
+    "ablation",
+    "weights",
+    "interpolation",
+    "equivariance",
+    "soft-projection",
+    "plane",
+    "cka",
+    "sharpness",
+    "alignment",
+)
 BUILT_IN = [kind for kind in figures() if kind.info in OWN or kind.registry.plugin_of(kind.info).builtin]
 NEEDS: dict[str, dict[str, int]] = {"stability": {"noises": 2}}
 """By figure, what a run must have besides a seed, its branches and its controls."""
@@ -147,7 +159,7 @@ def test_of_two_figures_with_one_name_the_own_one_is_drawn():
 def test_figures_come_in_the_order_of_the_paper():
     names = ["training-curves", "performance", "deviation", "filters", "parts", "weight-matrix", "accuracy-histories", "paths"]
     names[5:5] = ["soft-projection"]  # not in the paper, as what follows
-    names += ["layer-paths", "plane", "stability", "equivariance", "spectrum-time", "ntk", "cka", "sharpness"]
+    names += ["layer-paths", "plane", "stability", "alignment", "equivariance", "spectrum-time", "ntk", "cka", "sharpness"]
     assert [kind.info.name for kind in BUILT_IN] == names
 
 
@@ -311,6 +323,7 @@ def test_crosses_stand_above_their_switch_time(made):
         ("layer-paths", "interpolation"),
         ("equivariance", "equivariance"),
         ("cka", "cka"),
+        ("alignment", "alignment"),
         ("soft-projection", "soft-projection"),
         ("ntk", "ntk"),
         ("plane", "plane"),
@@ -574,3 +587,18 @@ def test_the_barrier_is_that_of_the_noise_alone_and_tells_from_when_on_networks_
     said = BY_NAME["stability"].caption([run]).replace("\xa0", " ")
     assert "CNN continued: stable from t_w = 2 on. efcn: stable from t_w = 2 on." in said
     assert "efcn: relaxing gains on average at t_w = 10." in said
+
+
+def test_barriers_between_seeds_are_drawn_as_trained_and_with_channels_matched(made):
+    run = FinishedRun.read(made(seeds=2, relaxations=("efcn",)))
+    before, after, way = BY_NAME["alignment"].draw([run]).axes
+    for panel, heights in ((before, [1.0, 3.0, 11.0]), (after, [0.5, 0.7, 1.5])):
+        lines = [line.get_ydata() for line in panel.get_lines()]
+        assert any(len(line) == 3 and np.allclose(line, heights) for line in lines)
+    assert before.get_ylim() == after.get_ylim()
+    assert [panel.get_title(loc="right") for panel in (before, after, way)] == ["as trained", "channels matched", "$t_w$ = 10"]
+    told = BY_NAME["alignment"].caption([run]).replace("\xa0", " ")
+    assert "efcn: for t_w = 10 the barrier between seeds is 11 nats as trained and 1.5 nats with channels matched." in told
+    assert BY_NAME["alignment"].findings(run.series[0]) == [
+        "For t_w = 10 the barrier between seeds is 11 nats as trained and 1.5 nats with channels matched."
+    ]

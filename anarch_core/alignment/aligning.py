@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from anarch_core.alignment.matching import Matching, distance2
+from anarch_core.alignment.matching import Matching, distance2, norm2
+from anarch_core.alignment.permutable import Symmetries, symmetries
 from anarch_core.alignment.slots import Group, move
-from anarch_core.alignment.symmetries import Symmetries, symmetries
 from anarch_core.display import Displayed, Overview, Table
 from anarch_core.errors import ProbeError
 from anarch_core.network import copied, undisturbed
@@ -224,18 +224,13 @@ def _distances(
     parameters: frozenset[str],
 ) -> dict[str, LayerDistance]:
     """By module; of masked weights, those that the network computes with."""
-    masked = {names for group in found.groups for use in group.uses if len(names := use.slot.names) > 1}
+    masked = dict.fromkeys(names for group in found.groups for use in group.uses if len(names := use.slot.names) > 1)
     inside = {name for names in masked for name in names}
-    squares: dict[str, list[float]] = {}
-    for names in (*((name,) for name in parameters - inside), *masked):
+    squares: dict[str, list[tuple[float, float, float]]] = {}
+    for names in (*((name,) for name in theirs if name in parameters - inside), *masked):
         if all(theirs[name].is_floating_point() for name in names):
-            zeros = {name: torch.zeros(()).expand(theirs[name].shape) for name in names}
-            row = squares.setdefault(names[0].rpartition(".")[0], [0.0, 0.0, 0.0])
-            for place, mine in enumerate((before, after, zeros)):
-                row[place] += distance2(mine, theirs, names)
-    paths = dict.fromkeys(name.rpartition(".")[0] for name in theirs)
-    return {
-        path: LayerDistance(**dict(zip(("before", "after", "norm"), map(math.sqrt, squares[path]), strict=True)))
-        for path in paths
-        if path in squares
-    }
+            here = distance2(before, theirs, names), distance2(after, theirs, names), norm2(theirs, names)
+            squares.setdefault(names[0].rpartition(".")[0], []).append(here)
+    totals = {path: [math.sqrt(sum(column)) for column in zip(*squares[path], strict=True)] for path in squares}
+    paths = [path for path in dict.fromkeys(name.rpartition(".")[0] for name in theirs) if path in totals]
+    return {path: LayerDistance(before=totals[path][0], after=totals[path][1], norm=totals[path][2]) for path in paths}
