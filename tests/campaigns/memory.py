@@ -119,7 +119,7 @@ def one(case: Case, out: Path) -> tuple[int, int]:
     foreseen = max(size for network in plan.networks for size in network.needed_bytes.values())
     before = resident_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
-    results = run(config, out=out, progress="none")
+    results = run(config, out=out, progress="silent")
     notes = [note for segment in results.segments for found in segment.probe_notes.values() for note in found.values()]
     assert not any("failed" in note for note in notes), notes
     status = Path("/proc/self/status").read_text().splitlines()
