@@ -180,9 +180,9 @@ def test_curvature_along_the_parts_is_measured(network: nn.Module, data: TensorD
     assert found.scalars["lambda_max_shared"] is not None
 
 
-@pytest.mark.parametrize("method", ["linear"])
+@pytest.mark.parametrize("method", ["linear", "bezier"])
 def test_the_path_from_the_projection_is_followed(network: nn.Module, data: TensorData, method: str) -> None:
-    found = measure("interpolation", network, data, methods=(method,), points=3)
+    found = measure("interpolation", network, data, methods=(method,), points=3, curve_steps=2)
     assert found.scalars[f"{method}_barrier"] is not None
 
 
