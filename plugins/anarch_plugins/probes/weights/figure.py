@@ -69,7 +69,10 @@ class WeightMatrix(AbstractFigure):
                 panel.set_xlabel("input")
                 panel.set_ylabel("output")
                 panel.grid(visible=False)
-            figure.colorbar(shown, ax=row[:2] if not narrow else row[1], label=LOG_WEIGHT, fraction=0.05, pad=0.02)
+            if narrow:  # below, so that all panels are as wide
+                figure.colorbar(shown, ax=row[1], label=LOG_WEIGHT, fraction=0.05, pad=0.02, location="bottom")
+            else:
+                figure.colorbar(shown, ax=row[:2], label=LOG_WEIGHT, fraction=0.05, pad=0.02)
         legend(figure)
         return figure
 
