@@ -20,6 +20,7 @@ import constraint
 import dense
 import drift
 import largest_eigenvalue
+import learning_coefficient
 import lift
 import local
 import measure
@@ -49,6 +50,7 @@ CASES: dict[str, Callable[[], measure.Case]] = {
 
 TABLES: dict[str, Callable[[], Iterable[measure.Table]]] = {
     "largest-eigenvalue": largest_eigenvalue.tables,
+    "learning-coefficient": learning_coefficient.tables,
     "precision": precision.tables,
 }
 """Cases that say more than how long something takes."""
