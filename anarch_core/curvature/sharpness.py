@@ -148,17 +148,22 @@ def worst_sharpness(
     """
     found: list[Ascent] = []
     best, highest = _origin(near), 0.0
-    for number in range(starts + (smaller is not None)):
-        if number == starts and smaller is not None:
-            start, u = "smaller radius", smaller.clone()
-        else:
-            start, u = ("random", near.onto(near.noise(generator), radius)) if number else ("network", _origin(near))
-        u, ascent = _climb(near, radius, u, start, steps, rtol)
+    names = ["network", *["random"] * (starts - 1), *["smaller radius"] * (smaller is not None)]
+    for name in names:
+        # Where it starts is held by nobody but the ascent, which soon has no use for it.
+        end, ascent = _climb(near, radius, _start(name, near, radius, generator, smaller), name, steps, rtol)
         found.append(ascent)
         if ascent.value > highest:
-            best, highest = u, ascent.value
-        progress(len(found), starts + (smaller is not None))
+            best, highest = end, ascent.value
+        del end
+        progress(len(found), len(names))
     return WorstSharpness(value=highest, ascents=tuple(found), perturbation=best)
+
+
+def _start(name: str, near: Neighbourhood, radius: float, generator: torch.Generator, smaller: torch.Tensor | None) -> torch.Tensor:
+    if name == "random":
+        return near.onto(near.noise(generator), radius)
+    return _origin(near) if smaller is None or name == "network" else smaller.clone()
 
 
 def _climb(near: Neighbourhood, radius: float, u: torch.Tensor, start: str, steps: int, rtol: float) -> tuple[torch.Tensor, Ascent]:
@@ -177,6 +182,7 @@ def _climb(near: Neighbourhood, radius: float, u: torch.Tensor, start: str, step
             increase, converged = 0.0, True
             break
         u, increase, value, taken, reach = trial, found - value, found, taken + 1, reach * 4
+        del ahead, trial  # vectors as large as the network, beside the next gradient
         if increase <= rtol * abs(value):
             converged = True
             break

@@ -12,6 +12,12 @@ class TestConformance(ProbeConformance):
     options = FEW
 
 
+def test_memory_of_ascents_from_several_starts_is_foreseen() -> None:
+    several = TestConformance()
+    several.options = {"pairs": 2, "steps": 3, "samples": 40, "lengths": ("adaptive",), "quadratic": False}
+    several.test_memory_is_foreseen()
+
+
 class TestFigure(FigureConformance):
     name = "sharpness"
     probe_options: ClassVar[dict[str, dict[str, Any]]] = {"sharpness": FEW}
