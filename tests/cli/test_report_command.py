@@ -14,14 +14,23 @@ from anarch_core.report import writer
 from anarch_core.report.catalogue import figures
 from anarch_core.running.runner import run
 
-PROBES = "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation,soft-projection,plane,cka,alignment"
+PROBES = (
+    "delta,hessian,gradient,ablation,filters,weights,equivariance,interpolation,soft-projection,plane,cka,alignment,ntk,sharpness,stability"
+)
+OPTIONS = {
+    "alignment": {"points": 3, "restarts": 0},
+    "interpolation": {"layer_wise": True, "points": 3},
+    "plane": {"points": 3},
+    "sharpness": {"pairs": 2, "starts": 1, "steps": 1},
+    "stability": {"points": 3},
+}
 
 
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory) -> Results:
     out = tmp_path_factory.mktemp("run") / "tiny"
-    options = {"plane": {"points": 3}, "interpolation": {"layer_wise": True, "points": 3}}
-    return run(small(probe=PROBES, relax="efcn,lcn", seeds="0,1", options=options), out=out, progress="silent")
+    compared = {"seeds": "0,1", "noise_seeds": "0,1", "control": "continued", "probe_at": "1"}
+    return run(small(probe=PROBES, switch="at:1", epochs=2, options=OPTIONS, **compared), out=out, progress="silent")
 
 
 @pytest.fixture
@@ -50,7 +59,7 @@ def test_a_run_with_all_probes_has_all_figures(reported, finished):
     out = reported.stdout
     assert "left out" not in out
     assert out.splitlines()[-1] == f"report:  {finished.path / 'report.html'}"
-    assert len(list((finished.path / "figures").iterdir())) == 26
+    assert len(list((finished.path / "figures").iterdir())) == 2 * len(figures())
     page = (finished.path / "report.html").read_text()
     assert "What went wrong" not in page
     assert "equivariance: at the start of the segment" in page
