@@ -154,4 +154,5 @@ def begin(runs: Sequence[FinishedRun]) -> str:
         "projection": "the trained network's own projection onto the constraints",
         "parent": f"the {constrained(runs)} it was lifted from",
         "reference": "the network at the switch",
+        "control": f"the {constrained(runs)} trained on as long",
     }.get(origin, "the network it is compared with")

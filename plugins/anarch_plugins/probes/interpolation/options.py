@@ -22,9 +22,12 @@ class InterpolationOptions:
     methods: tuple[Literal["linear", "curvilinear", "string", "band", "bezier", "polygon", "logits", "probabilities"], ...] = attrs.field(
         default=("linear",), validator=attrs.validators.min_len(1), metadata=opt("How the path is made; several are compared.")
     )
-    origin: Literal["projection", "parent", "reference"] = attrs.field(
+    origin: Literal["projection", "parent", "reference", "control"] = attrs.field(
         default="projection",
-        metadata=opt("Where the path begins: the network's own projection, the network it was lifted from, or its segment's start."),
+        metadata=opt(
+            "Where the path begins: the network's own projection, the network it was lifted from, its segment's start, or the control "
+            "that went on without a switch."
+        ),
     )
     points: int = attrs.field(default=11, validator=between(3, 10_000), metadata=opt("Points on the path, both ends included."))
     samples: int = attrs.field(default=1000, validator=between(1, 10**9), metadata=opt("Training samples, class-balanced."))

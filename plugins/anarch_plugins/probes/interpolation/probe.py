@@ -32,6 +32,11 @@ class InterpolationProbe(AbstractProbe):
 
     options: InterpolationOptions
 
+    def __init__(self, options: InterpolationOptions) -> None:
+        super().__init__(options)
+        if options.origin == "control":
+            self.needs = self.needs | {"control"}
+
     def memory(self, rehearsal: ProbeRehearsal) -> int:
         """Of two steps along each path; the points of a string or band are held all at once, those of other paths are not."""
         held = {"string", "band"} & {*self.options.methods}
@@ -102,11 +107,10 @@ class InterpolationProbe(AbstractProbe):
                 msg = f"the probe interpolation needs a relaxed network, and this {type(context.model).__name__} is none; relax it first"
                 raise ProbeError(msg)
             return project(context.model)
-        origin = context.parent if self.options.origin == "parent" else context.reference
-        if origin is None:
+        if self.options.origin not in context.others:
             msg = f"there is no {self.options.origin} to begin the path at; use origin 'projection'"
             raise ProbeError(msg)
-        return origin
+        return context.others[self.options.origin]
 
 
 def _largest(values: Sequence[float | None]) -> float | None:

@@ -121,3 +121,13 @@ def test_a_layer_whose_loss_is_not_finite_leaves_nothing_to_tell(cnn, efcn, data
     result = measure(efcn, data, parent=cnn, origin="parent", layer_wise=True)
     assert result.scalars["layers_averaged"] is result.scalars["layers_chord_barrier"] is None
     json.dumps(dict(result.details), allow_nan=False)
+
+
+def test_from_the_control(cnn, efcn, data) -> None:
+    probe = InterpolationProbe(InterpolationOptions(points=5, origin="control"))
+    assert probe.needs == {"data", "relaxed", "control"}
+    assert InterpolationProbe.needs == {"data", "relaxed"}
+    table = probe.measure(ProbeContext(model=efcn, data=data, control=cnn)).tensors["linear"]
+    assert float(table[0, 1]) == pytest.approx(evaluate(cnn, data.x_train, data.y_train).loss, rel=1e-4)
+    with pytest.raises(ProbeError, match="there is no control to begin the path at"):
+        probe.measure(ProbeContext(model=efcn, data=data))
