@@ -124,7 +124,9 @@ def _courses(axes: Axes, series: Series, switch: float, probe: str) -> None:
         drawn += [spread.mean for _, spread in found]
         places += [epoch for epoch, _ in found]
     log_axis(axes, drawn, always=True)
-    time_axis(axes, places, "epochs since the switch")
+    time_axis(axes, places, "epochs since $t_w$")
+    if len({*places}) <= 6:
+        axes.set_xticks(sorted({*places}))
 
 
 def _control(series: Series, switch: float) -> Sequence[SegmentResult]:
