@@ -48,11 +48,18 @@ def sentences(*texts: str) -> str:
     return together(" ".join(text for text in texts if text))
 
 
-def over_seeds(runs: Sequence[FinishedRun], text: str) -> str:
-    """The sentence ``text`` with its ``{n}`` replaced by how many seeds there are, or that there are too few for an interval."""
-    counts = sorted({len(run.seeds) for run in runs})
+def over_seeds(runs: Sequence[FinishedRun], text: str, *, paired: bool = False) -> str:
+    """The sentence ``text`` with its ``{n}`` replaced by how many seeds there are, or that there are too few for an interval.
+
+    Args:
+        runs: whose seeds.
+        text: of the sentence.
+        paired: of what is measured of a seed and the first one together, of which there is one less.
+    """
+    counts = sorted({len(run.seeds) - paired for run in runs})
     enough = [count for count in counts if count >= FEWEST]
-    few = " or ".join(f"{_NUMBERS[count]} seed{'s' * (count > 1)}" for count in counts if count < FEWEST)
+    what = "pair" if paired else "seed"
+    few = " or ".join(f"{_NUMBERS[count]} {what}{'s' * (count > 1)}{' of seeds' * paired}" for count in counts if count < FEWEST)
     if not enough:
         return f"{few.capitalize()}: too few for an interval, so no error bars."
     said = text.format(n=" or ".join(map(str, enough)))

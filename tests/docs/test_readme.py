@@ -71,6 +71,11 @@ def test_commands_behind_the_table_of_constraints_would_start(command, anarch):
     assert "fits" in anarch("plan", "--no-time", *shlex.split(command)[2:])
 
 
+@pytest.mark.parametrize("command", commands((ROOT / "docs" / "results" / "landscape.md").read_text()))
+def test_commands_behind_the_landscape_would_start(command, anarch):
+    assert "fits" in anarch("plan", "--no-time", *shlex.split(command)[2:])
+
+
 RELAXATIONS = commands((ROOT / "docs" / "relaxations.md").read_text().replace("$ anarch", "anarch"))
 
 

@@ -598,6 +598,7 @@ def test_barriers_between_seeds_are_drawn_as_trained_and_with_channels_matched(m
     assert before.get_ylim() == after.get_ylim()
     assert [panel.get_title(loc="right") for panel in (before, after, way)] == ["as trained", "channels matched", "$t_w$ = 10"]
     told = BY_NAME["alignment"].caption([run]).replace("\xa0", " ")
+    assert "One pair of seeds: too few for an interval" in told
     assert "efcn: for t_w = 10 the barrier between seeds is 11 nats as trained and 1.5 nats with channels matched." in told
     assert BY_NAME["alignment"].findings(run.series[0]) == [
         "For t_w = 10 the barrier between seeds is 11 nats as trained and 1.5 nats with channels matched."

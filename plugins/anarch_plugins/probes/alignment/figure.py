@@ -55,7 +55,7 @@ class AlignmentFigure(AbstractFigure):
             f"Right: the training loss on the way for the last switch time and for the {constrained(runs)} (black), as trained (hollow, "
             "dotted) and matched (filled).",
             "Batch-norm statistics are estimated afresh at every point, of the ends as well." if _estimated_afresh(runs) else "",
-            over_seeds(runs, "bars are 95 % t-intervals over {n} seeds, those of horizontal lines at the right end"),
+            over_seeds(runs, "bars are 95 % t-intervals over {n} pairs of seeds, those of horizontal lines at the right end", paired=True),
             *(f"{series.label(runs)}: {seen}." for run in runs for series in run.series if (seen := _seen(series))),
         )
 
