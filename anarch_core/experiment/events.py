@@ -49,3 +49,9 @@ class Job:
     keep: frozenset[int] = frozenset()
     keep_optimizer: bool = False
     companions: Mapping[str, Segment] = attrs.field(factory=dict)
+
+    @property
+    def involved(self) -> frozenset[str]:
+        """Identities of the segments whose files are read to train and to measure it, its own among them."""
+        parent = self.segment.parent
+        return frozenset({self.segment.id, *(other.id for other in self.companions.values())} | ({parent.id} if parent else set()))

@@ -53,8 +53,7 @@ class Outpost:
     def expect(self, job: Job) -> Desk:
         """Clear away what is here of the job before; the desk is for what :func:`~anarch_core.workers.courier.brought` gives."""
         shutil.rmtree(self._store.path / "segments", ignore_errors=True)
-        parent = job.segment.parent
-        return Desk(self._store, [job.segment.id, *([] if parent is None else [parent.id])])
+        return Desk(self._store, job.involved)
 
     def run(self, job: Job, send: Callable[[Event | Piece], None]) -> Outcome:
         """Train a segment whose files are there.

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from anarch_core.experiment.companions import companions, wanted_by
 from anarch_core.experiment.condition import condition
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Job
@@ -45,8 +46,11 @@ class Home:
 
     def job(self, segment, **asked):
         keep = {other.leaves.iteration for other in self.segments if other.parent is not None and other.parent.id == segment.id}
+        keep |= {moment.iteration for moment in self.context.probe_moments(segment)}
         carries = self.config.optimizer_state == "carry"
-        return Job(segment=segment, keep=frozenset(keep), keep_optimizer=carries, **asked)
+        wanted, planned = wanted_by(self.context.probes), {other.id: other for other in self.segments}
+        others = companions(segment, wanted, planned, self.config.seeds[0])
+        return Job(segment=segment, keep=frozenset(keep), keep_optimizer=carries, companions=others, **asked)
 
     def train(self, segment, *, look=lambda message: None, config=None):
         """Have one segment trained; ``look`` at each message before it is taken."""
@@ -103,6 +107,23 @@ def test_everything_trained_elsewhere_has_the_bytes_of_what_is_trained_here(home
         assert all(
             (home.store.segment(segment.id).path / name).stat().st_mtime_ns == noted.modified for name, noted in found.left.files.items()
         )
+
+
+COMPARED = {"noise_seeds": "0,1", "seeds": "0,1", "switch": "at:1", "control": "continued", "probe": "stability,cka", "probe_at": "1"}
+OPTIONS = {"stability": {"points": 3}, "cka": {"against": ["control", "sibling"], "samples": 20, "batch_size": 20}}
+
+
+def test_networks_that_a_segment_is_compared_with_are_brought(small, tmp_path):
+    config = small(**COMPARED, options=OPTIONS)
+    here = run(config, out=tmp_path / "here", progress="silent")
+    home = Home(config, tmp_path / "home")
+    home.all()
+    assert bytes_of(home.store) == bytes_of(RunStore(here.path))
+    measured = {segment.id: segment.probes for segment in here.segments}
+    assert {segment.id: home.store.segment(segment.id).finished()[0].probes for segment in home.segments} == measured
+    compared = [segment for segment in here.segments if segment.noise and segment.seed]
+    assert [sorted(segment.probes) for segment in compared] == [["stability"], ["cka", "stability"]]
+    assert all(list(segment.probes["stability"]) == ["1ep", "end"] for segment in compared)
 
 
 def cut_after(pieces):
