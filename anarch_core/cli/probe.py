@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +22,29 @@ if TYPE_CHECKING:
 
     from anarch_core.probe.base import Measurement
 
+OTHERS = {
+    "reference": "the network at the start of its training",
+    "parent": "the network that it was lifted from",
+    "twin": "the network that met the batches in another order",
+    "control": "the constrained network that was trained as long without being relaxed",
+    "sibling": "the network of another seed",
+}
+"""Networks that a probe may compare with, what each is."""
+
 MISSING = {
     "data": "data to measure on; add --data NAME",
     "relaxed": "a relaxed network, and that of {file} has no relaxed layer; relax it first with 'anarch relax'",
-    "reference": "the network to compare with; add --reference FILE",
-    "parent": "the network it was lifted from; add --parent FILE",
-    "twin": "the network that met the batches in another order; add --twin FILE",
-    "control": "the constrained network that was trained as long; add --control FILE",
-    "sibling": "the network of another seed; add --sibling FILE",
+    **{name: f"{what}; add --{name} FILE" for name, what in OTHERS.items()},
 }
 """What a probe needs and where it comes from."""
+
+
+def other_networks(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options with a checkpoint of each network of :data:`OTHERS`."""
+    for name, what in reversed(OTHERS.items()):
+        given: dict[str, Any] = {"type": click.Path(path_type=Path), "metavar": "FILE", "shell_complete": offer_checkpoints}
+        function = click.option(f"--{name}", **given, help=f"Checkpoint of {what}.")(function)
+    return function
 
 
 @click.command("probe", cls=ComponentCommand, components={"probe": "probe", "data": "dataset", "objective": "objective", "model": "model"})
@@ -46,41 +59,7 @@ MISSING = {
     help="Probes; options are --NAME-..., see --probe NAME --help.",
 )
 @data_options
-@click.option(
-    "--reference",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    shell_complete=offer_checkpoints,
-    help="Checkpoint of the network at the start of its training.",
-)
-@click.option(
-    "--parent",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    shell_complete=offer_checkpoints,
-    help="Checkpoint of the network that it was lifted from.",
-)
-@click.option(
-    "--twin",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    shell_complete=offer_checkpoints,
-    help="Checkpoint of the network that met the batches in another order.",
-)
-@click.option(
-    "--control",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    shell_complete=offer_checkpoints,
-    help="Checkpoint of the constrained network that was trained as long without being relaxed.",
-)
-@click.option(
-    "--sibling",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    shell_complete=offer_checkpoints,
-    help="Checkpoint of the network of another seed.",
-)
+@other_networks
 @number_option("--seed", default=0, range=SEED, help="For any randomness of the probes.")
 @click.option("--json", "out", type=click.Path(path_type=Path), metavar="FILE", help="Also write everything that was measured as JSON.")
 @model_options

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
+import torch
 
 from anarch_core.display import Displayed, Overview, Table, frame
 from anarch_core.training.evaluation import Score
@@ -106,6 +107,18 @@ class Profile(Displayed):
             MissingDependencyError: pandas is not installed.
         """
         return frame(self._rows())
+
+    def tensor(self, score: str) -> torch.Tensor:
+        """As a probe keeps it, float64, [points, 5]: position, training loss and score, test loss and score.
+
+        Args:
+            score: its name, ``"accuracy"``.
+        """
+        rows = [
+            (position, train.loss, train.metrics[score], test.loss, test.metrics[score])
+            for position, train, test in zip(self.positions, self.train, self.test, strict=True)
+        ]
+        return torch.tensor(rows, dtype=torch.float64)
 
     def _rows(self) -> list[dict[str, float]]:
         found = []

@@ -68,6 +68,15 @@ class TestProbe:
         options = ["--data", f"tensors:{signals}", "--interpolation-origin", "parent"]
         assert "linear_barrier" in anarch("probe", files["moved"], "--probe", "interpolation", "--parent", files["base"], *options)
 
+    def test_a_network_of_another_segment_can_be_given(self, anarch, files, signals):
+        on = ["--data", f"tensors:{signals}"]
+        assert "accuracy_barrier_test" in anarch("probe", files["moved"], "--probe", "stability", "--twin", files["start"], *on)
+        assert "cka_sibling_mean" in anarch(
+            "probe", files["moved"], "--probe", "cka", "--cka-against", "sibling", "--sibling", files["start"], "--cka-samples", 20, *on
+        )
+        err = anarch("probe", files["moved"], "--probe", "stability", *on, code=1)
+        assert err == "Error: the probe stability needs the network that met the batches in another order; add --twin FILE\n"
+
     def test_a_plane_goes_through_the_parent_or_the_control(self, anarch, files, signals):
         options = ["--data", f"tensors:{signals}", "--plane-points", 2, "--plane-through", "parent,control"]
         out = anarch("probe", files["moved"], "--probe", "plane", "--parent", files["base"], "--control", files["base"], *options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import torch
 from torch import nn
 
 from anarch_core.alignment import Alignment, align
@@ -76,7 +75,7 @@ class AlignmentProbe(AbstractProbe):
             "paths": {"before": _details(before), "after": _details(after)},
             **_matching(found),
         }
-        tensors = {"before": _table(before, metric.name), "after": _table(after, metric.name)}
+        tensors = {"before": before.tensor(metric.name), "after": after.tensor(metric.name)}
         return Measurement(scalars=scalars, units=units, details=details, tensors=tensors)
 
     def _walk(self, network: nn.Module, sibling: nn.Module, context: ProbeContext, *, points: int, done: int = 0) -> Profile:
@@ -104,15 +103,6 @@ def _sibling(context: ProbeContext) -> nn.Module:
 def _score_barrier(profile: Profile, metric: Metric) -> Barrier:
     sign = -1 if metric.higher_is_better else 1
     return Barrier.of(profile.positions, [sign * score.metrics[metric.name] for score in profile.test])
-
-
-def _table(profile: Profile, metric: str) -> torch.Tensor:
-    """Rows of (position, train loss, train score, test loss, test score), [points, 5]."""
-    rows = [
-        (position, train.loss, train.metrics[metric], test.loss, test.metrics[metric])
-        for position, train, test in zip(profile.positions, profile.train, profile.test, strict=True)
-    ]
-    return torch.tensor(rows, dtype=torch.float64)
 
 
 def _details(profile: Profile) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class InterpolationProbe(AbstractProbe):
             found = [score.metrics[metric.name] for score in profile.test]
             scalars[f"{method}_best_{metric.name}"] = max(found) if metric.higher_is_better else min(found)
             details["methods"][method] = _details(profile)
-            tensors[method] = _table(profile, metric.name)
+            tensors[method] = profile.tensor(metric.name)
         if options.layers:
             details |= {"layers": list(options.layers), "rest": options.rest}
         if options.layer_wise:
@@ -97,7 +97,7 @@ class InterpolationProbe(AbstractProbe):
             scalars["layers_averaged"] = _largest([path.train for path in paths])
             scalars["layers_chord_barrier"] = _largest([path.profile.train_barrier.chord for path in paths])
             details["layer_wise"] = {"rest": options.rest, "definition": LAYER_BARRIERS, "layers": _by_layer(found_by_layer)}
-            tensors["layers"] = torch.stack([_table(path.profile, metric.name) for path in paths])
+            tensors["layers"] = torch.stack([path.profile.tensor(metric.name) for path in paths])
         units = {name: metric.unit if name.endswith(f"best_{metric.name}") else context.objective.loss_unit for name in scalars}
         return Measurement(scalars=scalars, units=units, details=details, tensors=tensors)
 
@@ -131,15 +131,6 @@ def _by_layer(found: LayerPaths) -> list[dict[str, Any]]:
         }
         for path, layer in found.layers.items()
     ]
-
-
-def _table(profile: Profile, metric: str) -> torch.Tensor:
-    """Rows of (position, train loss, train score, test loss, test score), [points, 5]."""
-    rows = [
-        (position, train.loss, train.metrics[metric], test.loss, test.metrics[metric])
-        for position, train, test in zip(profile.positions, profile.train, profile.test, strict=True)
-    ]
-    return torch.tensor(rows, dtype=torch.float64)
 
 
 def _details(profile: Profile) -> dict[str, Any]:

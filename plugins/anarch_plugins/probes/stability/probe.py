@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
-import torch
 
 from anarch_core.errors import ProbeError
 from anarch_core.objective import Metric
@@ -54,10 +53,6 @@ class StabilityProbe(AbstractProbe):
         for part, scores in (("train", profile.train), ("test", profile.test)):
             scalars[f"{metric.name}_barrier_{part}"] = _drop(metric, [score.metrics[metric.name] for score in scores])
             scalars[f"loss_barrier_{part}"] = Barrier.of(profile.positions, [score.loss for score in scores]).mean
-        rows = [
-            (place, train.loss, train.metrics[metric.name], test.loss, test.metrics[metric.name])
-            for place, train, test in zip(profile.positions, profile.train, profile.test, strict=True)
-        ]
         reason = profile.train_barrier.not_measured or profile.test_barrier.not_measured
         return Measurement(
             scalars=scalars,
@@ -69,7 +64,7 @@ class StabilityProbe(AbstractProbe):
                 "statistics_shift": profile.statistics_shift,
                 **({"not_measured": reason} if reason else {}),
             },
-            tensors={"line": torch.tensor(rows, dtype=torch.float64)},
+            tensors={"line": profile.tensor(metric.name)},
         )
 
 
