@@ -248,4 +248,4 @@ class TestPluginsCommand:
 
     def test_doctor_of_an_unknown_plugin(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, _, err = anarch(capsys, "plugins", "doctor", "plateauu")
-        assert (code, err) == (1, "Error: no plugin 'plateauu'; did you mean 'plateau'?\n")
+        assert (code, err) == (1, "Error: no plugin 'plateauu'; did you mean 'plateau' or 'plane'?\n")

@@ -106,7 +106,11 @@ class Clueless(Norm):
         (Demanding, "test_what_it_needs_is_enough", "it raised AttributeError.*; add what it cannot do without to `needs`"),
         (Undemanding, "test_refuses_what_lacks_its_needs", "`needs` names 'data', but the probe does without it"),
         (DemandingInSilence, "test_refuses_what_lacks_its_needs", "raise ProbeError with one line .*; it raised AttributeError"),
-        (Inventive, "test_declares_what_it_needs", "`needs` may hold data, parent, reference, relaxed, not gradient"),
+        (
+            Inventive,
+            "test_declares_what_it_needs",
+            "`needs` may hold control, data, parent, reference, relaxed, sibling, twin, not gradient",
+        ),
         (Overdone, "test_reports_progress_as_documented", r"progress is called with \(done, total, what\), not \(3, 1, 'norm'\)"),
         (Disturbing, "test_target_is_what_its_kind_promises", "Disturbing inherits from Norm, which can be used itself"),
     ],

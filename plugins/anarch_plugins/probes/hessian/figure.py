@@ -46,6 +46,10 @@ ROWS: Mapping[str, tuple[str, str]] = {
 """Probe -> how the names of its scalars begin, and the label of their axis."""
 
 
+MOST_COLUMNS = 4
+"""Switch times side by side; more of them are below one another."""
+
+
 class SpectrumTime(AbstractFigure):
     """Curvature along the training."""
 
@@ -59,8 +63,10 @@ class SpectrumTime(AbstractFigure):
         require_probes(runs, "hessian")
         chosen, several = _chosen(runs), len(all_series(runs)) > 1
         probes = [probe for probe in ROWS if any(measured_between(series.branches[switch], probe) for series, switch in chosen)]
-        figure, axes = grid(len(probes), len(chosen), narrow=narrow, height=1.9)
-        for probe, row in zip(probes, axes, strict=True):
+        upright = len(chosen) > MOST_COLUMNS
+        shape = (len(chosen), len(probes)) if upright else (len(probes), len(chosen))
+        figure, axes = grid(*shape, narrow=narrow, height=1.9)
+        for probe, row in zip(probes, zip(*axes, strict=True) if upright else axes, strict=True):
             for (series, switch), panel in zip(chosen, row, strict=True):
                 _courses(panel, series, switch, probe)
                 panel.set_ylabel(ROWS[probe][1])
@@ -82,7 +88,7 @@ class SpectrumTime(AbstractFigure):
         return sentences(
             f"Largest eigenvalue of the Hessian of the training loss{f' ({units})' if units else ''} along shared, unshared and off-local "
             "directions, in coordinates that a network and its relaxations have in common, from the switch (hollow) to the end.",
-            "Below: the norm of the gradient, likewise." if gradient else "",
+            f"{'Right' if len(chosen) > MOST_COLUMNS else 'Below'}: the norm of the gradient, likewise." if gradient else "",
             f"Squares: the {constrained(runs)} that went on without a switch, whose directions are all shared."
             if any(_control(series, switch) for series, switch in chosen)
             else "",
