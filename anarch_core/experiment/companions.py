@@ -50,7 +50,7 @@ def _with_seed(segment: Segment, seed: int) -> Segment:
 
 def wanted_by(probes: Mapping[str, AbstractProbe]) -> frozenset[str]:
     """The companions that some of these probes need."""
-    return frozenset(COMPANIONS).intersection(*[frozenset().union(*(probe.needs for probe in probes.values()))])
+    return frozenset(name for name in COMPANIONS if any(name in probe.needs for probe in probes.values()))
 
 
 _MISSING = {
