@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import attrs
@@ -12,6 +13,7 @@ from torch import nn
 
 from anarch_core.augmentation import AbstractAugmentation, Augmenting
 from anarch_core.cards import first_device
+from anarch_core.checkpoint import network as checkpoint
 from anarch_core.config.files import plain_name
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data.loading import load_data
@@ -169,6 +171,11 @@ class RunContext:
         """The constrained network at its initialisation."""
         model = self.spec.build(seed=seed, registry=self.registry, trusted=True)
         return model.to(self.device, dtype_of(self.config.precision))
+
+    def load(self, file: Path, seed: int) -> nn.Module:
+        """The network in a checkpoint of a segment of that seed."""
+        base = self.build(seed) if self.spec.is_import else None
+        return checkpoint.load(file, model=base, device=self.device, registry=self.registry)
 
     def relaxed(self, model: nn.Module, transition: Transition, *, check: bool = True) -> Relaxed:
         """A network with the layers that a transition gives it; see :func:`anarch_core.relaxation.verbs.relax`."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import nn
 
-from anarch_core.checkpoint import network as checkpoint
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Job
 from anarch_core.experiment.segments import Segment
@@ -37,7 +36,7 @@ class Company:
         for name in COMPANIONS:
             other = self._job.companions.get(name) if name in needs else None
             if other is not None and (file := self._file(other, moment)) is not None:
-                found[name] = self.read(other, file)
+                found[name] = self._context.load(file, other.seed)
         return found
 
     def trajectory(self, until: str) -> Iterator[tuple[float, nn.Module]]:
@@ -46,7 +45,7 @@ class Company:
             file = self._context.store.segment(self._job.segment.id).snapshot(moment.iteration)
             if until in ("start", "average") or not file.exists():
                 return
-            yield moment.epoch, self.read(self._job.segment, file)
+            yield moment.epoch, self._context.load(file, self._job.segment.seed)
             if str(moment) == until:
                 return
 
@@ -60,8 +59,3 @@ class Company:
         between = {str(one): files.snapshot(one.iteration) for one in self.moments}
         file = {"end": files.final_file, **between}.get(moment)
         return file if file is not None and file.exists() else None
-
-    def read(self, segment: Segment, file: Path) -> nn.Module:
-        """The network of a segment that is in a file."""
-        base = self._context.build(segment.seed) if self._context.spec.is_import else None
-        return checkpoint.load(file, model=base, device=self._context.device, registry=self._context.registry)

@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 from torch import nn
 
-from anarch_core.checkpoint import network as checkpoint
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory
@@ -117,6 +116,5 @@ def _tensors(files: SegmentStore, probes: Iterable[str]) -> list[Path]:
 def _trained(context: RunContext, job: Job, file: Path) -> nn.Module:
     """The network a segment ended with, or its average, built as in training, so that numbers are rounded alike."""
     model = start(context, job.segment).model
-    base = context.build(job.segment.seed) if context.spec.is_import else None
-    model.load_state_dict(checkpoint.load(file, model=base, device=context.device, registry=context.registry).state_dict())
+    model.load_state_dict(context.load(file, job.segment.seed).state_dict())
     return model.train()

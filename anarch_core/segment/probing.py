@@ -45,7 +45,7 @@ class Probing:
             file = self._store.snapshot(moment.iteration)
             if file.exists() and self._context.probes:  # training may have ended before
                 model = copied(reference)
-                model.load_state_dict(self._company.read(self._segment, file).state_dict())
+                model.load_state_dict(self._context.load(file, self._segment.seed).state_dict())
                 self.measure(str(moment), notes, model.train(), reference, parent)
 
     def measure(self, moment: str, notes: Notes, model: nn.Module, reference: nn.Module | None, parent: nn.Module | None) -> None:

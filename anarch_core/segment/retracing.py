@@ -99,8 +99,7 @@ class Retracing:
             return training
         if _draws(training):
             return self._fresh()
-        base = self.context.build(self.job.segment.seed) if self.context.spec.is_import else None
-        network = checkpoint.load(self.known[nearest], model=base, device=self.context.device, registry=self.context.registry)
+        network = self.context.load(self.known[nearest], self.job.segment.seed)
         training.model.load_state_dict(network.state_dict())
         tensors, strings = load_state(self.files.optimizer_snapshot(nearest))
         load_optimizer_state(training.optimizer, tensors, json.loads(strings[SEGMENT_STATE]))

@@ -70,12 +70,10 @@ def start(context: RunContext, segment: Segment) -> Start:
 
 def _inherited(context: RunContext, segment: Segment) -> Start:
     """The initialisation, or the parent's network; with the parent's optimizer state where it is carried over."""
-    device = context.device
     if segment.parent is None or segment.leaves is None:
         return Start(context.build(segment.seed))
     parent, iteration = context.store.segment(segment.parent.id), segment.leaves.iteration
-    base = context.build(segment.seed) if context.spec.is_import else None
-    begun = Start(checkpoint.load(parent.snapshot(iteration), model=base, device=device, registry=context.registry))
+    begun = Start(context.load(parent.snapshot(iteration), segment.seed))
     if segment.transition.optimizer_state == "carry":
         begun.optimizer = fresh_optimizer(context, segment, begun.model)
         tensors, metadata = checkpoint.load_state(parent.optimizer_snapshot(iteration))
