@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import attrs
 import torch
@@ -107,6 +107,11 @@ class Profile(Displayed):
             MissingDependencyError: pandas is not installed.
         """
         return frame(self._rows())
+
+    def details(self) -> dict[str, Any]:
+        """As a probe keeps it, JSON-ready: the barriers by data and definition, and the shift of batch-norm statistics."""
+        barriers = {"train": attrs.asdict(self.train_barrier), "test": attrs.asdict(self.test_barrier)}
+        return {"barriers": barriers, "statistics_shift": self.statistics_shift}
 
     def tensor(self, score: str) -> torch.Tensor:
         """As a probe keeps it, float64, [points, 5]: position, training loss and score, test loss and score.

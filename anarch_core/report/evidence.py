@@ -235,6 +235,19 @@ class Series:
         return {switch: controls[switch] for switch in self.branches if switch in controls}
 
     @property
+    def gains(self) -> Mapping[float, Mapping[int, float]]:
+        """By switch time and seed, branch less control in the test score, for every seed that has both."""
+        key = self.run.test_score
+        found = {}
+        for switch, controls in self.continued.items():
+            scores = {segment.seed: segment.score("final", key) for segment in controls}
+            pairs = {segment.seed: (segment.score("final", key), scores.get(segment.seed)) for segment in self.branches[switch]}
+            gains = {seed: branch - control for seed, (branch, control) in pairs.items() if branch is not None and control is not None}
+            if gains:
+                found[switch] = gains
+        return found
+
+    @property
     def scratch(self) -> tuple[SegmentResult, ...]:
         """The network that its branches end with from its default initialisation, a segment per seed; none for the constrained one."""
         return self.run.segments("scratch", last_network(self.relaxation, get_registry()))

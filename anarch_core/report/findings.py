@@ -27,7 +27,7 @@ def paired(run: FinishedRun) -> list[Table]:
     """Branch less control by seed, for every relaxation that has both; nothing where there is one seed."""
     tables = []
     for series in run.series:
-        gains = _compared(series)
+        gains = series.gains
         if max(map(len, gains.values()), default=0) < 2:
             continue
         metric, digits = run.metric, run.metric.digits
@@ -123,7 +123,7 @@ def _of_series(series: Series) -> list[str]:
         said.append(f"{_count(len(better), len(reached))} {side} the {series.run.constrained}{_at(better, reached)}.")
     else:
         said[0] += "."
-    compared = {switch: gains for switch, gains in _compared(series).items() if switch in reached}
+    compared = {switch: gains for switch, gains in series.gains.items() if switch in reached}
     if compared:
         ahead = [switch for switch, gains in compared.items() if sign * sum(gains.values()) > 0]
         said.append(
@@ -138,19 +138,6 @@ def _of_series(series: Series) -> list[str]:
         count = _count(len(better), len(reached)).lower()
         said.append(f"From scratch, the relaxed network reaches {in_units(scratch, metric)}; {count} {side} that.")
     return said
-
-
-def _compared(series: Series) -> dict[float, dict[int, float]]:
-    """By switch time and seed, branch less control in the test score, for every seed that has both."""
-    key = series.run.test_score
-    found = {}
-    for switch, controls in series.continued.items():
-        scores = {segment.seed: segment.score("final", key) for segment in controls}
-        pairs = {segment.seed: (segment.score("final", key), scores.get(segment.seed)) for segment in series.branches[switch]}
-        gains = {seed: branch - control for seed, (branch, control) in pairs.items() if branch is not None and control is not None}
-        if gains:
-            found[switch] = gains
-    return found
 
 
 def _difference(gains: Mapping[int, float], metric: Metric) -> str:

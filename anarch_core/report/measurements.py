@@ -31,7 +31,7 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
         ) or {LEFT_OUT: None}
         rows, averages = [], []
         for (name, switch), group in _groups(run).items():
-            cells = [_before_after(group, probe, scalar) for scalar in scalars]
+            cells = [_on_the_way(group, probe, scalar, ("start", "end")) for scalar in scalars]
             if any(cells):
                 rows.append([name, switch, *cells])
             cells = [_over_seeds(group, probe, "average", scalar) for scalar in scalars]
@@ -41,7 +41,10 @@ def probe_tables(run: FinishedRun) -> Iterator[tuple[str, Html]]:
         if rows:
             yield probe, table(f"{probe}: at the start of the segment → at its end", *_filled(headings, rows))
         if between := _between(run, probe):
-            ways = [[name, switch, *_on_the_way(group, probe, scalars, between)] for (name, switch), group in _groups(run).items()]
+            ways = [
+                [name, switch, *(_on_the_way(group, probe, scalar, between) for scalar in scalars)]
+                for (name, switch), group in _groups(run).items()
+            ]
             told = [row for row in ways if any(row[2:])]
             yield probe, table(f"{probe}: on the way, {' → '.join(between)} after the start of the segment", *_filled(headings, told))
         if averages:
@@ -75,8 +78,9 @@ def compares(run: FinishedRun) -> bool:
     return any(f"{scalar}_shared" in scalars for scalar in scalars)
 
 
-def _before_after(group: Sequence[SegmentResult], probe: str, scalar: str) -> str:
-    found = [_over_seeds(group, probe, moment, scalar) for moment in ("start", "end")]
+def _on_the_way(group: Sequence[SegmentResult], probe: str, scalar: str, moments: Iterable[str]) -> str:
+    """A scalar over seeds at each of the moments, one after the other; empty where it was measured at none."""
+    found = [_over_seeds(group, probe, moment, scalar) for moment in moments]
     return " → ".join(text or "–" for text in found) if any(found) else ""
 
 
@@ -89,15 +93,6 @@ def _between(run: FinishedRun, probe: str) -> list[str]:
         if segment.scalars(probe, moment)
     }
     return sorted(found, key=lambda moment: found[moment])
-
-
-def _on_the_way(group: Sequence[SegmentResult], probe: str, scalars: Iterable[str], between: Sequence[str]) -> list[str]:
-    """As :func:`_before_after`, at the moments between."""
-    cells = []
-    for scalar in scalars:
-        found = [_over_seeds(group, probe, moment, scalar) for moment in between]
-        cells.append(" → ".join(text or "–" for text in found) if any(found) else "")
-    return cells
 
 
 def _over_seeds(group: Sequence[SegmentResult], probe: str, moment: str, scalar: str) -> str:

@@ -72,7 +72,7 @@ class AlignmentProbe(AbstractProbe):
             "definition": DEFINITION,
             "samples": min(self.options.samples, len(data.y_train)),
             "points": self.options.points,
-            "paths": {"before": _details(before), "after": _details(after)},
+            "paths": {"before": before.details(), "after": after.details()},
             **_matching(found),
         }
         tensors = {"before": before.tensor(metric.name), "after": after.tensor(metric.name)}
@@ -103,11 +103,6 @@ def _sibling(context: ProbeContext) -> nn.Module:
 def _score_barrier(profile: Profile, metric: Metric) -> Barrier:
     sign = -1 if metric.higher_is_better else 1
     return Barrier.of(profile.positions, [sign * score.metrics[metric.name] for score in profile.test])
-
-
-def _details(profile: Profile) -> dict[str, Any]:
-    barriers = {"train": attrs.asdict(profile.train_barrier), "test": attrs.asdict(profile.test_barrier)}
-    return {"barriers": barriers, "statistics_shift": profile.statistics_shift}
 
 
 def _matching(found: Alignment) -> dict[str, Any]:

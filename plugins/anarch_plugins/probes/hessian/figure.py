@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anarch_core.report import (
-    CONTINUED,
     AbstractFigure,
     FinishedRun,
     NothingToDrawError,
@@ -17,6 +16,7 @@ from anarch_core.report import (
     Series,
     all_series,
     constrained,
+    control,
     course,
     equal_axes,
     grid,
@@ -115,11 +115,11 @@ def _chosen(runs: Sequence[FinishedRun]) -> list[tuple[Series, float]]:
 
 def _courses(axes: Axes, series: Series, switch: float, probe: str) -> None:
     prefix, drawn, places = ROWS[probe][0], [], [0.0]
-    branches, control = series.branches[switch], _control(series, switch)
+    branches = series.branches[switch]
     lines: list[tuple[Sequence[SegmentResult], str, Mapping[str, Any]]] = [
         (branches, ending, {"color": colour, "label": label, "fmt": "o-"}) for ending, (colour, label) in PARTS.items()
     ]
-    lines.append((control, "shared", {**CONTINUED, "label": f"{series.run.constrained} continued"}))
+    lines.append((_control(series, switch), "shared", control(series.run)))
     for segments, ending, style in lines:
         # No part of a network has the largest eigenvalue 0, unless there are no such directions.
         found = [(epoch, spread) for epoch, spread in course(segments, probe, prefix + ending) if spread.mean > 0]

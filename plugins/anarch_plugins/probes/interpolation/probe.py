@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from anarch_core.errors import ProbeError
-from anarch_core.paths import LAYER_BARRIERS, LayerPaths, Profile, interpolate, layer_by_layer
+from anarch_core.paths import LAYER_BARRIERS, LayerPaths, interpolate, layer_by_layer
 from anarch_core.probe import AbstractProbe, Measurement, ProbeContext, ProbeRehearsal
 from anarch_core.relaxation import applied_relaxations, project
 from anarch_plugins.probes.interpolation.options import InterpolationOptions
@@ -78,7 +78,7 @@ class InterpolationProbe(AbstractProbe):
             scalars[f"{method}_chord_barrier"] = profile.train_barrier.chord
             found = [score.metrics[metric.name] for score in profile.test]
             scalars[f"{method}_best_{metric.name}"] = max(found) if metric.higher_is_better else min(found)
-            details["methods"][method] = _details(profile)
+            details["methods"][method] = profile.details()
             tensors[method] = profile.tensor(metric.name)
         if options.layers:
             details |= {"layers": list(options.layers), "rest": options.rest}
@@ -127,12 +127,7 @@ def _by_layer(found: LayerPaths) -> list[dict[str, Any]]:
             "size": layer.size,
             "averaged": {"train": layer.train, "test": layer.test},
             "swapped": layer.swapped,
-            **_details(layer.profile),
+            **layer.profile.details(),
         }
         for path, layer in found.layers.items()
     ]
-
-
-def _details(profile: Profile) -> dict[str, Any]:
-    barriers = {"train": attrs.asdict(profile.train_barrier), "test": attrs.asdict(profile.test_barrier)}
-    return {"barriers": barriers, "statistics_shift": profile.statistics_shift}

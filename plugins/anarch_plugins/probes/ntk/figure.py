@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anarch_core.report import (
-    CONTINUED,
     INK,
     MOMENTS,
     SWITCH_TIME,
@@ -20,6 +19,7 @@ from anarch_core.report import (
     Spread,
     all_series,
     constrained,
+    control,
     equal_axes,
     grid,
     legend,
@@ -91,7 +91,7 @@ def _alignment(axes: Axes, series: Series) -> None:
     if any(before):  # else its coordinates do not compare
         label = f"{series.run.constrained} before the switch"
         points(axes, list(series.branches), before, color=INK, fmt="x:", markersize=4, linewidth=0.9, label=label)
-        style = {**CONTINUED, "label": f"{series.run.constrained} continued"}
+        style = control(series.run)
         points(axes, list(series.continued), _spreads(series.continued, "end", "alignment"), **style)
 
 

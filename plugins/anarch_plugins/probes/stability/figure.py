@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from anarch_core.report import (
-    CONTINUED,
     CONTROL,
     SWITCH_TIME,
     AbstractFigure,
@@ -18,6 +17,7 @@ from anarch_core.report import (
     Spread,
     by_switch,
     constrained,
+    control,
     each_run,
     level,
     names,
@@ -86,7 +86,7 @@ def _barriers(axes: Axes, run: FinishedRun, colours: Mapping[str, str]) -> None:
         alone = [segment for segment in run.segments("scratch", noise=True) if segment.relaxation == series.relaxation]
         level(axes, _by_seed(alone, f"{metric.name}_barrier_test"), label=f"{series.name} from scratch", colour=colour, dashes="--")
     found = _measured(run, "continued", None)
-    points(axes, list(found), list(found.values()), **{**CONTINUED, "label": f"{run.constrained} continued"})
+    points(axes, list(found), list(found.values()), **control(run))
     if metric.unit == "%":
         axes.axhline(STABLE, color=CONTROL, linestyle=":", linewidth=0.9)
     axes.set_ylabel(f"barrier in\n{run.score_label()}")
@@ -122,10 +122,5 @@ def _by_seed(segments: Iterable[SegmentResult], scalar: str) -> Spread | None:
 
 def _paired(series: Series) -> dict[float, Spread]:
     """By switch time, the score of the branch less that of the control, seed by seed."""
-    key, controls = series.run.test_score, series.continued
-    spreads = {}
-    for switch, group in series.branches.items():
-        before = {segment.seed: segment.score("final", key) for segment in controls.get(switch, ())}
-        pairs = [(segment.score("final", key), before.get(segment.seed)) for segment in group]
-        spreads[switch] = Spread.of(after - base for after, base in pairs if after is not None and base is not None)
+    spreads = {switch: Spread.of(gains.values()) for switch, gains in series.gains.items()}
     return {switch: spread for switch, spread in spreads.items() if spread is not None}
