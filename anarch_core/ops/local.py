@@ -1,25 +1,27 @@
 """The product of a locally connected layer.
 
-Three sets of kernels take it: :mod:`anarch_core.ops.strips` on views of the activations, with nothing unfolded,
-:mod:`anarch_core.ops.gathers` with few calls, and :mod:`anarch_core.ops.depthwise` where every channel is a group of its own.
+Four sets of kernels take it: :mod:`anarch_core.ops.strips` on views of the activations, with nothing unfolded,
+:mod:`anarch_core.ops.gathers` with few calls, :mod:`anarch_core.ops.batch_last` where channels are few and the batch is large, and
+:mod:`anarch_core.ops.depthwise` where every channel is a group of its own.
 """
 
 from __future__ import annotations
 
 import functools
-import math
+import operator
+from collections.abc import Callable
 
 import torch
 
 from anarch_core.lattice.families import LCN, label_counts
 from anarch_core.lattice.geometry import ConvGeometry
+from anarch_core.ops.batch_last import batch_last_plan
 from anarch_core.ops.bilinear import Kernels, bilinear_product
 from anarch_core.ops.depthwise import depthwise_plan
 from anarch_core.ops.gathers import gather_plan
+from anarch_core.ops.local_costs import batch_last_seconds, depthwise_seconds, gathers_seconds, strips_seconds
 from anarch_core.ops.ordinary import needs_ordinary_operations
 from anarch_core.ops.strip_plan import strip_plan
-
-CALL, GATHER = 10e-6, 2.5e-9  # seconds on a CPU: of one small product, and to gather a number and have it multiplied
 
 
 def local_product(x: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry) -> torch.Tensor:
@@ -48,11 +50,16 @@ def _kernels(geometry: ConvGeometry, x: torch.Tensor) -> Kernels:
 
 @functools.lru_cache(maxsize=1024)
 def _cpu_kernels(geometry: ConvGeometry, batch: int) -> Kernels:
-    """On a CPU it depends on how many calls and copies there would be."""
-    groups, outputs, inputs = geometry.channel_block
-    if groups > 1 and inputs == 1:
-        return depthwise_plan(geometry)
+    """On a CPU it depends on how many calls, copies and small matrices there would be."""
+    if min(label_counts(LCN, geometry)) == 0:
+        return gather_plan(geometry, torch.device("cpu"))
     strips = strip_plan(geometry)
-    activations = groups * (inputs + outputs) * batch
-    gathered = math.prod(label_counts(LCN, geometry)) * (activations + groups * inputs * outputs)
-    return strips if strips.terms * CALL < gathered * GATHER else gather_plan(geometry, torch.device("cpu"))
+    sets: list[tuple[float, Callable[[], Kernels]]] = [
+        (strips_seconds(strips, geometry, batch), lambda: strips),
+        (gathers_seconds(geometry, batch), lambda: gather_plan(geometry, torch.device("cpu"))),
+        (batch_last_seconds(geometry, batch), lambda: batch_last_plan(geometry)),
+    ]
+    if geometry.groups > 1 and geometry.in_channels == geometry.groups:
+        sets.append((depthwise_seconds(geometry, batch), lambda: depthwise_plan(geometry)))
+    _, fastest = min(sets, key=operator.itemgetter(0))
+    return fastest()

@@ -12,22 +12,32 @@ from torch import nn
 
 from anarch_core.lattice.families import LCN, incidence, label_counts
 from anarch_core.lattice.geometry import ConvGeometry
-from anarch_core.ops import gathers, local
+from anarch_core.ops import batch_last, depthwise, gathers, local
+from anarch_core.ops.batch_last import BatchLast, batch_last_plan
 from anarch_core.ops.depthwise import Depthwise, depthwise_plan
 from anarch_core.ops.fused import fused_sgd
-from anarch_core.ops.gathers import gather_plan
+from anarch_core.ops.gathers import Gathers, gather_plan
 from anarch_core.ops.local import local_product
 from anarch_core.ops.strip_plan import strip_plan
+from anarch_core.ops.strips import Strips
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-KERNELS = {"strips": lambda geometry, x: strip_plan(geometry), "gathers": lambda geometry, x: gather_plan(geometry, x.device)}
+KERNELS = {
+    "strips": lambda geometry, x: strip_plan(geometry),
+    "gathers": lambda geometry, x: gather_plan(geometry, x.device),
+    "batch last": lambda geometry, x: batch_last_plan(geometry) if reads_anything(geometry) else strip_plan(geometry),
+}
+
+
+def reads_anything(geometry):
+    return min(label_counts(LCN, geometry)) > 0
 
 
 @pytest.fixture(params=KERNELS, autouse=True)
 def kernels(request, monkeypatch):
-    """Every test here is run with either set of kernels."""
+    """Every test here is run with every set of kernels."""
     monkeypatch.setattr(local, "_kernels", KERNELS[request.param])
     return request.param
 
@@ -126,6 +136,33 @@ def test_bfloat16_autocast_is_as_good_as_a_convolution_in_bfloat16():
     assert x.grad.dtype == weight.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("kernels", ["gathers", "batch last"], indirect=True)
+def test_bfloat16_autocast_of_groups_sums_in_float32(kernels):
+    geometry = ConvGeometry.of(nn.Conv2d(8, 8, 5, padding=2, groups=4), (6, 6))
+    x, weight = operands(geometry, batch=5, dtype=torch.float32)
+    expected = reference(x.double(), weight.double(), geometry)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = local_product(x, weight, geometry)
+    assert y.dtype == torch.bfloat16
+    assert (y - expected).abs().max() < 2**-7 * expected.abs().max()
+    y.float().sum().backward()
+    assert x.grad.dtype == weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_descent_inside_backward(decay):
+    geometry = ConvGeometry.of(nn.Conv2d(4, 6, 3, padding=1, groups=2), (5, 4))
+    x, weight = operands(geometry)
+    expected = weight.detach().clone().requires_grad_()
+    for parameter, inside in (weight, fused_sgd), (expected, None):
+        optimizer = torch.optim.SGD([parameter], lr=0.1, weight_decay=decay)
+        product = local_product if inside else reference
+        with inside(optimizer) if inside else nullcontext():
+            product(x.detach(), parameter, geometry).square().sum().backward()
+            optimizer.step()
+    close(weight, expected)
+
+
 def test_weights_that_are_views_of_a_flat_vector():
     geometry = ConvGeometry.of(nn.Conv1d(2, 3, 3, padding=1), (6,))
     x, weight = operands(geometry)
@@ -160,9 +197,11 @@ def test_outputs_may_be_changed_in_place():
     close(local_product(x, weight, geometry).relu_(), reference(x, weight, geometry).relu())
 
 
-def test_gathering_a_part_at_a_time(monkeypatch):
+@pytest.mark.parametrize("conv", [nn.Conv2d(2, 4, 3, padding=1, groups=2), nn.Conv3d(2, 4, 2, stride=2, padding=1, groups=2)])
+def test_a_part_at_a_time(monkeypatch, conv):
     monkeypatch.setattr(gathers, "LARGEST", 100)
-    geometry = ConvGeometry.of(nn.Conv2d(2, 4, 3, padding=1, groups=2), (5, 6))
+    monkeypatch.setattr(batch_last, "LARGEST", 100)
+    geometry = ConvGeometry.of(conv, (5, 6, 4)[: conv.weight.ndim - 2])
     x, weight = operands(geometry)
     y, expected = local_product(x, weight, geometry), reference(x, weight, geometry)
     close(y, expected)
@@ -194,11 +233,22 @@ class TestDepthwise:
 
     @pytest.fixture(autouse=True)
     def _depthwise(self, kernels, monkeypatch):
-        monkeypatch.setattr(local, "_kernels", lambda geometry, x: depthwise_plan(geometry))
+        monkeypatch.setattr(local, "_kernels", lambda geometry, x: (depthwise_plan if reads_anything(geometry) else strip_plan)(geometry))
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(geometry=depthwise_geometries())
     def test_outputs_and_gradients(self, geometry):
+        x, weight = operands(geometry)
+        y, expected = local_product(x, weight, geometry), reference(x, weight, geometry)
+        close(y, expected)
+        direction = torch.randn_like(expected)
+        close(torch.autograd.grad(y, (x, weight), direction), torch.autograd.grad(expected, (x, weight), direction))
+
+    @pytest.mark.parametrize("stride", [1, 2])
+    @pytest.mark.parametrize("largest", [1, 30, 100])
+    def test_a_part_at_a_time(self, monkeypatch, largest, stride):
+        monkeypatch.setattr(depthwise, "LARGEST", largest)
+        geometry = ConvGeometry.of(nn.Conv2d(2, 4, 3, padding=2, stride=stride, groups=2), (5, 4))
         x, weight = operands(geometry)
         y, expected = local_product(x, weight, geometry), reference(x, weight, geometry)
         close(y, expected)
@@ -234,7 +284,21 @@ class TestDepthwise:
         close(weight, expected)
 
 
-def test_the_kernels_of_groups_of_one_channel(monkeypatch):
+@pytest.mark.parametrize(
+    ("expected", "conv", "side", "batch"),
+    [
+        (Strips, nn.Conv2d(64, 64, 5, padding=2), 8, 250),
+        (Strips, nn.Conv2d(3, 64, 4, stride=2, padding=2), 32, 250),
+        (Gathers, nn.Conv3d(4, 8, 3, padding=1), 8, 2),
+        (Gathers, nn.Conv2d(128, 128, 3, padding=1, groups=8), 8, 2),
+        (BatchLast, nn.Conv2d(128, 128, 3, padding=1, groups=32), 8, 100),
+        (BatchLast, nn.Conv1d(128, 128, 5, padding=2, groups=32), 40, 250),
+        (Depthwise, nn.Conv2d(64, 64, 3, padding=1, groups=64), 16, 100),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kernels", ["strips"], indirect=True)
+def test_which_kernels_take_the_product_on_a_cpu(monkeypatch, kernels, expected, conv, side, batch):
     monkeypatch.undo()
-    geometry = ConvGeometry.of(nn.Conv2d(4, 4, 3, padding=1, groups=4), (5, 5))
-    assert isinstance(local._kernels(geometry, torch.zeros(1)), Depthwise)
+    geometry = ConvGeometry.of(conv, (side,) * (conv.weight.ndim - 2))
+    assert isinstance(local._kernels(geometry, torch.zeros(1).expand(batch)), expected)
