@@ -57,6 +57,7 @@ class RunContext:
         schedule: of the switch times.
         augmentations: by name, in the order in which they are applied.
         source: gives the data set anew, wherever it is kept.
+        chained: whether the small layers of a network are trained as chains, by :attr:`Segment.network`; where it is not known, they are.
     """
 
     config: RunConfig
@@ -70,6 +71,7 @@ class RunContext:
     schedule: AbstractSchedule
     augmentations: Mapping[str, AbstractAugmentation]
     source: Callable[[], TensorData]
+    chained: Mapping[str, bool] = attrs.field(factory=dict)
 
     @classmethod
     def open(cls, config: RunConfig, store: RunStore, registry: Registry, source: Callable[[], TensorData] | None = None) -> RunContext:

@@ -11,6 +11,7 @@ import attrs
 
 from anarch_core.config.early_stopping import EarlyStopping
 from anarch_core.config.learning_rate import LearningRate
+from anarch_core.config.stages import CONSTRAINED
 from anarch_core.config.values import Precision
 from anarch_core.config.weight_average import WeightAverage
 from anarch_core.files.tables import canonical_json
@@ -95,6 +96,12 @@ class Transition:
     optimizer_state: Literal["reset", "carry"] = "reset"
     then: tuple[Transition, ...] = ()
 
+    def __str__(self) -> str:
+        """What it does to the layers: ``"tiled period=2"``, with their patterns where these are not all."""
+        options = [f"{name}={value!r}" for name, value in sorted(self.options.items())]
+        layers = [] if self.layers == ("*",) else [f"[{','.join(self.layers)}]"]
+        return " ".join([self.relaxation or self.action, *layers, *options])
+
 
 @attrs.frozen(kw_only=True, slots=False)
 class Segment:
@@ -165,6 +172,11 @@ class Segment:
         if how.action == "project" and how.layers == Transition().layers:
             return ()
         return (*before, attrs.evolve(how, then=()), *how.then)
+
+    @property
+    def network(self) -> str:
+        """Which network is trained, one text for all segments that train such a network: ``"conv"``, ``"lcn > tiled period=2"``."""
+        return " > ".join(map(str, self.steps)) or CONSTRAINED
 
     @property
     def title(self) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.fx import Proxy
 
 from anarch_core.constraint.parts import PARTS, Drift, Part
+from anarch_core.ops.piece import Piece
 
 
 @attrs.frozen(kw_only=True)
@@ -106,6 +107,14 @@ class RelaxedLayer(nn.Module, ABC):
             kept = [part for part, factor in factors.items() if factor]
             return {name: self.keep(tensor, kept, name) for name, tensor in tensors.items()}
         return {name: weighted_sum(self.split(tensor, name), factors) for name, tensor in tensors.items()}
+
+    def piece(self) -> Piece | None:
+        """The layer as it is taken in a chain of layers that is trained without autograd; None where it is not, as by default. New in 1.9.
+
+        It must be the layer as :meth:`forward` has it, to rounding, in training mode. A class that overrides :meth:`forward` is not asked
+        for the piece of the one that it inherits from.
+        """
+        return None
 
     def begin_pass(self) -> None:
         """Called when a pass of the network begins, on layers that override it, as those do that count their calls."""

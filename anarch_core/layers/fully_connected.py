@@ -8,7 +8,9 @@ from anarch_core.lattice.drift import column_norms2, receptive_fields
 from anarch_core.lattice.families import AbstractFamily
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.lattice_layer import LatticeLayer, inverse_root
+from anarch_core.ops.full_product import FullProduct
 from anarch_core.ops.fused import linear
+from anarch_core.ops.piece import Piece
 
 
 class FullyConnectedLayer(LatticeLayer):
@@ -59,6 +61,10 @@ class FullyConnectedLayer(LatticeLayer):
             squares[:, group].masked_fill_(fields, 0)
             total += float(squares.sum())
         return total
+
+    def piece(self) -> Piece:
+        g = self.geometry
+        return FullProduct(self.weight, self.bias, (g.in_channels, *g.input_size), (g.out_channels, *g.output_size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, in_channels, *input size] to [batch, out_channels, *output size]."""

@@ -18,6 +18,8 @@ from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.lattice.maps import lift_map, project_labels
 from anarch_core.layers.base import Cost
 from anarch_core.layers.placed import PlacedLayer
+from anarch_core.ops.by_position import ByPosition, readable
+from anarch_core.ops.piece import Piece
 
 
 class LatticeLayer(PlacedLayer):
@@ -97,6 +99,12 @@ class LatticeLayer(PlacedLayer):
     @abstractmethod
     def bias_bound(self) -> torch.Tensor:
         """Half-width of the uniform default initialisation of the bias, broadcastable to it."""
+
+    def by_position(self) -> Piece | None:
+        """The layer as one product for all its positions, to be given by :meth:`piece`; None where its geometry has none."""
+        if not readable(self.family, self.geometry):
+            return None
+        return ByPosition(self.family, self.geometry, self.weight, self.bias, self.weight_view, self.bias_view)
 
     @torch.no_grad()
     def project(self) -> nn.Module:

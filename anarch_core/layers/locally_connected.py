@@ -9,6 +9,7 @@ from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.lattice_layer import LatticeLayer, fan_in, inverse_root
 from anarch_core.ops.local import local_product
 from anarch_core.ops.memory_format import is_channels_last
+from anarch_core.ops.piece import Piece
 
 
 class LocallyConnectedLayer(LatticeLayer):
@@ -45,6 +46,9 @@ class LocallyConnectedLayer(LatticeLayer):
 
     def bias_bound(self) -> torch.Tensor:
         return inverse_root(fan_in(LCN, self.geometry))
+
+    def piece(self) -> Piece | None:
+        return self.by_position()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, in_channels, *input size] to [batch, out_channels, *output size], in the memory format of the input."""

@@ -100,6 +100,21 @@ class AbstractObjective(ABC):
             reduction: see :data:`Reduction`.
         """
 
+    def loss_and_gradient(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean loss, a scalar, and its gradient by the outputs, neither with a graph; by autograd unless overridden. New in 1.9.
+
+        Args:
+            outputs: of the network, [n, *output_shape].
+            targets: [n, ...].
+        """
+        import torch
+
+        with torch.enable_grad():
+            leaf = outputs.detach().requires_grad_()
+            loss = self.loss(leaf, targets)
+            (gradient,) = torch.autograd.grad(loss, leaf)
+        return loss.detach(), gradient
+
     @abstractmethod
     def tally(self, outputs: torch.Tensor, targets: torch.Tensor) -> Mapping[str, torch.Tensor]:
         """What the metrics are computed from, summed over the samples of a batch: tensors of fixed shapes, by name, int64 or float64.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, log_softmax, nll_loss
 
 from anarch_core.labels import labels_problem
 from anarch_core.objective.base import AbstractObjective, Metric, Reduction
@@ -71,3 +71,19 @@ class CrossEntropy(AbstractClassification):
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
         """Cross-entropies of samples, in nats."""
         return cross_entropy(outputs, targets, reduction=reduction, label_smoothing=self._smoothing)
+
+    def loss_and_gradient(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean, and the softmax of the outputs less the distribution of the targets, over the samples."""
+        if outputs.ndim != 2 or type(outputs) is not torch.Tensor:
+            return super().loss_and_gradient(outputs, targets)
+        n, classes = outputs.shape
+        with torch.no_grad():
+            log_probabilities = log_softmax(outputs, 1)
+            loss = nll_loss(log_probabilities, targets)
+            if self._smoothing:
+                loss = (1 - self._smoothing) * loss - self._smoothing * log_probabilities.mean()
+            gradient = log_probabilities.exp_()
+            gradient.scatter_add_(1, targets.unsqueeze(1), gradient.new_tensor(self._smoothing - 1).expand(n, 1))
+            if self._smoothing:
+                gradient.sub_(self._smoothing / classes)
+        return loss, gradient.div_(n)

@@ -11,9 +11,12 @@ from anarch_core.ops.joins import Joins
 from anarch_core.ops.local import local_product
 from anarch_core.ops.memory_format import empty_channels_last, is_channels_last
 from anarch_core.ops.ordinary import needs_ordinary_operations
+from anarch_core.ops.piece import Pass, Piece
 
 __all__ = [
     "Joins",
+    "Pass",
+    "Piece",
     "accumulate",
     "add_product",
     "bilinear_product",

@@ -86,6 +86,17 @@ def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
+def has_gradients(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether any parameter has one."""
+    return any(weight.grad is not None for group in optimizer.param_groups for weight in group["params"])
+
+
+def has_descended(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether plain descent has no step left to take, because ``backward`` took all of it, and nobody waits for one."""
+    watched = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return is_plain_sgd(optimizer) and not watched and not has_gradients(optimizer)
+
+
 @contextmanager
 def fused_sgd(optimizer: torch.optim.Optimizer, *, waits: bool = False) -> Iterator[list[Descent]]:
     """Inside, one training step: one forward pass, one ``backward``, then ``optimizer.step()``.
@@ -144,10 +155,21 @@ def planned_update(x: torch.Tensor, weight: torch.Tensor, *, may_wait: bool = Fa
     Raises:
         RuntimeError: inside :func:`fused_sgd`, after ``backward``.
     """
-    update = None if torch.compiler.is_compiling() else (_updates.get() or {}).get(weight)
-    if update is None or x.dtype != weight.dtype or torch.is_autocast_enabled(x.device.type) or not torch.is_grad_enabled():
-        return None
+    return planned_updates(x, (weight,), may_wait=may_wait)[0]
+
+
+def planned_updates(x: torch.Tensor, weights: Sequence[torch.Tensor], *, may_wait: bool = False) -> list[Update | None]:
+    """Likewise of several weights of one dtype, all of them parameters of what ``x`` is given to."""
+    updates = None if torch.compiler.is_compiling() else _updates.get()
+    if not updates or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+        return [None] * len(weights)
     if torch._C._are_functorch_transforms_active():
+        return [None] * len(weights)
+    return [_taken_on(updates.get(weight), x, weight, may_wait=may_wait) for weight in weights]
+
+
+def _taken_on(update: Update | None, x: torch.Tensor, weight: torch.Tensor, *, may_wait: bool) -> Update | None:
+    if update is None or x.dtype != weight.dtype:
         return None
     if update.later is not None and not (may_wait and len(x) * sum(weight.shape) < weight.numel()):
         return None

@@ -24,13 +24,13 @@ from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
 from anarch_core.machine import available_bytes, processor_threads
 from anarch_core.network import in_evaluation_mode
+from anarch_core.planning.chaining import tried
 from anarch_core.planning.footprint import Footprint, footprints
 from anarch_core.planning.preflight import bytes_needed, foreseen
 from anarch_core.planning.run_plan import NetworkPlan, RunPlan
 from anarch_core.planning.sharing import shared
 from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.schedule import Clock
-from anarch_core.training.loop import Training
 from anarch_core.training.precision import matmul_precision
 
 TIMED_SECONDS = 0.5
@@ -151,30 +151,13 @@ def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
 
 
 def _step_seconds(context: RunContext, model: nn.Module) -> float:
-    """Mean time of an optimizer step, the first one left out; the steps' learning rate is too small to spoil anything.
+    """Mean time of an optimizer step, the first one left out.
 
     With penalties they are those in the middle of a stretch, when a ramp from 0 has begun.
     """
-    config, data = context.config, context.data
-    penalties = context.penalising(model, config.branch_epochs * context.iterations_per_epoch)
-    first = penalties.iterations // 2 if penalties else 0
-    training = Training(
-        model=model,
-        optimizer=context.optimizer(model, 1e-12),
-        x=data.inputs("train"),
-        y=data.y_train,
-        batch_size=config.batch_size,
-        seed=0,
-        learning_rate=lambda _: 1e-12,
-        precision=config.precision,
-        clip_norm=config.clip_norm,
-        penalties=penalties,
-        average=context.running_average(model, config.epochs * context.iterations_per_epoch),
-        augment=context.augmenting(0),
-        objective=data.objective,
-        iteration=first,
-    )
-    with matmul_precision(config.precision), processor_threads(config.threads):
+    training = tried(context, model, chained=True)
+    first = training.iteration
+    with matmul_precision(context.config.precision), processor_threads(context.config.threads):
         training.advance(first + 1)
         _wait(context.device)
         begun = time.monotonic()

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
     from anarch_core.plugin.registry import Registry
 
+CHAINED = "chained"
+"""Of the record of a run's machine."""
+
 LONGEST = 200
 """Characters of a value that a message shows."""
 
@@ -81,19 +84,28 @@ def prepare(context: RunContext, before: RunConfig | None) -> None:
     require_readable(config, text, context.registry)
     digest = context.data.digest()
     begun = store.environment_file.exists()
-    if begun and read_table(store.environment_file).get("data_sha256") != digest:
+    record = read_table(store.environment_file) if begun else {}
+    if begun and record.get("data_sha256") != digest:
         msg = f"the data set {config.data!r} is not the one that {store.path} began with; choose another --out"
         raise RunError(msg)
     remove_leftovers(store.path, below=False)
     if before is not None and text != to_toml(before):
         note_options(store, asked_probes(before, context.registry))
     write_text(store.config_file, text)
+    if begun and dict(context.chained) != record.get(CHAINED, {}):
+        write_json(store.environment_file, {**record, CHAINED: dict(context.chained)})
     if not begun:
         samples = {"train": len(context.data.y_train), "test": len(context.data.y_test)}
         device = str(context.device) if trained_elsewhere(config, context.registry) else config.device
         where = machine_record(device, [place.name for place in cards(device)])
-        record = {"run": secrets.token_hex(6), **where, "data_sha256": digest, "samples": samples}
+        record = {"run": secrets.token_hex(6), **where, "data_sha256": digest, "samples": samples, CHAINED: dict(context.chained)}
         write_json(store.environment_file, record)
+
+
+def chained_before(store: RunStore) -> dict[str, bool]:
+    """What was decided about the chains of networks when the run began, see :attr:`~anarch_core.experiment.context.RunContext.chained`."""
+    found = read_table(store.environment_file).get(CHAINED) if store.environment_file.exists() else None
+    return {str(network): bool(taken) for network, taken in found.items()} if isinstance(found, dict) else {}
 
 
 def note_options(store: RunStore, probes: Asked) -> None:

@@ -23,7 +23,7 @@ from anarch_core.plugin.registry import Registry
 from anarch_core.running.dispatch import Dispatch
 from anarch_core.running.fates import Fates, in_words
 from anarch_core.running.observing import Observing
-from anarch_core.running.preparation import prepare
+from anarch_core.running.preparation import chained_before, prepare
 from anarch_core.running.progress import AbstractProgress
 from anarch_core.running.reuse import completed, reuse
 from anarch_core.running.same_experiment import asks_the_same
@@ -65,6 +65,7 @@ class Walk:
     ) -> None:
         # Not where a stop breaks off what is under way: an import that was cannot be done again in the same process.
         from anarch_core.experiment.context import RunContext
+        from anarch_core.planning.chaining import chained
         from anarch_core.planning.footprint import footprints
         from anarch_core.planning.preflight import foreseen
         from anarch_core.planning.sharing import shared
@@ -81,9 +82,12 @@ class Walk:
         self.grow()
         planned = tuple(self.segments.values())
         with stop.at_once():
-            self.need = foreseen(context, footprints(context, planned))
+            networks = footprints(context, planned)
+            self.need = foreseen(context, networks)
             settled = shared(context, self.need, len(planned), grows=config.asks_schedule and not known)
-        self.config = attrs.evolve(config, jobs=settled.jobs, threads=settled.threads)
+            self.config = attrs.evolve(config, jobs=settled.jobs, threads=settled.threads)
+            tried = chained(attrs.evolve(context, config=self.config), networks, planned, chained_before(store))
+        context = attrs.evolve(context, chained=tried)
         self.share = settled
         if len(settled.places) > 1:
             with stop.at_once():

@@ -100,6 +100,7 @@ def training_from(context: RunContext, segment: Segment, begun: Start, *, averag
         clip_norm=settings.clip_norm,
         penalties=context.penalising(begun.model, settings.iterations, settings.penalties),
         average=context.running_average(begun.model, settings.iterations) if averaged else None,
+        chained=context.chained.get(segment.network, True),
         follow_gradient=segment.kind == "trunk" and GRADIENT_NORM in context.config.watch,
     )
 

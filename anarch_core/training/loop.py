@@ -18,11 +18,12 @@ from anarch_core.data.stored import Inputs, Stored, batches
 from anarch_core.errors import CheckpointError
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import CrossEntropy
-from anarch_core.objective.outputs import outputs_of
-from anarch_core.ops.fused import clip_norm, fused_sgd
+from anarch_core.objective.outputs import fitting, outputs_of
+from anarch_core.ops.fused import clip_norm, fused_sgd, has_descended, has_gradients
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
 from anarch_core.training.averages import RunningAverage, statistics_anew
+from anarch_core.training.chained import Chained
 from anarch_core.training.evaluation import Score, Tally
 from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
 from anarch_core.training.penalty import Penalties
@@ -54,6 +55,7 @@ class Training:
             not of the loss that is told.
         average: of the weights, kept up while they are trained; None without one.
         follow_gradient: whether to take the norm of every step's gradient.
+        chained: whether small layers are taken as chains, see :class:`~anarch_core.training.chained.Chained`.
         iteration: steps done.
         gradient_norm: mean over the steps of the epoch that ended last of the 2-norm of the step's gradient over all parameters, before it
             is clipped; None where it is not followed.
@@ -75,15 +77,18 @@ class Training:
     penalties: Penalties | None = None
     average: RunningAverage | None = None
     follow_gradient: bool = False
+    chained: bool = False
     iteration: int = 0
     gradient_norm: float | None = attrs.field(init=False, default=None)
     penalised: dict[str, float] = attrs.field(init=False, factory=dict)
     _gradients: torch.Tensor = attrs.field(init=False)
     _tally: Tally = attrs.field(init=False)
     _channels_last: bool = attrs.field(init=False)
+    _chains: Chained | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._channels_last = takes_channels_last(self.model, self.x[:2])
+        self._chains = Chained(self.model) if self.chained else None
         self.model.train()
         self._tally = Tally.empty(self.objective, self.x.device)
         self._gradients = torch.zeros((), dtype=torch.float64, device=self.x.device)
@@ -93,11 +98,17 @@ class Training:
         """Steps per epoch."""
         return batches_per_epoch(len(self.y), self.batch_size)
 
+    @property
+    def chains(self) -> int:
+        """How many chains the network has been taken in so far."""
+        return 0 if self._chains is None else len(self._chains.chains())
+
     def advance(self, until: int, pause: Callable[[], bool] = lambda: False) -> None:
         """Take steps until ``until`` of them are done in all, the epoch ends, or ``pause`` says so (asked after every step)."""
         epoch, done = divmod(self.iteration, self.iterations_per_epoch)
         rate = None
-        with contextlib.closing(self._batches(self.first_epoch + epoch, done, done + until - self.iteration)) as read:
+        read = self._batches(self.first_epoch + epoch, done, done + until - self.iteration)
+        with contextlib.closing(read), contextlib.nullcontext() if self._chains is None else self._chains.taken():
             for rows, inputs in read:
                 if (wanted := self.learning_rate(self.iteration)) != rate:
                     rate = wanted
@@ -125,21 +136,35 @@ class Training:
         whole = self.follow_gradient or self.clip_norm is not None
         # A penalty is a function of the weights as they are before the step, which descent within the backward pass would not leave.
         with contextlib.nullcontext(()) if self.penalties else fused_sgd(self.optimizer, waits=whole) as descents:
-            with autocast(self.precision, inputs.device):
-                outputs = outputs_of(self.model, inputs, targets, self.objective)
-                loss = self.objective.loss(outputs, targets)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            if has_gradients(self.optimizer):
+                self.optimizer.zero_grad()
+            outputs, loss = self._passes(inputs, targets)
             if self.penalties:
                 self.penalties.add_gradients(self.iteration)
             if whole:
                 norm = clip_norm(self.optimizer, descents, math.inf if self.clip_norm is None else self.clip_norm)
                 if self.follow_gradient:
                     self._gradients.add_(norm)
-            with on_behalf_of(origin(self.optimizer)):
-                self.optimizer.step()
-        self._tally.loss.add_(loss.detach(), alpha=len(targets))
-        self._tally.count(outputs.detach(), targets)
+            if not has_descended(self.optimizer):
+                with on_behalf_of(origin(self.optimizer)):
+                    self.optimizer.step()
+        self._tally.loss.add_(loss, alpha=len(targets))
+        self._tally.count(outputs, targets)
+
+    def _passes(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward and back: the outputs, and the loss."""
+        with autocast(self.precision, inputs.device):
+            whole = None if self._chains is None else self._chains.whole(inputs)
+            if whole is None:
+                outputs = outputs_of(self.model, inputs, targets, self.objective)
+                loss = self.objective.loss(outputs, targets)
+        if whole is not None:
+            return whole.descend(inputs, lambda outputs: self._lost(outputs, targets))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return outputs.detach(), loss.detach()
+
+    def _lost(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.objective.loss_and_gradient(fitting(outputs, self.model, targets, self.objective), targets)
 
     def end_epoch(self) -> Score:
         """Mean loss and scores over the steps of the epoch that just ended, each taken before its step; starts counting afresh.

@@ -8,7 +8,7 @@ import torch
 
 from anarch_core.lattice import AbstractFamily, ConvGeometry, label_counts
 from anarch_core.layers import LatticeLayer, inverse_root
-from anarch_core.ops import is_channels_last, needs_ordinary_operations
+from anarch_core.ops import Piece, is_channels_last, needs_ordinary_operations
 from anarch_core.relaxation import AbstractLatticeRelaxation
 from anarch_plugins.relaxations.shared.family import GLOBAL
 from anarch_plugins.relaxations.shared.fourier import correlate
@@ -59,6 +59,9 @@ class GlobalKernelLayer(LatticeLayer):
 
     def bias_bound(self) -> torch.Tensor:
         return self.weight_bound()
+
+    def piece(self) -> Piece | None:
+        return self.by_position()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, in_channels, *input size] to [batch, out_channels, *output size], in the memory format of the input."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from anarch_core.lattice import NOTHING, AbstractFamily, Axis, ConvGeometry, Incidence, Index, label_counts
 from anarch_core.layers import LatticeLayer, inverse_root, pad
-from anarch_core.ops import is_channels_last, needs_ordinary_operations
+from anarch_core.ops import Piece, is_channels_last, needs_ordinary_operations
 from anarch_core.relaxation import AbstractLatticeRelaxation
 from anarch_plugins.relaxations.tiled.interleaved import Interleaved, interleave
 
@@ -85,6 +85,9 @@ class TiledLayer(LatticeLayer):
 
     def bias_bound(self) -> torch.Tensor:
         return self.weight_bound()
+
+    def piece(self) -> Piece | None:
+        return self.by_position()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[batch, in_channels, *input size] to [batch, out_channels, *output size], in the memory format of the input."""
