@@ -109,7 +109,7 @@ class RelaxedLayer(nn.Module, ABC):
         return {name: weighted_sum(self.split(tensor, name), factors) for name, tensor in tensors.items()}
 
     def piece(self) -> Piece | None:
-        """The layer as it is taken in a chain of layers that is trained without autograd; None where it is not, as by default. New in 1.9.
+        """The layer as it is taken in a chain of layers that is trained without autograd; None where it is not, as by default. New in 1.3.
 
         It must be the layer as :meth:`forward` has it, to rounding, in training mode. A class that overrides :meth:`forward` is not asked
         for the piece of the one that it inherits from.

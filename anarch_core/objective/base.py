@@ -101,7 +101,7 @@ class AbstractObjective(ABC):
         """
 
     def loss_and_gradient(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean loss, a scalar, and its gradient by the outputs, neither with a graph; by autograd unless overridden. New in 1.9.
+        """The mean loss, a scalar, and its gradient by the outputs, neither with a graph; by autograd unless overridden. New in 1.3.
 
         Args:
             outputs: of the network, [n, *output_shape].

@@ -63,7 +63,8 @@ def readable(family: AbstractFamily, geometry: ConvGeometry) -> bool:
     """Whether a layer can be taken position by position: ungrouped, and no position reads a pixel by several labels, or padding by any."""
     if geometry.groups > 1 or family.across_groups or min(geometry.output_size) < 1:
         return False
-    return all(axis.mode == "zeros" and incidence(family, axis).single for axis in geometry.axes)
+    joins = [incidence(family, axis) for axis in geometry.axes if axis.mode == "zeros"]
+    return len(joins) == len(geometry.axes) and all(axis.single and axis.labels for axis in joins)
 
 
 def _axis_labels(family: AbstractFamily, axis: Axis) -> Index:
@@ -186,7 +187,7 @@ class _Windows:
         self._gradient.zero_()
         for into, part in self._parts:
             into.add_(part)
-        return self._gx.reshape(-1, self._gx.shape[-1])
+        return self._gx.reshape(math.prod(self._sizes[:-1]), self._sizes[-1])
 
 
 class _Everything:

@@ -37,7 +37,7 @@ class Chained:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._forwards = {module: _Runs(module, leaves) for module, leaves in _places(model)}
+        self._runs = {module: _Runs(module, leaves) for module, leaves in _places(model)}
         self._known: list[tuple[nn.Parameter, int]] = []
 
     @contextmanager
@@ -46,24 +46,24 @@ class Chained:
         parameters = [(parameter, parameter.data_ptr()) for parameter in self._model.parameters()]
         if len(parameters) != len(self._known) or any(a is not b or p != q for (a, p), (b, q) in zip(parameters, self._known, strict=True)):
             self._known = parameters
-            for runs in self._forwards.values():
+            for runs in self._runs.values():
                 runs.forget()
         with ExitStack() as put_back:
-            for module, forward in self._forwards.items() if not _globally_hooked() else ():
+            for module, runs in self._runs.items() if not _globally_hooked() else ():
                 if not _plain(module):
                     continue
-                module.forward = forward
+                module.forward = runs.forward
                 put_back.callback(delattr, module, "forward")
             yield
 
     def whole(self, x: torch.Tensor) -> Chain | None:
         """The chain that the network is for such inputs, to be used inside :meth:`taken`; None where it is not one."""
-        runs = vars(self._model).get("forward")
-        return runs.whole(x) if isinstance(runs, _Runs) and _plain(self._model, runs) else None
+        runs = self._runs.get(self._model)
+        return runs.whole(x) if runs is not None and _plain(self._model, runs.forward) else None
 
     def chains(self) -> Sequence[Chain]:
         """Those that were made so far."""
-        return [chain for runs in self._forwards.values() for chain in runs.chains()]
+        return [chain for runs in self._runs.values() for chain in runs.chains()]
 
 
 def _places(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
@@ -112,6 +112,7 @@ class _Runs:
     def __init__(self, owner: nn.Module, leaves: Sequence[nn.Module]) -> None:
         self._owner, self._leaves = owner, leaves
         self._found: dict[tuple[object, ...], Sequence[Forward]] = {}
+        self.forward: Forward = self._forward
 
     def forget(self) -> None:
         """The parameters are others."""
@@ -122,8 +123,8 @@ class _Runs:
         for runs in self._found.values():
             yield from (run for run in runs if isinstance(run, Chain))
 
-    def __call__(self, input: torch.Tensor) -> torch.Tensor:
-        """As the forward pass of the module."""
+    def _forward(self, input: torch.Tensor) -> torch.Tensor:
+        """As that of the module."""
         x = input
         if not _can_be_chained(x):
             for leaf in self._leaves:
@@ -179,7 +180,7 @@ def _pieces(leaves: Sequence[nn.Module], x: torch.Tensor) -> list[Piece]:
     found: list[Piece] = []
     shape = tuple(x.shape[1:])
     for leaf in leaves:
-        piece = _piece(leaf, shape)
+        piece = piece_of(leaf, shape)
         if piece is None or any(parameter.dtype != x.dtype for parameter in piece.parameters) or not piece.pays(len(x)):
             break
         found.append(piece)
@@ -193,7 +194,7 @@ def _gains(pieces: Sequence[Piece], batch: int) -> bool:
     return bool(trained) and pieces[0] is trained[0] and not (len(trained) == 1 and isinstance(trained[0], FullProduct))
 
 
-def _piece(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
+def piece_of(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
     """A module as a piece of a chain, for samples of a shape; None where it cannot be one."""
     if not _plain(module):
         return None

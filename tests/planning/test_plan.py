@@ -145,7 +145,7 @@ def test_a_step_that_fails_leaves_the_number_of_threads_as_it_was(monkeypatch):
     found = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        monkeypatch.setattr("anarch_core.planning.plan.Training.advance", fail)
+        monkeypatch.setattr("anarch_core.planning.chaining.Training.advance", fail)
         with pytest.raises(ArithmeticError):
             plan_run(attrs.evolve(CONFIG, threads=1))
         assert torch.get_num_threads() == 2
@@ -162,7 +162,7 @@ def test_steps_are_timed_as_they_will_be_taken(monkeypatch):
             taken.append((self.objective, self.augment))
             super().__attrs_post_init__()
 
-    monkeypatch.setattr("anarch_core.planning.plan.Training", Watched)
+    monkeypatch.setattr("anarch_core.planning.chaining.Training", Watched)
     monkeypatch.setattr("anarch_core.planning.plan.TIMED_SECONDS", 0.01)
     plan_run(attrs.evolve(CONFIG, relax=(), control=(), augment="crop"))
     ((objective, augment),) = taken
