@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from anarch_core.display import Table
 from anarch_core.errors import MissingDependencyError, plain
 from anarch_core.html import Html, element, join
 from anarch_core.machine import human_duration
 from anarch_core.running.pace import Pace
 from anarch_core.running.progress import MOST_BARS, WAITING, AbstractProgress, latest
+from anarch_core.running.standing import MISSED, Standing
 
 if TYPE_CHECKING:
+    from anarch_core.experiment.results import Results
     from anarch_core.experiment.segments import Segment
+
+MOST_ROWS = 30
+"""Rows of the table of results that are shown while the run works."""
 
 DRAWN_EVERY = 0.3
 """Seconds between two drawings; a notebook stores and sends every one of them."""
-
-MISSED = ("failed", "skipped")
-"""How the outcome of a segment begins that has no result."""
 
 UNUSUAL = ("warning", *MISSED, "diverged")
 """How what is said begins that is not folded away."""
@@ -56,6 +59,7 @@ class NotebookDisplay(AbstractProgress):
 
     def __init__(self) -> None:
         self._pace = Pace()
+        self._standing = Standing(self._pace)
         self._begun = self._drawn = time.monotonic()
         self._running: dict[str, _Bar] = {}
         self._said: list[str] = []
@@ -86,6 +90,15 @@ class NotebookDisplay(AbstractProgress):
         self._pace.planned(segments)
         self._draw()
 
+    def found(self, results: Results, *, searching: bool = False) -> None:
+        """Fill the table of results."""
+        self._standing.found(results, searching=searching)
+        self._draw()
+
+    def scored(self, segment: Segment, row: Mapping[str, float | None]) -> None:
+        """Write it into the table."""
+        self._standing.scored(segment, row)
+
     def placed(self, segment: Segment, where: str) -> None:
         """Write it beside its bar; of many that wait for their turn, the first have one."""
         self._pace.placed(segment, where)
@@ -108,6 +121,8 @@ class NotebookDisplay(AbstractProgress):
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """Move its bar."""
         self._pace.trained(segment, iteration)
+        if row:
+            self._standing.scored(segment, row)
         bar = self._bar(segment)
         bar.done, bar.note = iteration, latest(row) or bar.note
         self._draw()
@@ -128,6 +143,7 @@ class NotebookDisplay(AbstractProgress):
         self._missed += missed
         self._trained += not (before or missed)
         if not before:
+            self._standing.ended(segment, outcome)
             self._note(f"{name}: {outcome}", unusual=outcome.startswith(UNUSUAL))
         self._draw()
 
@@ -152,12 +168,21 @@ class NotebookDisplay(AbstractProgress):
         return f"{self._pace.ended} of {len(self._pace.segments)} segments{self._pace.queue()}{self._pace.remaining()}"
 
     def _bars(self) -> Html:
-        """All segments, those under way, and what was said last."""
+        """The table as it fills, all segments, those under way, and what was said last."""
         rows = [_row(self._state(), self._pace.steps, self._pace.iterations)]
         for identity, bar in islice(self._running.items(), MOST_BARS):
             rows.append(_row(bar.segment.title, bar.done, bar.segment.settings.iterations, self._pace.place(identity), bar.note))
         last = [element("div", text) for text in (*self._unusual, *self._said[-1:])]
-        return join([element("table", element("tbody", *rows)), *last])
+        return join([*self._table(), element("table", element("tbody", *rows)), *last])
+
+    def _table(self) -> list[Html]:
+        outlook = self._standing.outlook()
+        if outlook is None:
+            return []
+        content, rest = outlook.window(MOST_ROWS)
+        captions = (content.caption, rest[:1].upper() + rest[1:])
+        table = Table(headings=content.headings, rows=content.lines, caption=" ".join(filter(None, captions)), texts=2, strong=content.best)
+        return [table.html()]
 
     def _outcome(self) -> str:
         spent = human_duration(time.monotonic() - self._begun)

@@ -54,6 +54,19 @@ class _Spent:
     other: list[float] = attrs.Factory(list)
 
 
+@attrs.frozen
+class Expected:
+    """How long a segment takes from here on.
+
+    Attributes:
+        seconds: of training and measuring, at least.
+        certain: whether networks of its kind were trained and some segment was measured, so that it takes about as long.
+    """
+
+    seconds: float
+    certain: bool
+
+
 class Pace:
     """Counts optimizer steps and the time they take, the first ones of each segment left out, which are slow.
 
@@ -143,25 +156,40 @@ class Pace:
             self._spent_on(segment).other.append(seen.other)
         self.lost(segment)
 
-    def remaining(self) -> str:
-        """The time left, as it goes on in a line; empty while too little is known, or all that could be trained waits in a queue."""
-        seconds = sum(spent.seconds for spent in self._spent.values())
+    def share(self, segment: Segment) -> float | None:
+        """Which part of its steps a segment under way has taken; None for one that is not under way."""
+        return self._done.get(segment.id, 0) / segment.settings.iterations if segment.id in self._underway else None
+
+    def over(self, segment: Segment) -> bool:
+        """Whether a segment has ended."""
+        return segment.id in self._over
+
+    def expected(self) -> dict[str, Expected]:
+        """How long each segment that has not ended takes from here on, by identity; empty while too little is known."""
+        if sum(spent.seconds for spent in self._spent.values()) < ENOUGH:
+            return {}
         paces = {kind: spent.seconds / spent.steps for kind, spent in self._spent.items() if spent.steps}
-        left = [segment for segment in self.segments if segment.id not in self._over]
-        if seconds < ENOUGH or not left or (self._waiting and not self._underway):
-            return ""
         fastest = min(paces.values())
         others = [other for spent in self._spent.values() for other in spent.other]
-        total, certain = 0.0, bool(others)
-        for segment in left:
-            certain = certain and segment.relaxation in paces
-            total += paces.get(segment.relaxation, fastest) * (segment.settings.iterations - self._done.get(segment.id, 0))
-            own = self._spent[segment.relaxation].other if segment.relaxation in self._spent else []
-            seen = self._underway.get(segment.id)
-            if typical := own or others:
-                total += max(0.0, sum(typical) / len(typical) - (seen.other if seen else 0.0))
-        word = "about" if certain else "over"
-        return f", {word} {human_duration(total / max(len(self._underway), 1))} left"
+        average = sum(others) / len(others) if others else 0.0
+        typical = {kind: sum(spent.other) / len(spent.other) for kind, spent in self._spent.items() if spent.other}
+        left = {}
+        for segment in self.segments:
+            if segment.id in self._over:
+                continue
+            kind, seen = segment.relaxation, self._underway.get(segment.id)
+            seconds = paces.get(kind, fastest) * (segment.settings.iterations - self._done.get(segment.id, 0))
+            seconds += max(0.0, typical.get(kind, average) - (seen.other if seen else 0.0))
+            left[segment.id] = Expected(seconds, certain=bool(others) and kind in paces)
+        return left
+
+    def remaining(self) -> str:
+        """The time left, as it goes on in a line; empty while too little is known, or all that could be trained waits in a queue."""
+        left = self.expected()
+        if not left or (self._waiting and not self._underway):
+            return ""
+        word = "about" if all(segment.certain for segment in left.values()) else "over"
+        return f", {word} {human_duration(sum(segment.seconds for segment in left.values()) / max(len(self._underway), 1))} left"
 
     def _seen(self, segment: Segment) -> _Underway:
         self._waiting.pop(segment.id, None)

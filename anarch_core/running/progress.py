@@ -1,21 +1,20 @@
-"""What a run says while it works: bars on a terminal, now and then a line elsewhere."""
+"""What is told of a run while it works, and lines that say it."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
+from anarch_core.running.coming import coming
+from anarch_core.running.listener import Listener
 from anarch_core.running.pace import Pace
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from anarch_core.experiment.results import Results
     from anarch_core.experiment.segments import Segment
 
 LINE_EVERY = 10.0
@@ -24,9 +23,6 @@ LINE_EVERY = 10.0
 
 MOST_BARS, WAITING = 20, 3
 """Segments that have a bar at once, which are drawn anew several times a second; how many of those that wait for their turn."""
-
-LEFT_EVERY = 0.3
-"""Seconds between two estimates of the time that is left, beside bars."""
 
 
 class AbstractProgress(AbstractContextManager["AbstractProgress"], ABC):
@@ -46,6 +42,12 @@ class AbstractProgress(AbstractContextManager["AbstractProgress"], ABC):
     def started(self, segment: Segment) -> None:
         """A segment is being trained."""
 
+    def scored(self, segment: Segment, row: Mapping[str, float | None]) -> None:
+        """A row of the history of a segment from before its first step here: of its start, or the last one that an earlier process took.
+
+        Nothing is done with that by default.
+        """
+
     @abstractmethod
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """A segment has taken so many steps; ``row`` is the history row of the epoch, if one ended."""
@@ -57,6 +59,14 @@ class AbstractProgress(AbstractContextManager["AbstractProgress"], ABC):
     @abstractmethod
     def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
         """A segment is finished, failed or skipped: ``outcome`` in a few words; ``before`` if it was so when the run began."""
+
+    def found(self, results: Results, *, searching: bool = False) -> None:
+        """The results by now, when training begins and whenever they have changed; nothing is done with them by default.
+
+        Args:
+            results: of the segments that have ended.
+            searching: whether a schedule may find more segments.
+        """
 
     @abstractmethod
     def say(self, text: str) -> None:
@@ -88,47 +98,13 @@ class Silent(AbstractProgress):
         """Do nothing."""
 
 
-class Listener(io.TextIOBase):
-    """A stream whose reader may go: a terminal that is closed, or the end of a pipe, is no reason to end a run.
-
-    Args:
-        stream: what is written to as long as that works.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write, or not."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush, or not."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-
-    def isatty(self) -> bool:
-        """As the stream."""
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        """As the stream."""
-        return self._stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """As the stream."""
-        return self._stream.encoding
-
-
 class Lines(AbstractProgress):
-    """A line per segment, and one every ten seconds."""
+    """A line for what is coming, one per segment that ends, and one every ten seconds."""
 
     def __init__(self) -> None:
         self._pace = Pace()
         self._last = time.monotonic()
+        self._announced: set[str] | None = None
 
     def __exit__(self, *exc_info: object) -> None:
         """Nothing is left open."""
@@ -139,6 +115,7 @@ class Lines(AbstractProgress):
 
     def placed(self, segment: Segment, where: str) -> None:
         """Print a line if it is time for one."""
+        self._announce()
         self._pace.placed(segment, where)
         self._line(segment, "")
 
@@ -147,11 +124,13 @@ class Lines(AbstractProgress):
         self._pace.lost(segment)
 
     def started(self, segment: Segment) -> None:
-        """Say nothing: a line follows soon enough."""
+        """Say nothing of it: a line follows soon enough."""
+        self._announce()
         self._pace.elsewhere(segment)
 
     def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
         """Print a line if it is time for one."""
+        self._announce()
         self._pace.trained(segment, iteration)
         self._line(segment, f"{100 * iteration // segment.settings.iterations} %")
 
@@ -167,6 +146,21 @@ class Lines(AbstractProgress):
         if not before:
             self.say(f"[{self._pace.ended}/{len(self._pace.segments)}] {name}: {outcome}")
 
+    def found(self, results: Results, *, searching: bool = False) -> None:
+        """Print what is coming, once; what is found later is told when the run goes on after that."""
+        if self._announced is None:
+            self._announced = set()
+            self._announce(searching=searching)
+
+    def _announce(self, *, searching: bool = False) -> None:
+        """Print what is coming that was not told yet."""
+        if self._announced is not None and len(self._announced) < len(self._pace.segments):
+            new = [segment for segment in self._pace.segments if segment.id not in self._announced]
+            self._announced.update(segment.id for segment in new)
+            text = coming([segment for segment in new if not self._pace.over(segment)], searching=searching)
+            if text:
+                self.say(text)
+
     def _line(self, segment: Segment, state: str) -> None:
         if time.monotonic() - self._last >= LINE_EVERY:
             percent = 100 * self._pace.steps // max(self._pace.iterations, 1)
@@ -177,99 +171,6 @@ class Lines(AbstractProgress):
         """Print to standard error."""
         self._last = time.monotonic()
         print(text, file=Listener(sys.stderr), flush=True)
-
-
-class Bars(AbstractProgress):
-    """A bar for the run and one for each segment under way."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._pace = Pace()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False), TextColumn("{task.fields[place]}", markup=False), BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", markup=False), console=console, transient=True,
-        )  # fmt: skip
-        self._total = self._progress.add_task("preparing", total=None, note="", place="")
-        self._tasks: dict[str, Any] = {}
-        self._estimated = -LEFT_EVERY
-
-    def __enter__(self) -> Bars:
-        """Start drawing."""
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Stop drawing."""
-        self._progress.stop()
-
-    def planned(self, segments: Sequence[Segment]) -> None:
-        """Set the totals."""
-        self._pace.planned(segments)
-        self._draw()
-
-    def placed(self, segment: Segment, where: str) -> None:
-        """Write it beside its bar; of many that wait for their turn, the first have one."""
-        self._pace.placed(segment, where)
-        if segment.id in self._tasks or sum(waiting in self._tasks for waiting in self._pace.waiting) < WAITING:
-            self._bar(segment)
-        self._draw()
-
-    def lost(self, segment: Segment) -> None:
-        """Remove its bar; the run says why."""
-        self._pace.lost(segment)
-        self._without_bar(segment)
-        self._draw()
-
-    def started(self, segment: Segment) -> None:
-        """Add a bar."""
-        self._pace.elsewhere(segment)
-        self._bar(segment)
-
-    def _bar(self, segment: Segment, **changed: Any) -> None:
-        """Draw a bar, if there is room for one."""
-        if segment.id not in self._tasks and len(self._tasks) < MOST_BARS:
-            self._tasks[segment.id] = self._progress.add_task(segment.title, total=segment.settings.iterations, note="", place="")
-        if segment.id in self._tasks:
-            self._progress.update(self._tasks[segment.id], place=self._pace.place(segment.id), **changed)
-
-    def _without_bar(self, segment: Segment) -> None:
-        if segment.id in self._tasks:
-            self._progress.remove_task(self._tasks.pop(segment.id))
-
-    def trained(self, segment: Segment, iteration: int, row: Mapping[str, float | None] | None) -> None:
-        """Move its bar."""
-        self._pace.trained(segment, iteration)
-        note = latest(row)
-        self._bar(segment, completed=iteration, **({"note": note} if note else {}))
-        self._draw()
-
-    def measuring(self, segment: Segment, what: str) -> None:
-        """Write it beside its bar."""
-        self._pace.elsewhere(segment)
-        self._bar(segment, note=what)
-
-    def ended(self, segment: Segment, outcome: str, *, before: bool = False) -> None:
-        """Remove its bar and print how it ended."""
-        name = self._pace.named(segment)
-        self._pace.end(segment, before=before)
-        self._without_bar(segment)
-        if not before:
-            self.say(f"{name}: {outcome}")
-        self._draw()
-
-    def say(self, text: str) -> None:
-        """Print above the bars."""
-        self._progress.console.print(text, markup=False, highlight=False)
-
-    def _draw(self) -> None:
-        pace, now = self._pace, time.monotonic()
-        description, queue = f"{pace.ended} of {len(pace.segments)} segments", pace.queue().removeprefix(", ")
-        self._progress.update(self._total, description=description, completed=pace.steps, total=pace.iterations, place=queue)
-        if now >= self._estimated + LEFT_EVERY:
-            self._estimated = now
-            self._progress.update(self._total, note=pace.remaining().removeprefix(", "))
 
 
 def latest(row: Mapping[str, float | None] | None) -> str:

@@ -84,7 +84,8 @@ class Walk:
         with stop.at_once():
             networks = footprints(context, planned)
             self.need = foreseen(context, networks)
-            settled = shared(context, self.need, len(planned), grows=config.asks_schedule and not known)
+            self.searches = config.asks_schedule and not known
+            settled = shared(context, self.need, len(planned), grows=self.searches)
             self.config = attrs.evolve(config, jobs=settled.jobs, threads=settled.threads)
             tried = chained(attrs.evolve(context, config=self.config), networks, planned, chained_before(store))
         context = attrs.evolve(context, chained=tried)
@@ -166,7 +167,7 @@ class Walk:
         self.take()
         for line in reuse(self.store, self.segments.values(), self.fates.finished, self.fates.owing, self.clock, grows=self.grows):
             self.say(line)
-        self.fates.write("running", self.segments)
+        self.found()
         told = False
         while True:
             waiting = False
@@ -258,6 +259,11 @@ class Walk:
             self.progress.placed(segment, event.value)
         elif event.kind == "started":
             self.progress.started(segment)
+        elif event.kind == "begun":
+            for row in (*event.value["rows"][:1], *event.value["rows"][1:][-1:]):
+                self.progress.scored(segment, row)
+        elif event.kind == "scored":
+            self.progress.scored(segment, event.value)
         elif event.kind == "trained":
             self.progress.trained(segment, *event.value)
         elif event.kind == "measuring":
@@ -297,7 +303,13 @@ class Walk:
             self.observing.finished(segment, self.fates.answer(segment.id))
         elif not self.stop():
             self.stop.ask(signal.SIGTERM)  # its process alone was asked to stop
-        self.fates.write("running", self.segments)
+        self.found()
+
+    def found(self) -> None:
+        """Write and tell the results by now."""
+        results = self.fates.write("running", self.segments)
+        trunks = (segment for segment in self.segments.values() if segment.kind == "trunk")
+        self.progress.found(results, searching=self.searches and not all(map(self.fates.settled, trunks)))
 
     def lost(self, segment: Segment, how: str) -> None:
         """The worker of a segment is gone, which is to be tried again."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
+from pathlib import Path
 
 import attrs
 import pytest
 
 from anarch_core.config.learning_rate import LearningRate
 from anarch_core.errors import ConfigError, MissingDependencyError, PluginError
+from anarch_core.experiment.results import Results
 from anarch_core.experiment.segments import Segment, Settings, Task, Transition
 from anarch_core.running.notebook import DRAWN_EVERY, NotebookDisplay, in_notebook
 from anarch_core.running.progress import Lines
 from anarch_core.running.showing import make_progress
+from anarch_core.running.standing import LOOKED_AT_EVERY
 
 TRUNK = Segment(
     kind="trunk",
@@ -97,6 +101,32 @@ def test_it_shows_who_trains_and_how_many_wait(output, clock):
         clock[0] += DRAWN_EVERY
         display.lost(TRUNK)
         assert "node2" not in output.html
+
+
+def test_it_shows_the_table_as_it_fills(output, clock):
+    with NotebookDisplay() as display:
+        display.planned([TRUNK, SCRATCH])
+        clock[0] += DRAWN_EVERY
+        display.found(Results(path=Path("x"), data="mnist1d", model="cnn1d", status="running"))
+        assert cells(output) == [["trunk", "", "", "", "", "coming"], ["scratch efcn", "", "", "", "", "coming"]]
+        display.started(TRUNK)
+        display.scored(TRUNK, {"epoch": 0, "test_accuracy": 10.0})
+        clock[0] += LOOKED_AT_EVERY
+        display.trained(TRUNK, 100, {"epoch": 2, "train_accuracy": 56.789, "test_accuracy": 50.0})
+        assert cells(output)[0] == ["trunk", "", "10.0", "56.8", "50.0", "25 %"]
+        display.ended(TRUNK, "failed: no luck")
+        display.found(Results(path=Path("x"), data="mnist1d", model="cnn1d", status="running"))
+        clock[0] += LOOKED_AT_EVERY
+        display.say("loading")
+        assert cells(output)[0] == ["trunk", "", "", "", "", "failed"]
+        assert "t_w: epoch of the switch" in output.html
+    assert "<th" not in output.html
+
+
+def cells(output):
+    """Of the table of results."""
+    body = output.html.partition("<tbody>")[2].partition("</tbody>")[0]
+    return [re.findall("<td[^>]*>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", body)]
 
 
 def test_a_notebook_is_not_flooded(output, clock):

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
+import re
+import time
+from pathlib import Path
 
 import attrs
 import pytest
 from rich.console import Console
 
 from anarch_core.config.learning_rate import LearningRate
+from anarch_core.experiment.results import Results
 from anarch_core.experiment.segments import Segment, Settings, Task, Transition
+from anarch_core.running.bars import Bars, Drawing
 from anarch_core.running.pace import Pace
-from anarch_core.running.progress import LINE_EVERY, MOST_BARS, Bars, Lines, Silent
+from anarch_core.running.progress import LINE_EVERY, MOST_BARS, Lines, Silent
 from anarch_core.running.showing import make_progress
 
 
@@ -140,6 +146,114 @@ def test_a_progress_of_ones_own_need_not_know_of_places(clock):
     silent = Silent()
     silent.placed(segment(), "cuda:1")
     silent.lost(segment())
+
+
+def results(*segments):
+    return Results(path=Path("x"), data="mnist1d", model="cnn1d", status="running", segments=segments)
+
+
+def test_lines_say_what_is_coming_once_and_what_a_schedule_has_found(capsys, clock):
+    lines = Lines()
+    lines.planned([segment(0), segment(1), segment(2)])
+    lines.ended(segment(0), "", before=True)
+    lines.found(results(), searching=True)
+    lines.started(segment(1))
+    lines.trained(segment(1), 100, None)
+    lines.planned([segment(0), segment(1), segment(2), branch(1)])
+    lines.trained(segment(1), 200, None)
+    lines.ended(segment(1), "train 99.0 %, test 88.8 % (7 s)")
+    lines.found(results())
+    assert capsys.readouterr().err.splitlines() == [
+        "coming: trunk; branches where the schedule finds a moment (2 segments, 2 seeds)",
+        "coming: scratch efcn (1 segment, seed 1)",
+        "[2/4] trunk, seed 1: train 99.0 %, test 88.8 % (7 s)",
+    ]
+
+
+def test_lines_say_nothing_of_a_run_that_is_done(capsys):
+    lines = Lines()
+    lines.planned([segment(0)])
+    lines.ended(segment(0), "", before=True)
+    lines.found(results())
+    assert capsys.readouterr().err == ""
+
+
+def test_above_the_bars_stands_the_table(clock):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    with Bars(console) as bars:
+        bars.planned([segment(), branch()])
+        assert "coming" not in screen(bars)
+        bars.found(results())
+        assert [line for line in screen(bars) if line.endswith("coming")] == ["trunk coming", "scratch efcn coming"]
+        bars.started(segment())
+        bars.scored(segment(), {"epoch": 0, "test_accuracy": 10.0})
+        clock[0] += 1
+        bars.trained(segment(), 100, {"epoch": 25, "train_accuracy": 71.25, "test_accuracy": 70.0})
+        assert "trunk 10.0 71.2 70.0 25 %" in screen(bars)
+        assert "trunk, seed 0" in drawn(bars)
+
+
+def test_below_a_table_there_are_fewer_bars_on_a_low_terminal(clock):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=24)
+    with Bars(console) as bars:
+        bars.planned([segment(seed) for seed in range(90)])
+        bars.found(results())
+        for seed in range(80):
+            bars.started(segment(seed))
+            bars.trained(segment(seed), 100, None)
+        assert "80 at once" in drawn(bars)
+        assert drawn(bars).count("trunk, seed") == 8
+        assert len(screen(bars)) < 24
+
+
+def screen(bars):
+    """The lines that stand there now, without gaps."""
+    console = Console(file=io.StringIO(), width=80, height=24)
+    console.print(bars._drawing.shown)
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
+def test_what_is_said_is_never_drawn_over(monkeypatch):
+    """Each drawing goes up by as many lines as the one before it has, whoever asked for them."""
+    monkeypatch.setattr("anarch_core.running.bars.DRAWN_EVERY", 0.001)
+    monkeypatch.setenv("TERM", "xterm")
+    heights = itertools.cycle([2, 3, 5, 4])
+
+    class Changing:
+        def __rich_console__(self, console, options):
+            time.sleep(0.001)
+            yield "\n".join(["drawn"] * next(heights))
+
+    console = Console(file=io.StringIO(), force_terminal=True)
+    drawing = Drawing(Changing(), console)
+    drawing.begin()
+    for number in range(20):
+        drawing.say(f"line {number}")
+    drawing.end()
+    text = console.file.getvalue()
+    assert [number for number in range(20) if f"line {number}\n" in text] == [*range(20)]
+    runs = [(what, len([*group])) for what, group in itertools.groupby(re.findall(r"drawn|\x1b\[1A", text))]
+    lines, ups = ([number for what, number in runs if (what == "drawn") is drawn] for drawn in (True, False))
+    assert [number - 1 for number in lines[:-1]] == ups[:-1]
+    assert lines[-1] == ups[-1]  # at the end nothing is left
+
+
+def test_a_progress_of_ones_own_need_not_know_of_results():
+    silent = Silent()
+    silent.found(results(), searching=True)
+    silent.scored(segment(), {"epoch": 0, "test_accuracy": 10.0})
+
+
+def test_a_terminal_that_cannot_draw_has_lines(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(make_progress(), Lines)
+    monkeypatch.setenv("TERM", "vt100")
+    assert isinstance(make_progress(), Bars)
 
 
 def test_nobody_need_listen(monkeypatch):
