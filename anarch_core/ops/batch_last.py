@@ -143,15 +143,18 @@ class Product:
         """Write the items among y for the sources x and blocks of weights [blocks, inputs, outputs]."""
         weights = self._weights(blocks).transpose(1, 2)
         y = y[tuple(slice(start, None, every) for start, every in zip(self.start, self.every, strict=True))]
+        room = x.new_empty(self._at_once(x) * self._line_items, self.layout.outputs, x.shape[-1])
         for lines, items, fields in self._fields(x):
-            self._in_items(y[lines]).copy_(self._in_places(torch.bmm(weights[items], fields), y[lines]))
+            values = torch.bmm(weights[items], fields, out=room[: len(fields)])
+            self._in_items(y[lines]).copy_(self._in_places(values, y[lines]))
 
     def gradient(self, x: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
         """Gradient of the blocks [blocks, inputs, outputs], where all belong to these items, and so do all output gradients."""
         layout = self.layout
         found = x.new_empty(layout.items, layout.rows, layout.outputs)
+        room = x.new_zeros(self._at_once(x) * self._line_items, layout.outputs, x.shape[-1])
         for lines, items, fields in self._fields(x):
-            right = x.new_zeros(len(fields), layout.outputs, x.shape[-1])
+            right = room[: len(fields)]
             self._in_places(right, grad[lines]).copy_(self._in_items(grad[lines]))
             torch.bmm(fields, right.transpose(1, 2), out=found[items])
         blocks = found.view(-1, layout.inputs * layout.outputs).index_select(0, self.slots)
@@ -168,19 +171,30 @@ class Product:
         """Some lines at a time: which of the first axis, which items, and what these read, [items, rows, batch], overlapping."""
         layout, (*leading, last), batch = self.layout, self.layout.windows, x.shape[-1]
         spans, dims = tuple(window.span for window in leading), len(leading)
+        items, step, at_once = self._line_items, layout.step * batch, self._at_once(x)
         x = self._unfolded(x)
-        outer = leading[0].items if leading else 1
-        items, step = layout.items // outer, layout.step * batch
-        at_once = max(1, LARGEST // max(1, items * step))
         inner = (*(window.items for window in leading[1:]), layout.groups, last.places * last.step, *spans, layout.inputs, batch)
-        for k in range(0, outer, at_once):
+        before = last.inside.start - last.first
+        # Laid out in the same room every time, between the same zeros; the last window may reach beyond its line.
+        filled = x.new_zeros((at_once * items + last.span) * step)
+        for k in range(0, leading[0].items if leading else 1, at_once):
             lines = slice(k, k + at_once) if leading else slice(None)
-            many = min(at_once, outer - k)
-            filled = x.new_zeros((many * items + last.span) * step)  # the last window may reach beyond its line
-            before = last.inside.start - last.first
-            places = filled[: many * items * step].view(many, *inner).narrow(max(1, dims) + 1, before, x.shape[dims + 1])
-            places.copy_(x[lines] if leading else x[None])
+            part = x[lines] if leading else x[None]
+            many = len(part)
+            places = filled[: many * items * step].view(many, *inner)
+            places.narrow(max(1, dims) + 1, before, x.shape[dims + 1]).copy_(part)
             yield lines, slice(k * items, (k + many) * items), filled.as_strided((many * items, layout.rows, batch), (step, batch, 1))
+
+    @property
+    def _line_items(self) -> int:
+        """Items of one line of the first axis, where there are leading axes; else all."""
+        leading = self.layout.windows[:-1]
+        return self.layout.items // leading[0].items if leading else self.layout.items
+
+    def _at_once(self, x: torch.Tensor) -> int:
+        """Lines of the first axis that are laid out at a time."""
+        leading, line = self.layout.windows[:-1], self._line_items * self.layout.step * x.shape[-1]
+        return min(leading[0].items if leading else 1, max(1, LARGEST // max(1, line)))
 
     def _unfolded(self, x: torch.Tensor) -> torch.Tensor:
         """[*items of the leading axes, groups, sources of the last axis, *taps of the leading axes, channels of a group, batch], a view."""

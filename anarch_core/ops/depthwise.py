@@ -48,9 +48,10 @@ class Depthwise:
     def write_outputs(self, y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> None:
         """Write y [batch, outputs] for x [batch, inputs] and a contiguous weight."""
         source, target, planes = self._pixels(_exact(x)), self._positions(y), self._planes(weight)
+        room = source.new_empty(_largest(target[0]))
         for plane, weights in zip(target, planes, strict=True):
             for samples, lines in _tiles(plane):
-                total = source.new_zeros(plane[samples, lines].shape)
+                total = _in(room, plane[samples, lines].shape).zero_()
                 for tap, positions, pixels in self._taps(positions=lines):
                     within = _moved(positions, lines.start)
                     total[within].addcmul_(source[samples][pixels], weights[tap][positions[1:]])
@@ -59,8 +60,9 @@ class Depthwise:
     def write_input_gradient(self, gx: torch.Tensor, grad: torch.Tensor, weight: torch.Tensor) -> None:
         """Write gx [batch, inputs] for grad [batch, outputs] and a contiguous weight."""
         source, target, planes = self._positions(_exact(grad)).contiguous(), self._pixels(gx), self._planes(weight)
+        room = source.new_empty(_largest(target))
         for samples, lines in _tiles(target):
-            total = source.new_zeros(target[samples, lines].shape)
+            total = _in(room, target[samples, lines].shape).zero_()
             for tap, positions, pixels in self._taps(pixels=lines):
                 within = _moved(pixels, lines.start)
                 for plane, weights in zip(source, planes, strict=True):
@@ -71,10 +73,12 @@ class Depthwise:
         """``out = beta * out + alpha * gradient``, weight by weight once; what ``out`` holds does not matter where ``beta`` is 0."""
         left, right = self._pixels(_exact(x)), self._positions(_exact(grad)).contiguous()
         found = left.new_zeros(self._planes_shape())
+        room = left.new_empty(_largest(right[0]))
         for plane, gradient in zip(right, found, strict=True):
             for samples, lines in _tiles(plane):
                 for tap, positions, pixels in self._taps(positions=lines):
-                    gradient[tap][positions[1:]].add_((left[samples][pixels] * plane[samples][positions]).sum(0))
+                    factors = left[samples][pixels], plane[samples][positions]
+                    gradient[tap][positions[1:]].add_(torch.mul(*factors, out=_in(room, factors[0].shape)).sum(0))
         groups, _, outputs = self.weight_shape[-3:]
         values = found.view(outputs, -1, groups).index_select(1, self.slots).movedim(0, -1)
         accumulate(out, values.reshape(out.shape), beta=beta, alpha=alpha)
@@ -142,6 +146,16 @@ def _tiles(y: torch.Tensor) -> Iterator[tuple[slice, slice]]:
     height = max(1, LARGEST // (line * max(1, min(batch, samples))))
     for sample, first in itertools.product(range(0, batch, samples), range(0, lines, height)):
         yield slice(sample, sample + samples), slice(first, min(lines, first + height))
+
+
+def _largest(y: torch.Tensor) -> int:
+    """Numbers of the largest tile of [batch, lines, ...]."""
+    return max((y[tile].numel() for tile in itertools.islice(_tiles(y), 1)), default=0)
+
+
+def _in(room: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """The beginning of a flat tensor as one of a shape: fresh memory for every tile would cost as much as the products."""
+    return room[: shape.numel()].view(shape)
 
 
 @functools.lru_cache(maxsize=256)

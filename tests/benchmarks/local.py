@@ -9,7 +9,7 @@ from collections.abc import Callable
 import attrs
 import dense
 import torch
-from local_layers import Broadcast, KerasMasked, KerasSlices, Unfolded
+from local_layers import Broadcast, KerasMasked, KerasSlices, Unfolded, UnfoldedGroups
 from measure import OURS, PRODUCTS, Case, Step
 from torch import nn
 
@@ -41,9 +41,9 @@ class Layer:
 
     @property
     def weights(self) -> int:
-        """Pairs of a position and a pixel, times the channels."""
+        """Pairs of a position and a pixel, times the channels that are connected."""
         rows, columns = label_counts(LCN, self.geometry)
-        return rows * columns * self.conv.in_channels * self.conv.out_channels
+        return rows * columns * self.conv.in_channels * self.conv.out_channels // self.conv.groups
 
     @property
     def products(self) -> int:
@@ -76,6 +76,14 @@ def inner(batch: int = 250) -> Layer:
 
 def last(batch: int = 250) -> Layer:
     return Layer(nn.Conv2d(64, 64, 3, padding=1, bias=False), 3, batch, inner=True)
+
+
+def grouped() -> Layer:
+    return Layer(nn.Conv2d(128, 128, 3, padding=1, groups=32, bias=False), 8, 100, inner=True)
+
+
+def depthwise() -> Layer:
+    return Layer(nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False), 16, 100, inner=True)
 
 
 def gradients(network: nn.Module, x: torch.Tensor) -> Step:
@@ -129,8 +137,9 @@ def jax_local(layer: Layer) -> Step:
 
 
 def products(layer: Layer) -> Step:
-    """One product per position over patches that lie ready in the best order: output, weight gradient and, where needed, patch gradient."""
-    positions, outputs = layer.geometry.positions, layer.conv.out_channels
+    """One product per position and group over patches in the best order: output, weight gradient and, where needed, patch gradient."""
+    groups = layer.conv.groups
+    positions, outputs = layer.geometry.positions * groups, layer.conv.out_channels // groups
     taps = layer.weights // (positions * outputs)  # on average, without padding
     patches, weight = torch.randn(positions, taps, layer.batch), torch.randn(positions, taps, outputs)
     y, gx, gw = torch.randn(positions, outputs, layer.batch), torch.empty_like(patches), torch.empty_like(weight)
@@ -160,6 +169,16 @@ def small_case() -> Case:
     """The broadcast form, at a batch it can be run at."""
     title = "locally connected layer, 64 to 64 channels, 8 x 8, kernel 5, batch 4"
     return _case(functools.partial(inner, 4), title, {"broadcast": functools.partial(theirs, kind=Broadcast)})
+
+
+def convolution(layer: Layer) -> Step:
+    """What the layer was made from: as much arithmetic, with fewer weights."""
+    return gradients(layer.conv.to(memory_format=torch.channels_last), layer.inputs(torch.channels_last))
+
+
+def groups_case(make: Callable[[], Layer], title: str) -> Case:
+    """Groups of few channels, beside the convolution."""
+    return _case(make, title, {"convolution": convolution, "unfold + einsum": functools.partial(theirs, kind=UnfoldedGroups)})
 
 
 def _case(make: Callable[[], Layer], title: str, contenders: dict[str, Callable[[Layer], Step]]) -> Case:

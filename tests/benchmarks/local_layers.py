@@ -40,6 +40,23 @@ class Unfolded(nn.Module):
         return with_bias(y.unflatten(2, self.geometry.output_size), self.bias)
 
 
+class UnfoldedGroups(nn.Module):
+    """``unfold``, then one product over the patches of every group; the weights include those that meet padding."""
+
+    def __init__(self, conv: nn.Conv2d, side: int) -> None:
+        super().__init__()
+        self.geometry = ConvGeometry.of(conv, (side, side))
+        self.conv_arguments = {"kernel_size": conv.kernel_size, "padding": conv.padding, "stride": conv.stride}
+        taps = conv.weight.detach().flatten(1).unflatten(0, (conv.groups, -1)).transpose(1, 2)  # [groups, taps, outputs]
+        self.weight = nn.Parameter(taps.repeat(self.geometry.positions, 1, 1, 1))
+        self.bias = position_bias(conv, self.geometry)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = functional.unfold(x, **self.conv_arguments).unflatten(1, (self.geometry.groups, -1))
+        y = torch.einsum("bgkp,pgko->bgop", patches, self.weight).flatten(1, 2)
+        return with_bias(y.unflatten(2, self.geometry.output_size), self.bias)
+
+
 class Broadcast(nn.Module):
     """As in the textbooks: patches times weights elementwise, then a sum."""
 

@@ -37,6 +37,12 @@ CASES: dict[str, Callable[[], measure.Case]] = {
         local.case, local.first, "locally connected layer, 3 to 64 channels, 32 x 32, kernel 4, stride 2, batch 250"
     ),
     "local-small": local.small_case,
+    "local-groups": functools.partial(
+        local.groups_case, local.grouped, "locally connected layer, 128 channels in 32 groups, 8 x 8, kernel 3, batch 100"
+    ),
+    "local-depthwise": functools.partial(
+        local.groups_case, local.depthwise, "locally connected layer, 64 channels, depthwise, 16 x 16, kernel 3, batch 100"
+    ),
     "local-network": local.network_case,
     "shared": shared.case,
     "lift": lift.case,

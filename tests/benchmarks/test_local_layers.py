@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import local
 import pytest
 import torch
-from local_layers import Broadcast, KerasMasked, KerasSlices, Unfolded
+from local_layers import Broadcast, KerasMasked, KerasSlices, Unfolded, UnfoldedGroups
 from torch import nn
 
 KINDS = [functools.partial(Unfolded, form="einsum"), Unfolded, Broadcast, KerasSlices, KerasMasked]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("conv", [nn.Conv2d(3, 4, 4, stride=2, padding=2), nn.Conv2d(2, 3, 5, padding=2, bias=False)])
+LAYERS = [
+    *itertools.product(KINDS, [nn.Conv2d(3, 4, 4, stride=2, padding=2), nn.Conv2d(2, 3, 5, padding=2, bias=False)]),
+    (UnfoldedGroups, nn.Conv2d(4, 6, 3, padding=1, groups=2)),
+]
+
+
+@pytest.mark.parametrize(("kind", "conv"), LAYERS)
 def test_layers_start_as_their_convolution_forwards_and_backwards(kind, conv: nn.Conv2d) -> None:
     x = torch.randn(3, conv.in_channels, 8, 8, requires_grad=True)
     layer = kind(conv, 8)
