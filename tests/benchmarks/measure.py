@@ -153,7 +153,7 @@ def _peak_worker(build: Callable[[], Step], sender: multiprocessing.connection.C
 
     torch.set_num_threads(threads)
     for relaxation in "efcn", "lcn":  # so that every module is loaded before memory is looked at
-        ours(relaxation)()
+        ours(relaxation, chained=False)()
         plain(relaxation)()
     if importlib.util.find_spec("numba"):
         sparse_product.add_product(*(torch.zeros(1, 1) for _ in range(3)), beta=0.0, alpha=1.0)

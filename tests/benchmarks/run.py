@@ -50,14 +50,14 @@ CASES: dict[str, Callable[[], measure.Case]] = {
     "mask": drift.mask_case,
     "ungrouped": functools.partial(constraint.case, "an ungrouped depthwise convolution"),
     "circulant": functools.partial(constraint.case, "a circulant matrix"),
-    "small": small.case,
-    "siblings": siblings.case,
+    **{f"small-{relaxation}": functools.partial(small.case, relaxation) for relaxation in small.NAMES},
 }
 
 TABLES: dict[str, Callable[[], Iterable[measure.Table]]] = {
     "largest-eigenvalue": largest_eigenvalue.tables,
     "learning-coefficient": learning_coefficient.tables,
     "precision": precision.tables,
+    "siblings": siblings.tables,
 }
 """Cases that say more than how long something takes."""
 

@@ -1,6 +1,8 @@
-"""Ten small networks of one shape, as the branches of a run are: trained one by one, as one batched network, and in two processes.
+"""Small networks of one shape, as the branches of a run are: trained one by one, in two processes, and as one batched network.
 
-MNIST-1D's eFCN, batch 100; each sibling has its own weights and its own order of batches. Times are those of one step of one network.
+MNIST-1D, batch 100; each sibling has its own weights and its own order of batches. Times are those of one step of one network. What is
+written by hand is as little as there can be, and keeps neither losses nor scores, as the loop does: batched it tells the most that anarch
+could gain, and beside the same code on one sibling after another what batching gives of that.
 """
 
 from __future__ import annotations
@@ -11,61 +13,47 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 
 import torch
-from measure import OURS, Case, Step
-from small import BATCH, RATE, STEPS, data
-from torch import nn
+from measure import OURS, Case, Step, Table, figures
+from small import BATCH, NAMES, RATE, SHAPE, STEPS, data, loop, network
+from stacked import Stacked
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
 from anarch_core.data.order import epoch_order
-from anarch_core.models import build_model
-from anarch_core.relaxation.verbs import relax
-from anarch_core.training.loop import Training
 
-SIBLINGS, PROCESSES = 10, 2
+PROCESSES = 2
+COUNTS = (1, 4, 16)
+RELAXATIONS = ("conv", "efcn", "lcn")
+REPEATS = 8
 
 Weights = Callable[[], dict[str, torch.Tensor]]
 """The weights of all siblings, stacked, by name."""
 
-
-def network(seed: int) -> nn.Module:
-    model = build_model("cnn1d", input_shape=(1, 40), classes=10, seed=seed)
-    return relax(model, "efcn", example_input=data()[0][:2], check=False).model
+Contender = Callable[[str, Sequence[int]], tuple[Step, Weights]]
+"""Of a relaxation and seeds: what trains these siblings for some steps, and their weights."""
 
 
 def batches(seeds: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Inputs [siblings, batch, 1, length] and labels [siblings, batch] for ever, in the order each sibling meets alone."""
+    """Inputs [siblings, batch, *shape] and labels [siblings, batch] for ever, in the order each sibling meets alone."""
     x, y = data()
     epoch = 0
     while True:
         orders = torch.stack([epoch_order(len(y), seed, epoch) for seed in seeds])
         for rows in torch.split(orders, BATCH, dim=1):
-            yield x[rows], y[rows]
+            yield x.index_select(0, rows.flatten()).view(len(seeds), BATCH, *SHAPE), y[rows]
         epoch += 1
 
 
-def one_by_one(seeds: Sequence[int]) -> tuple[Step, Weights]:
+def one_by_one(relaxation: str, seeds: Sequence[int]) -> tuple[Step, Weights]:
     """The loop that ``anarch run`` runs, sibling after sibling."""
-    x, y = data()
-    models = [network(seed) for seed in seeds]
-    loops = [
-        Training(
-            model=model,
-            optimizer=torch.optim.SGD(model.parameters(), lr=RATE, fused=True),
-            x=x,
-            y=y,
-            batch_size=BATCH,
-            seed=seed,
-            learning_rate=lambda _: RATE,
-        )
-        for seed, model in zip(seeds, models, strict=True)
-    ]
-    return lambda: [loop.advance(loop.iteration + STEPS) for loop in loops], lambda: stack_module_state(models)[0]
+    models = [network(relaxation, seed) for seed in seeds]
+    loops = [loop(model, seed=seed) for seed, model in zip(seeds, models, strict=True)]
+    return lambda: [each.advance(each.iteration + STEPS) for each in loops], lambda: stack_module_state(models)[0]
 
 
-def mapped(seeds: Sequence[int]) -> tuple[Step, Weights]:
+def mapped(relaxation: str, seeds: Sequence[int]) -> tuple[Step, Weights]:
     """``vmap`` over stacked weights and autograd."""
-    models = [network(seed) for seed in seeds]
+    models = [network(relaxation, seed) for seed in seeds]
     weights, buffers = stack_module_state(models)
     optimizer = torch.optim.SGD(weights.values(), lr=RATE, fused=True)
     feed = batches(seeds)
@@ -82,37 +70,37 @@ def mapped(seeds: Sequence[int]) -> tuple[Step, Weights]:
     return step, lambda: weights
 
 
-def multiplied(seeds: Sequence[int]) -> tuple[Step, Weights]:
-    """As few calls as there can be: one batched product for each layer and direction, the weights updated by the product itself."""
-    weights = {name: tensor.detach() for name, tensor in stack_module_state([network(seed) for seed in seeds])[0].items()}
-    layers = list(zip(list(weights.values())[::2], list(weights.values())[1::2], strict=True))
+def by_hand(relaxation: str, seeds: Sequence[int]) -> tuple[Step, Weights]:
+    """One batched product for each layer and direction, into memory that lies ready, descending on the way back."""
+    stacked = Stacked([network(relaxation, seed) for seed in seeds], BATCH)
     feed = batches(seeds)
 
     @torch.no_grad()
     def step() -> None:
         for _ in range(STEPS):
-            x, y = next(feed)
-            read = [x.flatten(2)]
-            for weight, bias in layers:
-                y_hat = torch.baddbmm(bias.unsqueeze(1), read[-1], weight.transpose(1, 2))
-                read.append(y_hat.relu())
-            grad = y_hat.softmax(2).sub_(functional.one_hot(y, y_hat.shape[2])).div_(BATCH)
-            for number, (weight, bias) in reversed(list(enumerate(layers))):
-                below = torch.bmm(grad, weight).mul_(read[number] > 0) if number else grad
-                weight.baddbmm_(grad.transpose(1, 2), read[number], alpha=-RATE)
-                bias.sub_(grad.sum(1), alpha=RATE)
-                grad = below
+            stacked.step(*next(feed), RATE)
 
-    return step, lambda: weights
+    return step, stacked.weights
 
 
-def side_by_side() -> Step:
-    """The siblings divided among processes of one thread each, as ``--jobs`` does."""
+def by_hand_one_by_one(relaxation: str, seeds: Sequence[int]) -> tuple[Step, Weights]:
+    """The same code on one sibling after another: what is left between this and :func:`by_hand` is what batching gives."""
+    steps, weights = zip(*(by_hand(relaxation, [seed]) for seed in seeds), strict=True)
+
+    def stacked() -> dict[str, torch.Tensor]:
+        each = [own() for own in weights]
+        return {name: torch.cat([own[name] for own in each]) for name in each[0]}
+
+    return lambda: [step() for step in steps], stacked
+
+
+def in_processes(contender: Contender, relaxation: str, count: int) -> Step:
+    """The siblings divided among processes of one thread each, as ``--jobs`` does; a single one has one of its own."""
     context = multiprocessing.get_context("spawn")
     pipes = []
-    for number in range(PROCESSES):
+    for number in range(min(PROCESSES, count)):
         here, there = context.Pipe()
-        context.Process(target=_serve, args=(there, range(number, SIBLINGS, PROCESSES)), daemon=True).start()
+        context.Process(target=_serve, args=(there, contender, relaxation, range(number, count, PROCESSES)), daemon=True).start()
         there.close()
         pipes.append(here)
 
@@ -125,10 +113,10 @@ def side_by_side() -> Step:
     return step
 
 
-def _serve(pipe: Connection, seeds: Sequence[int]) -> None:
+def _serve(pipe: Connection, contender: Contender, relaxation: str, seeds: Sequence[int]) -> None:
     """Take steps as long as somebody asks for them."""
     torch.set_num_threads(1)
-    step, _ = one_by_one(seeds)
+    step, _ = contender(relaxation, seeds)
     try:
         while pipe.recv():
             step()
@@ -137,22 +125,42 @@ def _serve(pipe: Connection, seeds: Sequence[int]) -> None:
         return
 
 
-def _step(contender: Callable[[Sequence[int]], tuple[Step, Weights]]) -> Step:
-    return contender(range(SIBLINGS))[0]
+def with_threads(threads: int, contender: Contender, relaxation: str, count: int) -> Step:
+    """In this process, with so many threads."""
+    step, _ = contender(relaxation, range(count))
+
+    def taken() -> None:
+        usual = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            step()
+        finally:
+            torch.set_num_threads(usual)
+
+    return taken
 
 
-def case() -> Case:
-    return Case(
-        title=f"one step of one of {SIBLINGS} eFCNs on MNIST-1D, batch {BATCH}",
-        contenders={
-            f"{OURS}, one by one": functools.partial(_step, one_by_one),
-            f"{OURS}, in {PROCESSES} processes of one thread": side_by_side,
-            "batched: vmap, torch.optim.SGD": functools.partial(_step, mapped),
-            "batched: products alone, by hand": functools.partial(_step, multiplied),
-        },
-        flops=0,
-        bytes=0,
-        memory=False,
-        reference=f"{OURS}, one by one",
-        steps=SIBLINGS * STEPS,
-    )
+WAYS: dict[str, Callable[[str, int], Step]] = {
+    f"{OURS}, one by one, 1 thread": functools.partial(with_threads, 1, one_by_one),
+    f"{OURS}, in {PROCESSES} processes of 1 thread": functools.partial(in_processes, one_by_one),
+    f"by hand, one by one, in {PROCESSES} processes of 1 thread": functools.partial(in_processes, by_hand_one_by_one),
+    "batched by vmap, torch.optim.SGD, 2 threads": functools.partial(with_threads, 2, mapped),
+    "batched by hand, 1 thread": functools.partial(with_threads, 1, by_hand),
+    "batched by hand, 2 threads": functools.partial(with_threads, 2, by_hand),
+    f"batched by hand, in {PROCESSES} processes of 1 thread": functools.partial(in_processes, by_hand),
+}
+"""How siblings are trained; given a relaxation and how many there are."""
+
+
+def case(relaxation: str, count: int) -> Case:
+    contenders = {name: functools.partial(way, relaxation, count) for name, way in WAYS.items()}
+    return Case(f"{count} siblings, {NAMES[relaxation]}", contenders, flops=0, bytes=0, memory=False, steps=count * STEPS)
+
+
+def tables() -> Iterator[Table]:
+    """One for each kind of network, siblings by their number."""
+    for relaxation in RELAXATIONS:
+        found = {count: figures(case(relaxation, count), REPEATS) for count in COUNTS}
+        rows = [(name, *(f"{1e3 * found[count][name].best:.2f} ms" for count in COUNTS)) for name in WAYS]
+        title = f"one step of one of several {NAMES[relaxation]}s on MNIST-1D, batch {BATCH}; two cores"
+        yield Table(title, ("siblings", *map(str, COUNTS)), rows)
