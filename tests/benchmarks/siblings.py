@@ -121,7 +121,7 @@ def _serve(pipe: Connection, contender: Contender, relaxation: str, seeds: Seque
         while pipe.recv():
             step()
             pipe.send(True)
-    except EOFError:
+    except (EOFError, ConnectionError):
         return
 
 
