@@ -59,6 +59,14 @@ class AbstractObjective(ABC):
     takes: ClassVar[str]
     gives: ClassVar[str]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        owner = {
+            name: next(level for level, each in enumerate(cls.__mro__) if name in vars(each)) for name in ("loss", "loss_and_gradient")
+        }
+        if owner["loss"] < owner["loss_and_gradient"]:  # the gradient that is inherited is that of another loss
+            cls.loss_and_gradient = AbstractObjective.loss_and_gradient  # type: ignore[method-assign]
+
     def __init__(self, options: Any = None) -> None:
         self.options = options
 
@@ -102,6 +110,8 @@ class AbstractObjective(ABC):
 
     def loss_and_gradient(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean loss, a scalar, and its gradient by the outputs, neither with a graph; by autograd unless overridden. New in 1.3.
+
+        A class that overrides :meth:`loss` alone has the gradient of its own loss, whatever it inherits.
 
         Args:
             outputs: of the network, [n, *output_shape].

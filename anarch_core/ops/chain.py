@@ -35,6 +35,7 @@ class Chain:
         self.pieces = tuple(_in_order(pieces, self.first))
         self.parameters: tuple[nn.Parameter, ...] = tuple(parameter for piece in self.pieces for parameter in piece.parameters)
         self._idle: dict[tuple[int, torch.dtype], list[_Walk]] = {}
+        self._memory: list[int] = []
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -79,12 +80,17 @@ class Chain:
         return y, loss
 
     def _walk(self, batch: int, like: torch.Tensor) -> _Walk:
-        idle = self._idle.setdefault((batch, like.dtype), [])
-        return idle.pop() if idle else _Walk(self, batch, like)
+        memory = [parameter.data_ptr() for parameter in self.parameters]
+        if memory != self._memory:  # a walk sees the parameters where they were when it was made
+            self._memory = memory
+            self._idle.clear()
+        idle = self._idle.get((batch, like.dtype))
+        return idle.pop() if idle else _Walk(self, batch, like, memory)
 
     def rest(self, walk: _Walk) -> None:
         """A walk is over; its memory may be used again."""
-        self._idle[walk.key].append(walk)
+        if walk.memory == self._memory:
+            self._idle.setdefault(walk.key, []).append(walk)
 
 
 def _in_order(pieces: Sequence[Piece], order: Order) -> Iterator[Piece]:
@@ -100,8 +106,8 @@ def _in_order(pieces: Sequence[Piece], order: Order) -> Iterator[Piece]:
 class _Walk:
     """One way through a chain and back, with the memory for a batch of one size."""
 
-    def __init__(self, chain: Chain, batch: int, like: torch.Tensor) -> None:
-        self.chain, self.key = chain, (batch, like.dtype)
+    def __init__(self, chain: Chain, batch: int, like: torch.Tensor, memory: list[int]) -> None:
+        self.chain, self.key, self.memory = chain, (batch, like.dtype), memory
         self.passes = [piece.opened(batch, like) for piece in chain.pieces]
         self._owners = [
             (way, which) for way, piece in zip(self.passes, chain.pieces, strict=True) for which in range(len(piece.parameters))
@@ -134,10 +140,12 @@ class _Walk:
             index -= count
             for which, parameter in enumerate(piece.parameters):
                 update, place = updates[index + which], index + which
+                if not wanted[place]:
+                    continue
                 if update is not None and update.uses == 1:
                     way.accumulate(which, None, beta=update.keep, alpha=-update.learning_rate)
                     update.done = True
-                elif wanted[place]:
+                else:
                     gradients[place] = torch.empty_like(parameter, requires_grad=False)
                     way.accumulate(which, gradients[place], beta=0.0, alpha=1.0)
         return self._entry.outwards(inner) if wants_input and inner is not None else None, gradients

@@ -86,6 +86,11 @@ def is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
+def is_watched(weight: torch.Tensor) -> bool:
+    """Whether somebody wants to see the gradient of a weight on its way, or to change it there."""
+    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
+
+
 def has_gradients(optimizer: torch.optim.Optimizer) -> bool:
     """Whether any parameter has one."""
     return any(weight.grad is not None for group in optimizer.param_groups for weight in group["params"])
@@ -113,7 +118,8 @@ def fused_sgd(optimizer: torch.optim.Optimizer, *, waits: bool = False) -> Itera
     later: list[Descent] | None = [] if waits else None
     if is_plain_sgd(optimizer):
         for group in optimizer.param_groups:
-            updates.update({weight: Update(float(group["lr"]), group["weight_decay"], later) for weight in group["params"]})
+            rate, decay = float(group["lr"]), group["weight_decay"]
+            updates.update({weight: Update(rate, decay, later) for weight in group["params"] if not is_watched(weight)})
     token = _updates.set(updates)
     try:
         yield [] if later is None else later
@@ -144,6 +150,20 @@ def clip_norm(optimizer: torch.optim.Optimizer, descents: Sequence[Descent], lar
     for descent in descents:
         descent.take(factor)
     return norm
+
+
+@torch.no_grad()
+def add_the_rest(optimizer: torch.optim.Optimizer) -> None:
+    """Inside :func:`fused_sgd`, after ``backward``: complete the steps of weights that others used, too, by whatever operations.
+
+    Such a weight has a gradient, beside the one that it descended along; the optimizer would shrink it a second time.
+    """
+    updates = _updates.get() or {}
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if weight.grad is not None and (update := updates.get(weight)) is not None and update.done and update.later is None:
+                weight.add_(weight.grad, alpha=-update.learning_rate)
+                weight.grad = None
 
 
 def planned_update(x: torch.Tensor, weight: torch.Tensor, *, may_wait: bool = False) -> Update | None:

@@ -58,12 +58,18 @@ def chained(context: RunContext, networks: Sequence[Footprint], segments: Sequen
 
 
 def _pays(context: RunContext, model: nn.Module) -> bool:
-    """Whether steps with chains are not much slower than without; True where there are none."""
-    ways = [tried(context, model, chained=False), tried(context, copied(model), chained=True)]
+    """Whether steps with chains are not much slower than without; True where there are none, False where none can be taken."""
     with matmul_precision(context.config.precision), processor_threads(context.config.threads):
-        for training in ways:  # the first step takes the memory
-            training.advance(training.iteration + 1)
-        return not ways[1].chains or not all(_slower(*ways) for _ in range(ROUNDS))
+        try:
+            ordinary, as_chains = (tried(context, each, chained=each is not model) for each in (model, copied(model)))
+            ordinary.advance(ordinary.iteration + 1)  # the first step takes the memory
+        except Exception:  # what cannot be trained is told where it is trained, of its segment
+            return True
+        try:
+            as_chains.advance(as_chains.iteration + 1)
+        except Exception:  # a network may do with its layers what no chain can, as differentiate them twice
+            return False
+        return not as_chains.chains or not all(_slower(ordinary, as_chains) for _ in range(ROUNDS))
 
 
 def _slower(ordinary: Training, chained: Training) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from typing import cast
 
@@ -18,6 +19,7 @@ from anarch_core.layers.lattice_layer import conv_weight_view
 from anarch_core.ops.by_position import ByPosition, readable
 from anarch_core.ops.chain import Chain
 from anarch_core.ops.full_product import FullProduct
+from anarch_core.ops.fused import is_watched
 from anarch_core.ops.ordinary import needs_ordinary_operations
 from anarch_core.ops.piece import Piece
 from anarch_core.ops.pointwise import RELU, TANH, Flattened, Pointwise
@@ -29,7 +31,7 @@ class Chained:
     """A network whose small layers can be taken as chains: its parameters, its modules and what it computes are as they were.
 
     Runs of layers inside an ``nn.Sequential`` are one chain, a convolution anywhere else is one of its own. What is made for a size of
-    input is kept, so a network is to be looked at once and used often.
+    input is kept, so a network is to be looked at once and used often; what has changed of its modules is seen when it is taken again.
 
     Args:
         model: the network.
@@ -37,17 +39,14 @@ class Chained:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._runs = {module: _Runs(module, leaves) for module, leaves in _places(model)}
-        self._known: list[tuple[nn.Parameter, int]] = []
+        self._seen: list[object] = []
+        self._parameters: list[nn.Parameter] = []
+        self._runs: dict[nn.Module, _Runs] = {}
 
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Inside, the network goes through its chains where it is trained on a CPU in its own arithmetic, and they pay."""
-        parameters = [(parameter, parameter.data_ptr()) for parameter in self._model.parameters()]
-        if len(parameters) != len(self._known) or any(a is not b or p != q for (a, p), (b, q) in zip(parameters, self._known, strict=True)):
-            self._known = parameters
-            for runs in self._runs.values():
-                runs.forget()
+        self._look()
         with ExitStack() as put_back:
             for module, runs in self._runs.items() if not _globally_hooked() else ():
                 if not _plain(module):
@@ -59,11 +58,24 @@ class Chained:
     def whole(self, x: torch.Tensor) -> Chain | None:
         """The chain that the network is for such inputs, to be used inside :meth:`taken`; None where it is not one."""
         runs = self._runs.get(self._model)
-        return runs.whole(x) if runs is not None and _plain(self._model, runs.forward) else None
+        if runs is None or x.requires_grad or not _plain(self._model, runs.forward):
+            return None
+        chain = runs.whole(x)
+        return None if chain is None or any(map(is_watched, chain.parameters)) else chain
 
     def chains(self) -> Sequence[Chain]:
         """Those that were made so far."""
         return [chain for runs in self._runs.values() for chain in runs.chains()]
+
+    def _look(self) -> None:
+        """Begin anew where modules, their settings or their parameters are others than when they were seen last."""
+        modules = list(self._model.modules())
+        held = [parameter for module in modules for parameter in module._parameters.values() if parameter is not None]
+        seen = [*((module, type(module), _plain(module), _settings(module)) for module in modules), *map(id, held)]
+        if seen != self._seen:
+            tied = {parameter for parameter, holders in Counter(held).items() if holders > 1}
+            self._seen, self._parameters = seen, held
+            self._runs = {module: _Runs(module, leaves, tied) for module, leaves in _places(self._model)}
 
 
 def _places(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
@@ -95,6 +107,16 @@ def _plain(module: nn.Module, forward: Forward | None = None) -> bool:
     )
 
 
+def _settings(module: nn.Module) -> list[object]:
+    """The numbers and words that a module is made with, and its mode."""
+    plain = (int, str)
+    return [
+        each
+        for each in vars(module).values()
+        if isinstance(each, plain) or (isinstance(each, tuple) and all(isinstance(part, plain) for part in each))
+    ]
+
+
 def _globally_hooked() -> bool:
     return bool(
         hooks._global_forward_hooks or hooks._global_forward_pre_hooks or hooks._global_backward_hooks or hooks._global_backward_pre_hooks
@@ -107,16 +129,17 @@ class _Runs:
     Args:
         owner: the module.
         leaves: that it calls; itself where it is a convolution.
+        tied: parameters that several modules hold, each of which may do anything with them.
     """
 
-    def __init__(self, owner: nn.Module, leaves: Sequence[nn.Module]) -> None:
-        self._owner, self._leaves = owner, leaves
+    def __init__(self, owner: nn.Module, leaves: Sequence[nn.Module], tied: Set[nn.Parameter]) -> None:
+        self._owner, self._leaves, self._tied = owner, leaves, tied
         self._found: dict[tuple[object, ...], Sequence[Forward]] = {}
         self.forward: Forward = self._forward
 
-    def forget(self) -> None:
-        """The parameters are others."""
-        self._found.clear()
+    def __getstate__(self) -> dict[str, object]:
+        """A network may be copied, or pickled, while it is taken: without the memory of its chains."""
+        return {**vars(self), "_found": {}}
 
     def chains(self) -> Iterator[Chain]:
         """Those that were made so far."""
@@ -137,7 +160,7 @@ class _Runs:
         key, found = (x.shape, x.dtype), list[Forward]()
         left = list(self._leaves)
         while left:
-            pieces = _pieces(left, x)
+            pieces = self._pieces(left, x)
             found.append(Chain(pieces) if _gains(pieces, len(x)) else self._called(left[0]))
             del left[: len(pieces) if isinstance(found[-1], Chain) else 1]
             x = found[-1](x)
@@ -150,12 +173,27 @@ class _Runs:
             return None
         key = x.shape, x.dtype
         if key not in self._found:
-            pieces = _pieces(self._leaves, x)
+            pieces = self._pieces(self._leaves, x)
             if len(pieces) < len(self._leaves) or not _gains(pieces, len(x)):
                 return None
             self._found[key] = [Chain(pieces)]
         first, *others = self._found[key]
         return first if isinstance(first, Chain) and not others else None
+
+    def _pieces(self, leaves: Sequence[nn.Module], x: torch.Tensor) -> list[Piece]:
+        """The longest run of layers from the first on that can be taken as a chain."""
+        found: list[Piece] = []
+        shape = tuple(x.shape[1:])
+        for leaf in leaves:
+            piece = piece_of(leaf, shape)
+            if piece is None or not all(self._can_train(parameter, x) for parameter in piece.parameters) or not piece.pays(len(x)):
+                break
+            found.append(piece)
+            shape = piece.output_shape
+        return found
+
+    def _can_train(self, parameter: nn.Parameter, x: torch.Tensor) -> bool:
+        return parameter.dtype == x.dtype and parameter not in self._tied and not needs_ordinary_operations(x, parameter)
 
     def _called(self, leaf: nn.Module) -> Forward:
         forward: Forward = leaf
@@ -172,20 +210,8 @@ def _can_be_chained(x: object) -> bool:
         and not needs_ordinary_operations(x, x)
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()
+        and not torch.is_inference_mode_enabled()  # which leaves its mark on the memory that would be used again
     )
-
-
-def _pieces(leaves: Sequence[nn.Module], x: torch.Tensor) -> list[Piece]:
-    """The longest run of layers from the first on that can be taken as a chain."""
-    found: list[Piece] = []
-    shape = tuple(x.shape[1:])
-    for leaf in leaves:
-        piece = piece_of(leaf, shape)
-        if piece is None or any(parameter.dtype != x.dtype for parameter in piece.parameters) or not piece.pays(len(x)):
-            break
-        found.append(piece)
-        shape = piece.output_shape
-    return found
 
 
 def _gains(pieces: Sequence[Piece], batch: int) -> bool:
@@ -199,10 +225,16 @@ def piece_of(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
     if not _plain(module):
         return None
     if isinstance(module, RelaxedLayer):
-        piece = module.piece() if _tells_own(type(module)) else None
-        return piece if piece is not None and piece.input_shape == shape else None
+        piece = module.piece() if module.training and _tells_own(type(module)) else None
+        return piece if piece is not None and piece.input_shape == shape and _is_trained(module, piece) else None
     make = KINDS.get(type(module))
     return None if make is None else make(module, shape)
+
+
+def _is_trained(module: nn.Module, piece: Piece) -> bool:
+    """Whether what a piece is trained by are parameters of the module, and not computed of others (``torch.nn.utils.parametrize``)."""
+    own = {id(parameter) for parameter in module.parameters()}
+    return all(id(parameter) in own for parameter in piece.parameters)
 
 
 def _tells_own(kind: type[RelaxedLayer]) -> bool:
@@ -212,7 +244,7 @@ def _tells_own(kind: type[RelaxedLayer]) -> bool:
 
 
 def _convolution(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
-    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or not isinstance(module.weight, nn.Parameter):
+    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or not _has_parameters(module):
         return None
     if len(shape) != module.weight.ndim - 1 or shape[0] != module.in_channels:
         return None
@@ -225,8 +257,13 @@ def _convolution(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
     return ByPosition(CONV, geometry, module.weight, bias, view, lambda bias: bias.view(*ones, -1))
 
 
+def _has_parameters(module: nn.Module) -> bool:
+    """Whether the weight is a parameter, and the bias is one or there is none."""
+    return isinstance(module.weight, nn.Parameter) and isinstance(module.bias, nn.Parameter | None)
+
+
 def _dense(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
-    if not isinstance(module, nn.Linear) or not isinstance(module.weight, nn.Parameter) or shape != (module.in_features,):
+    if not isinstance(module, nn.Linear) or not _has_parameters(module) or shape != (module.in_features,):
         return None
     return FullProduct(module.weight, cast("nn.Parameter | None", module.bias), shape, (module.out_features,))
 

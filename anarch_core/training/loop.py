@@ -19,7 +19,7 @@ from anarch_core.errors import CheckpointError
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import CrossEntropy
 from anarch_core.objective.outputs import fitting, outputs_of
-from anarch_core.ops.fused import clip_norm, fused_sgd, has_descended, has_gradients
+from anarch_core.ops.fused import add_the_rest, clip_norm, fused_sgd, has_descended, has_gradients
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
 from anarch_core.training.averages import RunningAverage, statistics_anew
@@ -139,6 +139,7 @@ class Training:
             if has_gradients(self.optimizer):
                 self.optimizer.zero_grad()
             outputs, loss = self._passes(inputs, targets)
+            add_the_rest(self.optimizer)
             if self.penalties:
                 self.penalties.add_gradients(self.iteration)
             if whole:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -91,3 +92,21 @@ def test_trying_leaves_the_random_state_and_the_network(tmp_path):
     expected = torch.get_rng_state()
     run(CONFIG, out=tmp_path / "run", progress="silent")
     assert torch.equal(torch.get_rng_state(), expected)
+
+
+@pytest.mark.parametrize(("raises", "taken"), [((), True), ((True,), False), ((False, True), True)])
+def test_what_cannot_be_trained_in_chains_is_not_and_what_cannot_be_trained_is_told_later(monkeypatch, raises, taken):
+    class Steps:
+        iteration, chains = 0, 0
+
+        def __init__(self, chained):
+            self.chained = chained
+
+        def advance(self, until):
+            if self.chained in raises:
+                msg = "it cannot be"
+                raise RuntimeError(msg)
+
+    monkeypatch.setattr(chaining, "tried", lambda context, model, *, chained: Steps(chained))
+    context = SimpleNamespace(config=SimpleNamespace(precision="float32", threads=1))
+    assert chaining._pays(context, torch.nn.Linear(1, 1)) == taken

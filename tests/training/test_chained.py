@@ -121,7 +121,7 @@ def test_the_network_is_as_it_was_outside_of_steps(samples):
     before = [(name, type(module), set(vars(module))) for name, module in model.named_modules()]
     training(model, samples).advance(STEPS)
     assert [(name, type(module), set(vars(module))) for name, module in model.named_modules()] == before
-    x = samples[0].requires_grad_()
+    x = samples[0].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
     assert torch.autograd.grad(gradient.square().sum(), x)[0].abs().sum() > 0  # as often as one likes
 
