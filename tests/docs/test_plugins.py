@@ -19,6 +19,7 @@ from anarch_core.plugin.discovery import Status
 from anarch_core.plugin.hooks import RECORDS
 from anarch_core.plugin.registry import Registry
 from anarch_core.probe.base import ProbeContext
+from anarch_core.relaxation.verbs import relax
 
 TEXT = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 
@@ -96,3 +97,13 @@ def test_the_schedule_of_the_example_switches_once_at_the_edge():
     schedule = names["EdgeOfStability"](None)
     rows = [{"learning_rate": 0.1}, *({"learning_rate": 0.1, "hessian.lambda_max": value} for value in (5.0, 21.0, 22.0, 3.0, 30.0))]
     assert [length for length in range(1, 7) if schedule.switches_now(rows[:length])] == [3]
+
+
+def test_a_layer_of_the_lattice_has_its_piece_made_for_it():
+    names: dict[str, type] = {}
+    exec(re.search(r"```python\n(from anarch_core.layers import LatticeLayer.*?)```", TEXT, re.DOTALL)[1], names)
+    layer = relax(nn.Conv1d(2, 3, 3), "lcn", example_input=torch.zeros(1, 2, 5)).model
+    piece = names["RowLayer"].piece(layer)
+    assert piece.input_shape == (2, 5)
+    assert piece.output_shape == (3, 3)
+    assert [id(each) for each in piece.parameters] == [id(layer.weight), id(layer.bias)]
