@@ -222,7 +222,7 @@ def _gains(pieces: Sequence[Piece], batch: int) -> bool:
 
 def piece_of(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
     """A module as a piece of a chain, for samples of a shape; None where it cannot be one."""
-    if not _plain(module):
+    if not _plain(module) or not isinstance(getattr(module, "bias", None), nn.Parameter | None):
         return None
     if isinstance(module, RelaxedLayer):
         piece = module.piece() if module.training and _tells_own(type(module)) else None
@@ -244,7 +244,7 @@ def _tells_own(kind: type[RelaxedLayer]) -> bool:
 
 
 def _convolution(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
-    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or not _has_parameters(module):
+    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or not isinstance(module.weight, nn.Parameter):
         return None
     if len(shape) != module.weight.ndim - 1 or shape[0] != module.in_channels:
         return None
@@ -257,13 +257,8 @@ def _convolution(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
     return ByPosition(CONV, geometry, module.weight, bias, view, lambda bias: bias.view(*ones, -1))
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    """Whether the weight is a parameter, and the bias is one or there is none."""
-    return isinstance(module.weight, nn.Parameter) and isinstance(module.bias, nn.Parameter | None)
-
-
 def _dense(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
-    if not isinstance(module, nn.Linear) or not _has_parameters(module) or shape != (module.in_features,):
+    if not isinstance(module, nn.Linear) or not isinstance(module.weight, nn.Parameter) or shape != (module.in_features,):
         return None
     return FullProduct(module.weight, cast("nn.Parameter | None", module.bias), shape, (module.out_features,))
 
