@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 
+import numpy as np
 import torch
 
 LEAST, DENSEST = 2**22, 0.3  # numbers in the larger factor; share of the left factor that is not zero
@@ -29,7 +30,7 @@ def pays(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> bool:
         and right.is_contiguous()
         and out.is_contiguous()
         and importlib.util.find_spec("numba") is not None
-        and int(left.count_nonzero()) < DENSEST * left.numel()
+        and int(np.count_nonzero(left.detach().numpy())) < DENSEST * left.numel()  # a quarter of the time of torch's
     )
 
 
@@ -54,6 +55,9 @@ def add_product(out: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, b
     torch.set_num_threads(threads)  # where both use OpenMP, numba starts its threads by changing the number for all
     target, read = out.detach().numpy(), right.detach().numpy()
     number = target.dtype.type
+    copied = None if left.is_contiguous() else left.new_empty(min(len(left), TRANSPOSED), left.shape[1])
     for first in range(0, len(out), TRANSPOSED):
-        rows = left[first : first + TRANSPOSED].contiguous().numpy()
-        compiled(target[first : first + TRANSPOSED], rows, read, number(beta), number(alpha), ROWS, COLUMNS)
+        rows = left[first : first + TRANSPOSED]
+        if copied is not None:
+            rows = copied[: len(rows)].copy_(rows)
+        compiled(target[first : first + TRANSPOSED], rows.numpy(), read, number(beta), number(alpha), ROWS, COLUMNS)
