@@ -15,7 +15,7 @@ from anarch_core.surroundings import Surroundings
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.snapshot import same_bits
 
-SAMPLES = 24
+SAMPLES, TO_ROUNDING = 24, 1e-10
 
 
 @attrs.frozen
@@ -115,6 +115,29 @@ class ObjectiveConformance(ComponentConformance):
                 except RuntimeError as error:
                     msg = f"the {order} derivative of the loss is not that of finite differences: {first_line(error)}"
                     raise AssertionError(msg) from error
+
+    def test_gradient_is_that_of_the_loss(self) -> None:
+        """loss_and_gradient() gives the mean loss and its gradient by the outputs, for batches of any size and without a graph."""
+        made = self.objective()
+        for case in self.cases():
+            for size in (1, 7, SAMPLES):
+                outputs, targets = case.outputs[:size].clone().requires_grad_(), case.targets[:size]
+                expected = made.loss(outputs, targets)
+                (slope,) = torch.autograd.grad(expected, outputs)
+                given = outputs.detach().clone()
+                loss, gradient = made.loss_and_gradient(given, targets)
+                assert same_bits(given, outputs), "loss_and_gradient() writes to the outputs"
+                assert not loss.requires_grad, "loss_and_gradient() gives a loss with a graph; let it compute under torch.no_grad()"
+                assert not gradient.requires_grad, "loss_and_gradient() gives a gradient with a graph; let it compute under torch.no_grad()"
+                for what, number, wanted in (("loss", loss, expected.detach()), ("gradient", gradient, slope)):
+                    assert number.shape == wanted.shape, (
+                        f"loss_and_gradient() gives a {what} of {list(number.shape)}, not {list(wanted.shape)}"
+                    )
+                    error = float((number - wanted).abs().max() / wanted.abs().max().clamp(min=1.0))
+                    assert error <= TO_ROUNDING, (
+                        f"for {size} samples loss_and_gradient() gives another {what} than loss() and autograd, by {error:.1e}; "
+                        "it is that of the mean over the samples"
+                    )
 
     def test_scores_do_not_depend_on_the_batches(self) -> None:
         """Tallies have fixed shapes and add up; scores are floats by the names of `metrics`."""

@@ -14,6 +14,7 @@ from anarch_core.testing.component import in_fresh_process
 from anarch_core.testing.family import FamilyChecks
 from anarch_core.testing.lift import LiftChecks
 from anarch_core.testing.matrices import MatrixChecks
+from anarch_core.testing.pieces import PieceChecks
 from anarch_core.testing.tools import ToolChecks
 
 _REBUILD = """
@@ -28,7 +29,7 @@ with torch.no_grad():
 """
 
 
-class RelaxationConformance(LiftChecks, FamilyChecks, MatrixChecks, ToolChecks):
+class RelaxationConformance(LiftChecks, FamilyChecks, MatrixChecks, ToolChecks, PieceChecks):
     """Tests of a relaxation.
 
     Attributes:

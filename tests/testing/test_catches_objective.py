@@ -66,6 +66,29 @@ class Taking(CrossEntropy):
         return None if targets.is_complex() else super().problem(targets, classes)
 
 
+class OfTheSum(CrossEntropy):
+    def loss_and_gradient(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, gradient = super().loss_and_gradient(outputs, targets)
+        return loss, len(outputs) * gradient
+
+
+class LossOfTheSum(CrossEntropy):
+    def loss_and_gradient(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, gradient = super().loss_and_gradient(outputs, targets)
+        return len(outputs) * loss, gradient
+
+
+class WithAGraph(CrossEntropy):
+    def loss_and_gradient(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, gradient = super().loss_and_gradient(outputs, targets)
+        return loss.requires_grad_(), gradient
+
+
+class WritingBack(CrossEntropy):
+    def loss_and_gradient(self, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().loss_and_gradient(outputs.sub_(1e-3), targets)
+
+
 @pytest.mark.parametrize(
     ("target", "check", "message"),
     [
@@ -74,6 +97,10 @@ class Taking(CrossEntropy):
         (OfTheBatch, "test_losses_are_those_of_samples", "depends on the others in its batch"),
         (MeanForSum, "test_losses_are_those_of_samples", "'sum' is not the sum"),
         (Rounded, "test_is_differentiable_twice", "the first derivative of the loss is not"),
+        (OfTheSum, "test_gradient_is_that_of_the_loss", "for 7 samples .* another gradient .* that of the mean over the samples"),
+        (LossOfTheSum, "test_gradient_is_that_of_the_loss", "for 7 samples .* another loss than"),
+        (WithAGraph, "test_gradient_is_that_of_the_loss", "gives a loss with a graph"),
+        (WritingBack, "test_gradient_is_that_of_the_loss", "writes to the outputs"),
         (Averaging, "test_scores_do_not_depend_on_the_batches", "scores in batches of 1"),
         (Growing, "test_scores_do_not_depend_on_the_batches", "expected int64 or float64"),
         (Writing, "test_leaves_everything_as_it_was", "writes to the outputs"),
@@ -84,3 +111,23 @@ class Taking(CrossEntropy):
 def test_caught(plugin: Kit, fails: Kit, target: type, check: str, message: str) -> None:
     plugin("objective", target)
     fails(ObjectiveConformance, check, message)
+
+
+class Halved(CrossEntropy):
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
+        return super().loss(outputs, targets, reduction) / 2
+
+
+class Mixed:
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor, reduction: Reduction = "mean") -> torch.Tensor:
+        return CrossEntropy().loss(outputs / 2, targets, reduction)
+
+
+class Inheriting(Mixed, CrossEntropy):
+    pass
+
+
+@pytest.mark.parametrize("target", [Halved, Inheriting])
+def test_a_loss_that_is_overridden_alone_has_its_own_gradient(plugin: Kit, passes: Kit, target: type) -> None:
+    plugin("objective", target)
+    passes(ObjectiveConformance, "test_gradient_is_that_of_the_loss")
