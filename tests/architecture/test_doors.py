@@ -26,6 +26,7 @@ EXAMPLE = {"name": "mine", "package": "anarch_mine", "Class": "Mine", "Kind": "P
 OTHER_MEANINGS = {
     ("testing/lift.py", "gradient"): "a role of optimizer state",
     ("testing/matrices.py", "gradient"): "a role of optimizer state",
+    ("testing/objective.py", "gradient"): "what is wrong, in a message",
     ("testing/matrices.py", "shared"): "a part of a weight",
     ("checkpoint/schema.py", "delta"): "a kind of file: what changed since the parent",
     ("cli/inspect.py", "tensors"): "a key of what is printed",
