@@ -83,7 +83,7 @@ class CrossEntropy(AbstractClassification):
             if self._smoothing:
                 loss = (1 - self._smoothing) * loss - self._smoothing * log_probabilities.mean()
             gradient = log_probabilities.exp_()
-            gradient.scatter_add_(1, targets.unsqueeze(1), gradient.new_tensor(self._smoothing - 1).expand(n, 1))
+            gradient.scatter_(1, targets.unsqueeze(1), self._smoothing - 1, reduce="add")
             if self._smoothing:
                 gradient.sub_(self._smoothing / classes)
         return loss, gradient.div_(n)

@@ -163,11 +163,12 @@ class _Windows:
         strides = [*(axis.stride * step for axis, step in zip(axes, steps, strict=True))]
         strides += [*(axis.dilation * step for axis, step in zip(axes, steps, strict=True)), batch, 1]
         self._spread = pixels.as_strided(sizes, strides)
-        self._read: torch.Tensor | None = None
+        self._fields: torch.Tensor | None = None
         if len(axes) == 1 and axes[0].dilation == 1:
             self.read = pixels.as_strided((geometry.positions, taps * inputs, batch), (strides[0], batch, 1))
         else:
-            self.read = self._read = like.new_empty(geometry.positions, taps * inputs, batch)
+            self.read = like.new_empty(geometry.positions, taps * inputs, batch)
+            self._fields = self.read.view(sizes)
         self.back = like.new_empty(geometry.positions, taps * inputs, batch)
         self._gradient = like.new_zeros(*padded, inputs, batch)
         self._gx = self._gradient[inner]
@@ -179,8 +180,8 @@ class _Windows:
     def take(self, x: torch.Tensor) -> None:
         """Fill :attr:`read`, [positions, taps * inputs, batch], from inputs [numbers, batch]."""
         self._pixels.copy_(x.view(self._sizes))
-        if self._read is not None:
-            self._read.view(self._spread.shape).copy_(self._spread)
+        if self._fields is not None:
+            self._fields.copy_(self._spread)
 
     def folded(self) -> torch.Tensor:
         """Input gradients [numbers, batch] of :attr:`back`, shaped as :attr:`read`."""
@@ -217,6 +218,7 @@ class _PositionPass(Pass):
         self._rows = like.new_empty(found.labels, inputs, outputs)
         self._rows_view = self._labelled(self._rows)
         self._label = found.label.flatten()
+        self._by_row = self._rows.flatten(1)
         self._picked = None if found.alike else like.new_empty(positions * taps, inputs * outputs)
         own = self._rows if self._picked is None else self._picked
         self._matrices = own.view(-1, taps * inputs, outputs).expand(positions, -1, -1)
@@ -230,6 +232,7 @@ class _PositionPass(Pass):
         self._biases = found.biases if bias else 0
         self._counted = None if self._biases in (0, 1, positions) else _indicator(found.bias, found.biases, like)
         self._y, self._sizes = like.new_empty(positions, outputs, batch), (positions, outputs, batch)
+        self._flat = self._y.flatten(0, 1)
 
     def _labelled(self, rows: torch.Tensor) -> torch.Tensor:
         """[labels, inputs, outputs] seen as the view of the weight is."""
@@ -240,7 +243,7 @@ class _PositionPass(Pass):
         self._windows.take(x)
         self._rows_view.copy_(self._weight)
         if self._picked is not None:
-            torch.index_select(self._rows.flatten(1), 0, self._label, out=self._picked)
+            torch.index_select(self._by_row, 0, self._label, out=self._picked)
         if not self._biases:
             torch.bmm(self._transposed, self._windows.read, out=self._y)
         else:
@@ -248,7 +251,7 @@ class _PositionPass(Pass):
             if self._counted is not None:
                 bias = bias.index_select(0, self._found.bias)
             torch.baddbmm(bias, self._transposed, self._windows.read, out=self._y)
-        return self._y.flatten(0, 1)
+        return self._flat
 
     def backward(self, grad: torch.Tensor, *, wanted: bool) -> torch.Tensor | None:
         self._grad = grad.view(self._sizes)
