@@ -109,9 +109,6 @@ class _Walk:
     def __init__(self, chain: Chain, batch: int, like: torch.Tensor, memory: list[int]) -> None:
         self.chain, self.key, self.memory = chain, (batch, like.dtype), memory
         self.passes = [piece.opened(batch, like) for piece in chain.pieces]
-        self._owners = [
-            (way, which) for way, piece in zip(self.passes, chain.pieces, strict=True) for which in range(len(piece.parameters))
-        ]
         self._trained = sum(bool(piece.parameters) for piece in chain.pieces)
         last: Order = next((piece.order for piece in reversed(chain.pieces) if piece.order is not None), chain.first)
         self._entry = _Border(chain.pieces[0].input_shape, chain.first, batch, like)
@@ -129,8 +126,8 @@ class _Walk:
     ) -> tuple[torch.Tensor | None, list[torch.Tensor | None]]:
         """The input gradient and those of the parameters that are wanted; None of those that have descended."""
         inner: torch.Tensor | None = self._exit.inwards(grad)
-        gradients: list[torch.Tensor | None] = [None] * len(self._owners)
-        index, left = len(self._owners), self._trained
+        gradients: list[torch.Tensor | None] = [None] * len(self.chain.parameters)
+        index, left = len(gradients), self._trained
         for way, piece in zip(reversed(self.passes), reversed(self.chain.pieces), strict=True):
             if inner is None:
                 break
@@ -139,9 +136,10 @@ class _Walk:
             inner = way.backward(inner, wanted=wants_input or left > 0)
             index -= count
             for which, parameter in enumerate(piece.parameters):
-                update, place = updates[index + which], index + which
+                place = index + which
                 if not wanted[place]:
                     continue
+                update = updates[place]
                 if update is not None and update.uses == 1:
                     way.accumulate(which, None, beta=update.keep, alpha=-update.learning_rate)
                     update.done = True

@@ -12,7 +12,7 @@ from anarch_core.ops.fused import fused_sgd
 from anarch_core.ops.piece import Piece
 from anarch_core.testing.cases import Case, disturb
 from anarch_core.testing.subject import RelaxationSubject
-from anarch_core.training.chained import piece_of
+from anarch_core.training.pieces import piece_of
 
 TO_ROUNDING = 1e-10
 RATE, DECAY = 0.3, 0.01

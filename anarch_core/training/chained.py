@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
-from typing import cast
 
 import torch
 from torch import nn
 from torch.nn.modules import module as hooks
 
-from anarch_core.lattice.families import CONV
-from anarch_core.lattice.geometry import ConvGeometry
-from anarch_core.layers.base import RelaxedLayer, whole_modules
-from anarch_core.layers.lattice_layer import conv_weight_view
-from anarch_core.ops.by_position import ByPosition, readable
+from anarch_core.layers.base import whole_modules
 from anarch_core.ops.chain import Chain
 from anarch_core.ops.full_product import FullProduct
 from anarch_core.ops.fused import is_watched
 from anarch_core.ops.ordinary import needs_ordinary_operations
 from anarch_core.ops.piece import Piece
-from anarch_core.ops.pointwise import RELU, TANH, Flattened, Pointwise
-
-Forward = Callable[[torch.Tensor], torch.Tensor]
+from anarch_core.training.pieces import Forward, is_plain, piece_of
 
 
 class Chained:
@@ -40,7 +33,7 @@ class Chained:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._seen: list[object] = []
-        self._parameters: list[nn.Parameter] = []
+        self._parameters: list[nn.Parameter] = []  # held, so that what has their identity are they
         self._runs: dict[nn.Module, _Runs] = {}
 
     @contextmanager
@@ -49,7 +42,7 @@ class Chained:
         self._look()
         with ExitStack() as put_back:
             for module, runs in self._runs.items() if not _globally_hooked() else ():
-                if not _plain(module):
+                if not is_plain(module):
                     continue
                 module.forward = runs.forward
                 put_back.callback(delattr, module, "forward")
@@ -58,7 +51,7 @@ class Chained:
     def whole(self, x: torch.Tensor) -> Chain | None:
         """The chain that the network is for such inputs, to be used inside :meth:`taken`; None where it is not one."""
         runs = self._runs.get(self._model)
-        if runs is None or x.requires_grad or not _plain(self._model, runs.forward):
+        if runs is None or x.requires_grad or not is_plain(self._model, runs.forward):
             return None
         chain = runs.whole(x)
         return None if chain is None or any(map(is_watched, chain.parameters)) else chain
@@ -71,7 +64,7 @@ class Chained:
         """Begin anew where modules, their settings or their parameters are others than when they were seen last."""
         modules = list(self._model.modules())
         held = [parameter for module in modules for parameter in module._parameters.values() if parameter is not None]
-        seen = [*((module, type(module), _plain(module), _settings(module)) for module in modules), *map(id, held)]
+        seen = [*((module, type(module), is_plain(module), _settings(module)) for module in modules), *map(id, held)]
         if seen != self._seen:
             tied = {parameter for parameter, holders in Counter(held).items() if holders > 1}
             self._seen, self._parameters = seen, held
@@ -92,19 +85,11 @@ def _places(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
 
 def _leaves(module: nn.Module, root: nn.Module) -> Iterator[nn.Module]:
     """What a sequential calls, through those inside of it that nobody watches; any other module is its own."""
-    if type(module) is nn.Sequential and (module is root or _plain(module)):
+    if type(module) is nn.Sequential and (module is root or is_plain(module)):
         for child in module:
             yield from _leaves(child, root)
     else:
         yield module
-
-
-def _plain(module: nn.Module, forward: Forward | None = None) -> bool:
-    """Whether calling a module is calling its forward, and that is the one of its class, or the one given."""
-    watched = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return (
-        not any(getattr(module, name) for name in watched) and vars(module).get("forward") is forward and module._compiled_call_impl is None
-    )
 
 
 def _settings(module: nn.Module) -> list[object]:
@@ -161,7 +146,7 @@ class _Runs:
         left = list(self._leaves)
         while left:
             pieces = self._pieces(left, x)
-            found.append(Chain(pieces) if _gains(pieces, len(x)) else self._called(left[0]))
+            found.append(Chain(pieces) if _gains(pieces) else self._called(left[0]))
             del left[: len(pieces) if isinstance(found[-1], Chain) else 1]
             x = found[-1](x)
         self._found[key] = found
@@ -174,7 +159,7 @@ class _Runs:
         key = x.shape, x.dtype
         if key not in self._found:
             pieces = self._pieces(self._leaves, x)
-            if len(pieces) < len(self._leaves) or not _gains(pieces, len(x)):
+            if len(pieces) < len(self._leaves) or not _gains(pieces):
                 return None
             self._found[key] = [Chain(pieces)]
         first, *others = self._found[key]
@@ -214,66 +199,7 @@ def _can_be_chained(x: object) -> bool:
     )
 
 
-def _gains(pieces: Sequence[Piece], batch: int) -> bool:
-    """Whether a chain begins with weights, and has more than one dense layer could gain by it."""
+def _gains(pieces: Sequence[Piece]) -> bool:
+    """Whether a chain begins with weights, and is more than a dense layer, which gains nothing by it."""
     trained = [piece for piece in pieces if piece.parameters]
     return bool(trained) and pieces[0] is trained[0] and not (len(trained) == 1 and isinstance(trained[0], FullProduct))
-
-
-def piece_of(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
-    """A module as a piece of a chain, for samples of a shape; None where it cannot be one."""
-    if not _plain(module) or not isinstance(getattr(module, "bias", None), nn.Parameter | None):
-        return None
-    if isinstance(module, RelaxedLayer):
-        piece = module.piece() if module.training and _tells_own(type(module)) else None
-        return piece if piece is not None and piece.input_shape == shape and _is_trained(module, piece) else None
-    make = KINDS.get(type(module))
-    return None if make is None else make(module, shape)
-
-
-def _is_trained(module: nn.Module, piece: Piece) -> bool:
-    """Whether what a piece is trained by are parameters of the module, and not computed of others (``torch.nn.utils.parametrize``)."""
-    own = {id(parameter) for parameter in module.parameters()}
-    return all(id(parameter) in own for parameter in piece.parameters)
-
-
-def _tells_own(kind: type[RelaxedLayer]) -> bool:
-    """Whether a class that has a forward pass of its own says itself how it is taken in a chain."""
-    owner = {name: next(level for level, each in enumerate(kind.__mro__) if name in vars(each)) for name in ("forward", "piece")}
-    return owner["piece"] <= owner["forward"]
-
-
-def _convolution(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
-    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) or not isinstance(module.weight, nn.Parameter):
-        return None
-    if len(shape) != module.weight.ndim - 1 or shape[0] != module.in_channels:
-        return None
-    geometry = ConvGeometry.of(module, shape[1:])
-    if not readable(CONV, geometry):
-        return None
-    view = functools.partial(conv_weight_view, geometry)
-    ones = [1] * len(geometry.axes)
-    bias = cast("nn.Parameter | None", module.bias)
-    return ByPosition(CONV, geometry, module.weight, bias, view, lambda bias: bias.view(*ones, -1))
-
-
-def _dense(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
-    if not isinstance(module, nn.Linear) or not isinstance(module.weight, nn.Parameter) or shape != (module.in_features,):
-        return None
-    return FullProduct(module.weight, cast("nn.Parameter | None", module.bias), shape, (module.out_features,))
-
-
-def _flattened(module: nn.Module, shape: tuple[int, ...]) -> Piece | None:
-    return Flattened(shape) if (getattr(module, "start_dim", None), getattr(module, "end_dim", None)) == (1, -1) else None
-
-
-KINDS: Mapping[type[nn.Module], Callable[[nn.Module, tuple[int, ...]], Piece | None]] = {
-    nn.Conv1d: _convolution,
-    nn.Conv2d: _convolution,
-    nn.Conv3d: _convolution,
-    nn.Linear: _dense,
-    nn.ReLU: lambda _, shape: Pointwise(shape, RELU),
-    nn.Tanh: lambda _, shape: Pointwise(shape, TANH),
-    nn.Flatten: _flattened,
-}
-"""How PyTorch's layers are taken in a chain; those that inherit from them may do anything, and are not."""

@@ -18,8 +18,8 @@ from anarch_core.ops.by_position import ByPosition
 from anarch_core.ops.full_product import FullProduct
 from anarch_core.ops.piece import Piece
 from anarch_core.relaxation.verbs import relax
-from anarch_core.training.chained import piece_of
 from anarch_core.training.loop import Training
+from anarch_core.training.pieces import piece_of
 
 BATCH, RATE, STEPS = 100, 0.01, 20
 SHAPE = (1, 40)

@@ -15,7 +15,7 @@ from anarch_core.ops.chain import Chain
 from anarch_core.ops.fused import fused_sgd
 from anarch_core.relaxation.verbs import relax
 from anarch_core.testing.convolutions import cases as convolutions
-from anarch_core.training.chained import piece_of
+from anarch_core.training.pieces import piece_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
