@@ -42,15 +42,12 @@ def chained(context: RunContext, networks: Sequence[Footprint], segments: Sequen
         known: what was decided before, which is not asked again.
     """
     found = dict(known)
+    if context.device.type != "cpu":
+        return found
     by_id = {segment.id: segment for segment in segments}
     for footprint in networks:
         names = {by_id[each].network for each in footprint.architecture.segments if each in by_id} - found.keys()
-        if (
-            names
-            and context.device.type == "cpu"
-            and footprint.parameters <= LARGEST
-            and not (footprint.report and footprint.report.refused)
-        ):
+        if names and footprint.parameters <= LARGEST and not (footprint.report and footprint.report.refused):
             with own_randomness(context.device):
                 model = context.follow(context.build(context.config.seeds[0]), footprint.architecture.steps, check=False)
                 found.update(dict.fromkeys(names, _pays(context, model)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 
@@ -24,11 +25,7 @@ class PieceChecks(RelaxationSubject):
     def test_piece_is_the_layer(self) -> None:
         """Where `piece()` gives one, a chain of it has the layer's outputs and gradients in float64, for batches of several sizes."""
 
-        def check(case: Case, layer: RelaxedLayer) -> None:
-            disturb(layer)
-            piece = self._piece(case, layer)
-            if piece is None:
-                return
+        def check(case: Case, layer: RelaxedLayer, piece: Piece) -> None:
             chain, parameters = Chain([piece]), dict(layer.named_parameters())
             for x in (case.x, 2 * case.x.flip(0), case.x[:1]):
                 mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -42,16 +39,12 @@ class PieceChecks(RelaxationSubject):
                 for name, gradient, reference in zip(("its inputs", *parameters), found, wanted, strict=True):
                     _require_alike(name, gradient, reference)
 
-        self.on_generated(check)
+        self._on_pieces(check)
 
     def test_piece_descends_as_the_optimizer(self) -> None:
         """Trained by plain descent with weight decay, the parameters of a piece take the optimizer's step within the backward pass."""
 
-        def check(case: Case, layer: RelaxedLayer) -> None:
-            disturb(layer)
-            piece = self._piece(case, layer)
-            if piece is None:
-                return
+        def check(case: Case, layer: RelaxedLayer, piece: Piece) -> None:
             twin = copy.deepcopy(layer)
             twin(case.x).square().sum().backward()
             torch.optim.SGD(twin.parameters(), lr=RATE, weight_decay=DECAY).step()
@@ -67,7 +60,18 @@ class PieceChecks(RelaxationSubject):
                     "beta * parameter + alpha * gradient"
                 )
 
-        self.on_generated(check)
+        self._on_pieces(check)
+
+    def _on_pieces(self, check: Callable[[Case, RelaxedLayer, Piece], None]) -> None:
+        """Check generated layers that give a piece."""
+
+        def taken(case: Case, layer: RelaxedLayer) -> None:
+            disturb(layer)
+            piece = self._piece(case, layer)
+            if piece is not None:
+                check(case, layer, piece)
+
+        self.on_generated(taken)
 
     def _piece(self, case: Case, layer: RelaxedLayer) -> Piece | None:
         """The piece that a chain takes of a layer which is called with one batch of inputs."""

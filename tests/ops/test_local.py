@@ -149,9 +149,8 @@ def test_bfloat16_autocast_of_groups_sums_in_float32(kernels):
     assert x.grad.dtype == weight.grad.dtype == torch.float32
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_descent_inside_backward(decay):
-    geometry = ConvGeometry.of(nn.Conv2d(4, 6, 3, padding=1, groups=2), (5, 4))
+def assert_descends(geometry, decay):
+    """Plain descent inside the backward pass comes to the weight that the optimizer comes to."""
     x, weight = operands(geometry)
     expected = weight.detach().clone().requires_grad_()
     for parameter, inside in (weight, fused_sgd), (expected, None):
@@ -161,6 +160,11 @@ def test_descent_inside_backward(decay):
             product(x.detach(), parameter, geometry).square().sum().backward()
             optimizer.step()
     close(weight, expected)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_descent_inside_backward(decay):
+    assert_descends(ConvGeometry.of(nn.Conv2d(4, 6, 3, padding=1, groups=2), (5, 4)), decay)
 
 
 def test_weights_that_are_views_of_a_flat_vector():
@@ -272,16 +276,7 @@ class TestDepthwise:
 
     @pytest.mark.parametrize("decay", [0.0, 0.1])
     def test_descent_inside_backward(self, decay):
-        geometry = ConvGeometry.of(nn.Conv2d(3, 6, 3, padding=1, groups=3), (5, 4))
-        x, weight = operands(geometry)
-        expected = weight.detach().clone().requires_grad_()
-        for parameter, inside in (weight, fused_sgd), (expected, None):
-            optimizer = torch.optim.SGD([parameter], lr=0.1, weight_decay=decay)
-            product = local_product if inside else reference
-            with inside(optimizer) if inside else nullcontext():
-                product(x.detach(), parameter, geometry).square().sum().backward()
-                optimizer.step()
-        close(weight, expected)
+        assert_descends(ConvGeometry.of(nn.Conv2d(3, 6, 3, padding=1, groups=3), (5, 4)), decay)
 
 
 @pytest.mark.parametrize(
