@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from anarch_core.ops.fused import Update, planned_updates
-from anarch_core.ops.piece import Order, Piece, in_parts
+from anarch_core.ops.fused import Update, Whole, planned_updates
+from anarch_core.ops.piece import Order, Pass, Piece, in_parts
 from anarch_core.ops.pointwise import Reordered
 
 Lost = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -49,7 +49,7 @@ class Chain:
             x: [batch, *input shape of the first piece], of the dtype of the parameters, on a CPU.
         """
         walk = self._walk(len(x), x)
-        updates = planned_updates(x, self.parameters)
+        updates = planned_updates(x, self.parameters, _told)
         y: torch.Tensor = _Walked.apply(x, walk, updates, *self.parameters)
         if y.grad_fn is None:
             self.rest(walk)
@@ -67,7 +67,7 @@ class Chain:
         Returns:
             the outputs and the loss.
         """
-        updates = planned_updates(x, self.parameters)
+        updates = planned_updates(x, self.parameters, _told)
         with torch.no_grad():
             walk = self._walk(len(x), x)
             y = walk.forward(x)
@@ -141,12 +141,25 @@ class _Walk:
                     continue
                 update = updates[place]
                 if update is not None and update.uses == 1:
+                    if update.whole is not None:
+                        update.whole.norms.append(torch.linalg.vector_norm(_gradient(way, which, parameter)))
                     way.accumulate(which, None, beta=update.keep, alpha=-update.learning_rate)
                     update.done = True
                 else:
-                    gradients[place] = torch.empty_like(parameter, requires_grad=False)
-                    way.accumulate(which, gradients[place], beta=0.0, alpha=1.0)
+                    gradients[place] = _gradient(way, which, parameter)
         return self._entry.outwards(inner) if wants_input and inner is not None else None, gradients
+
+
+def _told(whole: Whole) -> bool:
+    """A chain can tell the norms of its gradients, not wait for that of the whole."""
+    return not whole.shortened
+
+
+def _gradient(way: Pass, which: int, parameter: nn.Parameter) -> torch.Tensor:
+    """That of a parameter of a piece."""
+    gradient = torch.empty_like(parameter, requires_grad=False)
+    way.accumulate(which, gradient, beta=0.0, alpha=1.0)
+    return gradient
 
 
 class _Border:

@@ -7,13 +7,15 @@ instead of the three passes of a gradient that is written, read and added. The s
 A weight may be changed only when nothing will read its old value any more. That is so once its layer's input gradient is computed,
 provided that the layer was used once; where it was used more often, its gradient is left to the optimizer as usual.
 
-Where the whole gradient is to be shortened first, descent waits for its norm. That of one weight's gradient is known without the gradient:
+Where the whole gradient is to be shortened first, descent waits for its norm; where the norm is only to be known, it is told on the way,
+and the steps are the same to the bit. That of one weight's gradient is known without the gradient:
 ‖δᵀx‖² is the sum of (δδᵀ) ∘ (xxᵀ), two products over the samples of a batch, which are few beside the weights of a dense layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -34,14 +36,14 @@ class Update:
     Attributes:
         learning_rate: η.
         weight_decay: λ.
-        later: where the descent waits for the norm of the whole gradient; None if it does not wait.
+        whole: where the norm of the whole gradient is asked for; None if it is not.
         uses: products the weight took part in.
-        done: the weight was changed.
+        done: the weight was changed, or its step is among those that wait.
     """
 
     learning_rate: float
     weight_decay: float
-    later: list[Descent] | None = None
+    whole: Whole | None = None
     uses: int = 0
     done: bool = False
 
@@ -49,6 +51,21 @@ class Update:
     def keep(self) -> float:
         """What the old weight is multiplied by, 1 − ηλ."""
         return 1.0 - self.learning_rate * self.weight_decay
+
+
+@attrs.frozen(eq=False)
+class Whole:
+    """What the norm of a step's whole gradient needs to know of weights whose gradients are not kept.
+
+    Attributes:
+        shortened: the gradient may be shortened, so no weight is changed before the norm is known.
+        norms: of the gradients of weights that have descended.
+        descents: the steps that wait.
+    """
+
+    shortened: bool
+    norms: list[torch.Tensor] = attrs.field(factory=list)
+    descents: list[Descent] = attrs.field(factory=list)
 
 
 @attrs.frozen(eq=False)
@@ -67,14 +84,17 @@ class Descent:
     x: torch.Tensor
     update: Update
 
-    def square(self) -> torch.Tensor:
-        """The squared 2-norm of the gradient, a scalar."""
-        return ((self.grad @ self.grad.t()) * (self.x @ self.x.t())).sum()
+    def norm(self) -> torch.Tensor:
+        """The 2-norm of the gradient, a scalar."""
+        return ((self.grad @ self.grad.t()) * (self.x @ self.x.t())).sum().clamp_(min=0).sqrt()
 
     def take(self, factor: torch.Tensor) -> None:
         """Take the step, with the gradient times a scalar."""
         _descend(self.weight, self.grad * factor, self.x, self.update)
 
+
+Heeding = Callable[[Whole], bool]
+"""Whether a layer's backward pass does its part for the norm of the whole gradient."""
 
 _updates: ContextVar[Mapping[torch.Tensor, Update] | None] = ContextVar("updates", default=None)
 
@@ -103,7 +123,7 @@ def has_descended(optimizer: torch.optim.Optimizer) -> bool:
 
 
 @contextmanager
-def fused_sgd(optimizer: torch.optim.Optimizer, *, waits: bool = False) -> Iterator[list[Descent]]:
+def fused_sgd(optimizer: torch.optim.Optimizer, whole: Whole | None = None) -> Iterator[None]:
     """Inside, one training step: one forward pass, one ``backward``, then ``optimizer.step()``.
 
     Under plain SGD the weights of fully and locally connected layers that are used once are updated by ``backward`` itself, and their
@@ -112,43 +132,43 @@ def fused_sgd(optimizer: torch.optim.Optimizer, *, waits: bool = False) -> Itera
 
     Args:
         optimizer: whose learning rate and weight decay apply.
-        waits: ``backward`` changes no weight; the steps of those whose gradients it leaves out are yielded, for :func:`clip_norm` to take.
+        whole: gets what ``backward`` leaves out of the gradients, for :func:`clip_norm`.
     """
     updates: dict[torch.Tensor, Update] = {}
-    later: list[Descent] | None = [] if waits else None
     if is_plain_sgd(optimizer):
         for group in optimizer.param_groups:
             rate, decay = float(group["lr"]), group["weight_decay"]
-            updates.update({weight: Update(rate, decay, later) for weight in group["params"] if not is_watched(weight)})
+            updates.update({weight: Update(_in_range(rate, weight), decay, whole) for weight in group["params"] if not is_watched(weight)})
     token = _updates.set(updates)
     try:
-        yield [] if later is None else later
+        yield
     finally:
         _updates.reset(token)
 
 
 @torch.no_grad()
-def clip_norm(optimizer: torch.optim.Optimizer, descents: Sequence[Descent], largest: float) -> torch.Tensor:
-    """Shorten the whole gradient to a 2-norm, and take the steps that waited for that; nothing waits for the device.
+def clip_norm(optimizer: torch.optim.Optimizer, whole: Whole, largest: float) -> torch.Tensor:
+    """Shorten the whole gradient to a 2-norm where that is wanted, and take the steps that waited for it; nothing waits for the device.
 
     Returns the norm that it had.
 
     Args:
-        optimizer: of the parameters; what has no gradient has none, or is among ``descents``.
-        descents: see :func:`fused_sgd`; without any, all is as in :func:`torch.nn.utils.clip_grad_norm_`, and with them equal to rounding.
+        optimizer: of the parameters; what has no gradient has none, or ``whole`` knows of it.
+        whole: see :func:`fused_sgd`; where no descent waits, all is as in :func:`torch.nn.utils.clip_grad_norm_`, else equal to rounding.
         largest: norm that is left as it is.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
-    if not descents:
+    if whole.shortened and not whole.descents:
         return clip_grad_norm_(parameters, largest)
     gradients = [parameter.grad for parameter in parameters]
-    squares = [*(torch.linalg.vector_norm(gradient).square() for gradient in gradients), *(descent.square() for descent in descents)]
-    norm = torch.stack(squares).sum().sqrt()
-    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factor)
-    for descent in descents:
-        descent.take(factor)
+    norms = [*map(torch.linalg.vector_norm, gradients), *whole.norms, *(descent.norm() for descent in whole.descents)]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    if whole.shortened:
+        factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
+        for descent in whole.descents:
+            descent.take(factor)
     return norm
 
 
@@ -161,37 +181,44 @@ def add_the_rest(optimizer: torch.optim.Optimizer) -> None:
     updates = _updates.get() or {}
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            if weight.grad is not None and (update := updates.get(weight)) is not None and update.done and update.later is None:
+            if weight.grad is not None and (update := updates.get(weight)) is not None and update.done and not _waits(update):
                 weight.add_(weight.grad, alpha=-update.learning_rate)
                 weight.grad = None
 
 
-def planned_update(x: torch.Tensor, weight: torch.Tensor, *, may_wait: bool = False) -> Update | None:
+def _waits(update: Update) -> bool:
+    return update.whole is not None and update.whole.shortened
+
+
+def _in_range(rate: float, weight: torch.Tensor) -> float:
+    """A learning rate beyond the numbers of a weight is infinite, as it is for the optimizer; products would refuse it."""
+    return rate if rate <= torch.finfo(weight.dtype).max else math.inf
+
+
+def planned_update(x: torch.Tensor, weight: torch.Tensor, heeds: Heeding = lambda _: False) -> Update | None:
     """What is to be done to a weight that is about to be multiplied with ``x``; None where its gradient is to be computed as usual.
 
     So it is in a traced graph, which would hold on to the rate of one step, and under ``torch.func``, which has gradients of its own; also
-    where descent waits, unless the caller's backward pass hands it on (``may_wait``) and the norm takes less than the gradient would.
+    where the norm of the whole gradient is asked for, unless the caller heeds that.
 
     Raises:
         RuntimeError: inside :func:`fused_sgd`, after ``backward``.
     """
-    return planned_updates(x, (weight,), may_wait=may_wait)[0]
+    return planned_updates(x, (weight,), heeds)[0]
 
 
-def planned_updates(x: torch.Tensor, weights: Sequence[torch.Tensor], *, may_wait: bool = False) -> list[Update | None]:
+def planned_updates(x: torch.Tensor, weights: Sequence[torch.Tensor], heeds: Heeding) -> list[Update | None]:
     """Likewise of several weights of one dtype, all of them parameters of what ``x`` is given to."""
     updates = None if torch.compiler.is_compiling() else _updates.get()
     if not updates or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
         return [None] * len(weights)
     if torch._C._are_functorch_transforms_active():
         return [None] * len(weights)
-    return [_taken_on(updates.get(weight), x, weight, may_wait=may_wait) for weight in weights]
+    return [_taken_on(updates.get(weight), x, weight, heeds) for weight in weights]
 
 
-def _taken_on(update: Update | None, x: torch.Tensor, weight: torch.Tensor, *, may_wait: bool) -> Update | None:
-    if update is None or x.dtype != weight.dtype:
-        return None
-    if update.later is not None and not (may_wait and len(x) * sum(weight.shape) < weight.numel()):
+def _taken_on(update: Update | None, x: torch.Tensor, weight: torch.Tensor, heeds: Heeding) -> Update | None:
+    if update is None or x.dtype != weight.dtype or (update.whole is not None and not heeds(update.whole)):
         return None
     if update.done:
         msg = "backward has updated this weight already; a step under fused_sgd is one forward pass, one backward pass and optimizer.step()"
@@ -208,7 +235,8 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
         weight: [outputs, inputs].
         bias: [outputs] or None.
     """
-    update = planned_update(x, weight, may_wait=True)
+    # the norm of the gradient is worth knowing without the gradient where that takes less
+    update = planned_update(x, weight, lambda _: len(x) * sum(weight.shape) < weight.numel())
     if update is None:
         return functional.linear(x, weight, bias)
     y: torch.Tensor = _FusedLinear.apply(x, weight, bias, update)
@@ -236,10 +264,13 @@ class _FusedLinear(torch.autograd.Function):
         if needs_weight and update.uses > 1:
             gw = grad.t() @ x
         elif needs_weight:
-            if update.later is None:
-                _descend(weight, grad, x, update)
+            descent, whole = Descent(weight, grad, x, update), update.whole
+            if whole is not None and whole.shortened:
+                whole.descents.append(descent)
             else:
-                update.later.append(Descent(weight, grad, x, update))
+                if whole is not None:
+                    whole.norms.append(descent.norm())
+                _descend(weight, grad, x, update)
             update.done = True
         return gx, gw, gb, None
 

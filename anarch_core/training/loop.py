@@ -19,7 +19,7 @@ from anarch_core.errors import CheckpointError
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import CrossEntropy
 from anarch_core.objective.outputs import fitting, outputs_of
-from anarch_core.ops.fused import add_the_rest, clip_norm, fused_sgd, has_descended, has_gradients
+from anarch_core.ops.fused import Whole, add_the_rest, clip_norm, fused_sgd, has_descended, has_gradients
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
 from anarch_core.training.averages import RunningAverage, statistics_anew
@@ -133,17 +133,17 @@ class Training:
                 yield rows, channels_last(inputs) if self._channels_last else inputs
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        whole = self.follow_gradient or self.clip_norm is not None
+        whole = Whole(shortened=self.clip_norm is not None) if self.follow_gradient or self.clip_norm is not None else None
         # A penalty is a function of the weights as they are before the step, which descent within the backward pass would not leave.
-        with contextlib.nullcontext(()) if self.penalties else fused_sgd(self.optimizer, waits=whole) as descents:
+        with contextlib.nullcontext() if self.penalties else fused_sgd(self.optimizer, whole):
             if has_gradients(self.optimizer):
                 self.optimizer.zero_grad()
             outputs, loss = self._passes(inputs, targets)
             add_the_rest(self.optimizer)
             if self.penalties:
                 self.penalties.add_gradients(self.iteration)
-            if whole:
-                norm = clip_norm(self.optimizer, descents, math.inf if self.clip_norm is None else self.clip_norm)
+            if whole is not None:
+                norm = clip_norm(self.optimizer, whole, math.inf if self.clip_norm is None else self.clip_norm)
                 if self.follow_gradient:
                     self._gradients.add_(norm)
             if not has_descended(self.optimizer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import assume, given
@@ -12,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from anarch_core.errors import SurgeryError
 from anarch_core.ops.by_position import ByPosition, readable
 from anarch_core.ops.chain import Chain
-from anarch_core.ops.fused import fused_sgd
+from anarch_core.ops.fused import Whole, clip_norm, fused_sgd
 from anarch_core.relaxation.verbs import relax
 from anarch_core.testing.convolutions import cases as convolutions
 from anarch_core.training.pieces import piece_of
@@ -160,6 +162,17 @@ def test_it_descends_as_the_optimizer_does(layers, alone):
     assert all(parameter.grad is None for parameter in layers.parameters())
     for parameter, before, gradient in zip(layers.parameters(), start, gradients, strict=True):
         torch.testing.assert_close(parameter.detach(), before - 0.3 * (gradient + 0.01 * before), rtol=0, atol=TO_ROUNDING)
+
+
+def test_descending_it_tells_the_norm_of_its_gradients(layers):
+    chain, whole = chain_of(*layers, shape=SHAPE), Whole(shortened=False)
+    gradients = torch.autograd.grad(layers(inputs()).square().sum(), layers.parameters())
+    optimizer = torch.optim.SGD(layers.parameters(), lr=0.3)
+    with fused_sgd(optimizer, whole):
+        chain(inputs()).square().sum().backward()
+        norm = clip_norm(optimizer, whole, math.inf)
+    assert all(parameter.grad is None for parameter in layers.parameters())
+    torch.testing.assert_close(norm, torch.linalg.vector_norm(torch.cat([gradient.flatten() for gradient in gradients])))
 
 
 def test_outside_of_a_step_it_changes_nothing(layers):

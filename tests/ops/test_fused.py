@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from anarch_core.lattice.families import EFCN, LCN
 from anarch_core.lattice.geometry import ConvGeometry
 from anarch_core.layers.fully_connected import FullyConnectedLayer
 from anarch_core.layers.locally_connected import LocallyConnectedLayer
-from anarch_core.ops.fused import clip_norm, fused_sgd, linear
+from anarch_core.ops.fused import Whole, clip_norm, fused_sgd, linear
 
 X = torch.randn(6, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -144,12 +145,13 @@ def test_clipped_steps_are_torch_s(settings, largest):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5, **settings)
         waited = []
         for _ in range(3):
-            with fused_sgd(optimizer, waits=True) if ours else contextlib.nullcontext([]) as descents:
+            whole = Whole(shortened=True)
+            with fused_sgd(optimizer, whole) if ours else contextlib.nullcontext():
                 optimizer.zero_grad()
                 cross_entropy(model(x), y).backward()
-                waited += [descent.weight is model.first for descent in descents]
+                waited += [descent.weight is model.first for descent in whole.descents]
                 if ours:
-                    clip_norm(optimizer, descents, largest)
+                    clip_norm(optimizer, whole, largest)
                 else:
                     nn.utils.clip_grad_norm_(model.parameters(), largest)
                 optimizer.step()
@@ -158,14 +160,37 @@ def test_clipped_steps_are_torch_s(settings, largest):
     assert_same(*results)
 
 
+def test_a_norm_that_shortens_nothing_is_told_on_the_way():
+    x, y, expected = torch.randn(4, 20, dtype=torch.float64), torch.arange(4) % 3, Dense()
+    gradients = torch.autograd.grad(cross_entropy(expected(x), y), expected.parameters())
+    model, alone = Dense(), Dense()
+    for each, whole in (model, Whole(shortened=False)), (alone, None):
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.5)
+        with fused_sgd(optimizer, whole):
+            cross_entropy(each(x), y).backward()
+            if whole is not None:
+                assert_same(clip_norm(optimizer, whole, math.inf), torch.linalg.vector_norm(torch.cat([*map(torch.flatten, gradients)])))
+                assert len(whole.norms) == 1
+            optimizer.step()
+    assert torch.equal(model.first, alone.first)
+
+
+def test_a_learning_rate_beyond_the_numbers_of_a_weight_leaves_none_finite():
+    weight = nn.Parameter(torch.ones(3, 2))
+    with fused_sgd(torch.optim.SGD([weight], lr=1e300)):
+        linear(torch.ones(1, 2), weight, None).sum().backward()
+    assert not weight.isfinite().any()
+
+
 def test_a_weight_that_is_used_twice_does_not_wait():
     model = Dense()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    with fused_sgd(optimizer, waits=True) as descents:
+    whole = Whole(shortened=True)
+    with fused_sgd(optimizer, whole):
         (
             linear(torch.ones(2, 20).double(), model.first, None).sum() + linear(torch.ones(1, 20).double(), model.first, None).sum()
         ).backward()
-        assert descents == []
+        assert whole.descents == []
     assert torch.equal(model.first.grad, torch.full((50, 20), 3.0, dtype=torch.float64))
 
 

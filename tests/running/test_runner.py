@@ -178,7 +178,7 @@ def test_caller_s_random_state_and_threads_are_left_alone(small, tmp_path):
 
 
 def test_plateaus_found_by_the_trunk_grow_the_tree(small, tmp_path):
-    config = small(switch="plateau:2", epochs=6, control="none", lr=1e-9)
+    config = small(switch="plateau:2", epochs=12, control="none", lr=1e-30)
     results = run(config, out=tmp_path / "run", progress="silent")
     trunk = segment(results, "trunk")
     assert len(trunk.switches) >= 1
