@@ -162,7 +162,7 @@ def clip_norm(optimizer: torch.optim.Optimizer, whole: Whole, largest: float) ->
         return clip_grad_norm_(parameters, largest)
     gradients = [parameter.grad for parameter in parameters]
     norms = [*map(torch.linalg.vector_norm, gradients), *whole.norms, *(descent.norm() for descent in whole.descents)]
-    norm = torch.linalg.vector_norm(torch.stack(norms))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
     if whole.shortened:
         factor = (largest / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
