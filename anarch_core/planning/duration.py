@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 
 from anarch_core.experiment.segments import Segment
+from anarch_core.planning.order import longest_first
 
 EVALUATION = 1 / 3
 """What a sample costs in an evaluation, of what it costs in training: a pass forward, without the two that gradients take."""
@@ -19,7 +20,8 @@ AS_GOOD = 0.01
 def run_seconds(segments: Sequence[Segment], pace: Mapping[str, float], *, samples: Mapping[str, int], jobs: int) -> float:
     """Seconds from the first step to the last measurement of scores; probes are left out, and starting processes.
 
-    Segments are taken as a run takes them: of those that can start, the first; a branch can when its parent has come to where it leaves.
+    Segments are taken as a run takes them: of those that can start, the first, where there are several processes the one that leads to the
+    most; a branch can start when its parent has come to where it leaves.
 
     Args:
         segments: of the run, parents before their children.
@@ -27,6 +29,8 @@ def run_seconds(segments: Sequence[Segment], pace: Mapping[str, float], *, sampl
         samples: sizes of the parts of the data, ``"train"``, ``"test"`` and, if there is one, ``"validation"``.
         jobs: segments that are trained at once.
     """
+    if jobs > 1:
+        segments = longest_first(segments, lambda segment: pace[segment.id])
     free = [0.0] * jobs
     children: dict[str, list[int]] = {}
     coming: list[tuple[float, int]] = []  # when a segment can start, and its place

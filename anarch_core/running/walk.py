@@ -19,6 +19,7 @@ from anarch_core.experiment.segments import Segment, snapshots
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
 from anarch_core.files.replacing import write_text
+from anarch_core.planning.order import by_parameters, longest_first
 from anarch_core.plugin.registry import Registry
 from anarch_core.running.dispatch import Dispatch
 from anarch_core.running.fates import Fates, in_words
@@ -89,7 +90,7 @@ class Walk:
             self.config = attrs.evolve(config, jobs=settled.jobs, threads=settled.threads)
             tried = chained(attrs.evolve(context, config=self.config), networks, planned, chained_before(store))
         context = attrs.evolve(context, chained=tried)
-        self.share = settled
+        self.share, self.cost = settled, by_parameters(networks, planned)
         if len(settled.places) > 1:
             with stop.at_once():
                 context = context.aside()
@@ -215,7 +216,8 @@ class Walk:
         """Hand over segments that are ready, as many as fit; whether there are more."""
         from anarch_core.experiment.events import Job
 
-        for segment in self.segments.values():
+        segments = tuple(self.segments.values())
+        for segment in segments if len(self.share.places) == 1 else longest_first(segments, self.cost):
             if segment.id in self.running or self.fates.settled(segment):
                 continue
             if self.fates.ready(segment):

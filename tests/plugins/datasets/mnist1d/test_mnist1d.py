@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from mnist1d import data as package
 
 from anarch_core.data import TensorData, load_data
 
@@ -42,3 +43,14 @@ def test_same_data_every_time_whatever_the_random_states_which_are_left_alone(da
     np.random.seed(5)
     assert load_data("mnist1d").digest() == data.digest()
     assert (random.random(), np.random.rand()) == expected
+
+
+def test_signals_are_those_of_the_package_to_the_bit(data: TensorData) -> None:
+    python, state = random.getstate(), np.random.get_state()
+    try:
+        arrays = package.make_dataset(package.get_dataset_args())
+    finally:
+        random.setstate(python)
+        np.random.set_state(state)
+    assert torch.equal(data.x_train[:, 0], torch.from_numpy(arrays["x"]).float())
+    assert torch.equal(data.x_test[:, 0], torch.from_numpy(arrays["x_test"]).float())
