@@ -52,6 +52,11 @@ class Update:
         """What the old weight is multiplied by, 1 − ηλ."""
         return 1.0 - self.learning_rate * self.weight_decay
 
+    @property
+    def waits(self) -> bool:
+        """Whether the weight may not be changed before the norm of the whole gradient is known."""
+        return self.whole is not None and self.whole.shortened
+
 
 @attrs.frozen(eq=False)
 class Whole:
@@ -66,6 +71,13 @@ class Whole:
     shortened: bool
     norms: list[torch.Tensor] = attrs.field(factory=list)
     descents: list[Descent] = attrs.field(factory=list)
+
+    def told(self, descent: Descent) -> None:
+        """Of a step that waits, or will be taken now."""
+        if self.shortened:
+            self.descents.append(descent)
+        else:
+            self.norms.append(descent.norm())
 
 
 @attrs.frozen(eq=False)
@@ -181,13 +193,9 @@ def add_the_rest(optimizer: torch.optim.Optimizer) -> None:
     updates = _updates.get() or {}
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            if weight.grad is not None and (update := updates.get(weight)) is not None and update.done and not _waits(update):
+            if weight.grad is not None and (update := updates.get(weight)) is not None and update.done and not update.waits:
                 weight.add_(weight.grad, alpha=-update.learning_rate)
                 weight.grad = None
-
-
-def _waits(update: Update) -> bool:
-    return update.whole is not None and update.whole.shortened
 
 
 def _in_range(rate: float, weight: torch.Tensor) -> float:
@@ -264,12 +272,9 @@ class _FusedLinear(torch.autograd.Function):
         if needs_weight and update.uses > 1:
             gw = grad.t() @ x
         elif needs_weight:
-            descent, whole = Descent(weight, grad, x, update), update.whole
-            if whole is not None and whole.shortened:
-                whole.descents.append(descent)
-            else:
-                if whole is not None:
-                    whole.norms.append(descent.norm())
+            if update.whole is not None:
+                update.whole.told(Descent(weight, grad, x, update))
+            if not update.waits:
                 _descend(weight, grad, x, update)
             update.done = True
         return gx, gw, gb, None
