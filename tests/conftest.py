@@ -150,17 +150,16 @@ def python(tmp_path_factory: pytest.TempPathFactory, forkserver: ForkServerConte
 
 @pytest.fixture(scope="session")
 def _mnist1d_arrays() -> dict[str, Any]:
-    from anarch_plugins.datasets.mnist1d import dataset
+    from anarch_plugins.datasets.mnist1d.dataset import generated
 
-    with dataset._global_random_state_kept(), dataset._quick_interpolation():
-        return dataset.make_dataset(dataset.get_dataset_args())
+    return generated()
 
 
 @pytest.fixture(scope="module")
 def mnist1d(_mnist1d_arrays: dict[str, Any]) -> Iterator[None]:
     """MNIST-1D is generated once, which takes a second, for all modules that only need some data."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anarch_plugins.datasets.mnist1d.dataset.make_dataset", lambda _: copy.deepcopy(_mnist1d_arrays))
+        patch.setattr("anarch_plugins.datasets.mnist1d.dataset.generated", lambda: copy.deepcopy(_mnist1d_arrays))
         yield
 
 

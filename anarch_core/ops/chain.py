@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from anarch_core.ops.fused import Update, Whole, planned_updates
+from anarch_core.ops.fused import Update, planned_updates
 from anarch_core.ops.piece import Order, Pass, Piece, in_parts
 from anarch_core.ops.pointwise import Reordered
 
@@ -49,7 +49,7 @@ class Chain:
             x: [batch, *input shape of the first piece], of the dtype of the parameters, on a CPU.
         """
         walk = self._walk(len(x), x)
-        updates = planned_updates(x, self.parameters, _told)
+        updates = planned_updates(x, self.parameters, tells=True)
         y: torch.Tensor = _Walked.apply(x, walk, updates, *self.parameters)
         if y.grad_fn is None:
             self.rest(walk)
@@ -67,7 +67,7 @@ class Chain:
         Returns:
             the outputs and the loss.
         """
-        updates = planned_updates(x, self.parameters, _told)
+        updates = planned_updates(x, self.parameters, tells=True)
         with torch.no_grad():
             walk = self._walk(len(x), x)
             y = walk.forward(x)
@@ -148,11 +148,6 @@ class _Walk:
                 else:
                     gradients[place] = _gradient(way, which, parameter)
         return self._entry.outwards(inner) if wants_input and inner is not None else None, gradients
-
-
-def _told(whole: Whole) -> bool:
-    """A chain can tell the norms of its gradients, not wait for that of the whole."""
-    return not whole.shortened
 
 
 def _gradient(way: Pass, which: int, parameter: nn.Parameter) -> torch.Tensor:

@@ -15,7 +15,7 @@ and the steps are the same to the bit. That of one weight's gradient is known wi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -55,7 +55,7 @@ class Update:
     @property
     def waits(self) -> bool:
         """Whether the weight may not be changed before the norm of the whole gradient is known."""
-        return self.whole is not None and self.whole.shortened
+        return self.whole is not None and self.whole.waits
 
 
 @attrs.frozen(eq=False)
@@ -63,18 +63,24 @@ class Whole:
     """What the norm of a step's whole gradient needs to know of weights whose gradients are not kept.
 
     Attributes:
-        shortened: the gradient may be shortened, so no weight is changed before the norm is known.
+        largest: norm to which a longer gradient is shortened, so that no weight is changed before the norm is known; None where it is only
+            asked for.
         norms: of the gradients of weights that have descended.
         descents: the steps that wait.
     """
 
-    shortened: bool
+    largest: float | None
     norms: list[torch.Tensor] = attrs.field(factory=list)
     descents: list[Descent] = attrs.field(factory=list)
 
+    @property
+    def waits(self) -> bool:
+        """Whether steps wait for the norm."""
+        return self.largest is not None
+
     def told(self, descent: Descent) -> None:
         """Of a step that waits, or will be taken now."""
-        if self.shortened:
+        if self.waits:
             self.descents.append(descent)
         else:
             self.norms.append(descent.norm())
@@ -104,9 +110,6 @@ class Descent:
         """Take the step, with the gradient times a scalar."""
         _descend(self.weight, self.grad * factor, self.x, self.update)
 
-
-Heeding = Callable[[Whole], bool]
-"""Whether a layer's backward pass does its part for the norm of the whole gradient."""
 
 _updates: ContextVar[Mapping[torch.Tensor, Update] | None] = ContextVar("updates", default=None)
 
@@ -159,7 +162,7 @@ def fused_sgd(optimizer: torch.optim.Optimizer, whole: Whole | None = None) -> I
 
 
 @torch.no_grad()
-def clip_norm(optimizer: torch.optim.Optimizer, whole: Whole, largest: float) -> torch.Tensor:
+def clip_norm(optimizer: torch.optim.Optimizer, whole: Whole) -> torch.Tensor:
     """Shorten the whole gradient to a 2-norm where that is wanted, and take the steps that waited for it; nothing waits for the device.
 
     Returns the norm that it had.
@@ -167,16 +170,15 @@ def clip_norm(optimizer: torch.optim.Optimizer, whole: Whole, largest: float) ->
     Args:
         optimizer: of the parameters; what has no gradient has none, or ``whole`` knows of it.
         whole: see :func:`fused_sgd`; where no descent waits, all is as in :func:`torch.nn.utils.clip_grad_norm_`, else equal to rounding.
-        largest: norm that is left as it is.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
-    if whole.shortened and not whole.descents:
-        return clip_grad_norm_(parameters, largest)
+    if whole.largest is not None and not whole.descents:
+        return clip_grad_norm_(parameters, whole.largest)
     gradients = [parameter.grad for parameter in parameters]
     norms = [*map(torch.linalg.vector_norm, gradients), *whole.norms, *(descent.norm() for descent in whole.descents)]
     norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    if whole.shortened:
-        factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+    if whole.largest is not None:
+        factor = (whole.largest / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(factor)
         for descent in whole.descents:
@@ -203,30 +205,33 @@ def _in_range(rate: float, weight: torch.Tensor) -> float:
     return rate if rate <= torch.finfo(weight.dtype).max else math.inf
 
 
-def planned_update(x: torch.Tensor, weight: torch.Tensor, heeds: Heeding = lambda _: False) -> Update | None:
+def planned_update(x: torch.Tensor, weight: torch.Tensor, *, tells: bool = False, may_wait: bool = False) -> Update | None:
     """What is to be done to a weight that is about to be multiplied with ``x``; None where its gradient is to be computed as usual.
 
     So it is in a traced graph, which would hold on to the rate of one step, and under ``torch.func``, which has gradients of its own; also
-    where the norm of the whole gradient is asked for, unless the caller heeds that.
+    where the norm of the whole gradient is asked for, unless the caller's backward pass tells that of its own before it descends
+    (``tells``), and where descent waits for it, unless it hands its step on (``may_wait``).
 
     Raises:
         RuntimeError: inside :func:`fused_sgd`, after ``backward``.
     """
-    return planned_updates(x, (weight,), heeds)[0]
+    return planned_updates(x, (weight,), tells=tells, may_wait=may_wait)[0]
 
 
-def planned_updates(x: torch.Tensor, weights: Sequence[torch.Tensor], heeds: Heeding) -> list[Update | None]:
+def planned_updates(x: torch.Tensor, weights: Sequence[torch.Tensor], *, tells: bool, may_wait: bool = False) -> list[Update | None]:
     """Likewise of several weights of one dtype, all of them parameters of what ``x`` is given to."""
     updates = None if torch.compiler.is_compiling() else _updates.get()
     if not updates or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
         return [None] * len(weights)
     if torch._C._are_functorch_transforms_active():
         return [None] * len(weights)
-    return [_taken_on(updates.get(weight), x, weight, heeds) for weight in weights]
+    return [_taken_on(updates.get(weight), x, weight, tells=tells, may_wait=may_wait) for weight in weights]
 
 
-def _taken_on(update: Update | None, x: torch.Tensor, weight: torch.Tensor, heeds: Heeding) -> Update | None:
-    if update is None or x.dtype != weight.dtype or (update.whole is not None and not heeds(update.whole)):
+def _taken_on(update: Update | None, x: torch.Tensor, weight: torch.Tensor, *, tells: bool, may_wait: bool) -> Update | None:
+    if update is None or x.dtype != weight.dtype:
+        return None
+    if update.whole is not None and not (may_wait if update.waits else tells):
         return None
     if update.done:
         msg = "backward has updated this weight already; a step under fused_sgd is one forward pass, one backward pass and optimizer.step()"
@@ -243,8 +248,8 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
         weight: [outputs, inputs].
         bias: [outputs] or None.
     """
-    # the norm of the gradient is worth knowing without the gradient where that takes less
-    update = planned_update(x, weight, lambda _: len(x) * sum(weight.shape) < weight.numel())
+    cheap = len(x) * sum(weight.shape) < weight.numel()  # to know the norm of the gradient without the gradient
+    update = planned_update(x, weight, tells=cheap, may_wait=cheap)
     if update is None:
         return functional.linear(x, weight, bias)
     y: torch.Tensor = _FusedLinear.apply(x, weight, bias, update)

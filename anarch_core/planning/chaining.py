@@ -44,9 +44,8 @@ def chained(context: RunContext, networks: Sequence[Footprint], segments: Sequen
     found = dict(known)
     if context.device.type != "cpu":
         return found
-    by_id = {segment.id: segment for segment in segments}
     for footprint in networks:
-        names = {by_id[each].network for each in footprint.architecture.segments if each in by_id} - found.keys()
+        names = {segment.network for segment in segments if segment.id in footprint.architecture.segments} - found.keys()
         if names and footprint.parameters <= LARGEST and not (footprint.report and footprint.report.refused):
             with own_randomness(context.device):
                 model = context.follow(context.build(context.config.seeds[0]), footprint.architecture.steps, check=False)

@@ -21,13 +21,12 @@ def by_parameters(networks: Sequence[Footprint], segments: Sequence[Segment]) ->
         networks: of the run.
         segments: of the run.
     """
-    sizes = {identity: footprint.parameters for footprint in networks for identity in footprint.architecture.segments}
-    known = {segment.network: sizes[segment.id] for segment in segments if segment.id in sizes}
+    known = {each.network: network.parameters for network in networks for each in segments if each.id in network.architecture.segments}
     largest = max(known.values(), default=1)
     return lambda segment: known.get(segment.network, largest)
 
 
-def longest_first(segments: Sequence[Segment], cost: Cost) -> list[Segment]:
+def longest_first(segments: Sequence[Segment], cost: Cost) -> tuple[Segment, ...]:
     """Those first that lead to the most, so that what is trained last is short, and all workers end at about the same time.
 
     A segment leads to as much as the longest line of segments that begins with it; parents stay before their children.
@@ -44,4 +43,4 @@ def longest_first(segments: Sequence[Segment], cost: Cost) -> list[Segment]:
             before = 0 if segment.leaves is None else segment.leaves.iteration
             through = before * cost(segment.parent) + leads[segment.id]
             leads[segment.parent.id] = max(leads.get(segment.parent.id, 0.0), through)
-    return sorted(segments, key=lambda segment: -leads[segment.id])
+    return tuple(sorted(segments, key=lambda segment: -leads[segment.id]))

@@ -19,7 +19,7 @@ from anarch_core.experiment.segments import Segment, snapshots
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
 from anarch_core.files.replacing import write_text
-from anarch_core.planning.order import by_parameters, longest_first
+from anarch_core.planning.order import Cost, by_parameters, longest_first
 from anarch_core.plugin.registry import Registry
 from anarch_core.running.dispatch import Dispatch
 from anarch_core.running.fates import Fates, in_words
@@ -80,6 +80,7 @@ class Walk:
         known = context.moments(self.clock)
         self.switches: dict[int, set[Moment]] = {seed: set(known) for seed in config.seeds}
         self.config = config
+        self.cost: Cost | None = None
         self.grow()
         planned = tuple(self.segments.values())
         with stop.at_once():
@@ -90,7 +91,9 @@ class Walk:
             self.config = attrs.evolve(config, jobs=settled.jobs, threads=settled.threads)
             tried = chained(attrs.evolve(context, config=self.config), networks, planned, chained_before(store))
         context = attrs.evolve(context, chained=tried)
-        self.share, self.cost = settled, by_parameters(networks, planned)
+        self.share = settled
+        self.cost = None if len(settled.places) == 1 else by_parameters(networks, planned)
+        self.line_up()
         if len(settled.places) > 1:
             with stop.at_once():
                 context = context.aside()
@@ -108,8 +111,14 @@ class Walk:
     def grow(self) -> None:
         """Make the tree of the switch moments known by now."""
         self.segments = {segment.id: segment for segment in tree(self.config, self.clock, self.switches, self.registry)}
+        self.line_up()
         self.kept = snapshots(self.segments.values())
         self.progress.planned(tuple(self.segments.values()))
+
+    def line_up(self) -> None:
+        """Decide in which order segments are handed over: as they stand in the tree, if they are trained one after the other."""
+        segments = tuple(self.segments.values())
+        self.queue = segments if self.cost is None else longest_first(segments, self.cost)
 
     def run(self) -> Results:
         """Train everything, and tell the observers."""
@@ -216,8 +225,7 @@ class Walk:
         """Hand over segments that are ready, as many as fit; whether there are more."""
         from anarch_core.experiment.events import Job
 
-        segments = tuple(self.segments.values())
-        for segment in segments if len(self.share.places) == 1 else longest_first(segments, self.cost):
+        for segment in self.queue:
             if segment.id in self.running or self.fates.settled(segment):
                 continue
             if self.fates.ready(segment):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -133,7 +132,7 @@ class Training:
                 yield rows, channels_last(inputs) if self._channels_last else inputs
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        whole = Whole(shortened=self.clip_norm is not None) if self.follow_gradient or self.clip_norm is not None else None
+        whole = Whole(self.clip_norm) if self.follow_gradient or self.clip_norm is not None else None
         # A penalty is a function of the weights as they are before the step, which descent within the backward pass would not leave.
         with contextlib.nullcontext() if self.penalties else fused_sgd(self.optimizer, whole):
             if has_gradients(self.optimizer):
@@ -143,7 +142,7 @@ class Training:
             if self.penalties:
                 self.penalties.add_gradients(self.iteration)
             if whole is not None:
-                norm = clip_norm(self.optimizer, whole, math.inf if self.clip_norm is None else self.clip_norm)
+                norm = clip_norm(self.optimizer, whole)
                 if self.follow_gradient:
                     self._gradients.add_(norm)
             if not has_descended(self.optimizer):

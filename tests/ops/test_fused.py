@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 
 import pytest
 import torch
@@ -145,13 +144,13 @@ def test_clipped_steps_are_torch_s(settings, largest):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5, **settings)
         waited = []
         for _ in range(3):
-            whole = Whole(shortened=True)
+            whole = Whole(largest)
             with fused_sgd(optimizer, whole) if ours else contextlib.nullcontext():
                 optimizer.zero_grad()
                 cross_entropy(model(x), y).backward()
                 waited += [descent.weight is model.first for descent in whole.descents]
                 if ours:
-                    clip_norm(optimizer, whole, largest)
+                    clip_norm(optimizer, whole)
                 else:
                     nn.utils.clip_grad_norm_(model.parameters(), largest)
                 optimizer.step()
@@ -164,12 +163,12 @@ def test_a_norm_that_shortens_nothing_is_told_on_the_way():
     x, y, expected = torch.randn(4, 20, dtype=torch.float64), torch.arange(4) % 3, Dense()
     gradients = torch.autograd.grad(cross_entropy(expected(x), y), expected.parameters())
     model, alone = Dense(), Dense()
-    for each, whole in (model, Whole(shortened=False)), (alone, None):
+    for each, whole in (model, Whole(None)), (alone, None):
         optimizer = torch.optim.SGD(each.parameters(), lr=0.5)
         with fused_sgd(optimizer, whole):
             cross_entropy(each(x), y).backward()
             if whole is not None:
-                assert_same(clip_norm(optimizer, whole, math.inf), torch.linalg.vector_norm(torch.cat([*map(torch.flatten, gradients)])))
+                assert_same(clip_norm(optimizer, whole), torch.linalg.vector_norm(torch.cat([*map(torch.flatten, gradients)])))
                 assert len(whole.norms) == 1
             optimizer.step()
     assert torch.equal(model.first, alone.first)
@@ -185,7 +184,7 @@ def test_a_learning_rate_beyond_the_numbers_of_a_weight_leaves_none_finite():
 def test_a_weight_that_is_used_twice_does_not_wait():
     model = Dense()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    whole = Whole(shortened=True)
+    whole = Whole(1.0)
     with fused_sgd(optimizer, whole):
         (
             linear(torch.ones(2, 20).double(), model.first, None).sum() + linear(torch.ones(1, 20).double(), model.first, None).sum()

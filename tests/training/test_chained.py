@@ -77,31 +77,32 @@ def test_other_ways_to_train(samples, relaxation, settings):
     assert_trained_alike(network(relaxation), samples, chains=True, **settings)
 
 
+def assert_followed_to_the_bit(model, samples, **settings):
+    """Whether the norm of the gradient is looked at or not, the weights are the same, and finite."""
+    x, y = samples
+    states = []
+    for followed in (False, True):
+        loop = training(copy.deepcopy(model), (x.float(), y), follow_gradient=followed, **settings)
+        for _ in range(2):
+            loop.advance(loop.iteration + STEPS)
+            loop.end_epoch()
+        states.append(loop.model.state_dict())
+    expected, weights = states
+    assert all(torch.equal(tensor, expected[name]) and tensor.isfinite().all() for name, tensor in weights.items())
+
+
 @pytest.mark.parametrize(
     ("relaxation", "chained"), [(name, True) for name in ("conv", "lcn", "tiled", "shared", "efcn")] + [("conv", False), ("efcn", False)]
 )
 def test_following_the_gradient_changes_no_bit(samples, relaxation, chained):
-    x, y = samples
-    models = [network(relaxation).float() for _ in range(2)]
-    for model, followed in zip(models, (False, True), strict=True):
-        loop = training(model, (x.float(), y), chained=chained, follow_gradient=followed)
-        for _ in range(2):
-            loop.advance(loop.iteration + STEPS)
-            loop.end_epoch()
-    weights, expected = (model.state_dict() for model in models)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.items())
+    assert_followed_to_the_bit(network(relaxation).float(), samples, chained=chained)
 
 
 def test_following_a_gradient_too_large_to_be_squared_changes_no_bit_either(samples):
-    x, y = samples
-    models = [network().float() for _ in range(2)]
-    for model, followed in zip(models, (False, True), strict=True):
-        with torch.no_grad():
-            model.classifier[-1].weight.mul_(1e25)
-        loop = training(model, (x.float(), y), learning_rate=lambda _: 1e-30, follow_gradient=followed)
-        loop.advance(STEPS)
-    weights, expected = (model.state_dict() for model in models)
-    assert all(torch.equal(tensor, expected[name]) and tensor.isfinite().all() for name, tensor in weights.items())
+    model = network().float()
+    with torch.no_grad():
+        model.classifier[-1].weight.mul_(1e25)
+    assert_followed_to_the_bit(model, samples, learning_rate=lambda _: 1e-30)
 
 
 class Custom(nn.Module):

@@ -27,8 +27,7 @@ def load(root: Path | None, options: None) -> TensorData:
         root: not used, nothing is read or written.
         options: there are none.
     """
-    with _global_random_state_kept(), _quick_interpolation():
-        arrays = make_dataset(get_dataset_args())
+    arrays = generated()
     return TensorData(
         name="mnist1d",
         x_train=torch.from_numpy(arrays["x"]).float().unsqueeze(1),
@@ -38,6 +37,13 @@ def load(root: Path | None, options: None) -> TensorData:
         classes=10,
         class_names=tuple("0123456789"),
     )
+
+
+def generated() -> dict[str, Any]:
+    """The arrays of the package."""
+    with _global_random_state_kept(), _quick_interpolation():
+        arrays: dict[str, Any] = make_dataset(get_dataset_args())
+    return arrays
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from mnist1d import data as package
 
 from anarch_core.data import TensorData, load_data
+from anarch_plugins.datasets.mnist1d.dataset import _global_random_state_kept
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,7 @@ def test_same_data_every_time_whatever_the_random_states_which_are_left_alone(da
 
 
 def test_signals_are_those_of_the_package_to_the_bit(data: TensorData) -> None:
-    python, state = random.getstate(), np.random.get_state()
-    try:
+    with _global_random_state_kept():
         arrays = package.make_dataset(package.get_dataset_args())
-    finally:
-        random.setstate(python)
-        np.random.set_state(state)
     assert torch.equal(data.x_train[:, 0], torch.from_numpy(arrays["x"]).float())
     assert torch.equal(data.x_test[:, 0], torch.from_numpy(arrays["x_test"]).float())
