@@ -205,27 +205,34 @@ def _in_range(rate: float, weight: torch.Tensor) -> float:
     return rate if rate <= torch.finfo(weight.dtype).max else math.inf
 
 
-def planned_update(x: torch.Tensor, weight: torch.Tensor, *, tells: bool = False, may_wait: bool = False) -> Update | None:
+def planned_update(x: torch.Tensor, weight: torch.Tensor) -> Update | None:
     """What is to be done to a weight that is about to be multiplied with ``x``; None where its gradient is to be computed as usual.
 
-    So it is in a traced graph, which would hold on to the rate of one step, and under ``torch.func``, which has gradients of its own; also
-    where the norm of the whole gradient is asked for, unless the caller's backward pass tells that of its own before it descends
-    (``tells``), and where descent waits for it, unless it hands its step on (``may_wait``).
+    So it is wherever :func:`planned_updates` says so, and where the norm of the whole gradient is asked for.
 
     Raises:
         RuntimeError: inside :func:`fused_sgd`, after ``backward``.
     """
-    return planned_updates(x, (weight,), tells=tells, may_wait=may_wait)[0]
+    return planned_updates(x, (weight,), tells=False)[0]
 
 
-def planned_updates(x: torch.Tensor, weights: Sequence[torch.Tensor], *, tells: bool, may_wait: bool = False) -> list[Update | None]:
-    """Likewise of several weights of one dtype, all of them parameters of what ``x`` is given to."""
+def planned_updates(x: torch.Tensor, weights: Sequence[torch.Tensor], *, tells: bool) -> list[Update | None]:
+    """Likewise of several weights of one dtype, all of them parameters of what ``x`` is given to.
+
+    Gradients are computed as usual in a traced graph, which would hold on to the rate of one step, and under ``torch.func``, which has
+    gradients of its own; also where the norm of the whole gradient is asked for, unless the caller's backward pass tells that of its own
+    before it descends (``tells``), and where descent waits for it.
+    """
+    updates = _of_this_step(x)
+    return [_taken_on(updates.get(weight), x, weight, tells=tells, may_wait=False) for weight in weights]
+
+
+def _of_this_step(x: torch.Tensor) -> Mapping[torch.Tensor, Update]:
+    """Of the weights that are to descend in what ``x`` takes part in; empty outside of a step."""
     updates = None if torch.compiler.is_compiling() else _updates.get()
     if not updates or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
-        return [None] * len(weights)
-    if torch._C._are_functorch_transforms_active():
-        return [None] * len(weights)
-    return [_taken_on(updates.get(weight), x, weight, tells=tells, may_wait=may_wait) for weight in weights]
+        return {}
+    return {} if torch._C._are_functorch_transforms_active() else updates
 
 
 def _taken_on(update: Update | None, x: torch.Tensor, weight: torch.Tensor, *, tells: bool, may_wait: bool) -> Update | None:
@@ -248,8 +255,10 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
         weight: [outputs, inputs].
         bias: [outputs] or None.
     """
-    cheap = len(x) * sum(weight.shape) < weight.numel()  # to know the norm of the gradient without the gradient
-    update = planned_update(x, weight, tells=cheap, may_wait=cheap)
+    update = _of_this_step(x).get(weight)
+    if update is not None:  # only then are sizes compared: in a traced graph they are unknown, and stay so
+        cheap = len(x) * sum(weight.shape) < weight.numel()  # to know the norm of the gradient without the gradient
+        update = _taken_on(update, x, weight, tells=cheap, may_wait=cheap)
     if update is None:
         return functional.linear(x, weight, bias)
     y: torch.Tensor = _FusedLinear.apply(x, weight, bias, update)
