@@ -18,6 +18,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "InexactRelaxationWarning",
+    "LostProcessError",
     "MissingDependencyError",
     "NoEffectWarning",
     "OptimizerStateWarning",
@@ -130,6 +131,10 @@ class PenaltyError(AnarchError, ValueError):
 
 class RunError(AnarchError, RuntimeError):
     """A run directory cannot be used: it holds another experiment, or a segment failed."""
+
+
+class LostProcessError(RunError):
+    """Another process that holds a part of the same network is gone, or does not answer; it says nothing about the network."""
 
 
 class Stopped(BaseException):

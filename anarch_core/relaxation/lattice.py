@@ -19,6 +19,7 @@ from anarch_core.layers.constrained import ConstrainedLayer
 from anarch_core.layers.lattice_layer import LatticeLayer, conv_weight_view
 from anarch_core.layers.reparametrised import ReparametrisedLayer
 from anarch_core.layers.rooted import RootedLayer, why_not_rooted
+from anarch_core.layers.sharded import ShardedLayer, narrow_convolution, plain_class
 from anarch_core.plugin.records import TensorRole
 from anarch_core.relaxation.base import AbstractRelaxation, Site
 
@@ -73,7 +74,7 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
 
     def idle(self, site: Site) -> str | None:
         module = site.module.layer if isinstance(site.module, RootedLayer) else site.module
-        if type(module) is self.layer_class and module.family == self.family:
+        if plain_class(module) is self.layer_class and cast(LatticeLayer, module).family == self.family:
             return f"it is a layer of {self.family.name} already"
         if isinstance(module, ConstrainedLayer) and not isinstance(module.free, _ConvNd):
             return f"it is a layer of {module.relaxation}, no convolution, and what is inside of it goes with it"
@@ -123,7 +124,10 @@ class AbstractLatticeRelaxation(AbstractRelaxation):
             return None if state is None else {f"layer.{own}": values for own, values in state.items()}
         if isinstance(site.module, ReparametrisedLayer):
             return None
-        return transport_state(site.module, cast(LatticeLayer, layer), name, tensor, role)
+        parent = site.module
+        if isinstance(layer, ShardedLayer) and is_convolution(parent):  # whose state every process has
+            parent, tensor = narrow_convolution(cast(Convolution, parent), layer.own), tensor[layer.own.start : layer.own.stop]
+        return transport_state(parent, cast(LatticeLayer, layer), name, tensor, role)
 
 
 def _linear_map(module: nn.Module) -> nn.Module:
@@ -238,5 +242,13 @@ def _transport_weight(module: nn.Module, layer: LatticeLayer, tensor: torch.Tens
     if role == "square":
         # A weight that was held at zero has no history; zero would make its first steps unboundedly large.
         touched = out > 0
-        out[~touched] = out[touched].mean() if bool(touched.any()) else 0.0
+        out[~touched] = _mean(out[touched], layer)
     return out
+
+
+def _mean(values: torch.Tensor, layer: LatticeLayer) -> torch.Tensor | float:
+    """The mean of numbers of a layer, over all processes that hold it; 0 of none."""
+    if isinstance(layer, ShardedLayer):
+        total, count = layer.shards.totals([float(values.double().sum()), len(values)])
+        return total / count if count else 0.0
+    return values.mean() if len(values) else 0.0

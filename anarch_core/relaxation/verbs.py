@@ -16,7 +16,7 @@ from anarch_core.machine import require_memory
 from anarch_core.network import copied
 from anarch_core.plugin.blame import answering
 from anarch_core.plugin.registry import Registry, get_registry
-from anarch_core.relaxation.base import Site
+from anarch_core.relaxation.base import AbstractRelaxation, Site
 from anarch_core.relaxation.copying import copy_with, replace
 from anarch_core.relaxation.exactness import checked
 from anarch_core.relaxation.lattice import CONVOLUTIONS
@@ -25,7 +25,9 @@ from anarch_core.relaxation.measured import measured_drift
 from anarch_core.relaxation.passes import keep_passes_told
 from anarch_core.relaxation.report import AppliedRelaxation, DriftReport, LayerReport, RelaxationReport, Relaxed, refusal_of
 from anarch_core.relaxation.selection import Selection
+from anarch_core.relaxation.shared_out import lifted, narrowed, why_not_shared_out
 from anarch_core.relaxation.surgery import candidates, owner, select
+from anarch_core.sharding.shards import Shards
 
 __all__ = [
     "AppliedRelaxation",
@@ -68,6 +70,7 @@ def relax(
     options: Any = None,
     materialise: bool = False,
     check: bool = True,
+    shards: Shards | None = None,
     registry: Registry | None = None,
 ) -> Relaxed:
     """Embed a network exactly into a larger family.
@@ -84,6 +87,8 @@ def relax(
             so.
         check: run the example input through the relaxed network in the mode the network is in, and compare every layer while it is called,
             and the outputs. Without it, a layer that the network does not call as an attribute goes unnoticed.
+        shards: processes among which the output channels of the relaxed layers are shared out; all of them call this in step, with equal
+            networks, and each makes its part alone. New in 1.3.
         registry: where names are looked up; all installed plugins by default.
 
     Returns:
@@ -102,13 +107,14 @@ def relax(
     if report.refused:
         msg = f"{report.refusal}. Exclude such layers by pattern, e.g. layers=['*', '!{next(iter(report.refused))}']"
         raise SurgeryError(msg, paths=tuple(report.refused))
+    _require_shareable(found.relaxation, found.sites, shards)
     if not found.sites:
         warn(f"{relaxation} found no layer to relax in {type(model).__name__}{report.why_none}", NoEffectWarning)
     if report.layers:
-        require_memory(report.bytes, _device(found.sites), f"{relaxation} of {len(report.layers)} layer(s)")
+        _require_room(found.relaxation, found.sites, shards, relaxation)
 
-    lifted = {site.path: answering(found.relaxation.lift, RelaxedLayer)(site) for site in found.sites}
-    new = keep_passes_told(copy_with(model, {path: (found.paths[path], layer) for path, layer in lifted.items()}))
+    layers_made = {site.path: lifted(found.relaxation, site, shards) for site in found.sites}
+    new = keep_passes_told(copy_with(model, {path: (found.paths[path], layer) for path, layer in layers_made.items()}))
     new.anarch_relaxations = (*applied_relaxations(model), found.applied(registry))  # type: ignore[assignment]
     if check:
         report = checked(report, found, model, new, example_input)
@@ -116,7 +122,7 @@ def relax(
         model=new,
         parent=model,
         report=report,
-        parameter_map=_parameter_map(model, new, list(lifted)),
+        parameter_map=_parameter_map(model, new, list(layers_made)),
         sites={site.path: site for site in found.sites},
         relaxation=found.relaxation,
         materialised=tuple(found.materialised),
@@ -187,8 +193,16 @@ def drift(model: nn.Module, reference: nn.Module | None = None) -> DriftReport:
 
 
 @torch.inference_mode(False)
-def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: Registry | None = None) -> nn.Module:
+def reapply(
+    base: nn.Module, applied: Sequence[AppliedRelaxation], *, shards: Shards | None = None, registry: Registry | None = None
+) -> nn.Module:
     """Give a base network the layers of a relaxed one, as when a checkpoint is loaded. Weights are lifted from the base.
+
+    Args:
+        base: the network; never changed.
+        applied: the relaxations.
+        shards: as for :func:`relax`.
+        registry: where names are looked up; all installed plugins by default.
 
     Raises:
         SurgeryError: the base network has no such layer, or it cannot be relaxed.
@@ -213,10 +227,10 @@ def reapply(base: nn.Module, applied: Sequence[AppliedRelaxation], *, registry: 
                 raise SurgeryError(refusal_of({path: reason}), paths=(path,))
             sites.append(site)
         if sites:
-            cost = answering(relaxation.cost, Cost)
-            require_memory(sum(cost(site).bytes for site in sites), _device(sites), f"{record.name} of {len(sites)} layer(s)")
+            _require_shareable(relaxation, sites, shards)
+            _require_room(relaxation, sites, shards, record.name)
         for site in sites:
-            new[site.path] = (paths[site.path], answering(relaxation.lift, RelaxedLayer)(site))
+            new[site.path] = (paths[site.path], lifted(relaxation, site, shards))
         model = copy_with(model, new)
     model = keep_passes_told(model if model is not base else copied(base))
     model.anarch_relaxations = (*applied_relaxations(base), *applied)  # type: ignore[assignment]
@@ -232,6 +246,23 @@ def initialise_relaxed(model: nn.Module) -> None:
     """Give every relaxed layer its default initialisation, from the global random state: the scratch control."""
     for path in candidates(model, (RelaxedLayer,)):
         model.get_submodule(path).reset_parameters()  # type: ignore[operator]
+
+
+def _require_shareable(relaxation: AbstractRelaxation, sites: Sequence[Site], shards: Shards | None) -> None:
+    """Refuse layers that processes cannot hold together."""
+    if shards is None:
+        return
+    reasons = {site.path: reason for site in sites if (reason := why_not_shared_out(relaxation, site, shards)) is not None}
+    if reasons:
+        raise SurgeryError(refusal_of(reasons), paths=tuple(reasons))
+
+
+def _require_room(relaxation: AbstractRelaxation, sites: Sequence[Site], shards: Shards | None, name: str) -> None:
+    """Refuse layers that would not fit, of which this process makes all, or its part."""
+    cost = answering(relaxation.cost, Cost)
+    needed = sum(cost(site if shards is None else narrowed(site, shards)).bytes for site in sites)
+    part = "" if shards is None else f", a part in each of {shards.size} processes"
+    require_memory(needed, _device(sites), f"{name} of {len(sites)} layer(s){part}")
 
 
 def _device(sites: Sequence[Site]) -> torch.device:
