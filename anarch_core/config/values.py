@@ -92,6 +92,11 @@ def processes(value: object) -> int | None:
     return _whole(PROCESSES, value, otherwise=", or auto")
 
 
+def shards(value: object) -> int:
+    """A whole number of at least 1, of processes."""
+    return _whole(PROCESSES, value)
+
+
 def learning_rate(value: object) -> float:
     """A number above 0."""
     return _number(LEARNING_RATE, value)

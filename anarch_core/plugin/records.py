@@ -179,10 +179,13 @@ class OptimizerInfo(ComponentInfo):
         roles: by key of its state, what a tensor shaped as its parameter moves like when a run carries the state over a switch:
             ``"weight"`` (an average of the weights), ``"gradient"`` (a sum or mean of gradients) or ``"square"`` (of their squares). A
             layer whose state has such a tensor without a role starts with none.
+        elementwise: whether a step of a number depends on that number, its gradient and what is remembered of both alone, so that
+            processes which each hold a part of a parameter take it as one would that holds all. New in 1.3.
     """
 
     kind: ClassVar[str] = "optimizer"
     takes_model: bool = False
+    elementwise: bool = False
     roles: Mapping[str, TensorRole] = attrs.field(factory=dict, converter=read_only, validator=_valid_roles)
 
 
@@ -242,10 +245,12 @@ class WorkersInfo(ComponentInfo):
     Attributes:
         remote: whether they train on other machines. Then the run asks nothing of the devices of its own, and loads the data into its
             memory; each worker finds the device that the user names, and checks that there is room.
+        together: whether they have several processes train one segment together, as many as the run says (``--shards``). New in 1.3.
     """
 
     kind: ClassVar[str] = "workers"
     remote: bool = False
+    together: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -82,6 +82,7 @@ def resume(
     data: str | Callable[..., Any] | Any = None,
     workers: str | None = None,
     jobs: int | None = None,
+    shards: int | None = None,
     device: str | None = None,
     threads: int | None = None,
     data_root: Path | str | None = None,
@@ -97,6 +98,7 @@ def resume(
         data: likewise.
         workers: who trains it from here on; None, here and below, for what the run was asked for last.
         jobs: how many segments at once.
+        shards: how many processes train a segment together.
         device: on which device.
         threads: on how many processor threads each.
         data_root: where the data are found.
@@ -108,7 +110,15 @@ def resume(
         RunError: there is no run in it, or one of another model or other data.
         ConfigError: its model or its data are a factory, and the argument does not name it; or it cannot be run in that way here.
     """
-    machine = {"workers": workers, "jobs": jobs, "device": device, "threads": threads, "data_root": data_root, "options": options}
+    machine = {
+        "workers": workers,
+        "jobs": jobs,
+        "shards": shards,
+        "device": device,
+        "threads": threads,
+        "data_root": data_root,
+        "options": options,
+    }
     return runner.resume(
         out,
         model=import_string(model, "model"),

@@ -62,6 +62,7 @@ class Settings(TypedDict, total=False):
     device: Names
     workers: str
     jobs: int | None
+    shards: int
     threads: int | None
     observe: Names
     out: Path | str | None

@@ -16,6 +16,7 @@ def anarch_optimizers() -> list[OptimizerInfo]:
             target="anarch_plugins.optimizers.sgd.optimizer:build",
             options=SgdOptions,
             # The buffer sums gradients, and is multiplied by the learning rate only when it is used.
+            elementwise=True,
             roles={"momentum_buffer": "gradient"},
         )
     ]

@@ -12,6 +12,7 @@ def anarch_workers() -> list[WorkersInfo]:
         WorkersInfo(
             name="local",
             summary="Trains on this machine, --jobs segments at once, each in a process of its own.",
+            together=True,
             target="anarch_plugins.workers.local.workers:LocalWorkers",
         )
     ]
