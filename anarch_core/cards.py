@@ -28,19 +28,26 @@ _NUMBERED = re.compile(r"cuda:(0|[1-9][0-9]{0,2})")
 
 @attrs.frozen
 class Place:
-    """Where a process trains.
+    """Where a segment is trained: by a process, or by several together.
 
     Attributes:
-        name: as this process calls it: ``"cpu"`` or ``"cuda:1"``.
+        name: as this process calls it: ``"cpu"`` or ``"cuda:1"``, and ``"cuda:0,cuda:1"`` of several processes.
         device: as the process that trains there calls it: ``"cpu"`` or ``"cuda"``.
         visible: what :data:`VISIBLE` is for it; None to leave it as it is.
         data_on: where it keeps the data: ``"device"``, ``"host"``, or ``"auto"`` where that is left to it.
+        members: where each of several processes that train a segment together does so, the first first; empty for one process.
     """
 
     name: str
     device: str
     visible: str | None = None
     data_on: str = "auto"
+    members: tuple[Place, ...] = ()
+
+    @property
+    def processes(self) -> tuple[Place, ...]:
+        """Where each process is, also where there is only one."""
+        return self.members or (self,)
 
 
 def device_choice(written: str) -> str:
@@ -177,6 +184,16 @@ def visible_entries(variable: str | None, count: int) -> tuple[str, ...]:
 def in_turn(places: Sequence[Place], jobs: int) -> tuple[Place, ...]:
     """Each place as often as it takes jobs, in the order in which they are filled: every card gets one before any gets a second."""
     return tuple(place for _ in range(jobs) for place in places)
+
+
+def team(members: Sequence[Place]) -> Place:
+    """The place of processes that train a segment together; of one that is alone, its own."""
+    first = members[0]
+    if len(members) == 1:
+        return first
+    visible = None if first.visible is None else ",".join(member.visible or "" for member in members)
+    name = ",".join(dict.fromkeys(member.name for member in members))
+    return attrs.evolve(first, name=name, visible=visible, members=tuple(members))
 
 
 def _require(name: str, count: int) -> None:

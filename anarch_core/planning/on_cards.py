@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from anarch_core.cards import CONTEXT_BYTES, Place, in_turn
-from anarch_core.errors import OutOfMemoryError
+from anarch_core.cards import CONTEXT_BYTES, Place, in_turn, team
+from anarch_core.errors import ConfigError, OutOfMemoryError
 from anarch_core.experiment.context import ON_THE_DEVICE
 from anarch_core.machine import human_bytes
 from anarch_core.planning.need import Need
@@ -66,42 +66,65 @@ class Load:
         return self.need.peak_bytes + self.data(count, free) + CONTEXT_BYTES
 
 
-def share_cards(cards: Cards, load: Load, *, jobs: int | None, parallel: int) -> tuple[tuple[Place, ...], tuple[str, ...]]:
-    """The places of the processes, in the order in which they are filled, and lines that say which cards were left out.
+def share_cards(cards: Cards, load: Load, *, jobs: int | None, parallel: int, shards: int = 1) -> tuple[tuple[Place, ...], tuple[str, ...]]:
+    """Where segments are trained, in the order in which places are filled, and lines that say which cards were left out.
 
-    One place alone is for this process, which is on the first card already, with its data.
+    One place alone of one process is for this process, which is on the first card already, with its data. Processes that train a segment
+    together have cards that follow each other, one each.
 
     Args:
         cards: that are shared.
         load: of each process.
         jobs: of each card, as the user says, or None: one, as far as the host's memory goes.
         parallel: segments that could be trained at the same time.
+        shards: processes that train a segment together.
 
     Raises:
         OutOfMemoryError: they do not fit; or, if jobs are left open, not even one does.
+        ConfigError: there are fewer cards than processes that train a segment together.
     """
+    if len(cards.places) < shards:
+        there = ", ".join(place.name for place in cards.places)
+        msg = f"shards {shards} needs as many cards, one for each process, and there are {len(cards.places)} ({there}); use fewer --shards"
+        raise ConfigError(msg)
     wanted, first = jobs or 1, cards.places[0]
     fits = {place.name: wanted * load.each(wanted, cards.free[place.name]) <= cards.free[place.name] for place in cards.places}
     taken = [place for place in cards.places if cards.named or place is first or fits[place.name]]
-    notes = tuple(_left_out(place, wanted, cards, load) for place in cards.places if place not in taken)
-    places = in_turn(taken, wanted)[:parallel]
+    if len(taken) < shards:  # those that have no room are told below
+        taken = list(cards.places)
+    alone = taken[len(taken) // shards * shards :]
+    notes = (
+        *(_left_out(place, wanted, cards, load) for place in cards.places if place not in taken),
+        *(f"{place.name} is left out: of {len(taken)} cards every {shards} train together (--shards)" for place in alone),
+    )
+    teams = [team(taken[start : start + shards]) for start in range(0, len(taken) - len(alone), shards)]
+    places = in_turn(teams, wanted)[:parallel]
     if jobs is None:
-        places = places[: max(1, int(0.9 * cards.host_free - cards.kept) // max(cards.host_each, 1))]
-    if len(places) == 1:
+        places = places[: max(1, int(0.9 * cards.host_free - cards.kept) // max(shards * cards.host_each, 1))]
+    if len(places) == shards == 1:
         load.need.require_room(cards.free[first.name] - cards.kept, first.name)
         return (first,), notes
-    counts = Counter(place.name for place in places)
+    counts = Counter(process.name for place in places for process in place.processes)
     for name, count in counts.items():
         _require_all(name, count, cards, load)
-    needed = len(places) * cards.host_each + cards.kept
-    if needed > cards.host_free:
-        msg = (
-            f"{load.need.work}, {len(places)} segments at once, each in its own process, needs {human_bytes(needed)} of the host's memory, "
-            f"but {human_bytes(cards.host_free)} are free; use fewer --jobs, or fewer cards (--device {first.name})"
-        )
-        raise OutOfMemoryError(msg, needed=needed, available=cards.host_free)
-    settled = (attrs.evolve(place, data_on=load.on_card(counts[place.name], cards.free[place.name])) for place in places)
-    return tuple(settled), notes
+    _require_host(len(places), shards, cards, load)
+    on = {name: load.on_card(count, cards.free[name]) for name, count in counts.items()}
+    return tuple(team([attrs.evolve(process, data_on=on[process.name]) for process in place.processes]) for place in places), notes
+
+
+def _require_host(segments: int, shards: int, cards: Cards, load: Load) -> None:
+    needed = segments * shards * cards.host_each + cards.kept
+    if needed <= cards.host_free:
+        return
+    at_once = f"{segments} segments at once" if segments > 1 else "one segment"
+    each = "each in its own process" if shards == 1 else f"{shards} processes for each"
+    fewer = f"fewer cards (--device {cards.places[0].name})" if shards == 1 else "fewer --shards"
+    hint = f"use fewer --jobs, or {fewer}" if segments > 1 else f"use {fewer}"
+    msg = (
+        f"{load.need.work}, {at_once}, {each}, needs {human_bytes(needed)} of the host's memory, "
+        f"but {human_bytes(cards.host_free)} are free; {hint}"
+    )
+    raise OutOfMemoryError(msg, needed=needed, available=cards.host_free)
 
 
 def _require_all(name: str, count: int, cards: Cards, load: Load) -> None:

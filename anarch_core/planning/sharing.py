@@ -1,4 +1,7 @@
-"""Sharing the machine: how many processes on which devices, how many threads each, and whether memory suffices."""
+"""Sharing the machine: how many processes on which devices, how many threads each, and whether memory suffices.
+
+A segment is trained by one process, or by as many together as the run says (``shards``).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import sys
 
 import attrs
 
-from anarch_core.cards import Place, cards, in_turn
+from anarch_core.cards import Place, cards, in_turn, team
 from anarch_core.errors import OutOfMemoryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.placement import trained_elsewhere
@@ -22,8 +25,8 @@ class Share:
     Attributes:
         jobs: segments at once, on each card where it is trained on cards; None where workers elsewhere see to that.
         threads: of each process.
-        places: of the processes that train, in the order in which they are filled; one place is for this process, and there are none where
-            it is trained elsewhere.
+        places: where segments are trained, in the order in which they are filled; one place of one process is for this process, and there
+            are none where it is trained elsewhere.
         notes: lines for the user.
     """
 
@@ -44,7 +47,7 @@ def shared(context: RunContext, need: Need, segments: int, *, grows: bool) -> Sh
 
     Raises:
         OutOfMemoryError: the memory does not suffice.
-        ConfigError: a card is not there.
+        ConfigError: a card is not there, or there are fewer than a segment needs.
     """
     config, data = context.config, context.data
     if trained_elsewhere(config, context.registry):
@@ -53,9 +56,11 @@ def shared(context: RunContext, need: Need, segments: int, *, grows: bool) -> Sh
     if devices[0].visible is None:
         # What this process holds by now every other would: it has the data, and has built the network and taken a step.
         process = resident_bytes()
-        jobs, threads = share_processor(jobs=config.jobs, threads=config.threads, parallel=segments, need=need, process_bytes=process)
+        jobs, threads = share_processor(
+            jobs=config.jobs, threads=config.threads, parallel=segments, need=need, process_bytes=process, shards=config.shards
+        )
         kept = [attrs.evolve(place, data_on="host" if elsewhere else "device") for place in devices]
-        return Share(jobs=jobs, threads=threads, places=in_turn(kept, jobs))
+        return Share(jobs=jobs, threads=threads, places=in_turn([team(kept * config.shards)], jobs))
     targets = sum(tensor.nbytes for name, tensor in data.tensors().items() if name.startswith("y"))
     inputs = data.nbytes - targets + elsewhere
     free = {place.name: available_bytes(place.name) for place in devices}
@@ -69,8 +74,8 @@ def shared(context: RunContext, need: Need, segments: int, *, grows: bool) -> Sh
         host_each=resident_bytes() + data.nbytes,
     )
     load = Load(need=need, inputs=inputs, targets=targets, data_on=config.data_on)
-    places, notes = share_cards(found, load, jobs=config.jobs, parallel=sys.maxsize if grows else segments)
-    threads = config.threads or max(1, cores() // len(places))
+    places, notes = share_cards(found, load, jobs=config.jobs, parallel=sys.maxsize if grows else segments, shards=config.shards)
+    threads = config.threads or max(1, cores() // (len(places) * config.shards))
     return Share(jobs=config.jobs or 1, threads=threads, places=places, notes=notes)
 
 
@@ -81,6 +86,7 @@ def share_processor(
     parallel: int,
     need: Need,
     process_bytes: int,
+    shards: int = 1,
 ) -> tuple[int, int]:
     """How many segments to train on the processor at once, and with how many threads each, where the user left it open.
 
@@ -90,22 +96,26 @@ def share_processor(
         parallel: segments that could be trained at the same time.
         need: what a process takes for networks.
         process_bytes: what it takes besides: interpreter, PyTorch and data.
+        shards: processes that train a segment together.
 
     Raises:
         OutOfMemoryError: not even that many (one, if the user left it open) fit.
     """
     small = need.small
-    free, each = available_bytes("cpu"), need.peak_bytes + process_bytes
-    wanted = jobs or (min(cores(), parallel) if small else 1)
+    free, each = available_bytes("cpu"), shards * (need.peak_bytes + process_bytes)
+    wanted = jobs or (min(max(1, cores() // shards), parallel) if small else 1)
     fitting = int(0.9 * free) // max(each, 1)
     if jobs is None:
         wanted = max(1, min(wanted, fitting))
-    if wanted == 1:  # in this process, which has the interpreter and the data already
+    if wanted == shards == 1:  # in this process, which has the interpreter and the data already
         need.require_room(free, "cpu")
     elif wanted * each > free:
-        needed = human_bytes(wanted * each)
-        msg = f"{need.work}, {wanted} segments at once, needs {needed}, but cpu has {human_bytes(free)} free; use fewer --jobs"
+        at_once = f", {wanted} segments at once" if wanted > 1 else ""
+        processes = f", {shards} processes for each segment" if shards > 1 else ""
+        fewer = "use fewer --jobs" if wanted > 1 else "use fewer --shards, which share one memory on a processor"
+        needs = f"{need.work}{at_once}{processes}, needs {human_bytes(wanted * each)}"
+        msg = f"{needs}, but cpu has {human_bytes(free)} free; {fewer}"
         raise OutOfMemoryError(msg, needed=wanted * each, available=free)
     if threads is None:
-        threads = 1 if small else max(1, cores() // wanted)
+        threads = 1 if small else max(1, cores() // (wanted * shards))
     return wanted, threads

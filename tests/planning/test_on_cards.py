@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anarch_core.cards import CONTEXT_BYTES, chosen
-from anarch_core.errors import OutOfMemoryError
+from anarch_core.errors import ConfigError, OutOfMemoryError
 from anarch_core.planning.need import Need
 from anarch_core.planning.on_cards import Cards, Load, share_cards
 
 GB = 10**9
 
 
-def share(*free, jobs=None, parallel=99, peak=5.9, data=10.0, data_on="device", named=False, kept=0.0, host=1000.0, host_each=2.0):
+def share(
+    *free, jobs=None, parallel=99, peak=5.9, data=10.0, data_on="device", named=False, kept=0.0, host=1000.0, host_each=2.0, shards=1
+):
     """Names of the places, with what is said of others; all sizes in GB."""
     places = chosen("cuda", [str(number) for number in range(len(free))])
     found = Cards(
@@ -28,7 +30,7 @@ def share(*free, jobs=None, parallel=99, peak=5.9, data=10.0, data_on="device", 
     load = Load(
         need=Need(peak_bytes=int(peak * GB), work="training (efcn)", model_bytes=1), inputs=int(data * GB), targets=0, data_on=data_on
     )
-    return share_cards(found, load, jobs=jobs, parallel=parallel)
+    return share_cards(found, load, jobs=jobs, parallel=parallel, shards=shards)
 
 
 def names(*free, **given):
@@ -112,6 +114,51 @@ class TestTheHostsMemory:
             share(80, 80, jobs=2, host=19, host_each=4, kept=4)
 
 
+class TestProcessesThatTrainASegmentTogether:
+    def test_have_cards_that_follow_each_other_one_each(self):
+        places, notes = share(80, 80, 80, 80, shards=2)
+        assert [[process.name for process in place.members] for place in places] == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
+        assert [(place.name, place.visible) for place in places] == [("cuda:0,cuda:1", "0,1"), ("cuda:2,cuda:3", "2,3")]
+        assert [(process.device, process.visible) for process in places[1].members] == [("cuda", "2"), ("cuda", "3")]
+        assert notes == ()
+
+    def test_are_processes_of_their_own_also_where_one_segment_is_trained(self):
+        (place,), _ = share(80, 80, shards=2)
+        assert len(place.members) == 2
+        with pytest.raises(OutOfMemoryError, match=r"on cuda:0 needs 16\.4 GB \(networks 5\.9 GB, data 10\.0 GB, CUDA 536\.9 MB\)"):
+            share(16, 80, shards=2)
+
+    def test_jobs_are_for_each_of_their_groups(self):
+        assert names(80, 80, 80, 80, shards=2, jobs=2) == ["cuda:0,cuda:1", "cuda:2,cuda:3"] * 2
+        assert names(80, 80, 80, 80, shards=2, parallel=1) == ["cuda:0,cuda:1"]
+
+    def test_need_a_card_each(self):
+        why = r"^shards 4 needs as many cards, one for each process, and there are 2 \(cuda:0, cuda:1\); use fewer --shards$"
+        with pytest.raises(ConfigError, match=why):
+            share(80, 80, shards=4)
+
+    def test_leave_out_cards_that_are_full_or_too_few(self):
+        places, notes = share(80, 3, 80, 80, shards=2)
+        assert [place.name for place in places] == ["cuda:0,cuda:2"]
+        assert notes == (
+            "cuda:1 is left out: 3.0 GB are free there, and training (efcn) needs 16.4 GB",
+            "cuda:3 is left out: of 3 cards every 2 train together (--shards)",
+        )
+        with pytest.raises(OutOfMemoryError, match=r"on cuda:1 needs 16\.4 GB"):
+            share(80, 3, shards=2)
+
+    def test_differ_in_where_they_have_the_data(self):
+        (place,), _ = share(80, 18, data_on="auto", shards=2)
+        assert [process.data_on for process in place.members] == ["device", "host"]
+
+    def test_take_of_the_hosts_memory_each(self):
+        assert names(80, 80, 80, 80, shards=2, host=11, host_each=2) == ["cuda:0,cuda:1", "cuda:2,cuda:3"]
+        assert names(80, 80, 80, 80, shards=2, host=9, host_each=3) == ["cuda:0,cuda:1"]
+        why = r"one segment, 2 processes for each, needs 8\.0 GB of the host's memory, but 7\.0 GB are free; use fewer --shards$"
+        with pytest.raises(OutOfMemoryError, match=why):
+            share(80, 80, shards=2, host=7, host_each=4)
+
+
 SIZE = st.floats(0.1, 100)
 
 
@@ -124,19 +171,26 @@ SIZE = st.floats(0.1, 100)
     SIZE,
     SIZE,
     SIZE,
+    st.integers(1, 3),
 )
-def test_whatever_is_settled_fits(free, jobs, parallel, named, data_on, peak, data, host):
+def test_whatever_is_settled_fits(free, jobs, parallel, named, data_on, peak, data, host, shards):
+    asked = {"jobs": jobs, "parallel": parallel, "named": named, "data_on": data_on, "shards": shards}
     try:
-        places, _ = share(*free, jobs=jobs, parallel=parallel, named=named, data_on=data_on, peak=peak, data=data, host=host, host_each=2)
+        places, _ = share(*free, peak=peak, data=data, host=host, host_each=2, **asked)
     except OutOfMemoryError:
         return
-    assert 1 <= len(places) <= min(parallel, len(free) * (jobs or 1))
-    if len(places) == 1:
+    except ConfigError:
+        assert shards > len(free)
+        return
+    assert 1 <= len(places) <= min(parallel, len(free) // shards * (jobs or 1))
+    if len(places) == shards == 1:
         assert peak <= free[0] + 1e-9
         return
-    assert 2 * len(places) <= host
+    processes = [process for place in places for process in place.processes]
+    assert len(processes) == shards * len(places)
+    assert 2 * len(processes) <= host
     for number, size in enumerate(free):
-        here = [place for place in places if place.name == f"cuda:{number}"]
+        here = [place for place in processes if place.name == f"cuda:{number}"]
         held = sum(peak + (data if place.data_on == "device" else 0) + CONTEXT_BYTES / GB for place in here)
         assert held <= size + 1e-6
         assert len(here) <= (jobs or 1)

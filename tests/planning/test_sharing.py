@@ -11,7 +11,7 @@ from anarch_core.planning.need import Need
 MB = 10**6
 
 
-def share(monkeypatch, free, jobs):
+def share(monkeypatch, free, jobs, shards=1):
     monkeypatch.setattr(sharing, "available_bytes", lambda device: free * MB)
     return sharing.share_processor(
         jobs=jobs,
@@ -19,6 +19,7 @@ def share(monkeypatch, free, jobs):
         parallel=4,
         need=Need(peak_bytes=1030 * MB, work="training (efcn)", model_bytes=1000),
         process_bytes=740 * MB,
+        shards=shards,
     )
 
 
@@ -33,3 +34,22 @@ def test_a_single_job_runs_in_this_process_and_others_bring_their_own(monkeypatc
     assert share(monkeypatch, 3600, 2) == (2, 1)
     monkeypatch.setattr(sharing, "cores", lambda: 4)
     assert share(monkeypatch, 6000, None) == (3, 1)
+
+
+def test_processes_that_train_a_segment_together_each_take_their_own(monkeypatch):
+    assert share(monkeypatch, 3600, None, shards=2) == (1, 1)
+    with pytest.raises(OutOfMemoryError, match=r"training \(efcn\), 2 processes for each segment, needs 3\.5 GB, .*; use fewer --shards"):
+        share(monkeypatch, 3500, None, shards=2)
+    with pytest.raises(OutOfMemoryError, match=r"2 segments at once, 2 processes for each segment, needs 7\.1 GB, .*; use fewer --jobs"):
+        share(monkeypatch, 3600, 2, shards=2)
+
+
+def test_the_cores_are_divided_among_all_processes(monkeypatch):
+    monkeypatch.setattr(sharing, "available_bytes", lambda device: 100_000 * MB)
+    monkeypatch.setattr(sharing, "cores", lambda: 16)
+    large, small = (Need(peak_bytes=MB, work="training (efcn)", model_bytes=size * MB) for size in (1000, 1))
+    asked = {"parallel": 99, "process_bytes": MB, "shards": 4}
+    assert sharing.share_processor(jobs=None, threads=None, need=large, **asked) == (1, 4)
+    assert sharing.share_processor(jobs=2, threads=None, need=large, **asked) == (2, 2)
+    assert sharing.share_processor(jobs=8, threads=None, need=large, **asked) == (8, 1)
+    assert sharing.share_processor(jobs=None, threads=None, need=small, **asked) == (4, 1)
