@@ -62,13 +62,18 @@ class Outline(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
 
-def stored_numbers(header: Header) -> dict[str, int]:
-    """Numbers that a file holds for each name of a state, tied names included."""
-    sizes = {name: math.prod(entry.shape) for name, entry in header.tensors.items()}
+def stored_shapes(header: Header) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that a file holds, by each name of a state, tied names included."""
+    shapes = {name: entry.shape for name, entry in header.tensors.items()}
     tied = (header.table(TIED) if header.ours else None) or {}
     if isinstance(tied, Mapping):
-        sizes |= {name: sizes[kept] for name, kept in tied.items() if isinstance(kept, str) and kept in sizes}
-    return sizes
+        shapes |= {name: shapes[kept] for name, kept in tied.items() if isinstance(kept, str) and kept in shapes}
+    return shapes
+
+
+def stored_numbers(header: Header) -> dict[str, int]:
+    """Numbers that a file holds for each name of a state, tied names included."""
+    return {name: math.prod(shape) for name, shape in stored_shapes(header).items()}
 
 
 def require_model(spec: ModelSpec, header: Header, relaxed: Collection[str], path: Path, registry: Registry) -> None:

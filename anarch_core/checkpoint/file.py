@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BufferedReader
@@ -31,14 +31,17 @@ _CHUNK = 4 << 20
 _MAX_HEADER = 32 * 2**20  # bytes; a tensor takes about 150, and what a network is takes some thousands
 
 
-def write_file(path: Path, entries: Mapping[str, TensorEntry], metadata: Mapping[str, str], buffer: Callable[[str], memoryview]) -> None:
+def write_file(
+    path: Path, entries: Mapping[str, TensorEntry], metadata: Mapping[str, str], pieces: Callable[[str], Iterable[memoryview]]
+) -> None:
     """Write a file in one pass over the data, atomically; adds both digests to the metadata.
 
     Args:
         path: the file; an existing one is replaced when the new one is complete.
         entries: the placed tensors, see :func:`layout`.
         metadata: strings by key.
-        buffer: gives the bytes of a tensor by name; asked for one at a time.
+        pieces: gives the bytes of a tensor by name, in pieces that follow each other; asked for one tensor after the other, and for a piece
+            when the one before, which it may take the place of, is written.
 
     Raises:
         CheckpointError: there are more tensors or metadata than are read again, or the file cannot be written; what was there is untouched.
@@ -57,10 +60,12 @@ def write_file(path: Path, entries: Mapping[str, TensorEntry], metadata: Mapping
             file.write(start)  # holds the place: the digests are known when the data is written
             with ThreadPoolExecutor(1) as hasher:
                 for name in entries:
-                    data = buffer(name)
-                    digest = hasher.submit(_hash, data)
-                    file.write(data)
-                    digests[name] = digest.result()
+                    digest = hashlib.sha256()
+                    for piece in pieces(name):
+                        hashed = hasher.submit(digest.update, piece)
+                        file.write(piece)
+                        hashed.result()
+                    digests[name] = digest.hexdigest()
             signed = {**metadata, TENSORS_DIGEST: tensors_digest(entries, digests)}
             signed[METADATA_DIGEST] = metadata_digest(signed)
             file.seek(0)
@@ -82,10 +87,14 @@ def read_header(path: str | Path) -> Header:
         return _read_header(file, path)
 
 
-def read_data(path: Path, buffer: Callable[[str, TensorEntry], memoryview]) -> Header:
-    """Read every tensor into the writable memory that ``buffer`` gives for it, and check the digest of a file of anarch's schema.
+def read_data(path: Path, places: Callable[[str, TensorEntry], Iterable[memoryview]]) -> Header:
+    """Read every tensor into the writable memory that is given for it, and check the digest of a file of anarch's schema.
 
     A file without the schema has no digest; only its structure is checked.
+
+    Args:
+        path: the file.
+        places: gives memory for the bytes of a tensor, in pieces that follow each other; asked for a piece when the one before is filled.
 
     Raises:
         CheckpointError: as for :func:`read_header`; or the tensors are not what was written.
@@ -93,7 +102,7 @@ def read_data(path: Path, buffer: Callable[[str, TensorEntry], memoryview]) -> H
     with _reading(path) as file:
         header = _read_header(file, path)
         with ThreadPoolExecutor(1) as hasher:
-            digests = {name: _read_hashed(file, path, buffer(name, entry), hasher) for name, entry in header.tensors.items()}
+            digests = {name: _read_hashed(file, path, places(name, entry), hasher) for name, entry in header.tensors.items()}
     if header.ours:
         _require_tensors(header, digests, path)
     return header
@@ -117,18 +126,16 @@ def verify(path: str | Path) -> Header:
     return header
 
 
-def _hash(data: memoryview) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _read_hashed(file: BufferedReader, path: Path, data: memoryview, hasher: ThreadPoolExecutor) -> str:
-    """Fill ``data`` from the file; each part is hashed by the one thread of ``hasher`` while the next is read."""
+def _read_hashed(file: BufferedReader, path: Path, places: Iterable[memoryview], hasher: ThreadPoolExecutor) -> str:
+    """Fill memory from the file; each part is hashed by the one thread of ``hasher`` while the next is read."""
     digest = hashlib.sha256()
-    for start in range(0, len(data), _CHUNK):
-        part = data[start : start + _CHUNK]
-        _read_exactly(file, path, part)
-        hasher.submit(digest.update, part)
-    return hasher.submit(digest.hexdigest).result()
+    for data in places:
+        for start in range(0, len(data), _CHUNK):
+            part = data[start : start + _CHUNK]
+            _read_exactly(file, path, part)
+            hasher.submit(digest.update, part)
+        hasher.submit(digest.digest).result()  # all of it is hashed: it may be used, and filled again
+    return digest.hexdigest()
 
 
 def _hash_in_file(file: BufferedReader, path: Path, size: int, scratch: memoryview) -> str:

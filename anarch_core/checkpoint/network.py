@@ -10,12 +10,12 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.checkpoint.backing import require_layers, require_model, stored_numbers
+from anarch_core.checkpoint.backing import require_layers, require_model, stored_numbers, stored_shapes
 from anarch_core.checkpoint.description import Description, other_metadata, read_description
 from anarch_core.checkpoint.file import read_header
 from anarch_core.checkpoint.header import Header
 from anarch_core.checkpoint.schema import BASE, DELTA, RELAXED
-from anarch_core.checkpoint.state import load_state, read_tensors, save_state
+from anarch_core.checkpoint.state import load_state, read_tensors, save_state, torch_dtype
 from anarch_core.checkpoint.wrappers import renamed, uncompiled
 from anarch_core.errors import AnarchError, CheckpointError, OtherVersionWarning, UnknownComponentError, warn
 from anarch_core.models import ModelSpec
@@ -24,6 +24,8 @@ from anarch_core.plugin.registry import Registry, get_registry
 from anarch_core.relaxation.fingerprint import fingerprint
 from anarch_core.relaxation.verbs import AppliedRelaxation, applied_relaxations, reapply
 from anarch_core.schedule import Moment
+from anarch_core.sharding.shards import Shards
+from anarch_core.sharding.shared_out import cuts_of, shards_of
 
 T = TypeVar("T")
 
@@ -38,6 +40,7 @@ def save(
     moment: Moment | None = None,
     parent: nn.Module | None = None,
     extra: Mapping[str, str] | None = None,
+    shards: Shards | None = None,
 ) -> None:
     """Write a network, relaxed or not, to a safetensors file; equal networks give equal bytes.
 
@@ -51,6 +54,8 @@ def save(
         parent: the network that ``model`` was just relaxed from. Its tensors are stored in place of the model's (an eFCN can be a hundred
             times larger) and the relaxation is repeated by :func:`load`, to the same bits.
         extra: further metadata; keys of one's own are ``anarch.x.<distribution>.<key>``.
+        shards: processes that all call this in step, of which the first writes the file that one process would write; by default those
+            among which the layers of ``model`` are shared out. New in 1.3.
 
     Raises:
         CheckpointError: the state cannot be stored; or relaxing ``parent`` does not give ``model``; or the file cannot be written.
@@ -60,7 +65,8 @@ def save(
         attrs.evolve(each, layers=_uncompiled(each.layers), materialised=_uncompiled(each.materialised), calls=_uncompiled(each.calls))
         for each in applied_relaxations(model)
     ]
-    lifted = 0 if parent is None else _lifted(model, parent)
+    shards = shards_of(model) or shards
+    lifted = 0 if parent is None else _lifted(model, parent, shards)
     description = Description(
         kind=DELTA if lifted else RELAXED if applied else BASE,
         model=model_spec.to_dict() if model_spec is not None else getattr(model, "anarch_model", None),
@@ -68,12 +74,18 @@ def save(
         lifted=lifted,
         step=moment,
     )
-    tensors = _state(model if parent is None else parent)
-    save_state(path, tensors, other_metadata(extra or {}) | description.to_metadata())
+    stored = model if parent is None else parent
+    metadata = other_metadata(extra or {}) | description.to_metadata()
+    save_state(path, _state(stored), metadata, cuts=_uncompiled(cuts_of(stored)), shards=shards)
 
 
 def load(
-    path: str | Path, *, model: nn.Module | None = None, device: str | torch.device = "cpu", registry: Registry | None = None
+    path: str | Path,
+    *,
+    model: nn.Module | None = None,
+    device: str | torch.device = "cpu",
+    shards: Shards | None = None,
+    registry: Registry | None = None,
 ) -> nn.Module:
     """Build the network that a file holds, relaxed as it was, with its weights and their dtypes.
 
@@ -84,6 +96,8 @@ def load(
         model: a network of the base architecture, weights arbitrary; never changed. Needed where the file does not name a registered model.
             For a file without a record of relaxations, which another tool wrote of a relaxed network, one that is relaxed likewise.
         device: where the network is put.
+        shards: processes among which the output channels of relaxed layers are shared out, however many there were when it was saved; all
+            of them call this in step, and each reads its part alone. New in 1.3.
         registry: where names are looked up, the installed plugins by default.
 
     Returns:
@@ -102,27 +116,28 @@ def load(
     if description.model is not None:
         network.anarch_model = dict(description.model)  # type: ignore[assignment]  # plain data beside the weights, for save
     sizes = stored_numbers(header)
-    tensors, _ = read_tensors(path)  # only now: what is missing is told before a large file is read
-    _cast(network, tensors)
+    _cast(network, header, path)
     for place, relaxation in enumerate(applied[:stored], start=1):
         require_layers(network, relaxation, sizes, path, registry, later=applied[place:stored])
-        network = reapply(network, [relaxation], registry=registry)
-    _fill(network, tensors, path)
+        network = reapply(network, [relaxation], shards=shards, registry=registry)
+    _fill(network, header, path)  # only now: what is missing is told before a large file is read
     for relaxation in applied[stored:]:
         require_layers(network, relaxation, None, path, registry)
-        network = reapply(network, [relaxation], registry=registry)
+        network = reapply(network, [relaxation], shards=shards, registry=registry)
     return network.to(device)
 
 
-def _lifted(model: nn.Module, parent: nn.Module) -> int:
+def _lifted(model: nn.Module, parent: nn.Module, shards: Shards | None) -> int:
     """How many relaxations lead from ``parent`` to ``model``, once it is certain that they give these very weights."""
     before, after = applied_relaxations(parent), applied_relaxations(model)
     if after[: len(before)] != before or len(after) == len(before):
         msg = "the parent is not a network that the model was relaxed from; save the model without it"
         raise CheckpointError(msg)
-    again, state = _state(reapply(parent, after[len(before) :])), _state(model)
-    for name in sorted(again.keys() | state.keys()):
-        if name not in again or name not in state or not torch.equal(again[name].cpu(), state[name].cpu()):
+    again, state = _state(reapply(parent, after[len(before) :], shards=shards)), _state(model)
+    names = sorted(again.keys() | state.keys())
+    differs = [float(not (name in again and name in state and torch.equal(again[name].cpu(), state[name].cpu()))) for name in names]
+    for name, anywhere in zip(names, differs if shards is None else shards.totals(differs), strict=True):
+        if anywhere:
             msg = f"relaxing the parent does not give the model: {name!r} differs; it was trained since, so save it without its parent"
             raise CheckpointError(msg)
     return len(after) - len(before)
@@ -211,23 +226,28 @@ def _base_model(description: Description, model: nn.Module | None, header: Heade
     raise CheckpointError(msg)
 
 
-def _cast(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give a model the one floating dtype of ``tensors``, buffers made on the way to relaxed layers included."""
-    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    if len(dtypes) == 1:
-        model.to(dtype=dtypes.pop())
+def _cast(model: nn.Module, header: Header, path: Path) -> None:
+    """Give a model the one floating dtype of a file, buffers made on the way to relaxed layers included."""
+    dtypes = {torch_dtype(name, entry, path) for name, entry in header.tensors.items()}
+    floating = {dtype for dtype in dtypes if dtype.is_floating_point}
+    if len(floating) == 1:
+        model.to(dtype=floating.pop())
 
 
-def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Load a state dict, keeping its dtypes; the message of a misfit has all of it in one line."""
+def _fill(model: nn.Module, header: Header, path: Path) -> None:
+    """Read a file into a model, or into this process's part of it, with the file's dtypes; the message of a misfit is all in one line."""
     ours = {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)}
-    tensors = renamed(tensors, ours)
+    cuts, shapes = cuts_of(model), stored_shapes(header)
+    wholes = {name: cuts[name].shape if name in cuts else tuple(value.shape) for name, value in ours.items()}
+    names = renamed({name: name for name in shapes}, ours)
     problems = [
-        f"{name!r} has shape {tuple(tensors[name].shape)} in the file, {tuple(value.shape)} in the model"
-        for name, value in ours.items()
-        if name in tensors and tensors[name].shape != value.shape
+        f"{name!r} has shape {shapes[names[name]]} in the file, {whole} in the model"
+        for name, whole in wholes.items()
+        if name in names and shapes[names[name]] != whole
     ]
     if not problems:
+        tensors, _ = read_tensors(path, cuts={theirs: cuts[name] for name, theirs in names.items() if name in cuts})
+        tensors = renamed(tensors, ours)
         for name, value in ours.items():  # mixed precision: one by one, in place, so that shared parameters stay shared
             if name in tensors and value.is_floating_point() and tensors[name].is_floating_point():
                 value.data = value.data.to(tensors[name].dtype)
@@ -238,7 +258,7 @@ def _fill(model: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> Non
     if problems:
         msg = f"{path} does not fit {type(model).__name__}: {'; '.join(problems[:3])}"
         msg = msg if len(problems) <= 3 else f"{msg}; and {len(problems) - 3} more"
-        if any(name in tensors and tensors[name].ndim != value.ndim for name, value in ours.items()):
+        if any(name in names and len(shapes[names[name]]) != len(whole) for name, whole in wholes.items()):
             msg += "; if these are the weights of a relaxed network, without a record of it, pass a model that is relaxed likewise"
         raise CheckpointError(msg)
 

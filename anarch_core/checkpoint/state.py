@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from anarch_core.checkpoint.file import read_data, write_file
 from anarch_core.checkpoint.header import Header, TensorEntry, layout
+from anarch_core.checkpoint.parts import cut_of, gathered, give, held, picked
 from anarch_core.checkpoint.schema import CORE_VERSION, SCHEMA, SCHEMA_KEY, TIED
 from anarch_core.errors import CheckpointError
 from anarch_core.files.tables import canonical_json
+from anarch_core.sharding.cut import Cut
+from anarch_core.sharding.shards import Shards
 from anarch_core.version import __version__
 
 _NAMES = {
@@ -35,7 +39,14 @@ _NAMES = {
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
-def save_state(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def save_state(
+    path: str | Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    cuts: Mapping[str, Cut] | None = None,
+    shards: Shards | None = None,
+) -> None:
     """Write tensors and metadata to a safetensors file: atomically, equal content giving equal bytes.
 
     Tensors are written straight from their memory, any device, any strides; only one that is not contiguous on the CPU is copied, alone.
@@ -46,12 +57,22 @@ def save_state(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: 
         tensors: by name; any dense dtype of safetensors, scalars and empty ones included.
         metadata: strings by key. ``format``, ``anarch.schema``, ``anarch.core_version``, ``anarch.tied`` and the digests are set here, so
             that the metadata of a loaded file can be passed on as it is.
+        cuts: by name, of the tensors of which this process holds a part. A cut holds also for the tensors below its name that have the
+            shape of its part, as ``optimizer.3`` for ``optimizer.3.momentum_buffer``; other names are passed over.
+        shards: the processes that hold the parts. All of them call this in step, with the same names, and leave together; the first writes
+            the file, which has the bytes that one process would write. New in 1.3.
 
     Raises:
-        CheckpointError: a tensor cannot be stored, a metadata value is not a string, or the file cannot be written.
+        CheckpointError: a tensor cannot be stored, a metadata value is not a string, or the file cannot be written; in every process.
+        LostProcessError: another process is gone.
     """
-    kept, tied = _resolve_ties(tensors)
-    entries = layout({name: (_dtype_name(name, tensor), tuple(tensor.shape)) for name, tensor in kept.items()})
+    found = held(cuts or {}, tensors)
+    if found and shards is None:
+        msg = f"this process holds a part of {next(iter(found))!r}; pass shards=, the processes that hold the rest"
+        raise CheckpointError(msg)
+    kept, tied = _resolve_ties(tensors, found)
+    shapes = {name: found[name].shape if name in found else tuple(tensor.shape) for name, tensor in kept.items()}
+    entries = layout({name: (_dtype_name(name, tensor), shapes[name]) for name, tensor in kept.items()})
     strings = {key: text for key, text in (metadata or {}).items() if key != TIED}
     for key, text in strings.items():
         if not isinstance(text, str):
@@ -60,44 +81,87 @@ def save_state(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: 
     strings |= {"format": "pt", SCHEMA_KEY: "{}.{}".format(*SCHEMA), CORE_VERSION: __version__}
     if tied:
         strings[TIED] = canonical_json(tied)
-    write_file(Path(path), entries, strings, lambda name: _bytes_of(kept[name]))
+    if shards is None:
+        write_file(Path(path), entries, strings, lambda name: [_bytes_of(kept[name])])
+    else:
+        _write_together(Path(path), entries, strings, kept, found, shards)
 
 
-def load_state(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _write_together(
+    path: Path,
+    entries: Mapping[str, TensorEntry],
+    metadata: Mapping[str, str],
+    tensors: Mapping[str, torch.Tensor],
+    cuts: Mapping[str, Cut],
+    shards: Shards,
+) -> None:
+    """Let the first process write what all hold; the others learn from it whether it could.
+
+    Raises:
+        CheckpointError: it could not; in every process.
+    """
+    shared = [name for name in entries if name in cuts]
+    failed: CheckpointError | None = None
+    if shards.leads:
+        pieces = {name: gathered(tensors[name], cuts[name], shards) for name in shared}
+        try:
+            write_file(path, entries, metadata, lambda name: pieces[name] if name in pieces else [_bytes_of(tensors[name])])
+        except CheckpointError as error:
+            failed = error
+            for _ in chain.from_iterable(pieces.values()):
+                pass  # the others come to their end by giving all
+    else:
+        for name in shared:
+            give(tensors[name], cuts[name], shards)
+    said = shards.agreed(None if failed is None else str(failed))
+    if said is not None:
+        raise CheckpointError(said) from failed
+
+
+def load_state(path: str | Path, *, cuts: Mapping[str, Cut] | None = None) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read what :func:`save_state` wrote; both digests are verified.
+
+    Args:
+        path: the file.
+        cuts: by name, of the tensors of which a part is read, see :func:`read_tensors`. New in 1.3.
 
     Returns:
         tensors on the CPU by name, and all metadata.
 
     Raises:
-        CheckpointError: the file is missing, truncated, altered, of another schema, or not written by anarch.
+        CheckpointError: the file is missing, truncated, altered, of another schema, or not written by anarch; or a tensor has another
+            shape than the whole that this process holds a part of.
     """
-    tensors, header = read_tensors(path)
+    tensors, header = read_tensors(path, cuts=cuts)
     if not header.ours:
         msg = f"{path} is a safetensors file, but was not written by anarch: it has no metadata of the schema"
         raise CheckpointError(msg)
     return tensors, dict(header.metadata)
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
+def read_tensors(path: str | Path, *, cuts: Mapping[str, Cut] | None = None) -> tuple[dict[str, torch.Tensor], Header]:
     """Read any safetensors file; digests are verified where it has them.
+
+    Args:
+        path: the file.
+        cuts: by name, of the tensors of which a part is read, whoever wrote them; there is never room for the whole. As in
+            :func:`save_state`, a cut holds also for the tensors below its name, here those that have the shape of its whole.
 
     Returns:
         tensors on the CPU by name, and the header.
 
     Raises:
-        CheckpointError: the file is missing, truncated, damaged, altered or of another schema.
+        CheckpointError: the file is missing, truncated, damaged, altered or of another schema; or a tensor has another shape than its cut.
     """
+    path = Path(path)
     tensors: dict[str, torch.Tensor] = {}
 
-    def allocate(name: str, entry: TensorEntry) -> memoryview:
-        if entry.dtype not in _DTYPES:
-            msg = f"{path} has a tensor {name!r:.80} of type {entry.dtype}, which is not supported; expected one of {', '.join(_DTYPES)}"
-            raise CheckpointError(msg)
-        tensors[name] = torch.empty(entry.shape, dtype=_DTYPES[entry.dtype], device="cpu")
-        return _bytes_of(tensors[name])
+    def places(name: str, entry: TensorEntry) -> Iterable[memoryview]:
+        cut, dtype = _cut_of(cuts or {}, name, entry, path), torch_dtype(name, entry, path)
+        tensor = tensors[name] = torch.empty(entry.shape if cut is None else cut.part_shape, dtype=dtype, device="cpu")
+        return [_bytes_of(tensor)] if cut is None else picked(tensor, cut)
 
-    header = read_data(Path(path), allocate)
+    header = read_data(path, places)
     tied = (header.table(TIED) if header.ours else None) or {}
     if not isinstance(tied, dict) or not all(isinstance(kept, str) and kept in tensors for kept in tied.values()):
         msg = f"{path} ties names to tensors that it does not hold: {header.metadata[TIED]:.80}"
@@ -106,7 +170,29 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], Header]:
     return dict(sorted(tensors.items())), header
 
 
-def _resolve_ties(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def torch_dtype(name: str, entry: TensorEntry, path: Path) -> torch.dtype:
+    """The dtype of a tensor in a file.
+
+    Raises:
+        CheckpointError: PyTorch has none.
+    """
+    if entry.dtype not in _DTYPES:
+        msg = f"{path} has a tensor {name!r:.80} of type {entry.dtype}, which is not supported; expected one of {', '.join(_DTYPES)}"
+        raise CheckpointError(msg)
+    return _DTYPES[entry.dtype]
+
+
+def _cut_of(cuts: Mapping[str, Cut], name: str, entry: TensorEntry, path: Path) -> Cut | None:
+    cut = cut_of(cuts, name)
+    if cut is None or cut.shape == entry.shape:
+        return cut
+    if name in cuts:
+        msg = f"{path} has {name!r:.80} of shape {entry.shape}, expected {cut.shape}; it is of another network"
+        raise CheckpointError(msg)
+    return None
+
+
+def _resolve_ties(tensors: Mapping[str, torch.Tensor], cuts: Mapping[str, Cut]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     kept: dict[str, torch.Tensor] = {}
     tied: dict[str, str] = {}
     names: dict[object, str] = {}
@@ -114,7 +200,8 @@ def _resolve_ties(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.
         if tensor.layout is not torch.strided or tensor.device.type == "meta":
             msg = f"tensor {name!r} cannot be stored: it is {tensor.layout} on {tensor.device}; expected a dense tensor with data"
             raise CheckpointError(msg)
-        identity = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
+        memory = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
+        identity = (*memory, cuts.get(name))
         if tensor.numel() and identity in names:
             tied[name] = names[identity]
         else:

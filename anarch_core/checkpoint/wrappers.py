@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-
-import torch
+from typing import TypeVar
 
 from anarch_core.network import COMPILED
+
+T = TypeVar("T")
 
 _PARALLEL = "module"
 
@@ -16,8 +17,11 @@ def uncompiled(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != COMPILED)
 
 
-def renamed(tensors: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:
-    """Tensors by the names that a network has for them, where the two differ by wrappers alone; as they are where that is ambiguous."""
+def renamed(tensors: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
+    """Tensors, or what is said of them, by the names that a network has for them, where the two differ by wrappers alone.
+
+    Where that is ambiguous, they keep their names.
+    """
     own = {_plain(name): name for name in names}
     result = {name if name in names else own.get(_plain(name), name): tensor for name, tensor in tensors.items()}
     return result if len(own) == len(names) and len(result) == len(tensors) else dict(tensors)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
+from operator import mul
 
 import attrs
 import torch
@@ -48,6 +50,13 @@ class Cut:
         """Of the whole."""
         return math.prod(self.shape)
 
+    @property
+    def part_shape(self) -> tuple[int, ...]:
+        """Of the part: that of the whole, with less of the axis that the channels are on."""
+        axis = next(axis for axis, size in enumerate(accumulate(self.shape, mul)) if size > self.before)
+        own = self.shape[axis] * len(self.own) // self.channels
+        return (*self.shape[:axis], own, *self.shape[axis + 1 :])
+
     def of_whole(self, whole: torch.Tensor) -> torch.Tensor:
         """This process's numbers of a whole tensor, flat."""
         own = whole.reshape(self.before, self.channels, self.after)[:, self.own.start : self.own.stop]
@@ -60,9 +69,33 @@ class Cut:
             piece: the stretch, [n].
             first: where it begins in the flat whole.
         """
-        if self.before == 1:
-            low, high = (min(max(channel * self.after - first, 0), len(piece)) for channel in (self.own.start, self.own.stop))
-            return piece[low:high]
-        place = torch.arange(first, first + len(piece), device=piece.device)
-        channel = place.div_(self.after, rounding_mode="floor").remainder_(self.channels)
-        return piece[(channel >= self.own.start) & (channel < self.own.stop)]
+        views = self.within(piece, first)
+        return views[0].reshape(-1) if len(views) == 1 else torch.cat([piece[:0], *(view.reshape(-1) for view in views)])
+
+    def within(self, piece: torch.Tensor, first: int) -> list[torch.Tensor]:
+        """Views of this process's numbers of a stretch of the flat whole, in their order; see :meth:`among`."""
+        slab = self.channels * self.after
+        low, high = self.own.start * self.after, self.own.stop * self.after
+        begun = min(-first % slab, len(piece))  # numbers of a slab that began before
+        slabs = (len(piece) - begun) // slab
+        middle, place = piece[begun : begun + slabs * slab], first % slab
+        views = [
+            piece[:begun][max(low - place, 0) : max(high - place, 0)],
+            middle.view(slabs, slab)[:, low:high],
+            piece[begun + len(middle) :][low:high],
+        ]
+        return [view for view in views if view.numel()]
+
+    def held_before(self, place: int) -> int:
+        """How many of this process's numbers stand before a place in the flat whole, which is where they go on in the flat part."""
+        slabs, rest = divmod(place, self.channels * self.after)
+        length = len(self.own) * self.after
+        return slabs * length + min(max(rest - self.own.start * self.after, 0), length)
+
+    def in_bytes(self, size: int) -> Cut:
+        """The same cut, a number being a byte.
+
+        Args:
+            size: bytes of a number.
+        """
+        return attrs.evolve(self, shape=(*self.shape, size), after=self.after * size)

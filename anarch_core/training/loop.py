@@ -21,10 +21,13 @@ from anarch_core.objective.outputs import fitting, outputs_of
 from anarch_core.ops.fused import Whole, add_the_rest, clip_norm, fused_sgd, has_descended, has_gradients
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
+from anarch_core.sharding.cut import Cut
+from anarch_core.sharding.shared_out import cuts_of
+from anarch_core.training.averages import PREFIX as AVERAGE
 from anarch_core.training.averages import RunningAverage, statistics_anew
 from anarch_core.training.chained import Chained
 from anarch_core.training.evaluation import Score, Tally
-from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
+from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_cuts, optimizer_state
 from anarch_core.training.penalty import Penalties
 from anarch_core.training.precision import autocast
 
@@ -218,6 +221,16 @@ class Training:
             tensors.update(self.average.state())
             metadata["averaged"] = self.average.count
         return tensors, metadata
+
+    def cuts(self) -> dict[str, Cut]:
+        """What this process holds of the tensors of :meth:`state`, by name, known before the first step; nothing where it holds all.
+
+        For :func:`~anarch_core.checkpoint.save_state` and :func:`~anarch_core.checkpoint.load_state`; of the optimizer as
+        :func:`~anarch_core.training.optimizer_state.optimizer_cuts` has it.
+        """
+        held = cuts_of(self.model)
+        named = {f"{prefix}{name}": cut for prefix in ("model.", AVERAGE) for name, cut in held.items()}
+        return named | optimizer_cuts(self.optimizer, self.model)
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
         """Take up what :meth:`state` gave.

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
+
+from anarch_core.sharding.cut import Cut
+from anarch_core.sharding.shared_out import cuts_of
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
@@ -19,6 +23,23 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.T
             else:
                 scalars.setdefault(str(index), {})[key] = value
     return tensors, scalars
+
+
+def optimizer_cuts(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Cut]:
+    """What this process holds of the tensors of :func:`optimizer_state`, known before there are any.
+
+    Args:
+        optimizer: holds parameters of the network.
+        model: the network.
+
+    Returns:
+        for every parameter of which this process holds a part, ``optimizer.<index>`` -> its cut, which is that of the tensors below this
+        name that have the shape of the parameter; nothing for a network that one process holds.
+    """
+    cuts = cuts_of(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    held = [names.get(id(parameter)) for group in optimizer.param_groups for parameter in group["params"]]
+    return {f"optimizer.{index}": cuts[name] for index, name in enumerate(held) if name in cuts}
 
 
 def load_optimizer_state(
