@@ -24,6 +24,7 @@ from anarch_core.curvature.sharpness import (
 )
 from anarch_core.curvature.tangent import TangentKernel, tangent_kernel
 from anarch_core.curvature.trace_estimate import TraceEstimate, trace
+from anarch_core.curvature.vectors import Vectors
 
 __all__ = [
     "AbstractOperator",
@@ -40,6 +41,7 @@ __all__ = [
     "SpectralDensity",
     "TangentKernel",
     "TraceEstimate",
+    "Vectors",
     "WorstSharpness",
     "average_sharpness",
     "centred",

@@ -26,8 +26,8 @@ def tridiagonalise(
 
     Args:
         operator: the matrix.
-        current: unit vector to start from, [P]; overwritten, so that nothing but two vectors and what a product takes need be held.
-        basis: room for Lanczos vectors, [steps, P]; given, each new vector is orthogonalised against all before it, twice, and the
+        current: unit vector to start from, [length]; overwritten, so that nothing but two vectors and what a product takes need be held.
+        basis: room for Lanczos vectors, [steps, length]; given, each new vector is orthogonalised against all before it, twice, and the
             recurrence stops when it is full.
 
     Yields:
@@ -36,7 +36,7 @@ def tridiagonalise(
     Raises:
         ProbeError: a product is not finite.
     """
-    epsilon = torch.finfo(operator.dtype).eps
+    vectors, epsilon = operator.vectors, torch.finfo(operator.dtype).eps
     following = torch.zeros_like(current)
     beta = scale = 0.0
     step = 0
@@ -45,12 +45,12 @@ def tridiagonalise(
             basis[step] = current
         step += 1
         operator.add_product(current, following)  # to the vector before, times minus beta
-        alpha = float(following @ current)
+        alpha = vectors.dot(following, current)
         following.sub_(current, alpha=alpha)
         if basis is not None:
-            orthogonalise(following, basis[:step])
+            orthogonalise(following, basis[:step], vectors)
         scale = max(scale, abs(alpha) + beta)
-        beta = float(following.norm())
+        beta = float(vectors.norm(following))
         if not math.isfinite(alpha + beta):
             msg = f"a product with the matrix is not finite after {step} steps; the network may have diverged"
             raise ProbeError(msg)

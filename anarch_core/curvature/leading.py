@@ -34,7 +34,7 @@ class Eigenpairs:
 
     Attributes:
         eigenvalues: k of them, from the end that was asked for inwards.
-        vectors: unit eigenvectors, [k, P], where the basis was: see :func:`~anarch_core.curvature.basis.empty_basis`.
+        vectors: unit eigenvectors, [k, length], where the basis was: see :func:`~anarch_core.curvature.basis.empty_basis`.
         products: products taken altogether.
         restarts: how often the basis was full.
     """
@@ -142,7 +142,8 @@ class _Outside(AbstractOperator):
     """The matrix, or minus it, on what is orthogonal to the leading Ritz vectors of a space."""
 
     def __init__(self, space: Subspace) -> None:
-        super().__init__(size=space.operator.size, dtype=space.operator.dtype, device=space.operator.device)
+        matrix = space.operator
+        super().__init__(size=matrix.size, dtype=matrix.dtype, device=matrix.device, vectors=matrix.vectors)
         self.space = space
 
     def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
@@ -151,7 +152,7 @@ class _Outside(AbstractOperator):
     def random_unit(self, generator: torch.Generator) -> torch.Tensor:
         """As of any operator, from the space that the matrix acts on."""
         vector = self.space.without(self.space.operator.random_unit(generator))
-        return vector.div_(vector.norm())
+        return vector.div_(self.vectors.norm(vector))
 
 
 def _settled(space: Subspace, rtol: float) -> bool:

@@ -41,6 +41,20 @@ class Neighbourhood:
         project: Callable[[torch.Tensor], torch.Tensor] | None = None,
         filters: Mapping[str, FilterView] | None = None,
     ) -> None:
+        """Say what lengths are.
+
+        Args:
+            risk: the loss.
+            stretch: diagonal of ``D``.
+            project: onto the subspace.
+            filters: by parameter name.
+
+        Raises:
+            ProbeError: several processes hold the network together.
+        """
+        if risk.shards is not None:
+            msg = f"the networks around one that {risk.shards.size} processes hold together have no lengths here; measure it in one process"
+            raise ProbeError(msg)
         self.risk = risk
         self.stretch = stretch
         self.project = project

@@ -7,38 +7,49 @@ from collections.abc import Callable
 
 import torch
 
+from anarch_core.curvature.vectors import Vectors
 from anarch_core.errors import ProbeError
 
 
 class AbstractOperator(ABC):
     """A real symmetric matrix known by its products ``operator @ vector``.
 
-    Attributes:
+    Args:
         size: number of rows.
         dtype: of the vectors it takes and gives.
         device: where they live.
+        vectors: those it takes and gives, where several processes hold parts of them; an operator that is made of another passes on its
+            own. By default each process holds them as a whole.
+
+    Attributes:
+        size: number of rows, P.
+        dtype: of the vectors it takes and gives.
+        device: where they live.
+        vectors: their products and lengths, and random ones. Tensors have ``vectors.length`` numbers: all P of them, or those that this
+            process holds.
         products: how many products were taken so far.
     """
 
-    def __init__(self, *, size: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, *, size: int, dtype: torch.dtype, device: torch.device, vectors: Vectors | None = None) -> None:
         self.size = size
         self.dtype = dtype
         self.device = device
+        self.vectors = Vectors(size, dtype, device) if vectors is None else vectors
         self.products = 0
 
     def __matmul__(self, vector: torch.Tensor) -> torch.Tensor:
         """Multiply.
 
         Args:
-            vector: [size]; never changed.
+            vector: [length]; never changed.
 
         Returns:
-            a new tensor, [size], which the caller may overwrite.
+            a new tensor, [length], which the caller may overwrite.
 
         Raises:
             ValueError: the vector has another shape or dtype.
         """
-        out = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        out = torch.zeros(self.vectors.length, dtype=self.dtype, device=self.device)
         self.add_product(vector, out)
         return out
 
@@ -46,20 +57,20 @@ class AbstractOperator(ABC):
         """Add the product to a vector, which takes one vector less than multiplying and then adding.
 
         Args:
-            vector: [size]; never changed.
-            out: [size], changed in place; another tensor.
+            vector: [length]; never changed.
+            out: [length], changed in place; another tensor.
 
         Raises:
             ValueError: ``vector`` has another shape or dtype.
         """
-        if vector.shape != (self.size,) or vector.dtype != self.dtype:
-            msg = f"expected a vector of shape ({self.size},) and {self.dtype}, got {tuple(vector.shape)} and {vector.dtype}"
+        if vector.shape != (self.vectors.length,) or vector.dtype != self.dtype:
+            msg = f"expected a vector of shape ({self.vectors.length},) and {self.dtype}, got {tuple(vector.shape)} and {vector.dtype}"
             raise ValueError(msg)
         self.products += 1
         self._add_product(vector, out)
 
     def random_unit(self, generator: torch.Generator) -> torch.Tensor:
-        """A vector uniform on the unit sphere of the space the matrix acts on, [size].
+        """A vector uniform on the unit sphere of the space the matrix acts on, [length].
 
         Args:
             generator: on the operator's device.
@@ -67,8 +78,8 @@ class AbstractOperator(ABC):
         Raises:
             ProbeError: that space holds nothing but zero.
         """
-        vector = self._confine(torch.randn(self.size, dtype=self.dtype, device=self.device, generator=generator))
-        length = float(vector.norm())
+        vector = self._confine(self.vectors.normal(generator))
+        length = float(self.vectors.norm(vector))
         if length == 0:
             msg = "the subspace is empty: no parameter of the network lies in it"
             raise ProbeError(msg)
@@ -102,7 +113,7 @@ class ProjectedOperator(AbstractOperator):
     """
 
     def __init__(self, operator: AbstractOperator, project: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__(size=operator.size, dtype=operator.dtype, device=operator.device)
+        super().__init__(size=operator.size, dtype=operator.dtype, device=operator.device, vectors=operator.vectors)
         self.operator = operator
         self.project = project
 
@@ -121,7 +132,7 @@ class ScaledOperator(AbstractOperator):
     """
 
     def __init__(self, operator: AbstractOperator, scale: torch.Tensor) -> None:
-        super().__init__(size=operator.size, dtype=operator.dtype, device=operator.device)
+        super().__init__(size=operator.size, dtype=operator.dtype, device=operator.device, vectors=operator.vectors)
         self.operator = operator
         self.scale = scale
 

@@ -8,7 +8,7 @@ Attention and recurrent layers are computed by kernels for which it does (:mod:`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,11 +17,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from anarch_core.curvature.differentiable import differentiable, require_visible, require_whole, telling_layers
 from anarch_core.curvature.operators import AbstractOperator
+from anarch_core.curvature.vectors import vectors_of
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.models import input_dtype
 from anarch_core.network import undisturbed
 from anarch_core.objective.outputs import fitting
+from anarch_core.sharding.shared_out import cuts_of, shards_of
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -32,10 +34,14 @@ class Risk:
     ReLU and max-pooling are differentiated on their current linear piece; batch normalisation uses its running statistics. The network
     is left as found by every method.
 
+    Of a network that several processes hold together, each has the parts of flat vectors that belong to the parameters as it holds them.
+
     Attributes:
         names: the parameters it is a function of, in the network's order.
-        size: how many numbers these are, P.
+        size: how many numbers these are, P; of the whole network, where this process holds a part.
+        vectors: flat vectors of them. Tensors have ``vectors.length`` numbers: all P of them, or those that this process holds.
         samples: number of samples N.
+        shards: the processes that hold the network together; None where this one has all of it.
     """
 
     def __init__(
@@ -93,9 +99,11 @@ class Risk:
         self.batch_size = batch_size
         self.names = tuple(chosen)
         self.parameters = tuple(chosen.values())
-        self.size = sum(parameter.numel() for parameter in self.parameters)
         self.samples = len(inputs)
         (self.dtype, self.device) = next(iter(kinds))
+        self.shards, self._cuts = shards_of(model), cuts_of(model)
+        self.vectors = vectors_of(model, chosen)
+        self.size = self.vectors.size
         self._visible = self._whole = False
 
     @classmethod
@@ -122,7 +130,7 @@ class Risk:
         return cls(model, inputs, chosen.y_train, parameters=parameters, loss=loss, batch_size=batch_size)
 
     def views(self, vector: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The parts of a flat vector [P] that belong to each parameter, as views of its shape."""
+        """The parts of a flat vector [length] that belong to each parameter, as views of its shape."""
         parts = torch.split(vector, [parameter.numel() for parameter in self.parameters])
         return tuple(part.view(parameter.shape) for part, parameter in zip(parts, self.parameters, strict=True))
 
@@ -130,23 +138,37 @@ class Risk:
         """As :meth:`views`, by name."""
         return dict(zip(self.names, self.views(vector), strict=True))
 
+    def totals(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Sums over the processes of numbers by parameter, such as squared norms, on every process.
+
+        Of a parameter of which each holds a part it is the sum over the parts; of one that all hold, the number of the first. The numbers
+        as they are, where one process has all of the network.
+
+        Args:
+            numbers: by names of parameters, the same ones on every process.
+        """
+        if self.shards is None:
+            return dict(numbers)
+        own = [number if self.shards.leads or name in self._cuts else 0.0 for name, number in numbers.items()]
+        return dict(zip(numbers, self.shards.totals(own), strict=True))
+
     def value(self) -> float:
         """The risk itself."""
         with self.measuring(), torch.no_grad():
             return math.fsum(weight * float(self.loss(self.model(inputs), targets)) for inputs, targets, weight in self._batches())
 
     def gradient(self) -> torch.Tensor:
-        """Gradient of the risk, flat, [P]."""
+        """Gradient of the risk, flat, [length]."""
 
         def of_batch(outputs: torch.Tensor, targets: torch.Tensor, weight: float) -> Sequence[torch.Tensor]:
             return self.slopes(outputs, targets, weight)
 
-        total = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+        total = torch.zeros(self.vectors.length, dtype=self.dtype, device=self.device)
         self._add(of_batch, total)
         return total
 
     def add_hessian_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
-        """Add the Hessian of the risk times a flat vector [P] to ``out``, [P].
+        """Add the Hessian of the risk times a flat vector [length] to ``out``, [length].
 
         Raises:
             ProbeError: a layer cannot be differentiated twice, or autograd does not see all parameters.
@@ -161,7 +183,7 @@ class Risk:
             self._add(of_batch, out)
 
     def add_gauss_newton_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:
-        """Add the generalised Gauss-Newton matrix times a flat vector [P] to ``out``, [P].
+        """Add the generalised Gauss-Newton matrix times a flat vector [length] to ``out``, [length].
 
         ``J' (d2 loss / d outputs2) J`` with ``J`` the Jacobian of the outputs (Schraudolph 2002): the Hessian less the curvature of the
         network itself. Positive semi-definite where the loss is convex in the outputs.
@@ -279,7 +301,7 @@ class HessianOperator(AbstractOperator):
     """
 
     def __init__(self, risk: Risk) -> None:
-        super().__init__(size=risk.size, dtype=risk.dtype, device=risk.device)
+        super().__init__(size=risk.size, dtype=risk.dtype, device=risk.device, vectors=risk.vectors)
         self.risk = risk
         self._gradient: Sequence[torch.Tensor] | None = None
 
@@ -299,7 +321,7 @@ class GaussNewtonOperator(AbstractOperator):
     """Generalised Gauss-Newton matrix of a risk."""
 
     def __init__(self, risk: Risk) -> None:
-        super().__init__(size=risk.size, dtype=risk.dtype, device=risk.device)
+        super().__init__(size=risk.size, dtype=risk.dtype, device=risk.device, vectors=risk.vectors)
         self.risk = risk
 
     def _add_product(self, vector: torch.Tensor, out: torch.Tensor) -> None:

@@ -19,7 +19,7 @@ class Subspace:
         operator: the matrix.
         count: leading Ritz pairs that are wanted, k.
         sign: of the matrix, so that the leading values are the largest.
-        basis: orthonormal vectors, W, [room, P].
+        basis: orthonormal vectors, W, [room, length].
         filled: how many of them there are, m.
         pending: directions out of the space, each at most of unit length.
         values: Ritz values, descending, [m].
@@ -61,25 +61,26 @@ class Subspace:
         if self.filled == self.operator.size:
             return None
         vector = self.operator.random_unit(generator)
-        orthogonalise(vector, self.basis[: self.filled])
-        length = float(vector.norm())
+        orthogonalise(vector, self.basis[: self.filled], self.operator.vectors)
+        length = float(self.operator.vectors.norm(vector))
         return vector.div_(length) if length > ROUNDING * torch.finfo(vector.dtype).eps else None
 
     def expand(self) -> None:
         """Take the oldest pending direction into the basis, by one product."""
         if self.filled == len(self.basis):
             self._restart()
+        vectors = self.operator.vectors
         vector, self._links = self.pending.pop(0), self._links[1:]
-        orthogonalise(vector, self.basis[: self.filled])
-        vector.div_(vector.norm())
+        orthogonalise(vector, self.basis[: self.filled], vectors)
+        vector.div_(vectors.norm(vector))
         self.basis[self.filled] = vector
         self.filled += 1
         for other in self.pending:
-            other.sub_(vector, alpha=float(vector @ other))
+            other.sub_(vector, alpha=vectors.dot(vector, other))
         following = (self.operator @ vector).mul_(self.sign)
         self.products += 1
-        row = orthogonalise(following, self.basis[: self.filled]).to(device="cpu", dtype=torch.float64)
-        length = float(following.norm())
+        row = orthogonalise(following, self.basis[: self.filled], vectors).to(device="cpu", dtype=torch.float64)
+        length = float(vectors.norm(following))
         if not (row.isfinite().all() and math.isfinite(length)):
             msg = f"a product with the matrix is not finite after {self.products} steps; the network may have diverged"
             raise ProbeError(msg)
@@ -93,7 +94,8 @@ class Subspace:
         """A vector, changed in place, less its components along the leading Ritz vectors."""
         basis, weights = self.basis[: self.filled], self._leading
         for _ in range(2):
-            vector.sub_((weights @ (weights.T @ (basis @ vector.to(basis.device))) @ basis).to(vector.device))
+            components = self.operator.vectors.components(basis, vector.to(basis.device))
+            vector.sub_((weights @ (weights.T @ components) @ basis).to(vector.device))
         return vector
 
     def _append(self, vector: torch.Tensor, link: torch.Tensor) -> None:
@@ -106,15 +108,14 @@ class Subspace:
         self.floor = ROUNDING * torch.finfo(self.operator.dtype).eps * float(values.abs().max())
         self._drop()
         links = self._links[:, : self.filled] @ self._components
-        lengths = torch.tensor([[float(one @ other) for other in self.pending] for one in self.pending], dtype=torch.float64)
-        self.spill = links.T @ lengths.reshape(len(links), len(links)) @ links
+        self.spill = links.T @ self.operator.vectors.gram(self.pending) @ links
         self.residuals = self.spill.diagonal().clamp_min(0).sqrt().clamp_min(self.floor)
 
     def _drop(self) -> None:
         """Forget directions that lead nowhere: a Krylov space is exhausted, or two have met."""
         shortest = ROUNDING * torch.finfo(self.operator.dtype).eps
         weights = self._links.norm(dim=1)
-        lengths = [float(vector.norm()) for vector in self.pending]
+        lengths = [float(self.operator.vectors.norm(vector)) for vector in self.pending]
         kept = [
             index
             for index, (length, weight) in enumerate(zip(lengths, weights.tolist(), strict=True))
@@ -141,7 +142,7 @@ class Subspace:
         return vectors
 
     def vectors(self) -> torch.Tensor:
-        """The leading Ritz vectors, [k, P], where the basis is."""
+        """The leading Ritz vectors, [k, length], where the basis is."""
         return self._leading.mT @ self.basis[: self.filled]
 
     def below(self, rank: int, upper: float, value: float, distance: float) -> bool:

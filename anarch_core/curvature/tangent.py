@@ -22,6 +22,7 @@ from anarch_core.curvature.gradient_rows import GradientRows, Split
 from anarch_core.curvature.taps import LayerKernel, Taps, tappable
 from anarch_core.errors import ProbeError
 from anarch_core.network import undisturbed
+from anarch_core.sharding.shared_out import shards_of
 
 BUDGET = 2**26
 """Numbers of rows that are held at once, unless said otherwise."""
@@ -77,8 +78,8 @@ def tangent_kernel(
         progress: called with the backward passes that are done, and how many there will be where no row is computed again.
 
     Raises:
-        ProbeError: there is nothing to differentiate by, parameters are of half precision, samples are mixed by batch norm without running
-            statistics, or autograd does not see all parameters.
+        ProbeError: there is nothing to differentiate by, several processes hold the network together, parameters are of half precision,
+            samples are mixed by batch norm without running statistics, or autograd does not see all parameters.
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     _check(model, inputs, trained)
@@ -132,6 +133,9 @@ class _Sum:
 def _check(model: nn.Module, inputs: torch.Tensor, trained: Mapping[str, nn.Parameter]) -> None:
     if not trained:
         msg = "the network has no parameters that require a gradient; set requires_grad before measuring its tangent kernel"
+        raise ProbeError(msg)
+    if (shards := shards_of(model)) is not None:
+        msg = f"there is no tangent kernel of a network that {shards.size} processes hold together; measure it in one process"
         raise ProbeError(msg)
     if len(inputs) < 2:
         msg = f"a tangent kernel needs at least two samples, got {len(inputs)}"

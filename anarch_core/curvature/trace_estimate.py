@@ -50,11 +50,10 @@ def trace(
     known = math.fsum(eigenvalue.value for eigenvalue in leading.eigenvalues) if leading else 0.0
     drawn = []
     for sample in range(samples):
-        signs = torch.randint(2, (operator.size,), device=operator.device, generator=generator)
-        vector = signs.to(operator.dtype).mul_(2).sub_(1)
+        vector = operator.vectors.signs(generator)
         if leading:
-            orthogonalise(vector, leading.vectors)
-        drawn.append(float(vector @ (operator @ vector)))
+            orthogonalise(vector, leading.vectors, operator.vectors)
+        drawn.append(operator.vectors.dot(vector, operator @ vector))
         progress(sample + 1, samples)
     values = torch.tensor(drawn, dtype=torch.float64)
     error = float(values.std() / math.sqrt(samples)) if samples > 1 else math.nan

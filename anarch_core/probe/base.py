@@ -157,9 +157,14 @@ class AbstractProbe(ABC):
             when the segments of its twin, its control and its sibling have ended, if a probe needs them.
         headline: names of the scalars worth a column in the summary table; ``{metric}`` in one stands for the score that the run is judged
             by, as in ``"{metric}_local"``.
+        sharded: whether it measures networks of which each process holds a part. Such a probe runs in all of them in step, sees in the
+            parameters of relaxed layers this process's part alone (:func:`anarch_core.sharding.cuts_of`), and gives the same on all:
+            what one process finds that holds the whole. Others are refused. Where it depends on the options, an instance has its own. New
+            in 1.3.
     """
 
     needs: Set[str] = frozenset()
+    sharded: bool = False
     headline: ClassVar[Sequence[str]] = ()
 
     def __init__(self, options: Any) -> None:

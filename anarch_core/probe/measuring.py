@@ -19,6 +19,7 @@ from anarch_core.probe.base import NEEDS, AbstractProbe, Measurement, ProbeConte
 from anarch_core.probe.scores import finite
 from anarch_core.probe.watch import Damage, Watch, listed
 from anarch_core.relaxation.verbs import applied_relaxations
+from anarch_core.sharding.shared_out import shards_of
 
 
 class DisturbedError(PluginError):
@@ -60,11 +61,18 @@ def measured(
 
     Raises:
         DisturbedError: the probe changed what nothing can put back.
-        ProbeError: the network does not allow the measurement.
+        ProbeError: the network does not allow the measurement, or several processes hold it together and the probe does not say that it
+            measures such networks.
         PluginError: the probe raises, or what it gives is no measurement.
         DataError: the data are no data of classes.
     """
     who = origin(probe)
+    if (shards := shards_of(context.model)) is not None and not probe.sharded:
+        msg = (
+            f"{who} does not measure networks that several processes hold together, as {shards.size} do this one, or not with these "
+            "options; measure a checkpoint in one process with 'anarch probe', or leave the probe out"
+        )
+        raise ProbeError(msg)
     if context.data is not None:
         context.data.check()
         warn_of_batch_dependence(context.model)

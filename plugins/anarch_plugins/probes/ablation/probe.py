@@ -26,6 +26,7 @@ from anarch_core.probe import (
     score_unit,
     weighted_parts,
 )
+from anarch_core.sharding import Cut, Shards, cuts_of, shards_of
 from anarch_core.training import Score, evaluate
 from anarch_plugins.probes.ablation.options import AblationOptions
 
@@ -54,6 +55,7 @@ class AblationProbe(AbstractProbe):
     """
 
     needs = frozenset({"data", "relaxed"})
+    sharded = True
     headline = ("{metric}_local", "{metric}_off_local")
 
     options: AblationOptions
@@ -67,7 +69,7 @@ class AblationProbe(AbstractProbe):
             x, y = chosen_data(context.required_data, self.options.part, "ablation")
 
             def masked() -> None:
-                weights = {name: weight for name, weight, _ in _rows(context.model)}
+                weights = {name: weight for name, weight, _ in _weights(context.model)}
                 evaluate(with_parameters(context.model, weights), x, y, objective=context.objective)
 
             needed = max(needed, rehearsal.peak(masked))
@@ -114,17 +116,34 @@ def _kept(model: nn.Module, kept: Collection[Part]) -> Iterator[tuple[str, torch
 
 
 def _random(model: nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, weight, fan_in in _rows(model):
-        rows = weight.view(len(weight), -1)
-        for row, count in enumerate(fan_in.tolist()):
-            dropped = torch.randperm(rows.shape[1], device=rows.device, generator=generator)[count:]
-            rows[row, dropped] = 0
+    cuts, shards = cuts_of(model), shards_of(model)
+    for name, weight, local in _weights(model):
+        if shards is not None and name in cuts:
+            _mask_part(weight, local, cuts[name], shards, generator)
+        else:
+            rows = weight.view(len(weight), -1)
+            for row, count in enumerate(local.reshape(len(weight), -1).sum(1).tolist()):
+                dropped = torch.randperm(rows.shape[1], device=rows.device, generator=generator)[count:]
+                rows[row, dropped] = 0
         yield name, weight
 
 
-def _rows(model: nn.Module) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Names and copies of the relaxed weights, and how many of each of their rows are local."""
+def _mask_part(weight: torch.Tensor, local: torch.Tensor, cut: Cut, shards: Shards, generator: torch.Generator) -> None:
+    """Mask what this process holds of a weight: the rows are those of the whole, and all are drawn, as one process does."""
+    rows = cut.shape[0]
+    width = cut.numbers // rows
+    held = [len(cut.among(weight.new_empty(()).expand(width), row * width)) for row in range(rows)]
+    counts = shards.totals([float(own.sum()) for own in torch.split(local.reshape(-1), held)])
+    for row, (own, count) in enumerate(zip(torch.split(weight.view(-1), held), counts, strict=True)):
+        kept = torch.randperm(width, device=weight.device, generator=generator)[: int(count)]
+        if len(own):
+            dropped = torch.ones(width, dtype=torch.bool, device=weight.device)
+            dropped[kept] = False
+            own.masked_fill_(cut.among(dropped, row * width), 0)
+
+
+def _weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Names and copies of the relaxed weights, and which of their numbers are local."""
     for weight in relaxed_weights(model):
         if not weight.is_bias:
-            tensor = weight.tensor.clone(memory_format=torch.contiguous_format)
-            yield weight.full_name, tensor, weight.local().reshape(len(tensor), -1).sum(1)
+            yield weight.full_name, weight.tensor.clone(memory_format=torch.contiguous_format), weight.local()

@@ -18,6 +18,7 @@ class Delta(AbstractProbe):
     """
 
     needs = frozenset({"relaxed"})
+    sharded = True
     headline = ("off_local", "unshared")
 
     def measure(self, context: ProbeContext) -> Measurement:

@@ -26,6 +26,7 @@ class GradientProbe(AbstractProbe):
     """
 
     needs = frozenset({"data"})
+    sharded = True
     headline = ("norm_shared",)
 
     options: GradientOptions
@@ -38,14 +39,15 @@ class GradientProbe(AbstractProbe):
         """
         risk = Risk.of_training_set(context.model, context.required_data, self.options.samples, batch_size=self.options.batch_size)
         gradient = risk.named_views(risk.gradient())
-        scalars: dict[str, float | None] = {"loss": finite(risk.value()), "norm": finite(_norm(gradient.values()))}
+        whole = risk.totals({name: _square(tensor) for name, tensor in gradient.items()})
+        scalars: dict[str, float | None] = {"loss": finite(risk.value()), "norm": _norm(whole.values())}
         layers: dict[str, dict[str, float | None]] = {}
         for path in dict.fromkeys(name.rpartition(".")[0] for name in gradient):
-            layers[path] = {"norm": finite(_norm(tensor for name, tensor in gradient.items() if name.rpartition(".")[0] == path))}
+            layers[path] = {"norm": _norm(_of_layer(whole, path))}
         details: dict[str, Any] = {"samples": risk.samples, "parameters": risk.size, "mode": "evaluation", "layers": layers}
         try:
             parts = ParameterParts.of(context.model, risk.inputs[:1])
-            found = {part: _squares(gradient, parts, part) for part in PARTS}
+            found = {part: risk.totals(_squares(gradient, parts, part)) for part in PARTS}
         except ProbeError as error:
             scalars |= {f"norm_{part.replace('-', '_')}": None for part in PARTS}
             details["parts_not_measured"] = str(error)
@@ -54,10 +56,9 @@ class GradientProbe(AbstractProbe):
             details["incomparable"] = parts.incomparable
         for part, squares in found.items():
             key = f"norm_{part.replace('-', '_')}"
-            scalars[key] = finite(math.sqrt(math.fsum(squares.values())))
+            scalars[key] = _norm(squares.values())
             for path, layer in layers.items():
-                own = [square for name, square in squares.items() if name.rpartition(".")[0] == path]
-                layer[key] = finite(math.sqrt(math.fsum(own)))
+                layer[key] = _norm(_of_layer(squares, path))
         return Measurement(scalars=scalars, units={"loss": context.objective.loss_unit}, details=details)
 
 
@@ -78,8 +79,12 @@ def _together(gradient: Mapping[str, torch.Tensor], parts: ParameterParts) -> It
     return groups.values()
 
 
-def _norm(tensors: Iterable[torch.Tensor]) -> float:
-    return math.sqrt(math.fsum(map(_square, tensors)))
+def _of_layer(squares: Mapping[str, float], path: str) -> list[float]:
+    return [square for name, square in squares.items() if name.rpartition(".")[0] == path]
+
+
+def _norm(squares: Iterable[float]) -> float | None:
+    return finite(math.sqrt(math.fsum(squares)))
 
 
 def _square(tensor: torch.Tensor) -> float:

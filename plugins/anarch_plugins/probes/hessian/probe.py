@@ -29,6 +29,7 @@ from anarch_core.data import TensorData
 from anarch_core.errors import ProbeError
 from anarch_core.lattice import Part
 from anarch_core.probe import AbstractProbe, Measurement, ParameterParts, ProbeContext, ProbeRehearsal
+from anarch_core.sharding import shards_of
 from anarch_plugins.probes.hessian.options import HessianOptions
 
 
@@ -44,6 +45,10 @@ class HessianProbe(AbstractProbe):
 
     options: HessianOptions
 
+    def __init__(self, options: HessianOptions) -> None:
+        super().__init__(options)
+        self.sharded = not (options.top_k and options.eigenvectors)
+
     def memory(self, rehearsal: ProbeRehearsal) -> int:
         """Of a measurement that gives up early: later products take what the first ones do."""
         few = attrs.evolve(self.options, max_products=2, trace=min(self.options.trace, 1), density=min(self.options.density, 1))
@@ -53,8 +58,15 @@ class HessianProbe(AbstractProbe):
         """Measure what the options ask for.
 
         Raises:
-            ProbeError: the parameters are of half precision or frozen.
+            ProbeError: the parameters are of half precision or frozen, or several processes hold the network together and eigenvectors are
+                to be kept, of which each would have a part.
         """
+        if not self.sharded and (shards := shards_of(context.model)) is not None:
+            msg = (
+                f"{shards.size} processes hold the network together, and each would have a part of its eigenvectors; leave the option "
+                "'eigenvectors' out, or measure a checkpoint in one process"
+            )
+            raise ProbeError(msg)
         return _Session(self.options, context, context.required_data).measure()
 
 
