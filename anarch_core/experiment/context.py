@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import attrs
 import torch
@@ -20,6 +20,7 @@ from anarch_core.data.loading import load_data
 from anarch_core.data.order import batches_per_epoch
 from anarch_core.data.tensor_data import TensorData
 from anarch_core.errors import ConfigError, PluginError
+from anarch_core.experiment.machines import TRAINED, Machine, this_machine
 from anarch_core.experiment.segments import Segment, Transition
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import changed_options, chosen_penalties
@@ -33,9 +34,12 @@ from anarch_core.probe.base import AbstractProbe
 from anarch_core.relaxation.report import Relaxed
 from anarch_core.relaxation.verbs import project, relax
 from anarch_core.schedule import AbstractSchedule, Clock, Moment
+from anarch_core.sharding.shards import Shards
 from anarch_core.training.averages import RunningAverage
 from anarch_core.training.penalty import AbstractPenalty, Penalties
 from anarch_core.training.precision import dtype_of
+
+T = TypeVar("T")
 
 ON_THE_DEVICE = 0.5
 """Share of a device's free memory that data take at most there, where nobody says where they are to be."""
@@ -58,6 +62,7 @@ class RunContext:
         augmentations: by name, in the order in which they are applied.
         source: gives the data set anew, wherever it is kept.
         chained: whether the small layers of a network are trained as chains, by :attr:`Segment.network`; where it is not known, they are.
+        shards: the processes that train one segment together, of which this is one; None where this one trains alone.
     """
 
     config: RunConfig
@@ -72,6 +77,7 @@ class RunContext:
     augmentations: Mapping[str, AbstractAugmentation]
     source: Callable[[], TensorData]
     chained: Mapping[str, bool] = attrs.field(factory=dict)
+    shards: Shards | None = None
 
     @classmethod
     def open(cls, config: RunConfig, store: RunStore, registry: Registry, source: Callable[[], TensorData] | None = None) -> RunContext:
@@ -111,6 +117,10 @@ class RunContext:
             augmentations={plain_name(name): create(registry, "augmentation", name, config) for name in config.augment},
             source=source,
         )
+
+    def machine(self, did: str = TRAINED) -> Machine:
+        """What trains a segment here, for its record."""
+        return this_machine(self.device, did, 1 if self.shards is None else self.shards.size)
 
     @property
     def iterations_per_epoch(self) -> int:
@@ -177,7 +187,11 @@ class RunContext:
     def load(self, file: Path, seed: int) -> nn.Module:
         """The network in a checkpoint of a segment of that seed."""
         base = self.build(seed) if self.spec.is_import else None
-        return checkpoint.load(file, model=base, device=self.device, registry=self.registry)
+        return checkpoint.load(file, model=base, device=self.device, registry=self.registry, shards=self.shards)
+
+    def agreed(self, value: T) -> T:
+        """What the first of the processes says that train a segment together; the value itself where this one trains alone."""
+        return value if self.shards is None else self.shards.agreed(value)
 
     def relaxed(self, model: nn.Module, transition: Transition, *, check: bool = True) -> Relaxed:
         """A network with the layers that a transition gives it; see :func:`anarch_core.relaxation.verbs.relax`."""
@@ -188,6 +202,7 @@ class RunContext:
             layers=transition.layers,
             options=transition.options,
             check=check,
+            shards=self.shards,
             registry=self.registry,
         )
 

@@ -31,9 +31,11 @@ class Machine(Record):
         gpu: on which networks were, None where they were in the host's memory.
         torch: version of PyTorch, with what it is built for.
         threads: that PyTorch shares a sum among, which decides its rounding as well.
+        shards: processes that trained the segment together: which sums its products are made of.
         did: ``"trained"``; ``"completed"`` where the segment was finished, and measured or trained through again for what it lacked.
     """
 
+    later: ClassVar[Sequence[str]] = ("shards",)
     elsewhere: ClassVar[Sequence[str]] = ("host", "did")
     host: str
     cpu: str
@@ -41,6 +43,7 @@ class Machine(Record):
     gpu: str | None
     torch: str
     threads: int
+    shards: int = 1
     did: str = TRAINED
 
     @property
@@ -51,12 +54,13 @@ class Machine(Record):
     def __str__(self) -> str:
         """``"AMD EPYC 7763 (AVX2), 4 threads, torch 2.14.1"``; the GPU comes first."""
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
-        parts = [*([self.gpu] if self.gpu else []), f"{self.cpu} ({self.capability})", threads, f"torch {self.torch}"]
+        together = [f"{self.shards} processes together"] if self.shards > 1 else []
+        parts = [*([self.gpu] if self.gpu else []), f"{self.cpu} ({self.capability})", threads, *together, f"torch {self.torch}"]
         return ", ".join(parts)
 
 
-def this_machine(device: torch.device, did: str = TRAINED) -> Machine:
-    """This process, which computes on a device."""
+def this_machine(device: torch.device, did: str = TRAINED, shards: int = 1) -> Machine:
+    """This process, which computes on a device, one of so many that train a segment together."""
     import platform
 
     import torch
@@ -70,6 +74,7 @@ def this_machine(device: torch.device, did: str = TRAINED) -> Machine:
         gpu=gpu_name(device),
         torch=str(torch.__version__),
         threads=torch.get_num_threads(),
+        shards=shards,
         did=did,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -29,9 +30,12 @@ class SegmentStore:
 
     Attributes:
         path: its folder.
+        writes: whether this process writes there; of several that train a segment together only the first does, and what the others are
+            told to write is not written.
     """
 
     path: Path
+    writes: bool = True
 
     @property
     def description(self) -> Path:
@@ -94,7 +98,22 @@ class SegmentStore:
 
     def finish(self, result: SegmentResult, left: Inventory) -> None:
         """Write down what came out and what is left, after which the segment is done."""
-        write_json(self.result_file, sealed({**result.to_json(), "left": left.to_json()}))
+        if self.writes:
+            write_json(self.result_file, sealed({**result.to_json(), "left": left.to_json()}))
+
+    def describe(self, description: Mapping[str, Any]) -> None:
+        """Write down what the segment is."""
+        if self.writes:
+            write_json(self.description, description)
+
+    def history(self, size: int) -> History:
+        """The history, of which so many bytes count."""
+        return History(self.history_file, size, writes=self.writes)
+
+    def drop(self, *paths: Path) -> None:
+        """Make room where files of the segment are, or will be."""
+        for path in paths if self.writes else ():
+            make_room(path)
 
     def require_own_folders(self) -> None:
         """Refuse folders that are links: what is written there would be written elsewhere.
@@ -112,8 +131,7 @@ class SegmentStore:
 
     def clear(self) -> None:
         """Let the segment begin anew: without result, saved state and snapshots, so that whoever starts from those waits for new ones."""
-        for path in (self.result_file, self.resume_file, *self.path.glob("snapshots/*.safetensors")):
-            make_room(path)
+        self.drop(self.result_file, self.resume_file, *self.path.glob("snapshots/*.safetensors"))
         self.make_room()
 
     def make_room(self) -> None:
@@ -129,12 +147,13 @@ class SegmentStore:
 
     def remove(self) -> None:
         """Remove the folder and all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        if self.writes:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def retraced(self) -> SegmentStore:
         """Where a finished segment is trained again, to reach snapshots that were not kept; removed when they are there."""
-        return SegmentStore(self.path / "retraced")
+        return attrs.evolve(self, path=self.path / "retraced")
 
     @property
     def _folders(self) -> tuple[Path, ...]:
@@ -147,6 +166,9 @@ class SegmentStore:
         Args:
             waiting: called several times a second while another process holds it, with that process's number; may raise.
         """
+        if not self.writes:
+            yield
+            return
         with locked(self.path / LOCK, wait=True, waiting=waiting):
             remove_leftovers(self.path)
             yield
@@ -158,15 +180,20 @@ class History:
     Args:
         path: the file.
         size: bytes that count; what a killed process wrote beyond them is cut off.
+        writes: whether this process writes them; otherwise rows are read, and those that come are only remembered.
 
     Raises:
         RunError: the file is shorter than ``size``, holds something else than rows, or is no file.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, size: int, *, writes: bool = True) -> None:
         self.rows: list[dict[str, Any]] = []
-        self._file: IO[bytes] = open_own(path, "a+b")
+        if not writes:
+            self._file: IO[bytes] = io.BytesIO(path.read_bytes()[:size] if size else b"")
+            self.rows.extend(_rows(self._file, path))
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open_own(path, "a+b")
         if self._file.seek(0, os.SEEK_END) < size:
             self._file.close()
             msg = f"{path} has lost rows that the saved state counts on; remove the folder {path.parent} to start the segment anew"
@@ -182,8 +209,9 @@ class History:
         self._file.flush()
 
     def size(self) -> int:
-        """Bytes written, safe on disk."""
-        os.fsync(self._file.fileno())
+        """Bytes written, safe on disk where this process writes them."""
+        if not isinstance(self._file, io.BytesIO):
+            os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
@@ -206,9 +234,11 @@ class RunStore:
 
     Attributes:
         path: the directory.
+        writes: whether this process writes there, see :class:`SegmentStore`.
     """
 
     path: Path
+    writes: bool = True
 
     @property
     def config_file(self) -> Path:
@@ -227,7 +257,7 @@ class RunStore:
 
     def segment(self, identity: str) -> SegmentStore:
         """Where the segment of that identity is kept."""
-        return SegmentStore(self.path / "segments" / identity)
+        return SegmentStore(self.path / "segments" / identity, self.writes)
 
     def snapshot_left(self, segment: Segment) -> Path | None:
         """The snapshot of its parent that a segment starts from; None for a fresh network."""

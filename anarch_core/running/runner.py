@@ -28,6 +28,7 @@ from anarch_core.running.walk import Walk
 from anarch_core.segment.stopping import InterruptedRunError, Stop
 from anarch_core.workers.base import AbstractWorkers
 from anarch_core.workers.in_process import InProcess
+from anarch_core.workers.together import Launch, Together, follow
 
 if TYPE_CHECKING:
     from anarch_core.observer.base import AbstractObserver
@@ -74,6 +75,11 @@ def run(
     if out is None:
         msg = "no run directory was given; pass out=..."
         raise RunError(msg)
+    launch = Launch.of_this_process()
+    if launch is not None:
+        launch.require(config)
+        if launch.rank:
+            follow(launch, config)
     store, to_name = RunStore(Path(out)), factories({"model": config.model, "data": config.data}, registry)
     with _progress(progress) as shown:
         stop = Stop(notice=lambda: shown.say("stopping: saving the state of what is under way"))
@@ -145,12 +151,18 @@ def employed(config: RunConfig, registry: Registry, *, here: bool) -> tuple[RunC
     device = looked_into_on(config, registry)
     if not elsewhere:
         config = attrs.evolve(config, device=device)
+    if (launch := Launch.of_this_process()) is not None:
+        return attrs.evolve(config, jobs=1, device=launch.device(config.device)), Together()
     own = [spec for spec in (config.model or "", config.data) if of_this_process(spec)]
     if not (here or own):
         return config, create(registry, "workers", config.workers, config)
     if elsewhere:
         what = f"{own[0]!r}, which is known to this process alone" if own else "components that this process alone knows"
         msg = f"workers {config.workers!r} train on other machines, but the run has {what}; put it into a module, or use workers 'local'"
+        raise ConfigError(msg)
+    if config.shards > 1:
+        what = f"{own[0]!r} is" if own else "its components are"
+        msg = f"{config.shards} processes are to train together, but {what} known to this one alone; put it into a module, or use shards 1"
         raise ConfigError(msg)
     places = cards(config.device)
     return attrs.evolve(config, jobs=1, device=places[0].name if len(places) > 1 else config.device), InProcess()

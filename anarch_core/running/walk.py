@@ -94,7 +94,7 @@ class Walk:
         self.share = settled
         self.cost = None if len(settled.places) == 1 else by_parameters(networks, planned)
         self.line_up()
-        if len(settled.places) > 1:
+        if sum(len(place.processes) for place in settled.places) > 1:
             with stop.at_once():
                 context = context.aside()
         self.context: RunContext = attrs.evolve(context, config=self.config)

@@ -13,11 +13,10 @@ from torch import nn
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory
-from anarch_core.experiment.machines import COMPLETED, joined_by, this_machine
+from anarch_core.experiment.machines import COMPLETED, joined_by
 from anarch_core.experiment.owing import OF_PROBES, Asked, asked_probes, compared, owing, with_probes
 from anarch_core.experiment.segment_result import Notes, SegmentResult
-from anarch_core.experiment.store import SegmentStore
-from anarch_core.files.replacing import make_room
+from anarch_core.experiment.store import RunStore, SegmentStore
 from anarch_core.machine import give_back
 from anarch_core.segment.probing import Probing
 from anarch_core.segment.retracing import Retracing
@@ -44,8 +43,7 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
         Stopped: it was to stop while it was measured.
     """
     files = context.store.segment(job.segment.id)
-    result, noted = files.finished()
-    left = context.store.stock(result, noted)
+    result, left = context.agreed(_there(context.store, files))
     asked = compared(asked_probes(context.config, context.registry), context.probes, job.companions)
     missing = owing(
         result,
@@ -68,7 +66,7 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
     if missing.switches is not None:
         result = attrs.evolve(result, switches=missing.switches)
     if missing.snapshots or missing.probes:
-        result = attrs.evolve(result, machines=joined_by(result.machines, this_machine(context.device, COMPLETED)))
+        result = attrs.evolve(result, machines=joined_by(result.machines, context.machine(COMPLETED)))
     files.finish(result, left)
     emit(Event("saved", job.segment.id))
     files.retraced.remove()
@@ -76,6 +74,14 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
         with stop.at_once():
             result = _measure(context, job, result, left, {name: asked[name] for name in missing.probes}, emit)
     return result
+
+
+def _there(store: RunStore, files: SegmentStore) -> tuple[SegmentResult, Inventory]:
+    """What came out of a segment, and what it left; another process may be about to write both, and none but that one looks."""
+    if not files.writes:
+        return None  # type: ignore[return-value]
+    result, noted = files.finished()
+    return result, store.stock(result, noted)
 
 
 def _measure(context: RunContext, job: Job, result: SegmentResult, left: Inventory, probes: Asked, emit: Emit) -> SegmentResult:
@@ -87,8 +93,7 @@ def _measure(context: RunContext, job: Job, result: SegmentResult, left: Invento
     left = attrs.evolve(left.without_files(measured, files.path), probes=known)
     files.finish(result, left)  # numbers of other options are gone before their files are
     emit(Event("saved", segment.id))
-    for path in measured:
-        make_room(path)
+    files.drop(*measured)
     begun, model = start(context, segment), _trained(context, job, files.final_file)
     average = None if result.average is None else _trained(context, job, files.average_file)
     give_back()

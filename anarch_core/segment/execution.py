@@ -19,12 +19,10 @@ from anarch_core.experiment.condition import Condition, condition, started_from
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, tensors_digest
-from anarch_core.experiment.machines import joined_by, this_machine
+from anarch_core.experiment.machines import joined_by
 from anarch_core.experiment.owing import Asked, asked_probes, compared, shown, switches_found
 from anarch_core.experiment.segment_result import DIVERGED, EPOCHS, Exactness, Notes, Scores, SegmentResult
 from anarch_core.experiment.store import History, SegmentStore
-from anarch_core.files.replacing import make_room
-from anarch_core.files.tables import write_json
 from anarch_core.machine import give_back, own_randomness
 from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
@@ -37,8 +35,10 @@ from anarch_core.segment.start import Start, start, training_from
 from anarch_core.segment.stopping import Stop
 from anarch_core.segment.waiting import Waiting
 from anarch_core.segment.watching import Watching
+from anarch_core.sharding.copies import align_copies
+from anarch_core.sharding.shared_out import numbers, shards_of
 from anarch_core.training.loop import Training
-from anarch_core.training.optimizer_state import optimizer_state
+from anarch_core.training.optimizer_state import optimizer_cuts, optimizer_state
 from anarch_core.training.penalty import idle_penalties
 from anarch_core.training.precision import matmul_precision
 
@@ -64,13 +64,19 @@ def train_segment(context: RunContext, job: Job, emit: Emit, stop: Stop) -> Segm
         matmul_precision(context.config.precision),
         own_randomness(context.device),
     ):
-        found = condition(store)
-        if not started_from(found.left, context.store.snapshot_left(job.segment)):
-            store.clear()
-            found = Condition()
-        if (found.result is None or found.wrong) and Execution(context, job, store, emit, stop).run() is None:
+        there = context.agreed(_is_trained(context, job, store) if store.writes else None)
+        if not there and Execution(context, job, store, emit, stop).run() is None:
             return None
         return complete(context, job, emit, stop)
+
+
+def _is_trained(context: RunContext, job: Job, store: SegmentStore) -> bool:
+    """Whether a segment is trained to its end; what belongs to another start is cleared away."""
+    found = condition(store)
+    if not started_from(found.left, context.store.snapshot_left(job.segment)):
+        store.clear()
+        found = Condition()
+    return found.result is not None and not found.wrong
 
 
 class Execution:
@@ -92,7 +98,7 @@ class Execution:
         self.watching = Watching(context, job.segment, emit)
         self.seconds = 0.0
         self._opened = contextlib.ExitStack()
-        self.notes = Notes(machines=[this_machine(context.device)])
+        self.notes = Notes(machines=[context.machine()])
         snapshot = context.store.snapshot_left(job.segment)
         self.parent = None if snapshot is None else tensors_digest(snapshot)
 
@@ -108,14 +114,14 @@ class Execution:
         with self.stop.at_once():
             begun = start(self.context, segment)
         training = training_from(self.context, segment, begun)
-        if self.store.resume_file.exists():
+        if self.context.agreed(self.store.resume_file.exists()):
             history = self._resume(training)
             self._tell_begun(training.iteration, history.rows)
             self.emit(Event("trained", segment.id, (training.iteration, None)))
         else:
-            write_json(self.store.description, segment.describe())
+            self.store.describe(segment.describe())
             self._compare(begun.report)
-            make_room(self.store.history_file)
+            self.store.drop(self.store.history_file)
             self._tell_begun(0, ())
             with self.stop.at_once():
                 history = self._begin(begun)
@@ -131,24 +137,27 @@ class Execution:
             if training.iteration >= settings.iterations or self.scoring.enough(history.rows) is not None:
                 break
             goal = min([settings.iterations, *(kept for kept in self.keep if kept > training.iteration)])
-            training.advance(goal, pause=lambda: clock.due() or self.stop())
+            training.advance(goal, pause=lambda: self.context.agreed(clock.due() or self.stop()))
             last = training.iteration >= settings.iterations
             row = None
             if training.iteration % self.iterations_per_epoch == 0 or last:
                 score = training.end_epoch()
+                self._align(training)
                 row = self.scoring.row(training, score, history, last=last)
                 if math.isfinite(score.loss):
                     epoch = training.iteration // self.iterations_per_epoch
                     # Where nothing is measured, a stop that came in the last step of the epoch finds its state saved, as after any other.
                     with self.stop.at_once() if self.watching.due(epoch) else contextlib.nullcontext():
                         row |= self.watching.columns(training.model, epoch)
+                row = self.context.agreed(row)  # whose last digits may differ where kernels do not repeat theirs
                 history.append(row)
                 last = last or self.scoring.enough(history.rows) is not None
                 if math.isfinite(score.loss):
                     self._switch(training.iteration, history)
             self.emit(Event("trained", segment.id, (training.iteration, row)))
             # Measuring the end may take long, and is not to cost the training before it.
-            if (stopped := self.stop()) or clock.due(AT_THE_END if last else None):
+            stopped, due = self.context.agreed((self.stop(), clock.due(AT_THE_END if last else None)))
+            if stopped or due:
                 with clock.saving():
                     self._save(training, history, self.seconds + clock.elapsed())
             if stopped:
@@ -181,7 +190,7 @@ class Execution:
 
     def _history(self, size: int) -> History:
         """The history as far as it counts, which is closed however the segment ends."""
-        history = History(self.store.history_file, size)
+        history = self.store.history(size)
         self._opened.callback(history.close)
         return history
 
@@ -206,7 +215,9 @@ class Execution:
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.keep_optimizer:
             tensors, scalars = optimizer_state(training.optimizer)
-            save_state(self.store.optimizer_snapshot(iteration), tensors, {SEGMENT_STATE: json.dumps(scalars)})
+            cuts = optimizer_cuts(training.optimizer, training.model)
+            path_beside = self.store.optimizer_snapshot(iteration)
+            save_state(path_beside, tensors, {SEGMENT_STATE: json.dumps(scalars)}, cuts=cuts, shards=self.context.shards)
         checkpoint.save(training.model, path, model_spec=self.context.spec, moment=self._moment(iteration))
         self.emit(Event("snapshot", self.segment.id, iteration))
 
@@ -216,6 +227,7 @@ class Execution:
 
     def _save(self, training: Training, history: History, seconds: float) -> None:
         """Save all that is needed to go on to the same bits."""
+        self._align(training)
         tensors, state = training.state()
         metadata = {
             "segment": self.segment.id,
@@ -223,10 +235,16 @@ class Execution:
             "history": history.size(),
             "seconds": seconds,
             "notes": self.notes.to_json(),
-            "left": self._left(training.iteration).to_json(),
+            **({"left": self._left(training.iteration).to_json()} if self.store.writes else {}),
         }
-        save_state(self.store.resume_file, tensors, {SEGMENT_STATE: json.dumps(metadata)})
+        strings = {SEGMENT_STATE: json.dumps(metadata)}
+        save_state(self.store.resume_file, tensors, strings, cuts=training.cuts(), shards=self.context.shards)
         self.emit(Event("saved", self.segment.id))
+
+    def _align(self, training: Training) -> None:
+        """See that processes which train together have the same of what each of them has, where kernels do not repeat their digits."""
+        if self.context.shards is not None and self.context.device.type == "cuda":
+            align_copies(training.model, self.context.shards)
 
     def _left(self, until: int, *more: Path) -> Inventory:
         """What there is so far: the snapshots before step ``until`` and all else, the final network only if it is given."""
@@ -239,7 +257,7 @@ class Execution:
 
     def _resume(self, training: Training) -> History:
         """Go back to where the state was saved."""
-        tensors, strings = load_state(self.store.resume_file)
+        tensors, strings = load_state(self.store.resume_file, cuts=training.cuts())
         metadata = json.loads(strings[SEGMENT_STATE])
         training.load_state(tensors, metadata["training"])
         noted, self.seconds = Notes.from_json(metadata["notes"], self.store.resume_file), metadata["seconds"]
@@ -287,7 +305,7 @@ class Execution:
             **{name: value for name, value in segment.describe().items() if name in described},
             epochs=self.scoring.epochs(segment.settings.iterations),
             iterations_per_epoch=self.iterations_per_epoch,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            parameters=numbers(model),
             ended=self._ended(training, history, diverged),
             diverged_epoch=diverged,
             final=final,
@@ -296,8 +314,9 @@ class Execution:
             seconds=round(seconds, 3),
             history=history.rows,
         )
-        self.store.finish(result, self._left(training.iteration + 1, self.store.final_file, self.store.average_file))
-        self.store.resume_file.unlink(missing_ok=True)
+        if self.store.writes:
+            self.store.finish(result, self._left(training.iteration + 1, self.store.final_file, self.store.average_file))
+            self.store.resume_file.unlink(missing_ok=True)
         return result
 
     def _average(self, training: Training, begun: Start | None) -> Scores | None:
@@ -320,4 +339,6 @@ class Execution:
 
 
 def _finite(model: nn.Module) -> bool:
-    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+    infinite = sum(not bool(parameter.isfinite().all()) for parameter in model.parameters())
+    shards = shards_of(model)
+    return not (infinite if shards is None else shards.totals([infinite])[0])

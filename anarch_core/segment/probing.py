@@ -101,7 +101,7 @@ class Probing:
             self._tell(name, moment, notes, found.units)
             if found.details:
                 notes.probe_details.setdefault(name, {})[moment] = dict(found.details)
-            if found.tensors:
+            if found.tensors and self._store.writes:
                 path = self._store.probe_tensors(name, moment)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_state(path, found.tensors, {KIND: PROBE_RESULT})

@@ -15,7 +15,6 @@ from anarch_core.errors import CheckpointError, RunError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Emit, Event, Job
 from anarch_core.experiment.inventory import Inventory, damage, tensors_digest
-from anarch_core.experiment.machines import this_machine
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.files.replacing import replacing
 from anarch_core.schedule import Moment
@@ -23,7 +22,7 @@ from anarch_core.segment.saving import SaveClock
 from anarch_core.segment.start import start, training_from
 from anarch_core.segment.stopping import Stop
 from anarch_core.training.loop import Training
-from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_state
+from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_cuts, optimizer_state
 
 REBUILT = ("model.", "optimizer.", "generator.", "running.", "gradients")
 """What a state of training is made of where a network's snapshot and its optimizer's are enough to go on to the same bits."""
@@ -73,14 +72,16 @@ class Retracing:
             if training.iteration >= self.until:
                 return self._released()
             goal = min(iteration for iteration in (*self.missing, *self.known) if iteration > training.iteration)
-            training.advance(goal, pause=lambda: clock.due() or self.stop())
+            training.advance(goal, pause=lambda: self.context.agreed(clock.due() or self.stop()))
             if training.iteration % self.context.iterations_per_epoch == 0:
                 training.end_epoch()
             self.emit(Event("trained", self.job.segment.id, (training.iteration, None)))
-            if (stopped := self.stop()) or clock.due():
+            stopped, due = self.context.agreed((self.stop(), clock.due()))
+            if stopped or due:
                 with clock.saving():
                     tensors, state = training.state()
-                    save_state(self.aside.resume_file, tensors, {SEGMENT_STATE: json.dumps(state)})
+                    strings = {SEGMENT_STATE: json.dumps(state)}
+                    save_state(self.aside.resume_file, tensors, strings, cuts=training.cuts(), shards=self.context.shards)
                     self.emit(Event("saved", self.job.segment.id))
             if stopped:
                 return None
@@ -88,7 +89,7 @@ class Retracing:
     def _begun(self) -> Training:
         """Training where an earlier process saved it, else at the last snapshot from which it can go on, else at the start."""
         training = self._fresh()
-        if self.aside.path.exists():
+        if self.context.agreed(self.aside.path.exists()):
             if self._resumed(training):
                 return training
             self.aside.remove()
@@ -101,7 +102,8 @@ class Retracing:
             return self._fresh()
         network = self.context.load(self.known[nearest], self.job.segment.seed)
         training.model.load_state_dict(network.state_dict())
-        tensors, strings = load_state(self.files.optimizer_snapshot(nearest))
+        cuts = optimizer_cuts(training.optimizer, training.model)
+        tensors, strings = load_state(self.files.optimizer_snapshot(nearest), cuts=cuts)
         load_optimizer_state(training.optimizer, tensors, json.loads(strings[SEGMENT_STATE]))
         training.iteration = nearest
         return training
@@ -115,7 +117,7 @@ class Retracing:
     def _resumed(self, training: Training) -> bool:
         """Whether the training could be put to where it was saved, with all that is kept of the way there."""
         try:
-            tensors, strings = load_state(self.aside.resume_file)
+            tensors, strings = load_state(self.aside.resume_file, cuts=training.cuts())
             state = json.loads(strings[SEGMENT_STATE])
         except CheckpointError:
             return False
@@ -133,7 +135,9 @@ class Retracing:
     def _keep(self, training: Training) -> None:
         tensors, scalars = optimizer_state(training.optimizer)
         if self.job.keep_optimizer:
-            save_state(self.aside.optimizer_snapshot(training.iteration), tensors, {SEGMENT_STATE: json.dumps(scalars)})
+            path, strings = self.aside.optimizer_snapshot(training.iteration), {SEGMENT_STATE: json.dumps(scalars)}
+            cuts = optimizer_cuts(training.optimizer, training.model)
+            save_state(path, tensors, strings, cuts=cuts, shards=self.context.shards)
         self._save(training, self.aside.snapshot(training.iteration))
 
     def _save(self, training: Training, path: Path) -> None:
@@ -143,7 +147,7 @@ class Retracing:
     def _compare(self, training: Training, begun: int) -> None:
         """Believe nothing of what was trained if it is not what was trained before."""
         self._save(training, self.aside.final_file)
-        if tensors_digest(self.aside.final_file) == tensors_digest(self.known[training.iteration]):
+        if self.context.agreed(tensors_digest(self.aside.final_file) == tensors_digest(self.known[training.iteration])):
             return
         self.aside.remove()
         first, last, *wanted = (Moment(steps, self.context.iterations_per_epoch) for steps in (begun, training.iteration, *self.missing))
@@ -155,21 +159,23 @@ class Retracing:
 
     def _why(self) -> str:
         """What rounds otherwise, as far as it is known."""
-        here, before = this_machine(self.context.device), self.machines[:1]
+        here, before = self.context.machine(), self.machines[:1]
         if before and before[0].kind != here.kind:
             return f"it was trained on {before[0]}, and this is {here}, which rounds otherwise"
         return "this machine, its threads or its GPU round otherwise"
 
     def _released(self) -> list[Path]:
         """Copy what was kept to its place: until the result file names it, it is there twice or does not count."""
-        made = []
+        made: list[Path] = []
+        if not self.files.writes:
+            return self.context.agreed(made)
         for name in (name for iteration in self.missing for name in self._snapshots(iteration)):
             path = self.files.path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
                 file.write((self.aside.path / name).read_bytes())
             made.append(path)
-        return made
+        return self.context.agreed(made)
 
 
 def _draws(training: Training) -> bool:

@@ -22,7 +22,7 @@ from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.relaxation.verbs import initialise_relaxed, project
 from anarch_core.training.loop import Training
-from anarch_core.training.optimizer_state import load_optimizer_state
+from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_cuts
 
 
 @attrs.define
@@ -76,7 +76,8 @@ def _inherited(context: RunContext, segment: Segment) -> Start:
     begun = Start(context.load(parent.snapshot(iteration), segment.seed))
     if segment.transition.optimizer_state == "carry":
         begun.optimizer = fresh_optimizer(context, segment, begun.model)
-        tensors, metadata = checkpoint.load_state(parent.optimizer_snapshot(iteration))
+        cuts = optimizer_cuts(begun.optimizer, begun.model)
+        tensors, metadata = checkpoint.load_state(parent.optimizer_snapshot(iteration), cuts=cuts)
         load_optimizer_state(begun.optimizer, tensors, json.loads(metadata[SEGMENT_STATE]))
         begun.carried = dict.fromkeys(dict(begun.model.named_parameters()), "carried" if tensors else "empty")
     return begun

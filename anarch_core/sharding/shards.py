@@ -33,14 +33,11 @@ class Shards:
         sent: bytes that this process has sent so far in gathers and sums, as a ring of processes sends them.
     """
 
-    rank: int
-    size: int
-    sent: int = 0
-
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self._ranks = dist.get_process_group_ranks(group or dist.group.WORLD)
+        self.sent = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -105,6 +102,11 @@ class Shards:
             text = torch.frombuffer(bytearray(data), dtype=torch.uint8) if self.leads else torch.empty(int(length), dtype=torch.uint8)
             dist.broadcast(text, self._ranks[0], group=self._group)
         return value if self.leads else pickle.loads(text.numpy().tobytes())
+
+    def copied_from_first(self, tensor: torch.Tensor) -> None:
+        """Give a tensor, in place, the numbers that it has in the first process."""
+        with told():
+            dist.broadcast(tensor.detach(), self._ranks[0], group=self._group)
 
     def meet(self) -> None:
         """Wait until all processes are here."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anarch_core.experiment.context import RunContext
     from anarch_core.experiment.events import Event, Job
     from anarch_core.planning.need import Need
+    from anarch_core.sharding.joining import joined
     from anarch_core.workers.lines import event_from_line, event_to_line
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "differences",
     "event_from_line",
     "event_to_line",
+    "joined",
     "open_context",
     "open_elsewhere",
     "run_job",
@@ -60,5 +62,6 @@ __getattr__, __dir__ = lazy_names(
         "event_from_line": "anarch_core.workers.lines",
         "event_to_line": "anarch_core.workers.lines",
         "RunContext": "anarch_core.experiment.context",
+        "joined": "anarch_core.sharding.joining",
     },
 )
