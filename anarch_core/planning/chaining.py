@@ -35,6 +35,8 @@ measured, what counts is the time of the processor, and to speak against the siz
 def chained(context: RunContext, networks: Sequence[Footprint], segments: Sequence[Segment], known: Mapping[str, bool]) -> dict[str, bool]:
     """For each network of a run whether its small layers are trained as chains.
 
+    Not where processes hold a network together: no process has the whole of it to try.
+
     Args:
         context: of the run, with the number of threads that a process has.
         networks: of the run.
@@ -42,6 +44,10 @@ def chained(context: RunContext, networks: Sequence[Footprint], segments: Sequen
         known: what was decided before, which is not asked again.
     """
     found = dict(known)
+    if context.config.shards > 1:
+        relaxed = {id for footprint in networks if footprint.architecture.parts for id in footprint.architecture.segments}
+        anew = [segment for segment in segments if segment.id in relaxed or segment.network not in found]
+        return found | dict.fromkeys([segment.network for segment in anew], False)
     if context.device.type != "cpu":
         return found
     for footprint in networks:

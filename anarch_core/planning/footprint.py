@@ -19,6 +19,7 @@ from anarch_core.planning.architecture import Architecture, architectures
 from anarch_core.planning.ledger import Peak
 from anarch_core.planning.probe_memory import peak_of_probe
 from anarch_core.planning.rehearsal import Rehearsal
+from anarch_core.planning.together import measures_together, obstacle
 from anarch_core.plugin.blame import answering
 from anarch_core.probe.base import ProbeContext
 from anarch_core.probe.measuring import missing_needs
@@ -35,6 +36,9 @@ class Footprint:
         architecture: which network.
         parameters: numbers that are trained.
         bytes: of parameters and buffers.
+        processes: that hold it together, each a part of every relaxed layer; what follows is of the first one, which has as much as any.
+        held: bytes of the parameters and buffers that it has.
+        sent: bytes that it sends to the others in a training step.
         batch: samples of a training step.
         training: memory of a training step: network, optimizer state, gradients where there are any, activations, temporaries, and the
             average of the weights if one is taken.
@@ -48,6 +52,9 @@ class Footprint:
     architecture: Architecture
     parameters: int
     bytes: int
+    processes: int
+    held: int
+    sent: int
     batch: int
     training: Peak
     evaluation: Peak
@@ -89,33 +96,49 @@ def _footprint(context: RunContext, model: nn.Module, architecture: Architecture
     for layer in (layer for part in architecture.parts for layer in part.report().layers):
         parameters += layer.cost.parameters - layer.parameters_before
         size += layer.cost.bytes - layer.parameters_before * itemsize
+    processes = context.config.shards if obstacle(context, architecture) is None else 1
+    held = size if processes == 1 else _held(model, architecture, processes)
     try:
-        training, evaluation = _rehearsed(context, model, architecture, batch)
+        training, evaluation, sent = _rehearsed(context, model, architecture, batch, processes)
         complete = True
     except PenaltyError:
         raise
     except Exception:  # a network may do anything, and some of it only with numbers
-        evaluation = Peak(used=size, small=0, large=size).beyond(round(size * _remembered(context)) + _averaged(context, size))
-        training = evaluation.beyond(size)
+        evaluation = Peak(used=held, small=0, large=held).beyond(round(held * _remembered(context)) + _averaged(context, held))
+        training, sent = evaluation.beyond(held), 0
         complete = False
     return Footprint(
         architecture=architecture,
         parameters=parameters,
         bytes=size,
+        processes=processes,
+        held=held,
+        sent=sent,
         batch=batch,
         training=training,
         evaluation=evaluation,
-        probes=_of_probes(context, model, architecture, training.used - size),
-        watched={} if architecture.parts else _of_watched(context, model, training.used - size),
+        probes=_of_probes(context, model, architecture, training.used - held, processes),
+        watched={} if architecture.parts else _of_watched(context, model, training.used - held),
         complete=complete,
     )
 
 
-def _rehearsed(context: RunContext, model: nn.Module, architecture: Architecture, batch: int) -> tuple[Peak, Peak]:
-    config, data = context.config, context.data
-    rehearsal = Rehearsal(model)
+def _held(model: nn.Module, architecture: Architecture, processes: int) -> int:
+    """Bytes of the parameters and buffers of the first of some processes."""
+    return network_bytes(_rehearsal(model, architecture, processes).model)
+
+
+def _rehearsal(model: nn.Module, architecture: Architecture, processes: int) -> Rehearsal:
+    rehearsal = Rehearsal(model, processes)
     for part in architecture.parts:
         rehearsal.relax(part)
+    return rehearsal
+
+
+def _rehearsed(context: RunContext, model: nn.Module, architecture: Architecture, batch: int, processes: int) -> tuple[Peak, Peak, int]:
+    """Memory of training and of evaluation, and the bytes that are sent in a training step."""
+    config, data = context.config, context.data
+    rehearsal = _rehearsal(model, architecture, processes)
     tested = min(EVALUATED, max(len(data.y_train), len(data.y_test)))
     evaluation = rehearsal.evaluation(data.inputs("train"), data.y_train, tested, config.precision, data.objective)
     training = rehearsal.training(
@@ -130,14 +153,14 @@ def _rehearsed(context: RunContext, model: nn.Module, architecture: Architecture
     )
     remembered = round(_remembered(context) * sum(parameter.nbytes for parameter in rehearsal.model.parameters()))
     average = _averaged(context, network_bytes(rehearsal.model))
-    return training.beyond(average), evaluation.beyond(remembered + average)
+    return training.beyond(average), evaluation.beyond(remembered + average), rehearsal.sent
 
 
-def _of_probes(context: RunContext, parent: nn.Module, architecture: Architecture, activations: int) -> dict[str, Peak]:
+def _of_probes(context: RunContext, parent: nn.Module, architecture: Architecture, activations: int, processes: int) -> dict[str, Peak]:
     """Memory at the end of a segment, when the network that it started with is there again and what the optimizer remembered is not."""
     if not context.probes:
         return {}
-    model, reference, alike = ((_relaxed(context, parent, architecture) if architecture.parts else parent) for _ in range(3))
+    model, reference, alike = ((_relaxed(context, parent, architecture, processes) if architecture.parts else parent) for _ in range(3))
     measured = ProbeContext(
         model=model,
         data=context.data,
@@ -154,7 +177,7 @@ def _of_probes(context: RunContext, parent: nn.Module, architecture: Architectur
         name: peak_of_probe(probe, given, otherwise=activations, beside=beside)
         for name, probe in context.probes.items()
         for given in [measured.beside({need: network for need, network in others.items() if need in probe.needs})]
-        if not missing_needs(probe, model, data=given.data, **given.others)
+        if not missing_needs(probe, model, data=given.data, **given.others) and (processes == 1 or measures_together(probe))
     }
 
 
@@ -184,11 +207,9 @@ def _data_kept(context: RunContext) -> Iterator[None]:
             numbers.tensors[name].data.copy_(fresh[name])
 
 
-def _relaxed(context: RunContext, model: nn.Module, architecture: Architecture) -> nn.Module:
-    """What relaxations make of a network, without numbers."""
-    rehearsal = Rehearsal(model)
-    for part in architecture.parts:
-        rehearsal.relax(part)
+def _relaxed(context: RunContext, model: nn.Module, architecture: Architecture, processes: int) -> nn.Module:
+    """What relaxations make of a network, without numbers; what the first of some processes has of it."""
+    rehearsal = _rehearsal(model, architecture, processes)
     applied = [part.applied(context.registry) for part in architecture.parts]
     rehearsal.model.anarch_relaxations = (*applied_relaxations(model), *applied)  # type: ignore[assignment]
     return rehearsal.model

@@ -18,7 +18,7 @@ class Need:
     Attributes:
         peak_bytes: the most that it takes for networks, the data set and PyTorch left out, in the memory of the device.
         work: what it takes that for, e.g. ``"training (efcn)"``.
-        model_bytes: parameters of the largest network.
+        model_bytes: parameters of the largest network, or of the part of it that a process has.
     """
 
     peak_bytes: int

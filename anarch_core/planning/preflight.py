@@ -16,6 +16,7 @@ from anarch_core.objective.outputs import require_outputs
 from anarch_core.planning.columns import require_columns
 from anarch_core.planning.footprint import Footprint
 from anarch_core.planning.need import Need
+from anarch_core.planning.together import obstacle, require_together
 from anarch_core.plugin.blame import answering
 from anarch_core.training.evaluation import EVALUATED
 
@@ -32,15 +33,16 @@ def foreseen(context: RunContext, networks: Sequence[Footprint]) -> Need:
 
     Raises:
         SurgeryError: a relaxation refuses a layer, or finds none.
-        ConfigError: the network cannot be trained on the data.
+        ConfigError: the network cannot be trained on the data, or a component not by processes that train a segment together.
     """
     require_columns(context)
+    require_together(context)
     for network in networks:
         _require_layers(network, context)
     _try_step(context, context.build(context.config.seeds[0]))
     needs = {f"{work} ({network.name})": size for network in networks for work, size in bytes_needed(network).items()}
     work = max(needs, key=lambda name: needs[name])
-    return Need(peak_bytes=needs[work], work=work, model_bytes=max(network.bytes for network in networks))
+    return Need(peak_bytes=needs[work], work=work, model_bytes=max(network.held for network in networks))
 
 
 def bytes_needed(network: Footprint) -> dict[str, int]:
@@ -62,17 +64,23 @@ def _require_layers(network: Footprint, context: RunContext) -> None:
     if report is None:
         return
     if report.refused:
-        first = next(iter(report.refused))
-        where = (
-            f"--layers '*,!{first}'"
-            if len(network.architecture.steps) == 1
-            else f"--path '...,{network.architecture.steps[-1].relaxation}[!{first}]@...'"
-        )
-        msg = f"{report.refusal}. Exclude such layers by pattern, as in {where}"
+        msg = f"{report.refusal}. {_advice(network, next(iter(report.refused)))}"
         raise SurgeryError(msg, paths=tuple(report.refused))
+    together = obstacle(context, network.architecture)
+    if together is not None:
+        advice = f". {_advice(network, together.paths[0])}, or use fewer --shards" if together.paths else ""
+        msg = f"{together}{advice}"
+        raise SurgeryError(msg, paths=together.paths)
     if not report.layers:
         msg = f"{report.relaxation} finds no layer to relax in {context.spec.name}{report.why_none}"
         raise SurgeryError(msg)
+
+
+def _advice(network: Footprint, path: str) -> str:
+    """How a layer is left out."""
+    steps = network.architecture.steps
+    where = f"--layers '*,!{path}'" if len(steps) == 1 else f"--path '...,{steps[-1].relaxation}[!{path}]@...'"
+    return f"Exclude such layers by pattern, as in {where}"
 
 
 def _try_step(context: RunContext, model: nn.Module) -> None:

@@ -16,15 +16,15 @@ from torch import nn
 
 from anarch_core.config.values import Precision
 from anarch_core.data.stored import Inputs
-from anarch_core.layers.base import RelaxedLayer
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import CrossEntropy
 from anarch_core.planning.hollow import Hollow, emptied, hollowed
 from anarch_core.planning.ledger import Ledger, Peak
-from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.copying import replace
 from anarch_core.relaxation.passes import keep_passes_told
 from anarch_core.relaxation.selection import Selection
+from anarch_core.relaxation.shared_out import lifted
+from anarch_core.sharding.imagined import Imagined
 from anarch_core.training.evaluation import evaluate
 from anarch_core.training.loop import Training
 from anarch_core.training.penalty import Penalties
@@ -35,16 +35,22 @@ class Rehearsal:
 
     Args:
         model: the network it is a copy of; not changed.
+        processes: that are to hold relaxed layers together; the part of the first one is rehearsed, whose stretches are the longest.
+
+    Attributes:
+        sent: bytes that the process sends to the others in a training step, as far as one was rehearsed.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, processes: int = 1) -> None:
         self.model = hollowed(model)
+        self.sent = 0
+        self._shards = Imagined(processes) if processes > 1 else None
 
     def relax(self, found: Selection) -> None:
         """Put relaxed layers in the place of those that were found in the original network."""
         for site in found.sites:
             hollow = attrs.evolve(site, module=self.model.get_submodule(site.path))
-            layer = emptied(answering(found.relaxation.lift, RelaxedLayer)(hollow))
+            layer = emptied(lifted(found.relaxation, hollow, self._shards))
             self.model = replace(self.model, found.paths[site.path], layer)
         keep_passes_told(self.model)
 
@@ -88,7 +94,9 @@ class Rehearsal:
                 clip_norm=clip_norm,
                 penalties=penalties(self.model),
             )
+            sent = self._sent
             training.advance(1)
+            self.sent = self._sent - sent
             if training.optimizer.state:  # what the first step left stays from now on
                 training.advance(2)
             if training.penalties:
@@ -109,6 +117,10 @@ class Rehearsal:
         with self._counted(x, y, batch) as (ledger, inputs, labels):
             evaluate(self.model, inputs, labels, batch=batch, precision=precision, objective=objective)
         return ledger.peak()
+
+    @property
+    def _sent(self) -> int:
+        return 0 if self._shards is None else self._shards.sent
 
     @contextlib.contextmanager
     def _counted(self, x: Inputs, y: torch.Tensor, batch: int) -> Iterator[tuple[Ledger, torch.Tensor, torch.Tensor]]:

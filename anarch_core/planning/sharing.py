@@ -10,6 +10,7 @@ import sys
 import attrs
 
 from anarch_core.cards import Place, cards, in_turn, team
+from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import OutOfMemoryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.placement import trained_elsewhere
@@ -50,8 +51,9 @@ def shared(context: RunContext, need: Need, segments: int, *, grows: bool) -> Sh
         ConfigError: a card is not there, or there are fewer than a segment needs.
     """
     config, data = context.config, context.data
+    notes = _replicated(config)
     if trained_elsewhere(config, context.registry):
-        return Share(jobs=config.jobs, threads=config.threads or 1)
+        return Share(jobs=config.jobs, threads=config.threads or 1, notes=notes)
     devices, elsewhere = cards(config.device), data.bytes_to_load(context.device)
     if devices[0].visible is None:
         # What this process holds by now every other would: it has the data, and has built the network and taken a step.
@@ -60,7 +62,7 @@ def shared(context: RunContext, need: Need, segments: int, *, grows: bool) -> Sh
             jobs=config.jobs, threads=config.threads, parallel=segments, need=need, process_bytes=process, shards=config.shards
         )
         kept = [attrs.evolve(place, data_on="host" if elsewhere else "device") for place in devices]
-        return Share(jobs=jobs, threads=threads, places=in_turn([team(kept * config.shards)], jobs))
+        return Share(jobs=jobs, threads=threads, places=in_turn([team(kept * config.shards)], jobs), notes=notes)
     targets = sum(tensor.nbytes for name, tensor in data.tensors().items() if name.startswith("y"))
     inputs = data.nbytes - targets + elsewhere
     free = {place.name: available_bytes(place.name) for place in devices}
@@ -74,9 +76,18 @@ def shared(context: RunContext, need: Need, segments: int, *, grows: bool) -> Sh
         host_each=resident_bytes() + data.nbytes,
     )
     load = Load(need=need, inputs=inputs, targets=targets, data_on=config.data_on)
-    places, notes = share_cards(found, load, jobs=config.jobs, parallel=sys.maxsize if grows else segments, shards=config.shards)
+    places, left_out = share_cards(found, load, jobs=config.jobs, parallel=sys.maxsize if grows else segments, shards=config.shards)
     threads = config.threads or max(1, cores() // (len(places) * config.shards))
-    return Share(jobs=config.jobs or 1, threads=threads, places=places, notes=notes)
+    return Share(jobs=config.jobs or 1, threads=threads, places=places, notes=(*notes, *left_out))
+
+
+def _replicated(config: RunConfig) -> tuple[str, ...]:
+    """Says so where several processes train a segment together, and none of them has a part of anything."""
+    if config.shards == 1 or config.relax or config.path:
+        return ()
+    return (
+        f"shards {config.shards} shares out relaxed layers, and this run has none: each process computes all of it; add --relax or --path",
+    )
 
 
 def share_processor(

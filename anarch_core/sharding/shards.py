@@ -33,11 +33,14 @@ class Shards:
         sent: bytes that this process has sent so far in gathers and sums, as a ring of processes sends them.
     """
 
+    rank: int
+    size: int
+    sent: int = 0
+
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         self._group = group
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         self._ranks = dist.get_process_group_ranks(group or dist.group.WORLD)
-        self.sent = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

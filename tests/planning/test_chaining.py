@@ -110,3 +110,14 @@ def test_what_cannot_be_trained_in_chains_is_not_and_what_cannot_be_trained_is_t
     monkeypatch.setattr(chaining, "tried", lambda context, model, *, chained: Steps(chained))
     context = SimpleNamespace(config=SimpleNamespace(precision="float32", threads=1))
     assert chaining._pays(context, torch.nn.Linear(1, 1)) == taken
+
+
+def test_what_processes_hold_together_is_no_chain_and_what_each_has_is_as_it_was():
+    """No process has the whole of a relaxed network to try; the trunk is the same in all of them, however many they are."""
+    networks = [
+        SimpleNamespace(architecture=SimpleNamespace(parts=parts, segments={name})) for name, parts in (("conv", ()), ("efcn", (1,)))
+    ]
+    segments = [SimpleNamespace(id=name, network=name) for name in ("conv", "efcn")]
+    context = SimpleNamespace(config=SimpleNamespace(shards=2))
+    assert chaining.chained(context, networks, segments, {}) == {"conv": False, "efcn": False}
+    assert chaining.chained(context, networks, segments, {"conv": True, "efcn": True}) == {"conv": True, "efcn": False}
