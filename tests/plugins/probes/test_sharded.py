@@ -105,7 +105,7 @@ def refused(shards: Shards, name: str, options: dict[str, Any], directly: bool) 
     return ""
 
 
-UNKNOWN = "does not measure networks that several processes hold together, as 2 do this one, or not with these options; measure a checkpoint"
+UNKNOWN = "does not measure networks that several processes hold together, as 2 do this one, or not with these options; measure"
 EIGENVECTORS = {"top_k": 1, "eigenvectors": True}
 
 
