@@ -21,10 +21,12 @@ from anarch_core.files.tables import canonical_json
 from anarch_core.machine import human_bytes
 from anarch_core.planning.probe_memory import rehearsal_of, taken
 from anarch_core.probe.base import NEEDS, AbstractProbe, Measurement, ProbeContext
+from anarch_core.probe.watch import listed
 from anarch_core.relaxation.verbs import relax
 from anarch_core.surroundings import Surroundings
 from anarch_core.testing.component import ComponentConformance
 from anarch_core.testing.convolutions import CONVOLUTIONS
+from anarch_core.testing.probe_together import Found, differences, measured_together
 from anarch_core.testing.snapshot import Snapshot, same_bits
 
 NUMBERS = 2**19
@@ -87,7 +89,7 @@ class ProbeConformance(ComponentConformance):
         return self._context(self.network(), without)
 
     def _context(self, parent: nn.Module, without: Collection[str] = ()) -> ProbeContext:
-        data = self.data()
+        data = _as_numbers_of(parent, self.data())
         with torch.no_grad():
             parent(data.x_train)
         reference = parent
@@ -241,6 +243,26 @@ class ProbeConformance(ComponentConformance):
             valid = len(call) == 3 and isinstance(call[0], int) and isinstance(call[1], int) and isinstance(call[2], str)
             assert valid and 0 <= call[0] <= call[1], f"progress is called with (done, total, what), not {call!r}"
 
+    def test_sharded_network_is_measured_as_a_whole_one(self) -> None:
+        """A probe that says `sharded` gives on a network that two processes hold together, on both, what it gives on the whole one."""
+        probe = self.probe()
+        if not probe.sharded:
+            pytest.skip("the probe does not say that it measures networks that several processes hold together")
+        context = self._context(self.network().double())
+        expected = Found.of(probe.measure(context))
+        try:
+            first, second = measured_together(2, probe, context, self.relaxation)
+        except RuntimeError as error:
+            msg = f"on a network that two processes hold together it raised; leave `sharded` out of the probe, or mend it: {error}"
+            raise AssertionError(msg) from error
+        advice = (
+            "of the parameters of relaxed layers each process has a part: sum what comes of them by shards_of(model).totals(...) "
+            "(anarch_core.sharding), and count what all processes have once"
+        )
+        found = differences(first, expected)
+        assert not found, f"on a network that two processes hold together {listed(found)}; {advice}"
+        assert first.equals(second), f"the two processes that hold a network together do not find the same, to the last bit; {advice}"
+
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_cuda_network_is_measured(self) -> None:
         """A network and data on a CUDA device can be measured, and the tensors of the measurement can be stored."""
@@ -249,6 +271,18 @@ class ProbeConformance(ComponentConformance):
         moved = context.beside({role: network.cuda() for role, network in context.others.items()})
         found = self.probe().measure(attrs.evolve(moved, model=context.model.cuda(), data=context.data.to("cuda")))
         assert all(value is None or math.isfinite(value) for value in found.scalars.values())
+
+
+def _as_numbers_of(network: nn.Module, data: TensorData) -> TensorData:
+    """Data whose inputs are of the dtype of a network."""
+    dtype = next(network.parameters()).dtype
+    held_out = data.x_validation
+    return attrs.evolve(
+        data,
+        x_train=data.x_train.to(dtype),
+        x_test=data.x_test.to(dtype),
+        x_validation=None if held_out is None else held_out.to(dtype),
+    )
 
 
 def _trained(start: nn.Module, data: TensorData, *, seed: int = 0) -> nn.Module:

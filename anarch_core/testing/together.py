@@ -114,7 +114,7 @@ def _serve(line: Connection, rank: int, size: int, meeting: str) -> None:
         except (EOFError, OSError):
             return
         try:
-            function: Any = _loaded(file, module)
+            function: Any = loaded(file, module)
             for part in name.split("."):
                 function = getattr(function, part)
             line.send((True, function(Shards(), *arguments)))
@@ -122,8 +122,16 @@ def _serve(line: Connection, rank: int, size: int, meeting: str) -> None:
             line.send((False, traceback.format_exc()))
 
 
-def _loaded(file: str, module: str) -> ModuleType:
-    """The module of a function; that of a test is found by its file alone."""
+def loaded(file: str, module: str) -> ModuleType:
+    """A module by its name where it is there already, else by its file, as that of a test is found.
+
+    Args:
+        file: of the module.
+        module: its name.
+
+    Raises:
+        ImportError: the file is no module.
+    """
     if module in sys.modules:
         return sys.modules[module]
     spec = importlib.util.spec_from_file_location(module, Path(file))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from anarch_core.probe.base import AbstractProbe, Measurement
+from anarch_core.sharding import shards_of
 from anarch_core.testing import ProbeConformance
 
 Kit = Callable[..., Any]
@@ -87,6 +88,28 @@ class Clueless(Norm):
         return Measurement(scalars={"norm": float(sum(float(p.detach().numpy().sum()) for p in context.model.parameters()))})
 
 
+class OfAPart(Norm):
+    sharded = True
+
+
+class OfEach(AbstractProbe):
+    """What is whole in one process, and of nothing but the first part in the others."""
+
+    sharded = True
+
+    def measure(self, context: Any) -> Measurement:
+        shards = shards_of(context.model)
+        return Measurement(scalars={"bias": float(context.model.head.bias.detach().sum()) + 1e-12 * (0 if shards is None else shards.rank)})
+
+
+class Alone(AbstractProbe):
+    sharded = True
+
+    def measure(self, context: Any) -> Measurement:
+        weight = context.model.get_parameter("features.first.weight").detach()
+        return Measurement(scalars={"sum": float((weight * torch.ones(24, 16)).sum())})
+
+
 @pytest.mark.parametrize(
     ("target", "check", "message"),
     [
@@ -112,6 +135,13 @@ class Clueless(Norm):
             "`needs` may hold control, data, parent, reference, relaxed, sibling, twin, not gradient",
         ),
         (Overdone, "test_reports_progress_as_documented", r"progress is called with \(done, total, what\), not \(3, 1, 'norm'\)"),
+        (
+            OfAPart,
+            "test_sharded_network_is_measured_as_a_whole_one",
+            r"scalar 'norm' is \d.*, and \d.* in one process; of the parameters of relaxed layers each process has a part: sum",
+        ),
+        (OfEach, "test_sharded_network_is_measured_as_a_whole_one", "the two processes .* do not find the same, to the last bit"),
+        (Alone, "test_sharded_network_is_measured_as_a_whole_one", "it raised; leave `sharded` out of the probe, or mend it"),
         (Disturbing, "test_target_is_what_its_kind_promises", "Disturbing inherits from Norm, which can be used itself"),
     ],
 )
