@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -246,7 +247,12 @@ def _fill(model: nn.Module, header: Header, path: Path) -> None:
         if name in names and shapes[names[name]] != whole
     ]
     if not problems:
-        tensors, _ = read_tensors(path, cuts={theirs: cuts[name] for name, theirs in names.items() if name in cuts})
+        own = _unshared(ours.values())  # filled where they are: there is no room for a second network
+        tensors, _ = read_tensors(
+            path,
+            cuts={theirs: cuts[name] for name, theirs in names.items() if name in cuts},
+            into={theirs: ours[name].detach() for name, theirs in names.items() if name in ours and ours[name].data_ptr() in own},
+        )
         tensors = renamed(tensors, ours)
         for name, value in ours.items():  # mixed precision: one by one, in place, so that shared parameters stay shared
             if name in tensors and value.is_floating_point() and tensors[name].is_floating_point():
@@ -261,6 +267,20 @@ def _fill(model: nn.Module, header: Header, path: Path) -> None:
         if any(name in names and len(shapes[names[name]]) != len(whole) for name, whole in wholes.items()):
             msg += "; if these are the weights of a relaxed network, without a record of it, pass a model that is relaxed likewise"
         raise CheckpointError(msg)
+
+
+def _unshared(tensors: Collection[torch.Tensor]) -> set[int]:
+    """Where the memory of those begins that lie in the host's, contiguous, and have it for themselves."""
+    counts = Counter(tensor.data_ptr() for tensor in tensors)
+    return {
+        tensor.data_ptr()
+        for tensor in tensors
+        if counts[tensor.data_ptr()] == 1
+        and tensor.device.type == "cpu"
+        and tensor.is_contiguous()
+        and not (tensor.is_conj() or tensor.is_neg())
+        and tensor.untyped_storage().nbytes() == tensor.nbytes
+    }
 
 
 def _listed(what: str, names: Iterable[str]) -> list[str]:

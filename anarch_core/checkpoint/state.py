@@ -139,13 +139,17 @@ def load_state(path: str | Path, *, cuts: Mapping[str, Cut] | None = None) -> tu
     return tensors, dict(header.metadata)
 
 
-def read_tensors(path: str | Path, *, cuts: Mapping[str, Cut] | None = None) -> tuple[dict[str, torch.Tensor], Header]:
+def read_tensors(
+    path: str | Path, *, cuts: Mapping[str, Cut] | None = None, into: Mapping[str, torch.Tensor] | None = None
+) -> tuple[dict[str, torch.Tensor], Header]:
     """Read any safetensors file; digests are verified where it has them.
 
     Args:
         path: the file.
         cuts: by name, of the tensors of which a part is read, whoever wrote them; there is never room for the whole. As in
             :func:`save_state`, a cut holds also for the tensors below its name, here those that have the shape of its whole.
+        into: by name, tensors whose memory is filled where they have the shape and the dtype that are read; contiguous, on the CPU. Others
+            are made.
 
     Returns:
         tensors on the CPU by name, and the header.
@@ -158,7 +162,10 @@ def read_tensors(path: str | Path, *, cuts: Mapping[str, Cut] | None = None) -> 
 
     def places(name: str, entry: TensorEntry) -> Iterable[memoryview]:
         cut, dtype = _cut_of(cuts or {}, name, entry, path), torch_dtype(name, entry, path)
-        tensor = tensors[name] = torch.empty(entry.shape if cut is None else cut.part_shape, dtype=dtype, device="cpu")
+        shape, tensor = entry.shape if cut is None else cut.part_shape, (into or {}).get(name)
+        if tensor is None or (tensor.shape, tensor.dtype) != (shape, dtype):
+            tensor = torch.empty(shape, dtype=dtype, device="cpu")
+        tensors[name] = tensor
         return [_bytes_of(tensor)] if cut is None else picked(tensor, cut)
 
     header = read_data(path, places)

@@ -362,6 +362,27 @@ def peaks(shards: Shards, path: Path, before: int) -> dict[str, int]:
     return found
 
 
+def large(shards: Shards | None) -> nn.Module:
+    """An eFCN of 64 MiB."""
+    return anarch_core.relax(wide(), "efcn", example_input=torch.zeros(2, 8, 16, 16), shards=shards, check=False).model
+
+
+def wide() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(8, 32, 3, padding=1))
+
+
+def loading(shards: Shards, path: Path) -> int:
+    """Bytes of memory that loading takes beyond those of the network."""
+    model = wide()
+    with mock.patch.object(parts, "PIECE", MIB):
+        start = resident()
+        again = load(path, model=model, shards=shards)
+        taken = most() - start
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in large(shards).state_dict().items())
+    return taken - sum(tensor.nbytes for tensor in again.state_dict().values())
+
+
 def resident() -> int:
     """Bytes of memory now, from which :func:`most` counts anew."""
     Path("/proc/self/clear_refs").write_text("5")
@@ -381,3 +402,8 @@ def test_nobody_ever_holds_a_whole_tensor(before: int, tmp_path: Path) -> None:
     for found in together(2, peaks, tmp_path / "x", before):
         assert found["written"] < 16 * MIB
         assert found["read"] < 16 * MIB
+
+
+def test_a_network_is_read_where_it_is(tmp_path: Path) -> None:
+    save(large(None), tmp_path / "x")
+    assert all(taken < 16 * MIB for taken in together(2, loading, tmp_path / "x"))
