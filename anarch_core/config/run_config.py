@@ -420,22 +420,11 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
         yield f"noise_seeds {others} leaves out 0, the order of batches that others are compared with; write 0,{others}"
     if len(config.noise_seeds) > 1 and not (config.relax or config.path or config.control):
         yield "noise_seeds has further orders of batches for what leaves the trunk, and nothing does; add --relax or --control continued"
-    if config.shards > 1:
-        yield from _not_shared_out(config)
+    if config.shards > 1 and config.penalty:
+        has = f"of which each of {config.shards} processes has a part"
+        yield f"penalty needs the whole of each relaxed layer, {has}; leave it out, or train with shards 1"
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"
-
-
-def _not_shared_out(config: RunConfig) -> Iterable[str]:
-    """What needs all of a network in one process, as sentences."""
-    asked = {
-        "clip_norm": (config.clip_norm is not None, "the norm of the whole gradient"),
-        f"watch {GRADIENT_NORM}": (GRADIENT_NORM in config.watch, "the norm of the whole gradient"),
-        "penalty": (bool(config.penalty), "the whole of each relaxed layer"),
-    }
-    for name, (given, what) in asked.items():
-        if given:
-            yield f"{name} needs {what}, of which each of {config.shards} processes has a part; leave it out, or train with shards 1"
 
 
 def _default_of(field: attrs.Attribute[Any], config: RunConfig) -> Any:

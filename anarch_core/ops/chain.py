@@ -142,7 +142,7 @@ class _Walk:
                 update = updates[place]
                 if update is not None and update.uses == 1:
                     if update.whole is not None:
-                        update.whole.norms.append(torch.linalg.vector_norm(_gradient(way, which, parameter)))
+                        update.whole.norms.append((parameter, torch.linalg.vector_norm(_gradient(way, which, parameter))))
                     way.accumulate(which, None, beta=update.keep, alpha=-update.learning_rate)
                     update.done = True
                 else:

@@ -15,7 +15,7 @@ and the steps are the same to the bit. That of one weight's gradient is known wi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -27,6 +27,9 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from anarch_core.ops import sparse_product
+
+Norms = Sequence[tuple[torch.Tensor, torch.Tensor]]
+"""Parameters, each with the norm of its gradient."""
 
 
 @attrs.define(eq=False)
@@ -65,12 +68,15 @@ class Whole:
     Attributes:
         largest: norm to which a longer gradient is shortened, so that no weight is changed before the norm is known; None where it is only
             asked for.
-        norms: of the gradients of weights that have descended.
+        joined: gives the norm of the whole gradient of parameters with the norms of theirs, where this process has a part of some; None
+            where it has all of all.
+        norms: of the gradients of weights that have descended, with them.
         descents: the steps that wait.
     """
 
     largest: float | None
-    norms: list[torch.Tensor] = attrs.field(factory=list)
+    joined: Callable[[Norms], torch.Tensor] | None = None
+    norms: list[tuple[torch.Tensor, torch.Tensor]] = attrs.field(factory=list)
     descents: list[Descent] = attrs.field(factory=list)
 
     @property
@@ -83,7 +89,7 @@ class Whole:
         if self.waits:
             self.descents.append(descent)
         else:
-            self.norms.append(descent.norm())
+            self.norms.append((descent.weight, descent.norm()))
 
 
 @attrs.frozen(eq=False)
@@ -169,14 +175,17 @@ def clip_norm(optimizer: torch.optim.Optimizer, whole: Whole) -> torch.Tensor:
 
     Args:
         optimizer: of the parameters; what has no gradient has none, or ``whole`` knows of it.
-        whole: see :func:`fused_sgd`; where no descent waits, all is as in :func:`torch.nn.utils.clip_grad_norm_`, else equal to rounding.
+        whole: see :func:`fused_sgd`; where no descent waits and this process has all of the parameters, all is as in
+            :func:`torch.nn.utils.clip_grad_norm_`, else equal to rounding.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
-    if whole.largest is not None and not whole.descents:
+    if whole.largest is not None and not whole.descents and whole.joined is None:
         return clip_grad_norm_(parameters, whole.largest)
     gradients = [parameter.grad for parameter in parameters]
-    norms = [*map(torch.linalg.vector_norm, gradients), *whole.norms, *(descent.norm() for descent in whole.descents)]
-    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    waiting = [(descent.weight, descent.norm()) for descent in whole.descents]
+    norms = [*zip(parameters, map(torch.linalg.vector_norm, gradients), strict=True), *whole.norms, *waiting]
+    norm: torch.Tensor
+    norm = torch.linalg.vector_norm(torch.stack([one for _, one in norms])) if whole.joined is None else whole.joined(norms)
     if whole.largest is not None:
         factor = (whole.largest / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:

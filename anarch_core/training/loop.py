@@ -18,7 +18,7 @@ from anarch_core.errors import CheckpointError
 from anarch_core.objective.base import AbstractObjective
 from anarch_core.objective.classification import CrossEntropy
 from anarch_core.objective.outputs import fitting, outputs_of
-from anarch_core.ops.fused import Whole, add_the_rest, clip_norm, fused_sgd, has_descended, has_gradients
+from anarch_core.ops.fused import Norms, Whole, add_the_rest, clip_norm, fused_sgd, has_descended, has_gradients
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
 from anarch_core.sharding.cut import Cut
@@ -27,6 +27,7 @@ from anarch_core.training.averages import PREFIX as AVERAGE
 from anarch_core.training.averages import RunningAverage, statistics_anew
 from anarch_core.training.chained import Chained
 from anarch_core.training.evaluation import Score, Tally
+from anarch_core.training.norms import joined_norms
 from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_cuts, optimizer_state
 from anarch_core.training.penalty import Penalties
 from anarch_core.training.precision import autocast
@@ -87,10 +88,12 @@ class Training:
     _tally: Tally = attrs.field(init=False)
     _channels_last: bool = attrs.field(init=False)
     _chains: Chained | None = attrs.field(init=False)
+    _joined: Callable[[Norms], torch.Tensor] | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._channels_last = takes_channels_last(self.model, self.x[:2])
         self._chains = Chained(self.model) if self.chained else None
+        self._joined = joined_norms(self.model)
         self.model.train()
         self._tally = Tally.empty(self.objective, self.x.device)
         self._gradients = torch.zeros((), dtype=torch.float64, device=self.x.device)
@@ -135,7 +138,7 @@ class Training:
                 yield rows, channels_last(inputs) if self._channels_last else inputs
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        whole = Whole(self.clip_norm) if self.follow_gradient or self.clip_norm is not None else None
+        whole = Whole(self.clip_norm, self._joined) if self.follow_gradient or self.clip_norm is not None else None
         # A penalty is a function of the weights as they are before the step, which descent within the backward pass would not leave.
         with contextlib.nullcontext() if self.penalties else fused_sgd(self.optimizer, whole):
             if has_gradients(self.optimizer):

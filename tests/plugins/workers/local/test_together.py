@@ -198,8 +198,7 @@ def test_what_only_this_process_knows_is_not_trained_together(small: Small, tmp_
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"clip_norm": 1.0}, "clip_norm needs the norm of the whole gradient, of which each of 2 processes has a part"),
-        ({"penalty": "parts:0.1"}, "penalty needs the whole of each relaxed layer"),
+        ({"penalty": "parts:0.1"}, "penalty needs the whole of each relaxed layer, of which each of 2 processes has a part"),
         ({"shards": 0}, "shards: expected a whole number from 1 to 1,024, got 0"),
     ],
 )
