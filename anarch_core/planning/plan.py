@@ -16,14 +16,15 @@ from anarch_core.cards import in_use
 from anarch_core.config.resolution import complete
 from anarch_core.config.run_config import RunConfig
 from anarch_core.data.stored import Stored
-from anarch_core.errors import AnarchError, ConfigError
+from anarch_core.errors import AnarchError, ConfigError, OutOfMemoryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.placement import looked_into_on, trained_elsewhere
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
-from anarch_core.machine import available_bytes, processor_threads
+from anarch_core.machine import available_bytes, processor_threads, resident_bytes
 from anarch_core.network import in_evaluation_mode
+from anarch_core.planning.by_shards import by_shards
 from anarch_core.planning.chaining import tried
 from anarch_core.planning.footprint import Footprint, footprints
 from anarch_core.planning.preflight import bytes_needed, foreseen
@@ -72,15 +73,17 @@ def _planned(config: RunConfig, asked: str, timed: bool, registry: Registry) -> 
     moments = tuple(sorted(set(context.moments(clock))))
     segments = tree(config, clock, dict.fromkeys(config.seeds, moments), registry)
     found = footprints(context, segments)
-    share, refusal = None, None
+    share, refusal, rows = None, None, config.shards > 1
     try:
         share = shared(context, foreseen(context, found), len(segments), grows=config.asks_schedule and not moments)
     except AnarchError as error:
         refusal = str(error)
+        rows = isinstance(error, OutOfMemoryError) and (rows or context.device.type == "cuda")
         timed = timed and not isinstance(error, ConfigError)  # the network cannot take a step
     else:
         config = attrs.evolve(config, jobs=share.jobs, threads=share.threads)
-        context = attrs.evolve(context, config=config)
+    shared_out = by_shards(context, found, segments) if rows else ()
+    context = attrs.evolve(context, config=config)
     larger = footprints(attrs.evolve(context, probes={}, watched={}), segments, 2 * config.batch_size)
     networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))
     parts = {"train": data.y_train, "validation": data.y_validation, "test": data.y_test}
@@ -95,7 +98,9 @@ def _planned(config: RunConfig, asked: str, timed: bool, registry: Registry) -> 
         networks=networks,
         free_bytes=available_bytes(context.device),
         elsewhere=elsewhere,
+        room_bytes=_room(context),
         places=share.places if share else (),
+        shared_out=shared_out if len(shared_out) > 1 else (),
         notes=(*(share.notes if share else ()), *config.idle),
         refusal=refusal,
     )
@@ -109,7 +114,7 @@ def _network_plan(context: RunContext, footprint: Footprint, larger: Footprint, 
         footprint: of the network.
         larger: the same for twice the batch.
         segments: of the run.
-        timed: take some optimizer steps, if memory allows.
+        timed: take some optimizer steps, if memory allows, and a single process takes them.
     """
     model = context.build(context.config.seeds[0])
     by_layer = _flops(model, context.data.inputs("train")[:1])
@@ -118,7 +123,12 @@ def _network_plan(context: RunContext, footprint: Footprint, larger: Footprint, 
     for layer in report.layers if report else ():
         flops += layer.cost.flops - by_layer[layer.path]
     seconds = None
-    if timed and footprint.training.held < 0.9 * available_bytes(context.device) and not (report and report.refused):
+    if (
+        timed
+        and context.config.shards == 1
+        and footprint.training.held < 0.9 * available_bytes(context.device)
+        and not (report and report.refused)
+    ):
         model = context.follow(model, footprint.architecture.steps, check=False)
         seconds = _step_seconds(context, model)
     return NetworkPlan(
@@ -137,7 +147,13 @@ def _largest_batch(context: RunContext, footprint: Footprint, larger: Footprint)
     if not (footprint.complete and larger.complete):
         return None
     each = max(larger.training.held - footprint.training.held, 1) / (larger.batch - footprint.batch)
-    return max(0, int(footprint.batch + (available_bytes(context.device) - footprint.training.held) / each))
+    return max(0, int(footprint.batch + (_room(context) - footprint.training.held) / each))
+
+
+def _room(context: RunContext) -> int:
+    """Bytes that a process can have for its networks; on a processor, where several share one memory, beside what all of them take."""
+    free, shards = available_bytes(context.device), context.config.shards
+    return free if shards == 1 or context.device.type == "cuda" else max(0, free // shards - resident_bytes())
 
 
 def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:

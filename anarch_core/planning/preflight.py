@@ -40,6 +40,11 @@ def foreseen(context: RunContext, networks: Sequence[Footprint]) -> Need:
     for network in networks:
         _require_layers(network, context)
     _try_step(context, context.build(context.config.seeds[0]))
+    return need_of(networks)
+
+
+def need_of(networks: Sequence[Footprint]) -> Need:
+    """What a process takes that trains any of some networks, or its part of it."""
     needs = {f"{work} ({network.name})": size for network in networks for work, size in bytes_needed(network).items()}
     work = max(needs, key=lambda name: needs[name])
     return Need(peak_bytes=needs[work], work=work, model_bytes=max(network.held for network in networks))

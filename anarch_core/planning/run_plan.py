@@ -12,6 +12,7 @@ from anarch_core.display import Displayed, Overview, Table
 from anarch_core.experiment.segments import Segment
 from anarch_core.experiment.store import RunStore
 from anarch_core.machine import human_bytes, human_duration
+from anarch_core.planning.by_shards import SharedOut, table
 from anarch_core.planning.duration import by_jobs, longest_way, run_seconds
 from anarch_core.planning.footprint import Footprint
 from anarch_core.schedule import Clock, Moment
@@ -26,7 +27,7 @@ class NetworkPlan:
         flops: floating-point operations of one forward pass of one sample (a multiply-add counts two).
         needed_bytes: by what a process takes them for: training, evaluating, each probe; the data set, which it has already, left out.
         largest_batch: samples per step that would fit the memory that is free; 0 where none does, None where activations are not counted.
-        step_seconds: measured time of one optimizer step, None if it was not measured.
+        step_seconds: measured time of one optimizer step, None if it was not measured, as where several processes would take it together.
         segments: how many segments train it.
         iterations: optimizer steps they take in all.
     """
@@ -54,8 +55,10 @@ class RunPlan(Displayed):
         segments: that follow from them.
         networks: that are trained.
         free_bytes: memory of the device, or of the first of several cards.
+        room_bytes: what a process can have of it.
         elsewhere: whether it is trained by workers on other machines: memory and times are then those of this machine's processor.
-        places: of the processes that would train at once on this machine; none where workers elsewhere do, or the run would not start.
+        places: where segments would be trained at once on this machine; none where workers elsewhere do, or the run would not start.
+        shared_out: its networks as more and more processes would hold them; empty where one process is asked for, and fits.
         notes: lines about them.
         refusal: why the run would not start, None if it would.
     """
@@ -69,8 +72,10 @@ class RunPlan(Displayed):
     segments: tuple[Segment, ...]
     networks: tuple[NetworkPlan, ...]
     free_bytes: int
+    room_bytes: int
     elsewhere: bool
     places: tuple[Place, ...]
+    shared_out: tuple[SharedOut, ...]
     notes: tuple[str, ...]
     refusal: str | None
 
@@ -97,9 +102,10 @@ class RunPlan(Displayed):
         return Overview(title="Plan of a run", facts=self.facts(), tables=self.tables(), notes=[*self.notes, *refusal])
 
     def tables(self) -> list[Table]:
-        """Networks, memory, and time by segments at once where there are several."""
+        """Networks, memory, what processes would hold that share them out, and time by segments at once where there are several."""
         times = self.times()
-        return [self.costs(), self.memory(), *([] if times is None else [times])]
+        shared_out = [table(self.shared_out, cards=self.config.device != "cpu")] if self.shared_out else []
+        return [self.costs(), self.memory(), *shared_out, *([] if times is None else [times])]
 
     def facts(self) -> list[tuple[str, str]]:
         """What would be done with what, in words."""
@@ -129,6 +135,10 @@ class RunPlan(Displayed):
             ("seeds", ", ".join(map(str, config.seeds))),
             ("segments", f"{len(self.segments)} ({counts}), {epochs:,.0f} epochs in all"),
             *self._where(),
+            *(
+                [("shards", f"{config.shards} processes train a segment together, each has a part of every relaxed layer")]
+                * (config.shards > 1)
+            ),
             ("directory", f"{config.directory}, where {there} of them are finished" if there else str(config.directory)),
         ]
         if self.seconds is not None:
@@ -136,6 +146,8 @@ class RunPlan(Displayed):
             took += ", if they were as fast as this machine's processor" if self.elsewhere else ""
             probes = ", ".join(dict.fromkeys([*config.probe, *config.watched_probes]))
             facts.append(("time", f"{took}; probes come on top: {probes}" if probes else took))
+        elif config.shards > 1:
+            facts.append(("time", "not measured: a step takes several processes, and a plan starts none"))
         return facts
 
     def _where(self) -> list[tuple[str, str]]:
@@ -143,7 +155,8 @@ class RunPlan(Displayed):
         free, precision = f"{self.free_bytes / 1e9:.1f} GB free", self.config.precision
         used = list(dict.fromkeys(place.name for place in self.places))
         if len(used) > 1:
-            free += f" on {used[0]}, {self.at_once} segments at once on {', '.join(used)}"
+            first = self.places[0].processes[0].name
+            free += f" on {first}, {self.at_once} segments at once on {(', ' if self.config.shards == 1 else ' and on ').join(used)}"
         if not self.elsewhere:
             return [("device", f"{self.config.device}, {free}, {precision}")]
         looked = f"{self.config.device} of each worker, {precision}; what is said of time and memory was found on this machine's processor"
@@ -151,11 +164,13 @@ class RunPlan(Displayed):
 
     def costs(self) -> Table:
         """What each network takes."""
+        together = self.config.shards > 1
         rows = [
             (
                 network.footprint.name,
                 f"{network.footprint.parameters:,}",
                 human_bytes(network.footprint.bytes),
+                *((human_bytes(network.footprint.held), human_bytes(network.footprint.sent)) if together else ()),
                 f"{network.flops:,}",
                 "–" if network.step_seconds is None else f"{1000 * network.step_seconds:.2f} ms",
                 str(network.segments),
@@ -163,10 +178,11 @@ class RunPlan(Displayed):
             )
             for network in self.networks
         ]
-        return Table(headings=("network", "parameters", "size", "FLOPs a sample", "a step", "segments", "steps"), rows=rows)
+        each = ("each has", "sends a step") if together else ()
+        return Table(headings=("network", "parameters", "size", *each, "FLOPs a sample", "a step", "segments", "steps"), rows=rows)
 
     def memory(self) -> Table:
-        """What each network needs, and how far the batch could grow."""
+        """What each network needs in a process, and how far the batch could grow."""
         works = list(dict.fromkeys(work for network in self.networks for work in network.needed_bytes))
         rows = []
         for network in self.networks:
@@ -178,10 +194,11 @@ class RunPlan(Displayed):
                     *(() if self.elsewhere else self._room(network)),
                 )
             )
-        return Table(headings=("memory", *works, *(() if self.elsewhere else ("fits", "largest batch"))), rows=rows)
+        name = "memory" if self.config.shards == 1 else "memory of each"
+        return Table(headings=(name, *works, *(() if self.elsewhere else ("fits", "largest batch"))), rows=rows)
 
     def _room(self, network: NetworkPlan) -> tuple[str, str]:
-        fits = "yes" if max(network.needed_bytes.values()) <= self.free_bytes else "no"
+        fits = "yes" if max(network.needed_bytes.values()) <= self.room_bytes else "no"
         return fits, _batch(network.largest_batch, self.samples["train"])
 
     def times(self) -> Table | None:

@@ -74,14 +74,13 @@ class Shards:
             channels: of the whole.
         """
         lengths = [len(self.stretch(channels, rank)) for rank in range(self.size)]
-        own = part.detach().movedim(dim, 0)
-        if len(own) < lengths[0]:  # a gather takes stretches of one length
-            own = torch.cat([own, own.new_zeros(lengths[0] - len(own), *own.shape[1:])])
+        own = part.detach()
+        if own.shape[dim] < lengths[0]:  # a gather takes stretches of one length
+            own = torch.cat([own, own.new_zeros(*own.shape[:dim], lengths[0] - own.shape[dim], *own.shape[dim + 1 :])], dim)
         own = own.contiguous()
         parts = self._all_gather(own)
         self.sent += own.nbytes * (self.size - 1)
-        whole = torch.cat([each[:length] for each, length in zip(parts, lengths, strict=True)])
-        return whole.movedim(0, dim).contiguous()
+        return torch.cat([each.narrow(dim, 0, length) for each, length in zip(parts, lengths, strict=True)], dim).contiguous()
 
     def summed(self, part: torch.Tensor) -> torch.Tensor:
         """The sum over all processes of tensors of one shape, on every process; a new tensor."""
