@@ -81,6 +81,11 @@ def _fits(context: RunContext, networks: Sequence[Footprint]) -> bool:
     return True
 
 
+def fewest(rows: Sequence[SharedOut]) -> int | None:
+    """How few processes there is room for; None where there is none for any number of them that was looked at, or nothing is known."""
+    return next((row.shards for row in rows if row.fits), None)
+
+
 def table(rows: Sequence[SharedOut], *, cards: bool) -> Table:
     """A line for each number of processes, and how few of them fit.
 
@@ -88,10 +93,9 @@ def table(rows: Sequence[SharedOut], *, cards: bool) -> Table:
         rows: of a run.
         cards: whether each process has a card of its own.
     """
-    fewest = next((row.shards for row in rows if row.fits), None)
-    told = any(row.fits is not None for row in rows)
+    least, told = fewest(rows), any(row.fits is not None for row in rows)
     memory = "Each has a card of its own" if cards else "On a processor they share its memory, on cards each has its own"
-    verdict = "" if not told else "; none of these fits" if fewest is None else f"; the fewest that fit: {fewest}"
+    verdict = "" if not told else "; none of these fits" if least is None else f"; the fewest that fit: {least}"
     return Table(
         headings=("processes", "weights of each", "memory of each", "sent a step by each", *(["fits"] if told else [])),
         rows=[

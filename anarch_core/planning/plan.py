@@ -24,7 +24,7 @@ from anarch_core.experiment.store import RunStore
 from anarch_core.experiment.tree import tree
 from anarch_core.machine import available_bytes, processor_threads, resident_bytes
 from anarch_core.network import in_evaluation_mode
-from anarch_core.planning.by_shards import by_shards
+from anarch_core.planning.by_shards import by_shards, fewest
 from anarch_core.planning.chaining import tried
 from anarch_core.planning.footprint import Footprint, footprints
 from anarch_core.planning.preflight import bytes_needed, foreseen
@@ -83,6 +83,8 @@ def _planned(config: RunConfig, asked: str, timed: bool, registry: Registry) -> 
     else:
         config = attrs.evolve(config, jobs=share.jobs, threads=share.threads)
     shared_out = by_shards(context, found, segments) if rows else ()
+    if refusal is not None and config.shards == 1 and (enough := fewest(shared_out)) is not None:
+        refusal += f"; or have {enough} processes hold it together (--shards {enough})"
     context = attrs.evolve(context, config=config)
     larger = footprints(attrs.evolve(context, probes={}, watched={}), segments, 2 * config.batch_size)
     networks = tuple(_network_plan(context, *pair, segments, timed) for pair in zip(found, larger, strict=True))

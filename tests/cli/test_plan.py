@@ -87,3 +87,18 @@ def test_a_schedule_that_nothing_goes_by_is_not_told(plan):
     assert "switch" not in plan("--no-time", "--path", "lcn@1,efcn@2", "--epochs", "3")[1]
     assert "switch" not in plan("--no-time")[1]
     assert "switch" in plan("--no-time", "--control", "continued")[1]
+
+
+def test_a_plan_of_several_processes_shows_what_each_has_and_sends_and_takes_no_step(plan):
+    code, out = plan("--shards", "2", "--relax", "efcn", "--switch", "at:1", "--epochs", "2", "--branch-epochs", "1")
+    assert code == 0
+    facts = " ".join(out.split())
+    assert "shards 2 processes train a segment together, each has a part of every relaxed layer" in facts
+    assert "time not measured: a step takes several processes, and a plan starts none" in facts
+    lines = [line.split() for line in out.splitlines()]
+    # Of 25 channels the first process has 13 (of 177,125 weights), and the dense layer (1,260). In a step of 100 samples it gives its
+    # outputs of 20, 10 and 5 positions, and sums the gradients by what the second and the third layer are given: 25 channels of 20 and 10.
+    has, sends = 4 * (177_125 * 13 / 25 + 1_260), 4 * 100 * (13 * 35 + 25 * 30)
+    assert (f"{has / 1e3:.1f}", f"{sends / 1e3:.1f}") == ("373.5", "482.0")
+    assert any(line[:8] == ["efcn", "178,385", "713.5", "kB", "373.5", "kB", "482.0", "kB"] for line in lines)
+    assert [line[0] for line in lines if line[-1:] == ["yes"] and line[0].isdigit()] == ["1", "2", "4", "8"]
