@@ -43,12 +43,14 @@ class Job:
         keep: iterations at which others leave it, as far as known.
         keep_optimizer: whether they carry its optimizer state over.
         companions: by name, segments that have ended and that its probes compare it with.
+        chained: whether small layers of its network are trained as chains, which decides the last digits.
     """
 
     segment: Segment
     keep: frozenset[int] = frozenset()
     keep_optimizer: bool = False
     companions: Mapping[str, Segment] = attrs.field(factory=dict)
+    chained: bool = True
 
     @property
     def involved(self) -> frozenset[str]:

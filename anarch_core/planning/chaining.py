@@ -35,7 +35,7 @@ measured, what counts is the time of the processor, and to speak against the siz
 def chained(context: RunContext, networks: Sequence[Footprint], segments: Sequence[Segment], known: Mapping[str, bool]) -> dict[str, bool]:
     """For each network of a run whether its small layers are trained as chains.
 
-    Not where processes hold a network together: no process has the whole of it to try.
+    Not of networks that processes hold together: no process has the whole of one to try.
 
     Args:
         context: of the run, with the number of threads that a process has.
@@ -45,9 +45,8 @@ def chained(context: RunContext, networks: Sequence[Footprint], segments: Sequen
     """
     found = dict(known)
     if context.config.shards > 1:
-        relaxed = {id for footprint in networks if footprint.architecture.parts for id in footprint.architecture.segments}
-        anew = [segment for segment in segments if segment.id in relaxed or segment.network not in found]
-        return found | dict.fromkeys([segment.network for segment in anew], False)
+        held_together = {id for footprint in networks if footprint.architecture.parts for id in footprint.architecture.segments}
+        found.update({segment.network: False for segment in segments if segment.id in held_together})
     if context.device.type != "cpu":
         return found
     for footprint in networks:

@@ -17,6 +17,7 @@ from anarch_core.experiment.placement import trained_elsewhere
 from anarch_core.machine import available_bytes, cores, human_bytes, resident_bytes
 from anarch_core.planning.need import Need
 from anarch_core.planning.on_cards import Cards, Load, share_cards
+from anarch_core.sharding.launch import Launch
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +55,12 @@ def shared(context: RunContext, need: Need, segments: int, *, grows: bool) -> Sh
     notes = _replicated(config)
     if trained_elsewhere(config, context.registry):
         return Share(jobs=config.jobs, threads=config.threads or 1, notes=notes)
+    if (launch := Launch.of_this_process()) is not None:
+        device = str(context.device)
+        sharing = launch.local_size if device == "cpu" else 1
+        need.require_room(available_bytes(device) // sharing, device)
+        threads = config.threads or max(1, cores() // launch.local_size)
+        return Share(jobs=1, threads=threads, places=(Place(device, device),), notes=notes)
     devices, elsewhere = cards(config.device), data.bytes_to_load(context.device)
     if devices[0].visible is None:
         # What this process holds by now every other would: it has the data, and has built the network and taken a step.

@@ -26,9 +26,10 @@ from anarch_core.running.same_experiment import asked_before, same_experiment
 from anarch_core.running.showing import ProgressStyle, make_progress
 from anarch_core.running.walk import Walk
 from anarch_core.segment.stopping import InterruptedRunError, Stop
+from anarch_core.sharding.launch import Launch
 from anarch_core.workers.base import AbstractWorkers
 from anarch_core.workers.in_process import InProcess
-from anarch_core.workers.together import Launch, Together, follow
+from anarch_core.workers.together import Together, follow
 
 if TYPE_CHECKING:
     from anarch_core.observer.base import AbstractObserver
@@ -77,7 +78,7 @@ def run(
         raise RunError(msg)
     launch = Launch.of_this_process()
     if launch is not None:
-        launch.require(config)
+        launch.require(config.shards, config.device)
         if launch.rank:
             follow(launch, config)
     store, to_name = RunStore(Path(out)), factories({"model": config.model, "data": config.data}, registry)

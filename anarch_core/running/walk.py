@@ -240,6 +240,7 @@ class Walk:
                         keep=self.to_keep(segment),
                         keep_optimizer=self.config.optimizer_state == "carry",
                         companions={name: other for name, other in others.items() if other.id in self.fates.finished},
+                        chained=self.context.chained.get(segment.network, True),
                     )
                 )
             elif (why := self.fates.never(segment)) is not None:

@@ -113,7 +113,7 @@ class Execution:
         clock = SaveClock()
         with self.stop.at_once():
             begun = start(self.context, segment)
-        training = training_from(self.context, segment, begun)
+        training = training_from(self.context, self.job, begun)
         if self.context.agreed(self.store.resume_file.exists()):
             history = self._resume(training)
             self._tell_begun(training.iteration, history.rows)
@@ -218,7 +218,7 @@ class Execution:
             cuts = optimizer_cuts(training.optimizer, training.model)
             path_beside = self.store.optimizer_snapshot(iteration)
             save_state(path_beside, tensors, {SEGMENT_STATE: json.dumps(scalars)}, cuts=cuts, shards=self.context.shards)
-        checkpoint.save(training.model, path, model_spec=self.context.spec, moment=self._moment(iteration))
+        checkpoint.save(training.model, path, model_spec=self.context.spec, moment=self._moment(iteration), shards=self.context.shards)
         self.emit(Event("snapshot", self.segment.id, iteration))
 
     def _moment(self, iteration: int) -> Moment:
@@ -284,7 +284,9 @@ class Execution:
         model, segment = training.model, self.segment
         training.optimizer.zero_grad()
         training.optimizer.state.clear()  # room for what measurements take
-        checkpoint.save(model, self.store.final_file, model_spec=self.context.spec, moment=self._moment(training.iteration))
+        checkpoint.save(
+            model, self.store.final_file, model_spec=self.context.spec, moment=self._moment(training.iteration), shards=self.context.shards
+        )
         with self.stop.at_once():
             final = self._scores(model)
         if diverged is None and final.train_loss is None:
@@ -325,7 +327,13 @@ class Execution:
             if not training.take_average():
                 return None
             model = training.model
-            checkpoint.save(model, self.store.average_file, model_spec=self.context.spec, moment=self._moment(training.iteration))
+            checkpoint.save(
+                model,
+                self.store.average_file,
+                model_spec=self.context.spec,
+                moment=self._moment(training.iteration),
+                shards=self.context.shards,
+            )
             scores = self._scores(model)
             if begun is not None:
                 self.probing.measure("average", self.notes, model, begun.model, begun.parent)

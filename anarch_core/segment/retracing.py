@@ -109,7 +109,7 @@ class Retracing:
         return training
 
     def _fresh(self) -> Training:
-        return training_from(self.context, self.job.segment, start(self.context, self.job.segment), averaged=False)
+        return training_from(self.context, self.job, start(self.context, self.job.segment), averaged=False)
 
     def _with_optimizer(self, iteration: int) -> bool:
         return f"snapshots/{iteration}.optimizer.safetensors" in self.left.files
@@ -142,7 +142,7 @@ class Retracing:
 
     def _save(self, training: Training, path: Path) -> None:
         moment = Moment(self.job.segment.age + training.iteration, self.context.iterations_per_epoch)
-        checkpoint.save(training.model, path, model_spec=self.context.spec, moment=moment)
+        checkpoint.save(training.model, path, model_spec=self.context.spec, moment=moment, shards=self.context.shards)
 
     def _compare(self, training: Training, begun: int) -> None:
         """Believe nothing of what was trained if it is not what was trained before."""

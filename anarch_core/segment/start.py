@@ -16,6 +16,7 @@ from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.config.run_config import GRADIENT_NORM
 from anarch_core.errors import InexactRelaxationWarning
 from anarch_core.experiment.context import RunContext
+from anarch_core.experiment.events import Job
 from anarch_core.experiment.segments import Segment
 from anarch_core.plugin.records import OptimizerInfo
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
@@ -83,8 +84,9 @@ def _inherited(context: RunContext, segment: Segment) -> Start:
     return begun
 
 
-def training_from(context: RunContext, segment: Segment, begun: Start, *, averaged: bool = True) -> Training:
+def training_from(context: RunContext, job: Job, begun: Start, *, averaged: bool = True) -> Training:
     """The training of a segment, at its first step; ``averaged`` for its average of the weights, if it takes one."""
+    segment = job.segment
     settings, iterations_per_epoch = segment.settings, context.iterations_per_epoch
     return Training(
         model=begun.model,
@@ -101,7 +103,7 @@ def training_from(context: RunContext, segment: Segment, begun: Start, *, averag
         clip_norm=settings.clip_norm,
         penalties=context.penalising(begun.model, settings.iterations, settings.penalties),
         average=context.running_average(begun.model, settings.iterations) if averaged else None,
-        chained=context.chained.get(segment.network, True),
+        chained=job.chained,
         follow_gradient=segment.kind == "trunk" and GRADIENT_NORM in context.config.watch,
     )
 

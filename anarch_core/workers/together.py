@@ -7,7 +7,6 @@ directory and the data under the same paths.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,9 +17,10 @@ import attrs
 
 from anarch_core.cards import resolve_device
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import ConfigError, LostProcessError
+from anarch_core.errors import LostProcessError
 from anarch_core.experiment.store import RunStore
 from anarch_core.segment.stopping import SIGNALS, Stop, handling
+from anarch_core.sharding.launch import Launch
 from anarch_core.workers.base import Crew, Outcome
 from anarch_core.workers.in_process import InProcess
 from anarch_core.workers.training import open_context, run_job
@@ -30,50 +30,6 @@ if TYPE_CHECKING:
 
 FOR_WORK = timedelta(days=365)
 """How long a process waits to be given work."""
-
-
-@attrs.frozen(kw_only=True)
-class Launch:
-    """How ``torchrun`` started this process.
-
-    Attributes:
-        rank: its number among all; the first is 0.
-        size: how many there are.
-        local_rank: its number among those of its machine.
-    """
-
-    rank: int
-    size: int
-    local_rank: int
-
-    @classmethod
-    def of_this_process(cls) -> Launch | None:
-        """None where it was started in another way."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        if "TORCHELASTIC_RUN_ID" not in os.environ or not all(os.environ.get(name, "").isdecimal() for name in names):
-            return None
-        rank, size, local_rank = (int(os.environ[name]) for name in names)
-        return cls(rank=rank, size=size, local_rank=local_rank)
-
-    def device(self, device: str) -> str:
-        """Of this process, where the run is on that one: with cards, the one of its number."""
-        return f"cuda:{self.local_rank}" if device.startswith("cuda") else device
-
-    def require(self, config: RunConfig) -> None:
-        """Refuse a run that is not for so many processes.
-
-        Raises:
-            ConfigError: it is for another number, or names cards.
-        """
-        if config.shards != self.size:
-            msg = (
-                f"torchrun started {self.size} processes, and the run is trained by {config.shards} together; "
-                f"say --shards {self.size}, or let torchrun start {config.shards}"
-            )
-            raise ConfigError(msg)
-        if ":" in config.device:
-            msg = f"device {config.device!r} names cards, and torchrun gives each process the card of its number; say --device cuda"
-            raise ConfigError(msg)
 
 
 class Together(InProcess):

@@ -13,6 +13,7 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.planning import chaining
 from anarch_core.running.runner import resume, run
 from anarch_core.segment.execution import Execution
+from anarch_core.workers.in_process import InProcess
 
 CONFIG = RunConfig(
     model="cnn1d", data="mnist1d", train_limit=200, epochs=2, branch_epochs=1, switch="at:1", relax=("efcn", "tiled"), probe=(), jobs=1
@@ -112,12 +113,27 @@ def test_what_cannot_be_trained_in_chains_is_not_and_what_cannot_be_trained_is_t
     assert chaining._pays(context, torch.nn.Linear(1, 1)) == taken
 
 
-def test_what_processes_hold_together_is_no_chain_and_what_each_has_is_as_it_was():
+def test_what_processes_hold_together_is_no_chain_and_what_each_has_is_as_it_was(tmp_path):
     """No process has the whole of a relaxed network to try; the trunk is the same in all of them, however many they are."""
     networks = [
-        SimpleNamespace(architecture=SimpleNamespace(parts=parts, segments={name})) for name, parts in (("conv", ()), ("efcn", (1,)))
+        SimpleNamespace(architecture=SimpleNamespace(parts=parts, segments={name}), parameters=2**40)
+        for name, parts in (("conv", ()), ("efcn", (1,)))
     ]
     segments = [SimpleNamespace(id=name, network=name) for name in ("conv", "efcn")]
-    context = SimpleNamespace(config=SimpleNamespace(shards=2))
-    assert chaining.chained(context, networks, segments, {}) == {"conv": False, "efcn": False}
+    context = SimpleNamespace(config=SimpleNamespace(shards=2), device=torch.device("cpu"))
+    assert chaining.chained(context, networks, segments, {}) == {"efcn": False}
     assert chaining.chained(context, networks, segments, {"conv": True, "efcn": True}) == {"conv": True, "efcn": False}
+
+
+def test_whoever_trains_a_segment_is_told_what_was_decided(tmp_path, monkeypatch):
+    told = {}
+    submit = InProcess.submit
+
+    def watched(self, job):
+        told[job.segment.network] = job.chained
+        submit(self, job)
+
+    monkeypatch.setattr(InProcess, "submit", watched)
+    monkeypatch.setattr(chaining, "_pays", lambda context, model: type(model.features[0]).__name__ != "FullyConnectedLayer")
+    run(CONFIG, out=tmp_path / "run", progress="silent")
+    assert told == {"conv": True, "efcn": False, "tiled": True}
