@@ -130,7 +130,7 @@ def share_processor(
     elif wanted * each > free:
         at_once = f", {wanted} segments at once" if wanted > 1 else ""
         processes = f", {shards} processes for each segment" if shards > 1 else ""
-        fewer = "use fewer --jobs" if wanted > 1 else "use fewer --shards, which share one memory on a processor"
+        fewer = "use fewer --jobs" if wanted > 1 else f"{need.advice}; on a processor fewer --shards take less"
         needs = f"{need.work}{at_once}{processes}, needs {human_bytes(wanted * each)}"
         msg = f"{needs}, but cpu has {human_bytes(free)} free; {fewer}"
         raise OutOfMemoryError(msg, needed=wanted * each, available=free)
