@@ -38,7 +38,8 @@ def test_a_single_job_runs_in_this_process_and_others_bring_their_own(monkeypatc
 
 def test_processes_that_train_a_segment_together_each_take_their_own(monkeypatch):
     assert share(monkeypatch, 3600, None, shards=2) == (1, 1)
-    with pytest.raises(OutOfMemoryError, match=r"training \(efcn\), 2 processes for each segment, needs 3\.5 GB, .*; on a processor fewer --shards take less$"):
+    why = r"training \(efcn\), 2 processes for each segment, needs 3\.5 GB, .*; on a processor fewer --shards take less$"
+    with pytest.raises(OutOfMemoryError, match=why):
         share(monkeypatch, 3500, None, shards=2)
     with pytest.raises(OutOfMemoryError, match=r"2 segments at once, 2 processes for each segment, needs 7\.1 GB, .*; use fewer --jobs"):
         share(monkeypatch, 3600, 2, shards=2)
