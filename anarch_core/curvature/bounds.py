@@ -98,16 +98,16 @@ def reach(diagonal: Sequence[float], off_diagonal: Sequence[float], top: float, 
 
 
 def least(true: Callable[[float], bool], floor: float) -> float:
-    """The least number of which something is true, to a hundredth, where it is true of all greater ones.
+    """The least number of which something is true, to a hundredth, where it is true of all greater ones; infinite if it is of none.
 
     Args:
         true: of a number.
         floor: where to begin; given back if it is true of it.
     """
     low = high = max(floor, torch.finfo(torch.float64).tiny)
-    while not true(high):
+    while not true(high) and high < math.inf:  # numbers that are none are true of nothing
         low, high = high, 8 * high
-    while high > 1.01 * low:
+    while high > 1.01 * low and high < math.inf:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if true(middle) else (middle, high)
     return high

@@ -170,7 +170,7 @@ def _certified(space: Subspace, search: Search, rtol: float, products: int) -> t
     """The leading values, with what is known of them after a search outside."""
     found = []
     estimate = estimates(space.values, space.residuals)
-    for rank, (value, residual) in enumerate(zip(space.values.tolist(), space.residuals[: space.count].tolist(), strict=False)):
+    for rank, (value, residual) in enumerate(zip(map(float, space.values), map(float, space.residuals[: space.count]), strict=False)):
         beyond = least(functools.partial(space.below, rank, search.upper, value), space.floor)
         near = residual <= max(rtol * abs(value), space.floor) and beyond <= 1.01 * _loose(value, rtol, space.floor)
         eigenvalue = Eigenvalue(

@@ -114,11 +114,11 @@ class Subspace:
     def _drop(self) -> None:
         """Forget directions that lead nowhere: a Krylov space is exhausted, or two have met."""
         shortest = ROUNDING * torch.finfo(self.operator.dtype).eps
-        weights = self._links.norm(dim=1)
+        weights = map(float, self._links.norm(dim=1))
         lengths = [float(self.operator.vectors.norm(vector)) for vector in self.pending]
         kept = [
             index
-            for index, (length, weight) in enumerate(zip(lengths, weights.tolist(), strict=True))
+            for index, (length, weight) in enumerate(zip(lengths, weights, strict=True))
             if length > shortest and (weight == 0 or length * weight > self.floor)
         ]
         self.pending = [self.pending[index] for index in kept]

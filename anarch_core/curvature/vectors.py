@@ -134,7 +134,7 @@ class _PartedVectors(Vectors):
         return torch.zeros((), dtype=torch.float64, device=vector.device)
 
     def _totals(self, own: torch.Tensor) -> list[float]:
-        return self._shards.totals(own.tolist())
+        return self._shards.totals([float(number) for number in own])
 
     def _drawn(self, draw: Callable[[int], torch.Tensor]) -> torch.Tensor:
         """What is this process's of numbers that are drawn for the whole, a stretch at a time."""

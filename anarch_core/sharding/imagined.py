@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -26,6 +27,10 @@ class Imagined(Shards):
     def agreed(self, value: T) -> T:
         """What this process says."""
         return value
+
+    def totals(self, values: Sequence[float]) -> list[float]:
+        """As if the others said the same."""
+        return [value * self.size for value in values]
 
     def send(self, tensor: torch.Tensor) -> None:
         """Nobody sends to himself."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from anarch_core.curvature import basis
+from anarch_core.curvature.bounds import least
 from anarch_core.curvature.lanczos import extreme_eigenvalues, tridiagonalise
 from anarch_core.curvature.leading import eigenpairs
 from anarch_core.curvature.operators import MatrixOperator, ProjectedOperator, ScaledOperator
@@ -244,3 +245,9 @@ def test_projected_and_scaled_operators(generator) -> None:
 def test_operators_refuse_what_is_not_a_vector_of_theirs() -> None:
     with pytest.raises(ValueError, match=r"expected a vector of shape \(3,\) and torch.float32, got \(4,\)"):
         MatrixOperator(torch.eye(3)) @ torch.ones(4)
+
+
+@pytest.mark.parametrize("true", [lambda number: False, lambda number: number > 1e200], ids=["nothing", "what is beyond squares"])
+def test_a_bound_that_nothing_reaches_is_infinite(true) -> None:
+    """As of numbers that are not finite, or hold none: the search for it ends."""
+    assert least(true, 1e-12) > 1e200
