@@ -107,7 +107,7 @@ def least(true: Callable[[float], bool], floor: float) -> float:
     low = high = max(floor, torch.finfo(torch.float64).tiny)
     while not true(high) and high < math.inf:  # numbers that are none are true of nothing
         low, high = high, 8 * high
-    while high > 1.01 * low and high < math.inf:
+    while math.inf > high > 1.01 * low > 0:  # products of the largest and of the least numbers are infinite and zero
         middle = math.sqrt(low * high)
         low, high = (low, middle) if true(middle) else (middle, high)
     return high

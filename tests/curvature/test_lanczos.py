@@ -248,6 +248,10 @@ def test_operators_refuse_what_is_not_a_vector_of_theirs() -> None:
 
 
 @pytest.mark.parametrize("true", [lambda number: False, lambda number: number > 1e200], ids=["nothing", "what is beyond squares"])
-def test_a_bound_that_nothing_reaches_is_infinite(true) -> None:
-    """As of numbers that are not finite, or hold none: the search for it ends."""
+def test_the_search_for_a_bound_ends_where_it_is_far(true) -> None:
+    """As of numbers that are not finite, or hold none."""
     assert least(true, 1e-12) > 1e200
+
+
+def test_the_search_for_a_bound_ends_where_it_is_next_to_nothing() -> None:
+    assert 3e-308 < least(lambda number: number > 3e-308, 0.0) < 3e-307
