@@ -25,6 +25,7 @@ import lift
 import local
 import measure
 import precision
+import shards
 import shared
 import siblings
 import small
@@ -57,6 +58,7 @@ TABLES: dict[str, Callable[[], Iterable[measure.Table]]] = {
     "largest-eigenvalue": largest_eigenvalue.tables,
     "learning-coefficient": learning_coefficient.tables,
     "precision": precision.tables,
+    "shards": shards.tables,
     "siblings": siblings.tables,
 }
 """Cases that say more than how long something takes."""
