@@ -34,13 +34,19 @@ def allowed_bytes(root: Path = Path("/")) -> int | None:
     Args:
         root: folder in which ``proc`` and ``sys`` are.
     """
-    left = [_own(root)]
+    left = [own_allowance(root), shared_allowance(root)]
+    return min((each for each in left if each is not None), default=None)
+
+
+def shared_allowance(root: Path = Path("/")) -> int | None:
+    """By the control groups, which this process shares with those that it starts; None where there are none that limit."""
+    left = []
     for kind, group in _groups(root, "memory"):
         limits = [limit for name in kind.memory if (limit := _number(group / name)) is not None]
         used = _number(group / kind.used)
         if limits and used is not None:
             left.append(max(0, min(limits) - used + min(used, _entry(group / "memory.stat", kind.reclaimable))))
-    return min((each for each in left if each is not None), default=None)
+    return min(left, default=None)
 
 
 def allowed_cores(root: Path = Path("/")) -> int | None:
@@ -55,8 +61,8 @@ def allowed_cores(root: Path = Path("/")) -> int | None:
     return min(found, default=None)
 
 
-def _own(root: Path) -> int | None:
-    """By the limits that ``ulimit`` sets, on address space and on data."""
+def own_allowance(root: Path = Path("/")) -> int | None:
+    """By the limits that ``ulimit`` sets, on address space and on data, which each process has for itself; None where there are none."""
     try:
         import resource
     except ImportError:  # there is none on Windows

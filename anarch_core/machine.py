@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anarch_core.errors import OutOfMemoryError
-from anarch_core.limits import allowed_bytes, allowed_cores
+from anarch_core.limits import allowed_bytes, allowed_cores, shared_allowance
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +42,14 @@ def available_bytes(device: torch.device | str) -> int:
         return sys.maxsize
     allowed = allowed_bytes()
     available = int(psutil.virtual_memory().available)
+    return available if allowed is None else min(available, allowed)
+
+
+def available_to_several() -> int:
+    """Bytes that processes can allocate together in the host's memory, each of which has the limits that ``ulimit`` sets for itself."""
+    import psutil
+
+    allowed, available = shared_allowance(), int(psutil.virtual_memory().available)
     return available if allowed is None else min(available, allowed)
 
 

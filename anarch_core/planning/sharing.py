@@ -14,7 +14,8 @@ from anarch_core.config.run_config import RunConfig
 from anarch_core.errors import OutOfMemoryError
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.placement import trained_elsewhere
-from anarch_core.machine import available_bytes, cores, human_bytes, resident_bytes
+from anarch_core.limits import own_allowance
+from anarch_core.machine import available_bytes, available_to_several, cores, human_bytes, resident_bytes
 from anarch_core.planning.need import Need
 from anarch_core.planning.on_cards import Cards, Load, share_cards
 from anarch_core.sharding.launch import Launch
@@ -120,20 +121,23 @@ def share_processor(
         OutOfMemoryError: not even that many (one, if the user left it open) fit.
     """
     small = need.small
-    free, each = available_bytes("cpu"), shards * (need.peak_bytes + process_bytes)
+    free, alone, each = available_bytes("cpu"), own_allowance(), shards * (need.peak_bytes + process_bytes)
+    together = free if alone is None else available_to_several()
     wanted = jobs or (min(max(1, cores() // shards), parallel) if small else 1)
-    fitting = int(0.9 * free) // max(each, 1)
+    fitting = int(0.9 * together) // max(each, 1)
     if jobs is None:
         wanted = max(1, min(wanted, fitting))
     if wanted == shards == 1:  # in this process, which has the interpreter and the data already
         need.require_room(free, "cpu")
-    elif wanted * each > free:
+    elif wanted * each > together:
         at_once = f", {wanted} segments at once" if wanted > 1 else ""
         processes = f", {shards} processes for each segment" if shards > 1 else ""
         fewer = "use fewer --jobs" if wanted > 1 else f"{need.advice}; on a processor fewer --shards take less"
         needs = f"{need.work}{at_once}{processes}, needs {human_bytes(wanted * each)}"
-        msg = f"{needs}, but cpu has {human_bytes(free)} free; {fewer}"
-        raise OutOfMemoryError(msg, needed=wanted * each, available=free)
+        msg = f"{needs}, but cpu has {human_bytes(together)} free; {fewer}"
+        raise OutOfMemoryError(msg, needed=wanted * each, available=together)
+    elif alone is not None:
+        need.require_room(alone, "cpu")
     if threads is None:
         threads = 1 if small else max(1, cores() // (wanted * shards))
     return wanted, threads

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import attrs
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from anarch_core import Results, resume, run
 from anarch_core.checkpoint.state import load_state
@@ -206,3 +209,44 @@ def test_settings_that_do_not_go_together_are_refused(small: Small, settings: di
     with pytest.raises(ConfigError) as caught:
         small(**{"shards": 2, **settings})
     assert said in str(caught.value)
+
+
+LIMITED = """
+import re, resource, sys
+import torch
+from anarch_core import run
+from anarch_core.running import walk  # and with it all that a process has imported when it trains
+from anarch_core.experiment import context
+
+torch.set_num_threads(1)
+torch.zeros(64, 64) @ torch.zeros(64, 64)
+held = 1024 * int(re.search(r"VmData:\\s+(\\d+)", open("/proc/self/status").read())[1])
+resource.setrlimit(resource.RLIMIT_DATA, (held + 900 * 2**20,) * 2)
+data, out, shards = sys.argv[1:]
+settings = dict(relax="efcn", epochs=1, branch_epochs=2, switch="at:0", batch_size=20, control="none", device="cpu", jobs=1, threads=1)
+try:
+    run(data=f"tensors:{data}", model="cnn1d", probe="delta", shards=int(shards), out=out, progress="silent", **settings)
+except MemoryError as error:
+    print(error)
+"""
+"""A run in processes each of which may take 900 MB more than the first has, with everything imported."""
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_into_one_process_is_trained_by_two(tmp_path: Path) -> None:
+    generator, y = torch.Generator().manual_seed(0), torch.arange(60) % 3
+    x = torch.randn(60, 1, 1024, generator=generator)
+    data, out = tmp_path / "long.safetensors", tmp_path / "run"
+    save_file({"x": x[:40].clone(), "y": y[:40].clone(), "x_test": x[40:].clone(), "y_test": y[40:].clone()}, data)
+
+    def tried(shards: int) -> str:
+        command = [sys.executable, "-c", LIMITED, str(data), str(out), str(shards)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    assert "needs 1.0 GB, but cpu has" in tried(1)
+    assert tried(2) == ""
+    results = Results.load(out)
+    assert not results.failed
+    assert [segment.parameters for segment in results.segments if segment.relaxation] == [115_537_160]
