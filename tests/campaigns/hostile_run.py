@@ -60,15 +60,15 @@ def rewritten(source: Path, target: Path, change: Callable[[dict[str, str]], Non
     """A checkpoint with other metadata and digests that fit, as somebody would write it who knows the format."""
     data: dict[str, bytearray] = {}
 
-    def buffer(name: str, entry: TensorEntry) -> memoryview:
+    def places(name: str, entry: TensorEntry) -> list[memoryview]:
         data[name] = bytearray(entry.bytes)
-        return memoryview(data[name])
+        return [memoryview(data[name])]
 
-    header = read_data(source, buffer)
+    header = read_data(source, places)
     metadata = dict(header.metadata)
     change(metadata)
     entries = layout({name: (entry.dtype, entry.shape) for name, entry in header.tensors.items()})
-    write_file(target, entries, metadata, lambda name: memoryview(data[name]))
+    write_file(target, entries, metadata, lambda name: [memoryview(data[name])])
     return target
 
 

@@ -10,10 +10,11 @@ import attrs
 import pytest
 import torch
 
+from anarch_core.experiment import context
 from anarch_core.experiment.machines import this_machine
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import InterruptedRunError, run
-from anarch_core.segment import completion, execution, retracing
+from anarch_core.segment import execution, retracing
 
 INITIALISED = """
 import hashlib, json
@@ -37,8 +38,7 @@ def on(monkeypatch):
     """What runs from now on is on a machine of that name."""
 
     def move(host, **changed):
-        for module in (execution, completion, retracing):
-            monkeypatch.setattr(module, "this_machine", lambda *did: attrs.evolve(this_machine(*did), host=host, **changed))
+        monkeypatch.setattr(context, "this_machine", lambda *what: attrs.evolve(this_machine(*what), host=host, **changed))
 
     return move
 

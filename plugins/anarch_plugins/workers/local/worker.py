@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from anarch_core.errors import Stopped
-from anarch_core.workers import SIGNALS, Outcome, RunStore, Stop, joined, open_context, run_job
+from anarch_core.workers import SIGNALS, Outcome, RunStore, Stop, open_context, run_job
 
 if TYPE_CHECKING:
     from anarch_core.config import RunConfig
@@ -76,6 +76,8 @@ def main(handle: int, out: Path) -> None:
         try:
             context = open_context(config, RunStore(out, writes=member.leads), stop)
             if member.size > 1:
+                from anarch_core.workers import joined  # and with it PyTorch, which may be broken
+
                 shards = together.enter_context(joined(member.rank, member.size, member.meeting, config.device))
                 context = attrs.evolve(context, shards=shards)
         except Stopped:

@@ -22,7 +22,7 @@ from anarch_core.running import preparation, runner
 from anarch_core.running.progress import Silent
 from anarch_core.running.runner import run
 from anarch_core.workers import Outcome
-from anarch_plugins.workers.local import workers
+from anarch_plugins.workers.local import process, workers
 from anarch_plugins.workers.local.workers import best_place
 
 GB = 10**9
@@ -53,14 +53,14 @@ def test_the_next_segment_goes_where_the_fewest_are_trained_and_then_where_a_pro
 OUT = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.69 GiB"
 
 
-class Answering:
+class Answering(process.Process):
     """A process that answers every job at once, with an error if its name says so."""
 
     made = 0
 
-    def __init__(self, crew, number):
+    def __init__(self, crew, place, member):
         type(self).made += 1
-        self.number, self.place = number, crew.places[number]
+        self.member = member
         self.connection, self.theirs = Pipe()
 
     def send(self, job):
@@ -73,7 +73,7 @@ class Answering:
 
 @pytest.mark.parametrize(("places", "processes"), [(cards.chosen("cuda", ["0", "1"]), 2), ((cards.Place("cpu", "cpu"),) * 2, 1)])
 def test_what_fails_on_a_card_takes_its_process_along(monkeypatch, places, processes):
-    monkeypatch.setattr(workers, "_Process", Answering)
+    monkeypatch.setattr(process, "Process", Answering)
     monkeypatch.setattr(Answering, "made", 0)
     told = []
     trained = workers.Processes()
