@@ -30,7 +30,6 @@ def available_bytes(device: torch.device | str) -> int:
 
     In the host's memory, what the system has to give, or less where a container or a limit of the process allows less.
     """
-    import psutil
     import torch
 
     device = torch.device(device)
@@ -40,16 +39,19 @@ def available_bytes(device: torch.device | str) -> int:
         return free + cached
     if device.type == "meta":
         return sys.maxsize
-    allowed = allowed_bytes()
-    available = int(psutil.virtual_memory().available)
-    return available if allowed is None else min(available, allowed)
+    return _of_host(allowed_bytes())
 
 
 def available_to_several() -> int:
     """Bytes that processes can allocate together in the host's memory, each of which has the limits that ``ulimit`` sets for itself."""
+    return _of_host(shared_allowance())
+
+
+def _of_host(allowed: int | None) -> int:
+    """Bytes that the system has to give, as far as they are allowed; None for all."""
     import psutil
 
-    allowed, available = shared_allowance(), int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
     return available if allowed is None else min(available, allowed)
 
 

@@ -10,14 +10,9 @@ import torch
 from torch import nn
 
 from anarch_core.sharding.cut import Cut
+from anarch_core.sharding.draws import draw_own
 from anarch_core.sharding.shards import Shards
 from anarch_core.sharding.shared_out import cuts_of, shards_of
-
-DRAWN = 1 << 20
-"""Random numbers that are drawn at once where a process keeps some of them."""
-
-LEAST = 16
-"""On a CPU PyTorch draws normal numbers by so many: stretches of multiples of it, none shorter, are what it draws at once."""
 
 
 class Vectors:
@@ -137,30 +132,10 @@ class _PartedVectors(Vectors):
         return self._shards.totals([float(number) for number in own])
 
     def _drawn(self, draw: Callable[[int], torch.Tensor]) -> torch.Tensor:
-        """What is this process's of numbers that are drawn for the whole, a stretch at a time."""
+        """What is this process's of numbers that are drawn for the whole."""
         vector = torch.empty(self.length, dtype=self.dtype, device=self.device)
-        first = filled = 0
-        while first < self.size:
-            rest = self.size - first
-            drawn = draw(rest if rest < DRAWN + LEAST else DRAWN)
-            for own in self._own(drawn, first):
-                vector[filled : filled + len(own)] = own
-                filled += len(own)
-            first += len(drawn)
+        draw_own(vector, self._places, draw)
         return vector
-
-    def _own(self, drawn: torch.Tensor, first: int) -> Iterator[torch.Tensor]:
-        """This process's numbers of a stretch of the whole, in their order.
-
-        Args:
-            drawn: the stretch.
-            first: where it begins.
-        """
-        for start, numbers, cut in self._places:
-            low, high = max(start, first), min(start + numbers, first + len(drawn))
-            if low < high:
-                piece = drawn[low - first : high - first]
-                yield piece if cut is None else cut.among(piece, low - start)
 
 
 def vectors_of(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Vectors:

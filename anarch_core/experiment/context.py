@@ -193,6 +193,10 @@ class RunContext:
         """What the first of the processes says that train a segment together; the value itself where this one trains alone."""
         return value if self.shards is None else self.shards.agreed(value)
 
+    def by_first(self, do: Callable[[], T]) -> T:
+        """Have the first of them do something that reads or writes files, and tell the others what came of it."""
+        return do() if self.shards is None else self.shards.agreed(do() if self.shards.leads else cast(T, None))
+
     def relaxed(self, model: nn.Module, transition: Transition, *, check: bool = True) -> Relaxed:
         """A network with the layers that a transition gives it; see :func:`anarch_core.relaxation.verbs.relax`."""
         return relax(

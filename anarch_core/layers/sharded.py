@@ -20,12 +20,10 @@ from anarch_core.errors import SurgeryError
 from anarch_core.lattice.geometry import ConvGeometry, Convolution
 from anarch_core.layers.lattice_layer import LatticeLayer
 from anarch_core.sharding.cut import Cut
+from anarch_core.sharding.draws import draw_own
 from anarch_core.sharding.maps import gather, spread
 from anarch_core.sharding.shards import Shards
 from anarch_core.sharding.shared_out import SharedOut
-
-DRAWN = 1 << 20
-"""Numbers that are drawn at once."""
 
 
 class ShardedLayer(LatticeLayer, SharedOut):
@@ -85,7 +83,7 @@ class ShardedLayer(LatticeLayer, SharedOut):
         for name, cut in self.cuts.items():
             if name in bounds:
                 part = getattr(self, name)
-                _draw(part, cut)
+                draw_own(part.view(-1), [(0, cut.numbers, cut)], functools.partial(_uniform, part))
                 part.mul_(bounds[name]().to(part))
 
     @torch.no_grad()
@@ -155,12 +153,6 @@ def _draws_as_lattice_layers(kind: type) -> bool:
     return makers[:2] == [ShardedLayer, LatticeLayer]
 
 
-def _draw(part: torch.Tensor, cut: Cut) -> None:
-    """Fill a part with what is its own of uniform numbers in ±1, drawn for the whole a stretch at a time."""
-    flat, filled = part.view(-1), 0
-    piece = torch.empty(min(DRAWN, cut.numbers), dtype=part.dtype, device=part.device)
-    for first in range(0, cut.numbers, DRAWN):
-        drawn = piece[: cut.numbers - first].uniform_(-1, 1)
-        own = cut.among(drawn, first)
-        flat[filled : filled + len(own)] = own
-        filled += len(own)
+def _uniform(like: torch.Tensor, count: int) -> torch.Tensor:
+    """So many numbers, uniform in ±1."""
+    return like.new_empty(count).uniform_(-1, 1)

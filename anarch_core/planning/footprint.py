@@ -19,7 +19,7 @@ from anarch_core.planning.architecture import Architecture, architectures
 from anarch_core.planning.ledger import Peak
 from anarch_core.planning.probe_memory import peak_of_probe
 from anarch_core.planning.rehearsal import Rehearsal
-from anarch_core.planning.together import measures_together, obstacle
+from anarch_core.planning.together import obstacle
 from anarch_core.plugin.blame import answering
 from anarch_core.probe.base import ProbeContext
 from anarch_core.probe.measuring import missing_needs
@@ -177,7 +177,7 @@ def _of_probes(context: RunContext, parent: nn.Module, architecture: Architectur
         name: peak_of_probe(probe, given, otherwise=activations, beside=beside)
         for name, probe in context.probes.items()
         for given in [measured.beside({need: network for need, network in others.items() if need in probe.needs})]
-        if not missing_needs(probe, model, data=given.data, **given.others) and (processes == 1 or measures_together(probe))
+        if not missing_needs(probe, model, data=given.data, **given.others) and (processes == 1 or probe.sharded)
     }
 
 

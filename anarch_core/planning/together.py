@@ -10,7 +10,6 @@ from anarch_core.experiment.context import RunContext
 from anarch_core.planning.architecture import Architecture, network_name
 from anarch_core.plugin.options import parse_spec
 from anarch_core.plugin.records import ComponentInfo, OptimizerInfo, WorkersInfo
-from anarch_core.probe.base import AbstractProbe
 from anarch_core.relaxation.lattice import AbstractLatticeRelaxation
 from anarch_core.relaxation.report import refusal_of
 from anarch_core.relaxation.shared_out import why_not_shared_out
@@ -38,15 +37,10 @@ def require_together(context: RunContext) -> None:
         msg = f"optimizer {config.optimizer!r} {why}; use --optimizer {able}, or --shards 1"
         raise ConfigError(msg)
     for what, probes in (("probe", context.probes), ("watched probe", context.watched)):
-        for name in (name for name, probe in probes.items() if not measures_together(probe)):
+        for name in (name for name, probe in probes.items() if not probe.sharded):
             why = f"does not say that it measures networks that {shards} processes hold together"
             msg = f"{what} {name!r} {why}; leave it out, or use --shards 1"
             raise ConfigError(msg)
-
-
-def measures_together(probe: AbstractProbe) -> bool:
-    """Whether a probe says that it measures networks of which each process has a part."""
-    return bool(getattr(probe, "sharded", False))
 
 
 def obstacle(context: RunContext, architecture: Architecture) -> SurgeryError | None:

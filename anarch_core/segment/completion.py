@@ -43,7 +43,7 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
         Stopped: it was to stop while it was measured.
     """
     files = context.store.segment(job.segment.id)
-    result, left = context.agreed(_there(context.store, files))
+    result, left = context.by_first(lambda: _there(context.store, files))
     asked = compared(asked_probes(context.config, context.registry), context.probes, job.companions)
     missing = owing(
         result,
@@ -77,9 +77,7 @@ def complete(context: RunContext, job: Job, emit: Emit, stop: Stop) -> SegmentRe
 
 
 def _there(store: RunStore, files: SegmentStore) -> tuple[SegmentResult, Inventory]:
-    """What came out of a segment, and what it left; another process may be about to write both, and none but that one looks."""
-    if not files.writes:
-        return None  # type: ignore[return-value]
+    """What came out of a segment, and what it left; only who may be about to write both looks."""
     result, noted = files.finished()
     return result, store.stock(result, noted)
 

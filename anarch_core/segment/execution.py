@@ -28,6 +28,7 @@ from anarch_core.plugin.blame import answering
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.schedule import Moment
 from anarch_core.segment.completion import complete
+from anarch_core.segment.optimizer_file import save_optimizer
 from anarch_core.segment.probing import Probing
 from anarch_core.segment.saving import AT_THE_END, SaveClock
 from anarch_core.segment.scoring import Scoring
@@ -38,7 +39,6 @@ from anarch_core.segment.watching import Watching
 from anarch_core.sharding.copies import align_copies
 from anarch_core.sharding.shared_out import numbers, shards_of
 from anarch_core.training.loop import Training
-from anarch_core.training.optimizer_state import optimizer_cuts, optimizer_state
 from anarch_core.training.penalty import idle_penalties
 from anarch_core.training.precision import matmul_precision
 
@@ -64,7 +64,7 @@ def train_segment(context: RunContext, job: Job, emit: Emit, stop: Stop) -> Segm
         matmul_precision(context.config.precision),
         own_randomness(context.device),
     ):
-        there = context.agreed(_is_trained(context, job, store) if store.writes else None)
+        there = context.by_first(lambda: _is_trained(context, job, store))
         if not there and Execution(context, job, store, emit, stop).run() is None:
             return None
         return complete(context, job, emit, stop)
@@ -114,7 +114,7 @@ class Execution:
         with self.stop.at_once():
             begun = start(self.context, segment)
         training = training_from(self.context, self.job, begun)
-        if self.context.agreed(self.store.resume_file.exists()):
+        if self.context.by_first(self.store.resume_file.exists):
             history = self._resume(training)
             self._tell_begun(training.iteration, history.rows)
             self.emit(Event("trained", segment.id, (training.iteration, None)))
@@ -214,16 +214,14 @@ class Execution:
         path = self.store.snapshot(iteration)
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.keep_optimizer:
-            tensors, scalars = optimizer_state(training.optimizer)
-            cuts = optimizer_cuts(training.optimizer, training.model)
-            path_beside = self.store.optimizer_snapshot(iteration)
-            save_state(path_beside, tensors, {SEGMENT_STATE: json.dumps(scalars)}, cuts=cuts, shards=self.context.shards)
-        checkpoint.save(training.model, path, model_spec=self.context.spec, moment=self._moment(iteration), shards=self.context.shards)
+            save_optimizer(training.optimizer, training.model, self.store.optimizer_snapshot(iteration), self.context.shards)
+        self._write(training, path)
         self.emit(Event("snapshot", self.segment.id, iteration))
 
-    def _moment(self, iteration: int) -> Moment:
-        """On the clock of the network, which counts from its birth."""
-        return Moment(self.segment.age + iteration, self.iterations_per_epoch)
+    def _write(self, training: Training, path: Path) -> None:
+        """Write the network, with the moment on its own clock, which counts from its birth."""
+        moment = Moment(self.segment.age + training.iteration, self.iterations_per_epoch)
+        checkpoint.save(training.model, path, model_spec=self.context.spec, moment=moment, shards=self.context.shards)
 
     def _save(self, training: Training, history: History, seconds: float) -> None:
         """Save all that is needed to go on to the same bits."""
@@ -284,9 +282,7 @@ class Execution:
         model, segment = training.model, self.segment
         training.optimizer.zero_grad()
         training.optimizer.state.clear()  # room for what measurements take
-        checkpoint.save(
-            model, self.store.final_file, model_spec=self.context.spec, moment=self._moment(training.iteration), shards=self.context.shards
-        )
+        self._write(training, self.store.final_file)
         with self.stop.at_once():
             final = self._scores(model)
         if diverged is None and final.train_loss is None:
@@ -327,13 +323,7 @@ class Execution:
             if not training.take_average():
                 return None
             model = training.model
-            checkpoint.save(
-                model,
-                self.store.average_file,
-                model_spec=self.context.spec,
-                moment=self._moment(training.iteration),
-                shards=self.context.shards,
-            )
+            self._write(training, self.store.average_file)
             scores = self._scores(model)
             if begun is not None:
                 self.probing.measure("average", self.notes, model, begun.model, begun.parent)

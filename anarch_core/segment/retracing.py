@@ -18,11 +18,11 @@ from anarch_core.experiment.inventory import Inventory, damage, tensors_digest
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.files.replacing import replacing
 from anarch_core.schedule import Moment
+from anarch_core.segment.optimizer_file import load_optimizer, save_optimizer
 from anarch_core.segment.saving import SaveClock
 from anarch_core.segment.start import start, training_from
 from anarch_core.segment.stopping import Stop
 from anarch_core.training.loop import Training
-from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_cuts, optimizer_state
 
 REBUILT = ("model.", "optimizer.", "generator.", "running.", "gradients")
 """What a state of training is made of where a network's snapshot and its optimizer's are enough to go on to the same bits."""
@@ -70,7 +70,7 @@ class Retracing:
             if training.iteration in self.known and training.iteration > begun:
                 self._compare(training, begun)
             if training.iteration >= self.until:
-                return self._released()
+                return self.context.by_first(self._released)
             goal = min(iteration for iteration in (*self.missing, *self.known) if iteration > training.iteration)
             training.advance(goal, pause=lambda: self.context.agreed(clock.due() or self.stop()))
             if training.iteration % self.context.iterations_per_epoch == 0:
@@ -89,7 +89,7 @@ class Retracing:
     def _begun(self) -> Training:
         """Training where an earlier process saved it, else at the last snapshot from which it can go on, else at the start."""
         training = self._fresh()
-        if self.context.agreed(self.aside.path.exists()):
+        if self.context.by_first(self.aside.path.exists):
             if self._resumed(training):
                 return training
             self.aside.remove()
@@ -102,9 +102,7 @@ class Retracing:
             return self._fresh()
         network = self.context.load(self.known[nearest], self.job.segment.seed)
         training.model.load_state_dict(network.state_dict())
-        cuts = optimizer_cuts(training.optimizer, training.model)
-        tensors, strings = load_state(self.files.optimizer_snapshot(nearest), cuts=cuts)
-        load_optimizer_state(training.optimizer, tensors, json.loads(strings[SEGMENT_STATE]))
+        load_optimizer(training.optimizer, training.model, self.files.optimizer_snapshot(nearest))
         training.iteration = nearest
         return training
 
@@ -133,11 +131,9 @@ class Retracing:
         return [path.relative_to(self.files.path) for path in paths]
 
     def _keep(self, training: Training) -> None:
-        tensors, scalars = optimizer_state(training.optimizer)
         if self.job.keep_optimizer:
-            path, strings = self.aside.optimizer_snapshot(training.iteration), {SEGMENT_STATE: json.dumps(scalars)}
-            cuts = optimizer_cuts(training.optimizer, training.model)
-            save_state(path, tensors, strings, cuts=cuts, shards=self.context.shards)
+            path = self.aside.optimizer_snapshot(training.iteration)
+            save_optimizer(training.optimizer, training.model, path, self.context.shards)
         self._save(training, self.aside.snapshot(training.iteration))
 
     def _save(self, training: Training, path: Path) -> None:
@@ -147,7 +143,7 @@ class Retracing:
     def _compare(self, training: Training, begun: int) -> None:
         """Believe nothing of what was trained if it is not what was trained before."""
         self._save(training, self.aside.final_file)
-        if self.context.agreed(tensors_digest(self.aside.final_file) == tensors_digest(self.known[training.iteration])):
+        if self.context.by_first(lambda: tensors_digest(self.aside.final_file) == tensors_digest(self.known[training.iteration])):
             return
         self.aside.remove()
         first, last, *wanted = (Moment(steps, self.context.iterations_per_epoch) for steps in (begun, training.iteration, *self.missing))
@@ -166,16 +162,14 @@ class Retracing:
 
     def _released(self) -> list[Path]:
         """Copy what was kept to its place: until the result file names it, it is there twice or does not count."""
-        made: list[Path] = []
-        if not self.files.writes:
-            return self.context.agreed(made)
+        made = []
         for name in (name for iteration in self.missing for name in self._snapshots(iteration)):
             path = self.files.path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
                 file.write((self.aside.path / name).read_bytes())
             made.append(path)
-        return self.context.agreed(made)
+        return made
 
 
 def _draws(training: Training) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from typing import cast
 
@@ -11,8 +10,6 @@ import attrs
 import torch
 from torch import nn
 
-from anarch_core.checkpoint import network as checkpoint
-from anarch_core.checkpoint.schema import SEGMENT_STATE
 from anarch_core.config.run_config import GRADIENT_NORM
 from anarch_core.errors import InexactRelaxationWarning
 from anarch_core.experiment.context import RunContext
@@ -22,8 +19,8 @@ from anarch_core.plugin.records import OptimizerInfo
 from anarch_core.relaxation.optimizer_state import carry_optimizer_state
 from anarch_core.relaxation.report import RelaxationReport
 from anarch_core.relaxation.verbs import initialise_relaxed, project
+from anarch_core.segment.optimizer_file import load_optimizer
 from anarch_core.training.loop import Training
-from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_cuts
 
 
 @attrs.define
@@ -77,10 +74,8 @@ def _inherited(context: RunContext, segment: Segment) -> Start:
     begun = Start(context.load(parent.snapshot(iteration), segment.seed))
     if segment.transition.optimizer_state == "carry":
         begun.optimizer = fresh_optimizer(context, segment, begun.model)
-        cuts = optimizer_cuts(begun.optimizer, begun.model)
-        tensors, metadata = checkpoint.load_state(parent.optimizer_snapshot(iteration), cuts=cuts)
-        load_optimizer_state(begun.optimizer, tensors, json.loads(metadata[SEGMENT_STATE]))
-        begun.carried = dict.fromkeys(dict(begun.model.named_parameters()), "carried" if tensors else "empty")
+        remembers = load_optimizer(begun.optimizer, begun.model, parent.optimizer_snapshot(iteration))
+        begun.carried = dict.fromkeys(dict(begun.model.named_parameters()), "carried" if remembers else "empty")
     return begun
 
 

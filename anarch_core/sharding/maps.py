@@ -7,6 +7,7 @@ and the adjoint of giving a tensor to processes that each go on with it in their
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,67 +15,37 @@ from torch.autograd import Function
 
 from anarch_core.sharding.shards import Shards
 
+Map = Callable[[torch.Tensor], torch.Tensor]
+
 
 def gather(part: torch.Tensor, shards: Shards, channels: int) -> torch.Tensor:
     """Stretches of channels, [batch, own channels, ...], to the whole, [batch, channels, ...], on every process."""
-    whole: torch.Tensor = _Gather.apply(part, shards, channels)
-    return whole
+    own = shards.stretch(channels)
+    return _mapped(
+        part,
+        lambda stretch: shards.gathered(stretch, 1, channels),
+        lambda whole: whole.narrow(1, own.start, len(own)).contiguous(),
+    )
 
 
 def spread(whole: torch.Tensor, shards: Shards) -> torch.Tensor:
     """What every process has, to be used by each in its own way; the identity, whose gradient is summed over the processes."""
-    same: torch.Tensor = _Spread.apply(whole, shards)
-    return same
+    return _mapped(whole, lambda same: same.view_as(same), shards.summed)
 
 
-class _Gather(Function):
-    """Stretches to the whole. Its adjoint is :class:`_Slice`."""
-
-    @staticmethod
-    def forward(ctx: Any, part: torch.Tensor, shards: Shards, channels: int) -> torch.Tensor:
-        ctx.shards, ctx.channels = shards, channels
-        return shards.gathered(part, 1, channels)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return _Slice.apply(grad, ctx.shards, ctx.channels), None, None
+def _mapped(x: torch.Tensor, there: Map, back: Map) -> torch.Tensor:
+    y: torch.Tensor = _Linear.apply(x, there, back)
+    return y
 
 
-class _Slice(Function):
-    """The whole to this process's stretch. Its adjoint is :class:`_Gather`."""
+class _Linear(Function):
+    """A linear map, whose gradient is its adjoint, whose gradient is the map again."""
 
     @staticmethod
-    def forward(ctx: Any, whole: torch.Tensor, shards: Shards, channels: int) -> torch.Tensor:
-        ctx.shards, ctx.channels = shards, channels
-        own = shards.stretch(channels)
-        return whole.narrow(1, own.start, len(own)).contiguous()
+    def forward(ctx: Any, x: torch.Tensor, there: Map, back: Map) -> torch.Tensor:
+        ctx.there, ctx.back = there, back
+        return there(x)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        return _Gather.apply(grad, ctx.shards, ctx.channels), None, None
-
-
-class _Spread(Function):
-    """The identity on what every process has. Its adjoint is :class:`_Sum`."""
-
-    @staticmethod
-    def forward(ctx: Any, whole: torch.Tensor, shards: Shards) -> torch.Tensor:
-        ctx.shards = shards
-        return whole.view_as(whole)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _Sum.apply(grad, ctx.shards), None
-
-
-class _Sum(Function):
-    """The sum over the processes. Its adjoint is :class:`_Spread`."""
-
-    @staticmethod
-    def forward(ctx: Any, part: torch.Tensor, shards: Shards) -> torch.Tensor:
-        ctx.shards = shards
-        return shards.summed(part)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return _Spread.apply(grad, ctx.shards), None
+        return _mapped(grad, ctx.back, ctx.there), None, None

@@ -6,18 +6,18 @@ import atexit
 import functools
 import importlib.util
 import multiprocessing
-import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from anarch_core.sharding.shards import Shards
+import torch
+
+from anarch_core.sharding.joining import joined
 
 PATIENCE = 120.0
 """Seconds that a function may take, or a process wait for another."""
@@ -57,7 +57,7 @@ class _Team:
         context.set_forkserver_preload(["torch"])
         pairs = [context.Pipe() for _ in range(size)]
         self._lines = [ours for ours, _ in pairs]
-        meeting = f"file://{self._folder.name}/meeting"
+        meeting = f"{self._folder.name}/meeting"
         self._processes = [
             context.Process(target=_serve, args=(theirs, rank, size, meeting), daemon=True) for rank, (_, theirs) in enumerate(pairs)
         ]
@@ -102,24 +102,20 @@ class _Team:
 
 def _serve(line: Connection, rank: int, size: int, meeting: str) -> None:
     """Run what comes down the line."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    import torch
-    import torch.distributed as dist
-
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(seconds=PATIENCE))
-    while True:
-        try:
-            file, module, name, arguments = line.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            function: Any = loaded(file, module)
-            for part in name.split("."):
-                function = getattr(function, part)
-            line.send((True, function(Shards(), *arguments)))
-        except BaseException:
-            line.send((False, traceback.format_exc()))
+    with joined(rank, size, meeting, "cpu", PATIENCE) as shards:
+        while True:
+            try:
+                file, module, name, arguments = line.recv()
+            except (EOFError, OSError):
+                return
+            try:
+                function: Any = loaded(file, module)
+                for part in name.split("."):
+                    function = getattr(function, part)
+                line.send((True, function(shards, *arguments)))
+            except BaseException:
+                line.send((False, traceback.format_exc()))
 
 
 def loaded(file: str, module: str) -> ModuleType:

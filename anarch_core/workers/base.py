@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from anarch_core.cards import Place
-from anarch_core.errors import AnarchError, PluginError, one_line
+from anarch_core.errors import AnarchError, LostProcessError, PluginError, one_line
 from anarch_core.experiment.segment_result import SegmentResult
 from anarch_core.segment.stopping import Stop
 
@@ -40,9 +40,10 @@ class Outcome:
 
     @classmethod
     def failed(cls, segment: str, error: BaseException) -> Outcome:
-        """It raised something."""
+        """It raised something; its worker is lost where that tells of another process that is gone."""
         trace = "".join(traceback.format_exception(error)) if isinstance(error, PluginError) or not isinstance(error, AnarchError) else None
-        return cls(segment=segment, error=str(error) if isinstance(error, AnarchError) else one_line(error), trace=trace)
+        text = str(error) if isinstance(error, AnarchError) else one_line(error)
+        return cls(segment=segment, error=text, trace=trace, lost=isinstance(error, LostProcessError))
 
 
 @attrs.frozen(kw_only=True)

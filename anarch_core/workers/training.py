@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from anarch_core.config.run_config import RunConfig
-from anarch_core.errors import LostProcessError, Stopped
+from anarch_core.errors import Stopped
 from anarch_core.experiment.store import RunStore
 from anarch_core.segment.stopping import Stop
 from anarch_core.workers.base import Outcome
@@ -58,7 +58,5 @@ def run_job(context: RunContext, job: Job, emit: Callable[[Event], None], stop: 
             return Outcome(segment=identity, result=train_segment(context, job, told, stop))
     except Stopped:
         return Outcome(segment=identity)
-    except LostProcessError as error:
-        return Outcome(segment=identity, error=str(error), lost=True)
     except BaseException as error:  # a plugin may raise anything, and the other segments must go on
         return Outcome.failed(identity, error)

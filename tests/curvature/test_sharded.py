@@ -129,7 +129,7 @@ def drawn(shards: Shards, family: str, dtype: torch.dtype, at_once: int) -> bool
     whole, part = (vectors_of(model, dict(model.named_parameters())) for model in (alone, shared))
     risks = [Risk(model, *samples()) for model in (alone, shared)]
     same = True
-    with patch("anarch_core.curvature.vectors.DRAWN", at_once):
+    with patch("anarch_core.sharding.draws.DRAWN", at_once):
         for draw in "normal", "signs":
             generators = seeded(4), seeded(4)
             expected, found = (getattr(vectors, draw)(generator) for vectors, generator in zip((whole, part), generators, strict=True))
