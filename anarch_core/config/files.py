@@ -33,7 +33,7 @@ SETTINGS: dict[str, attrs.Attribute[Any]] = {field.name: field for field in attr
 KINDS = {name: field.metadata["kind"] for name, field in SETTINGS.items() if field.metadata["kind"]}
 """By setting, and table of options, the kind of component it names."""
 
-MACHINE = tuple(name for name in ("workers", "jobs", "shards", "device", "threads", "data_root") if name in SETTINGS)
+MACHINE = tuple(name for name in ("workers", "jobs", "shards", "device", "threads", "capture", "data_root") if name in SETTINGS)
 """Settings that say where and how fast a run is done, and may be others when it is gone on with."""
 
 _RECIPES = files("anarch_core.config") / "recipes"

@@ -19,6 +19,7 @@ Control = Literal["continued", "scratch"]
 Precision = Literal["float32", "float64", "tf32", "bfloat16"]
 OptimizerState = Literal["reset", "carry"]
 DataPlace = Literal["auto", "device", "host"]
+Capture = Literal["auto", "on", "off"]
 
 EPOCHS = Between(1, 10**6)
 PROCESSES = Between(1, 1024)
@@ -130,6 +131,12 @@ def optimizer_state(value: Any) -> OptimizerState:
     """A name of :data:`OptimizerState`."""
     _one_of(get_args(OptimizerState), value)
     return cast("OptimizerState", value)
+
+
+def capture(value: Any) -> Capture:
+    """A name of :data:`Capture`."""
+    _one_of(get_args(Capture), value)
+    return cast("Capture", value)
 
 
 def data_place(value: Any) -> DataPlace:

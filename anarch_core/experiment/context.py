@@ -90,8 +90,12 @@ class RunContext:
             source: gives the data set, which is loaded if not given.
 
         Raises:
-            AnarchError: the data cannot be loaded, or a component does not take its options; or what is to stop early has no such score.
+            AnarchError: the data cannot be loaded, or a component does not take its options; or what is to stop early has no such score; or
+                steps have to be captured on a device that cannot.
         """
+        if config.capture == "on" and torch.device(first_device(config.device)).type != "cuda":
+            msg = f"capture 'on' needs a card, and the device is {config.device}; use capture auto, which captures where it can"
+            raise ConfigError(msg)
         model, source = config.model or "", source or partial(_load, config, registry)
         data = _placed(source(), config)
         if config.early_stopping is not None:

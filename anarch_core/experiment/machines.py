@@ -32,10 +32,11 @@ class Machine(Record):
         torch: version of PyTorch, with what it is built for.
         threads: that PyTorch shares a sum among, which decides its rounding as well.
         shards: processes that trained the segment together: which sums its products are made of.
+        captured: whether training steps were captured ones, some or all, see :class:`~anarch_core.training.captured.Captured`.
         did: ``"trained"``; ``"completed"`` where the segment was finished, and measured or trained through again for what it lacked.
     """
 
-    later: ClassVar[Sequence[str]] = ("shards",)
+    later: ClassVar[Sequence[str]] = ("shards", "captured")
     elsewhere: ClassVar[Sequence[str]] = ("host", "did")
     host: str
     cpu: str
@@ -44,6 +45,7 @@ class Machine(Record):
     torch: str
     threads: int
     shards: int = 1
+    captured: bool = False
     did: str = TRAINED
 
     @property
@@ -55,7 +57,8 @@ class Machine(Record):
         """``"AMD EPYC 7763 (AVX2), 4 threads, torch 2.14.1"``; the GPU comes first."""
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
         together = [f"{self.shards} processes together"] if self.shards > 1 else []
-        parts = [*([self.gpu] if self.gpu else []), f"{self.cpu} ({self.capability})", threads, *together, f"torch {self.torch}"]
+        captured = ["captured steps"] if self.captured else []
+        parts = [*([self.gpu] if self.gpu else []), f"{self.cpu} ({self.capability})", threads, *together, *captured, f"torch {self.torch}"]
         return ", ".join(parts)
 
 
@@ -82,5 +85,5 @@ def this_machine(device: torch.device, did: str = TRAINED, shards: int = 1) -> M
 def joined_by(machines: Iterable[Machine], next_one: Machine) -> list[Machine]:
     """The machines in their order with one more, unless the last is the same."""
     known = list(machines)
-    same = bool(known) and attrs.evolve(known[-1], did=next_one.did) == next_one
+    same = bool(known) and attrs.evolve(known[-1], did=next_one.did, captured=next_one.captured) == next_one
     return known if same else [*known, next_one]

@@ -242,6 +242,7 @@ class _FusedProduct(torch.autograd.Function):
         if ctx.needs_input_grad[1] and (update.uses > 1 or not weight.is_contiguous()):
             gw = _WeightGradient.forward(x, grad, kernels)
         elif ctx.needs_input_grad[1]:
-            kernels.accumulate_weights(weight, _flat(x), _flat(grad), beta=update.keep, alpha=-update.learning_rate)
+            beta, grad, alpha = update.factors(weight, grad)
+            kernels.accumulate_weights(weight, _flat(x), _flat(grad), beta=beta, alpha=alpha)
             update.done = True
         return gx, gw, None, None

@@ -143,7 +143,8 @@ class _Walk:
                 if update is not None and update.uses == 1:
                     if update.whole is not None:
                         update.whole.norms.append((parameter, torch.linalg.vector_norm(_gradient(way, which, parameter))))
-                    way.accumulate(which, None, beta=update.keep, alpha=-update.learning_rate)
+                    beta, alpha = update.numbers
+                    way.accumulate(which, None, beta=beta, alpha=alpha)
                     update.done = True
                 else:
                     gradients[place] = _gradient(way, which, parameter)

@@ -37,23 +37,41 @@ class Update:
     """What the backward pass of one step is to do to one weight.
 
     Attributes:
-        learning_rate: η.
+        learning_rate: η; a scalar on the device where a recorded step is to read it there, see :mod:`anarch_core.training.captured`.
         weight_decay: λ.
         whole: where the norm of the whole gradient is asked for; None if it is not.
         uses: products the weight took part in.
         done: the weight was changed, or its step is among those that wait.
     """
 
-    learning_rate: float
+    learning_rate: float | torch.Tensor
     weight_decay: float
     whole: Whole | None = None
     uses: int = 0
     done: bool = False
 
     @property
-    def keep(self) -> float:
-        """What the old weight is multiplied by, 1 − ηλ."""
-        return 1.0 - self.learning_rate * self.weight_decay
+    def numbers(self) -> tuple[float, float]:
+        """β = 1 − ηλ and α = −η of a step W ← β W + α δᵀx; a rate on the device is waited for."""
+        rate = float(self.learning_rate)
+        return 1.0 - rate * self.weight_decay, -rate
+
+    def factors(self, weight: torch.Tensor, grad: torch.Tensor) -> tuple[float, torch.Tensor, float]:
+        """What such a step is to be made of, β, δ and α, without waiting for the device.
+
+        Products take no factor from there, so a rate that is on the device is taken into δ, and the weight shrunk before.
+
+        Args:
+            weight: W; shrunk where the rate is on the device.
+            grad: δ.
+        """
+        rate = self.learning_rate
+        if not isinstance(rate, torch.Tensor):
+            beta, alpha = self.numbers
+            return beta, grad, alpha
+        if self.weight_decay:
+            weight.mul_(1.0 - rate * self.weight_decay)
+        return 1.0, grad * rate, -1.0
 
     @property
     def waits(self) -> bool:
@@ -158,7 +176,7 @@ def fused_sgd(optimizer: torch.optim.Optimizer, whole: Whole | None = None) -> I
     updates: dict[torch.Tensor, Update] = {}
     if is_plain_sgd(optimizer):
         for group in optimizer.param_groups:
-            rate, decay = float(group["lr"]), group["weight_decay"]
+            rate, decay = group["lr"], group["weight_decay"]
             updates.update({weight: Update(_in_range(rate, weight), decay, whole) for weight in group["params"] if not is_watched(weight)})
     token = _updates.set(updates)
     try:
@@ -205,13 +223,19 @@ def add_the_rest(optimizer: torch.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         for weight in group["params"]:
             if weight.grad is not None and (update := updates.get(weight)) is not None and update.done and not update.waits:
-                weight.add_(weight.grad, alpha=-update.learning_rate)
+                rate = update.learning_rate
+                if isinstance(rate, torch.Tensor):
+                    weight.sub_(weight.grad * rate)
+                else:
+                    weight.add_(weight.grad, alpha=-rate)
                 weight.grad = None
 
 
-def _in_range(rate: float, weight: torch.Tensor) -> float:
+def _in_range(rate: float | torch.Tensor, weight: torch.Tensor) -> float | torch.Tensor:
     """A learning rate beyond the numbers of a weight is infinite, as it is for the optimizer; products would refuse it."""
-    return rate if rate <= torch.finfo(weight.dtype).max else math.inf
+    if isinstance(rate, torch.Tensor):
+        return rate
+    return float(rate) if rate <= torch.finfo(weight.dtype).max else math.inf
 
 
 def planned_update(x: torch.Tensor, weight: torch.Tensor) -> Update | None:
@@ -314,7 +338,8 @@ def _product(grad: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def _descend(weight: torch.Tensor, grad: torch.Tensor, x: torch.Tensor, update: Update) -> None:
     """W ← (1 − ηλ) W − η δᵀx."""
-    left, keep, alpha = grad.t(), update.keep, -update.learning_rate
+    keep, grad, alpha = update.factors(weight, grad)
+    left = grad.t()
     if sparse_product.pays(left, x, weight):
         sparse_product.add_product(weight, left, x, beta=keep, alpha=alpha)
     else:

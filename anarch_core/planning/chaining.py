@@ -106,5 +106,6 @@ def tried(context: RunContext, model: nn.Module, *, chained: bool) -> Training:
         augment=context.augmenting(0),
         objective=data.objective,
         chained=chained,
+        capture="off" if context.config.capture == "off" else "auto",
         iteration=penalties.iterations // 2 if penalties else 0,
     )

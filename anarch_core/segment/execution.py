@@ -138,6 +138,7 @@ class Execution:
                 break
             goal = min([settings.iterations, *(kept for kept in self.keep if kept > training.iteration)])
             training.advance(goal, pause=lambda: self.context.agreed(clock.due() or self.stop()))
+            self._note_capture(training)
             last = training.iteration >= settings.iterations
             row = None
             if training.iteration % self.iterations_per_epoch == 0 or last:
@@ -218,6 +219,13 @@ class Execution:
         self._write(training, path)
         self.emit(Event("snapshot", self.segment.id, iteration))
 
+    def _note_capture(self, training: Training) -> None:
+        """Note that steps were captured ones, or say why not."""
+        if training.captured:
+            self.notes.machines[-1] = attrs.evolve(self.notes.machines[-1], captured=True)
+        if training.not_captured is not None:
+            self.emit(Event("remark", self.segment.id, f"steps are not captured: {training.not_captured}"))
+
     def _write(self, training: Training, path: Path) -> None:
         """Write the network, with the moment on its own clock, which counts from its birth."""
         moment = Moment(self.segment.age + training.iteration, self.iterations_per_epoch)
@@ -280,6 +288,7 @@ class Execution:
     def _finish(self, training: Training, history: History, diverged: float | None, seconds: float) -> SegmentResult:
         """Measure the trained network and write it and the result, the result last."""
         model, segment = training.model, self.segment
+        training.rest()
         training.optimizer.zero_grad()
         training.optimizer.state.clear()  # room for what measurements take
         self._write(training, self.store.final_file)

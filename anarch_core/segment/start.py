@@ -99,6 +99,7 @@ def training_from(context: RunContext, job: Job, begun: Start, *, averaged: bool
         penalties=context.penalising(begun.model, settings.iterations, settings.penalties),
         average=context.running_average(begun.model, settings.iterations) if averaged else None,
         chained=job.chained,
+        capture=context.config.capture,
         follow_gradient=segment.kind == "trunk" and GRADIENT_NORM in context.config.watch,
     )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
 from torch import nn
 
 from anarch_core.augmentation import Augmenting
-from anarch_core.config.values import Precision
+from anarch_core.config.values import Capture, Precision
 from anarch_core.data.order import batches_per_epoch, epoch_order
 from anarch_core.data.stored import Inputs, Stored, batches
 from anarch_core.errors import CheckpointError
@@ -22,15 +22,18 @@ from anarch_core.ops.fused import Norms, Whole, add_the_rest, clip_norm, fused_s
 from anarch_core.ops.memory_format import channels_last, takes_channels_last
 from anarch_core.plugin.blame import on_behalf_of, origin
 from anarch_core.sharding.cut import Cut
-from anarch_core.sharding.shared_out import cuts_of
+from anarch_core.sharding.shared_out import cuts_of, shards_of
 from anarch_core.training.averages import PREFIX as AVERAGE
 from anarch_core.training.averages import RunningAverage, statistics_anew
+from anarch_core.training.captured import Captured
 from anarch_core.training.chained import Chained
 from anarch_core.training.evaluation import Score, Tally
+from anarch_core.training.graphs import graphs_on
 from anarch_core.training.norms import joined_norms
 from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_cuts, optimizer_state
 from anarch_core.training.penalty import Penalties
 from anarch_core.training.precision import autocast
+from anarch_core.training.trial import LIKE
 
 
 @attrs.define(kw_only=True)
@@ -59,6 +62,8 @@ class Training:
         average: of the weights, kept up while they are trained; None without one.
         follow_gradient: whether to take the norm of every step's gradient.
         chained: whether small layers are taken as chains, see :class:`~anarch_core.training.chained.Chained`.
+        capture: whether steps are captured on a device that can: ``"auto"`` where they do as ordinary ones, ``"on"`` or else fail,
+            ``"off"``; see :class:`~anarch_core.training.captured.Captured`.
         iteration: steps done.
         gradient_norm: mean over the steps of the epoch that ended last of the 2-norm of the step's gradient over all parameters, before it
             is clipped; None where it is not followed.
@@ -81,6 +86,7 @@ class Training:
     average: RunningAverage | None = None
     follow_gradient: bool = False
     chained: bool = False
+    capture: Capture = "off"
     iteration: int = 0
     gradient_norm: float | None = attrs.field(init=False, default=None)
     penalised: dict[str, float] = attrs.field(init=False, factory=dict)
@@ -88,6 +94,7 @@ class Training:
     _tally: Tally = attrs.field(init=False)
     _channels_last: bool = attrs.field(init=False)
     _chains: Chained | None = attrs.field(init=False)
+    _captured: Captured | None = attrs.field(init=False)
     _joined: Callable[[Norms], torch.Tensor] | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -97,6 +104,31 @@ class Training:
         self.model.train()
         self._tally = Tally.empty(self.objective, self.x.device)
         self._gradients = torch.zeros((), dtype=torch.float64, device=self.x.device)
+        self._captured = self._capturing()
+
+    def _capturing(self) -> Captured | None:
+        """What takes steps that were captured; None where that is not wanted, or nothing can."""
+        graphs = None if self.capture == "off" else graphs_on(self.x.device)
+        if graphs is None:
+            return None
+        return Captured(
+            graphs=graphs,
+            step=self._step,
+            model=self.model,
+            optimizer=self.optimizer,
+            live=self._changing,
+            host=lambda: optimizer_state(self.optimizer)[1],
+            like=LIKE[self.precision],
+            samples=len(self.y),
+            hindrance=self._hindrance(),
+            must=self.capture == "on",
+        )
+
+    def _hindrance(self) -> str | None:
+        """What of this training no captured step could do, if anything."""
+        if self.penalties:
+            return "penalties are functions of the step, which the host computes"
+        return "several processes train the network together" if shards_of(self.model) is not None else None
 
     @property
     def iterations_per_epoch(self) -> int:
@@ -107,6 +139,21 @@ class Training:
     def chains(self) -> int:
         """How many chains the network has been taken in so far."""
         return 0 if self._chains is None else len(self._chains.chains())
+
+    @property
+    def captured(self) -> int:
+        """How many steps were captured ones."""
+        return 0 if self._captured is None else self._captured.replayed
+
+    @property
+    def not_captured(self) -> str | None:
+        """Why no step is captured any more, though that was asked for; None where there is no reason, or none is known yet."""
+        return None if self._captured is None else self._captured.refused
+
+    def rest(self) -> None:
+        """Give back memory that steps keep for the next one, which takes it again."""
+        if self._captured is not None:
+            self._captured.drop()
 
     def advance(self, until: int, pause: Callable[[], bool] = lambda: False) -> None:
         """Take steps until ``until`` of them are done in all, the epoch ends, or ``pause`` says so (asked after every step)."""
@@ -119,25 +166,35 @@ class Training:
                     rate = wanted
                     for group in self.optimizer.param_groups:
                         group["lr"] = rate * group.get("lr_scale", 1.0)
-                self._step(inputs, self.y.index_select(0, rows))
+                # The first step makes what an optimizer remembers, and sums that are kept: a step of its own kind.
+                if self._captured is None or not self.iteration or not self._captured.take(rows, inputs):
+                    self._step(rows, inputs)
                 self.iteration += 1
                 if self.average is not None:
                     self.average.after_step(self.iteration)
                 if pause():
                     break
 
-    def _batches(self, epoch: int, first: int = 0, last: int | None = None) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
-        """Some batches of an epoch of the network's life: their rows, and the inputs as the network is given them."""
+    def _batches(self, epoch: int, first: int = 0, last: int | None = None) -> Generator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Some batches of an epoch of the network's life: their rows, and their inputs where :meth:`_given` cannot gather them by these."""
         order = epoch_order(len(self.y), self.seed, epoch)
         there = torch.split(order.to(self.x.device), self.batch_size)[first:last]
+        if self.augment is None and isinstance(self.x, torch.Tensor):
+            yield from ((rows, None) for rows in there)
+            return
         wanted = torch.split(order, self.batch_size)[first:last] if isinstance(self.x, Stored) else there
         with contextlib.closing(batches(self.x, wanted)) as read:
             for rows, inputs in zip(there, read, strict=True):
-                if self.augment is not None:
-                    inputs = self.augment(inputs, rows, epoch)
-                yield rows, channels_last(inputs) if self._channels_last else inputs
+                yield rows, inputs if self.augment is None else self.augment(inputs, rows, epoch)
 
-    def _step(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+    def _given(self, rows: torch.Tensor, inputs: torch.Tensor | None) -> torch.Tensor:
+        """The inputs of a batch as the network is given them."""
+        if inputs is None:
+            inputs = cast(torch.Tensor, self.x).index_select(0, rows)
+        return channels_last(inputs) if self._channels_last else inputs
+
+    def _step(self, rows: torch.Tensor, inputs: torch.Tensor | None) -> None:
+        inputs, targets = self._given(rows, inputs), self.y.index_select(0, rows)
         whole = Whole(self.clip_norm, self._joined) if self.follow_gradient or self.clip_norm is not None else None
         # A penalty is a function of the weights as they are before the step, which descent within the backward pass would not leave.
         with contextlib.nullcontext() if self.penalties else fused_sgd(self.optimizer, whole):
@@ -200,30 +257,34 @@ class Training:
         average.put_into_network()
         if average.estimates_statistics:
             with torch.no_grad(), statistics_anew(self.model) as any_statistics:
-                for _, inputs in self._batches(self.first_epoch) if any_statistics else ():
+                for batch in self._batches(self.first_epoch) if any_statistics else ():
                     with autocast(self.precision, self.x.device):
-                        self.model(inputs)
+                        self.model(self._given(*batch))
         return True
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All that is needed to go on to the same bits: weights, optimizer, random state, running sums; as tensors and JSON-ready data."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        optimizer_tensors, scalars = optimizer_state(self.optimizer)
-        tensors.update(optimizer_tensors)
+        tensors = self._changing()
         tensors["generator.cpu"] = torch.get_rng_state()
         if self.x.device.type == "cuda":
             tensors["generator.cuda"] = torch.cuda.get_rng_state(self.x.device)
-        if self.follow_gradient:
-            tensors["gradients"] = self._gradients
         if self.penalties:
             tensors.update(self.penalties.state())
-        tensors["running.loss"] = self._tally.loss
-        tensors.update({f"running.{name}": total for name, total in self._tally.totals.items()})
-        metadata: dict[str, Any] = {"iteration": self.iteration, "optimizer": scalars}
+        metadata: dict[str, Any] = {"iteration": self.iteration, "optimizer": optimizer_state(self.optimizer)[1]}
         if self.average is not None:
             tensors.update(self.average.state())
             metadata["averaged"] = self.average.count
         return tensors, metadata
+
+    def _changing(self) -> dict[str, torch.Tensor]:
+        """What a step changes on the device, where it lies; the penalties have their own."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors.update(optimizer_state(self.optimizer)[0])
+        if self.follow_gradient:
+            tensors["gradients"] = self._gradients
+        tensors["running.loss"] = self._tally.loss
+        tensors.update({f"running.{name}": total for name, total in self._tally.totals.items()})
+        return tensors
 
     def cuts(self) -> dict[str, Cut]:
         """What this process holds of the tensors of :meth:`state`, by name, known before the first step; nothing where it holds all.

@@ -16,6 +16,7 @@ from anarch_core.verbs.given import import_string
 from anarch_core.verbs.settings import Config, Settings, resolved, takes_settings
 
 if TYPE_CHECKING:
+    from anarch_core.config.values import Capture
     from anarch_core.observer.base import AbstractObserver
     from anarch_core.planning.run_plan import RunPlan
 
@@ -85,6 +86,7 @@ def resume(
     shards: int | None = None,
     device: str | None = None,
     threads: int | None = None,
+    capture: Capture | None = None,
     data_root: Path | str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: ProgressStyle | AbstractProgress = "auto",
@@ -101,6 +103,7 @@ def resume(
         shards: how many processes train a segment together.
         device: on which device.
         threads: on how many processor threads each.
+        capture: whether training steps on a card are CUDA graphs.
         data_root: where the data are found.
         options: those of the workers, by component, as for :func:`run`.
         progress: as for :func:`run`.
@@ -116,6 +119,7 @@ def resume(
         "shards": shards,
         "device": device,
         "threads": threads,
+        "capture": capture,
         "data_root": data_root,
         "options": options,
     }

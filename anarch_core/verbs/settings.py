@@ -64,6 +64,7 @@ class Settings(TypedDict, total=False):
     jobs: int | None
     shards: int
     threads: int | None
+    capture: values.Capture
     observe: Names
     out: Path | str | None
     recipe: str | None
