@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from anarch_core.errors import ProbeError, SurgeryError
+from anarch_core.float32_products import float32_products
 from anarch_core.network_state import NetworkState
 
 __all__ = ["copied", "undisturbed", "with_parameters"]
@@ -62,7 +63,6 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     parameters = list(model.parameters())
     before = NetworkState.of(model)
     accelerators = sorted({parameter.device.index or 0 for parameter in parameters if parameter.device.type == "cuda"})
-    matmul = torch.get_float32_matmul_precision()
     python, numpy = random.getstate(), np.random.get_state()
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=accelerators))
@@ -70,18 +70,12 @@ def unchanged(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         for device_type in {parameter.device.type for parameter in parameters} - {"meta"}:
             stack.enter_context(torch.autocast(device_type, enabled=False))
-        if accelerators:
-            cudnn = torch.backends.cudnn
-            stack.enter_context(
-                cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
-            )
-        torch.set_float32_matmul_precision("highest")
+        stack.enter_context(float32_products(tf32=False))
         for parameter in parameters:
             parameter.grad = None
         try:
             yield
         finally:
-            torch.set_float32_matmul_precision(matmul)
             random.setstate(python)
             np.random.set_state(numpy)
             before.restore()

@@ -22,6 +22,8 @@ from torch.nn.modules import module as modules
 from torch.utils import _device as device
 from torch.utils import _python_dispatch as dispatch
 
+from anarch_core.float32_products import Float32Products
+
 
 @attrs.frozen
 class Setting:
@@ -234,8 +236,8 @@ def _affinity() -> Any:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
 
-_CUDNN = (torch.backends.cudnn, ("enabled", "benchmark", "deterministic", "allow_tf32"))
-_MATMUL = (torch.backends.cuda.matmul, ("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"))
+_CUDNN = (torch.backends.cudnn, ("enabled", "benchmark", "deterministic"))
+_MATMUL = (torch.backends.cuda.matmul, ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"))
 _MKLDNN = (torch.backends.mkldnn, ("enabled",))
 
 SETTINGS: Sequence[Setting] = (
@@ -253,7 +255,7 @@ SETTINGS: Sequence[Setting] = (
     ),
     Setting("autocast", _autocast, _put_autocast),
     Setting("deterministic algorithms", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
-    Setting("precision of products", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    Setting("precision of products", Float32Products.found, Float32Products.put_back),
     Setting("flags of PyTorch's backends", *_flags(_CUDNN, _MATMUL, _MKLDNN)),
     Setting("kernels of attention", _attention, _put_attention),
     Setting("flushing of small numbers to zero", lambda: sys.float_info.min / 2 == 0.0, torch.set_flush_denormal),

@@ -429,12 +429,12 @@ def _contradictions(config: RunConfig) -> Iterable[str]:
         has = f"of which each of {config.shards} processes has a part"
         yield f"penalty needs the whole of each relaxed layer, {has}; leave it out, or train with shards 1"
     if config.capture == "on":
-        for given, which in (
+        for uncaptured, which in (
             (bool(config.penalty), "penalties, which the host computes from step to step"),
             (config.shards > 1, "networks that several processes train together"),
             (config.precision == "float64", "float64, whose learning rates fused optimizers take from the host alone"),
         ):
-            if given:
+            if uncaptured:
                 yield f"capture 'on' does not go with {which}; use capture auto, or off"
     if config.optimizer_state == "carry" and not (config.relax or config.path or config.control):
         yield "optimizer_state 'carry' needs a switch to carry it over: give relax, path or control"

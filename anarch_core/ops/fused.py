@@ -7,6 +7,9 @@ instead of the three passes of a gradient that is written, read and added. The s
 A weight may be changed only when nothing will read its old value any more. That is so once its layer's input gradient is computed,
 provided that the layer was used once; where it was used more often, its gradient is left to the optimizer as usual.
 
+Under bfloat16 autocast a card takes the same product of operands that were rounded as autocast rounds them: TF32 holds such numbers
+exactly, so that it goes straight into a weight of float32, at the price of reading it.
+
 Where the whole gradient is to be shortened first, descent waits for its norm; where the norm is only to be known, it is told on the way,
 and the steps are the same to the bit. That of one weight's gradient is known without the gradient:
 ‖δᵀx‖² is the sum of (δδᵀ) ∘ (xxᵀ), two products over the samples of a batch, which are few beside the weights of a dense layer.
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -26,7 +29,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
+from anarch_core.float32_products import float32_products
 from anarch_core.ops import sparse_product
+
+ROUNDED_ON = frozenset({"cuda"})
+"""Kinds of devices on which descent goes with bfloat16 autocast; a processor has no product of rounded operands that is worth it."""
 
 Norms = Sequence[tuple[torch.Tensor, torch.Tensor]]
 """Parameters, each with the norm of its gradient."""
@@ -42,6 +49,7 @@ class Update:
         whole: where the norm of the whole gradient is asked for; None if it is not.
         uses: products the weight took part in.
         done: the weight was changed, or its step is among those that wait.
+        rounded: the factors of its gradient are numbers of bfloat16.
     """
 
     learning_rate: float | torch.Tensor
@@ -49,6 +57,7 @@ class Update:
     whole: Whole | None = None
     uses: int = 0
     done: bool = False
+    rounded: bool = False
 
     @property
     def numbers(self) -> tuple[float, float]:
@@ -260,16 +269,16 @@ def planned_updates(x: torch.Tensor, weights: Sequence[torch.Tensor], *, tells: 
     return [_taken_on(updates.get(weight), x, weight, tells=tells, may_wait=False) for weight in weights]
 
 
-def _of_this_step(x: torch.Tensor) -> Mapping[torch.Tensor, Update]:
-    """Of the weights that are to descend in what ``x`` takes part in; empty outside of a step."""
+def _of_this_step(x: torch.Tensor, *, rounded: bool = False) -> Mapping[torch.Tensor, Update]:
+    """Of the weights that are to descend in what ``x`` takes part in, under autocast if it is ``rounded``; empty outside of a step."""
     updates = None if torch.compiler.is_compiling() else _updates.get()
-    if not updates or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+    if not updates or not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) != rounded:
         return {}
     return {} if torch._C._are_functorch_transforms_active() else updates
 
 
 def _taken_on(update: Update | None, x: torch.Tensor, weight: torch.Tensor, *, tells: bool, may_wait: bool) -> Update | None:
-    if update is None or x.dtype != weight.dtype:
+    if update is None or (x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type)):
         return None
     if update.whole is not None and not (may_wait if update.waits else tells):
         return None
@@ -288,14 +297,27 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
         weight: [outputs, inputs].
         bias: [outputs] or None.
     """
-    update = _of_this_step(x).get(weight)
+    rounded = _is_rounded(x, weight)
+    update = _of_this_step(x, rounded=rounded).get(weight)
     if update is not None:  # only then are sizes compared: in a traced graph they are unknown, and stay so
         cheap = len(x) * sum(weight.shape) < weight.numel()  # to know the norm of the gradient without the gradient
         update = _taken_on(update, x, weight, tells=cheap, may_wait=cheap)
     if update is None:
         return functional.linear(x, weight, bias)
-    y: torch.Tensor = _FusedLinear.apply(x, weight, bias, update)
+    update.rounded = rounded
+    y: torch.Tensor = _FusedLinear.apply(x.bfloat16() if rounded else x, weight, bias, update)
     return y
+
+
+def _is_rounded(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether autocast rounds the operands of a product to bfloat16, and descent goes with it."""
+    device = x.device.type
+    return (
+        device in ROUNDED_ON
+        and weight.dtype == torch.float32
+        and torch.is_autocast_enabled(device)
+        and torch.get_autocast_dtype(device) == torch.bfloat16
+    )
 
 
 class _FusedLinear(torch.autograd.Function):
@@ -303,17 +325,19 @@ class _FusedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, update: Update) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
+        operand = weight.to(x.dtype)
+        ctx.save_for_backward(x, weight, operand)
         ctx.update = update
-        return functional.linear(x, weight, bias)
+        return functional.linear(x, operand, None if bias is None else bias.to(x.dtype))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, None]:
-        x, weight = ctx.saved_tensors
+        x, weight, operand = ctx.saved_tensors
         update: Update = ctx.update
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        gx = _product(grad, weight) if needs_x else None
+        gx = _product(grad, operand) if needs_x else None
+        x, grad = x.to(weight.dtype), grad.to(weight.dtype)
         gb = grad.sum(0) if needs_bias else None
         gw = None
         if needs_weight and update.uses > 1:
@@ -342,5 +366,6 @@ def _descend(weight: torch.Tensor, grad: torch.Tensor, x: torch.Tensor, update: 
     left = grad.t()
     if sparse_product.pays(left, x, weight):
         sparse_product.add_product(weight, left, x, beta=keep, alpha=alpha)
-    else:
+        return
+    with float32_products(tf32=True) if update.rounded else nullcontext():
         weight.addmm_(left, x, beta=keep, alpha=alpha)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
 from anarch_core.config.values import Precision
+from anarch_core.float32_products import float32_products
 
 
 def dtype_of(precision: Precision) -> torch.dtype:
@@ -17,15 +17,9 @@ def dtype_of(precision: Precision) -> torch.dtype:
     return torch.float64 if precision == "float64" else torch.float32
 
 
-@contextlib.contextmanager
-def matmul_precision(precision: Precision) -> Iterator[None]:
+def matmul_precision(precision: Precision) -> AbstractContextManager[None]:
     """Allow TF32 in matrix products and convolutions only where it was asked for; the settings found are put back."""
-    found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = found
+    return float32_products(tf32=precision == "tf32")
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:

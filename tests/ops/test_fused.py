@@ -224,6 +224,27 @@ def test_bfloat16_autocast_keeps_the_ordinary_path():
     assert model[0].weight.grad is not None
 
 
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1}], ids=str)
+def test_bfloat16_autocast_descends_on_a_card(monkeypatch, settings):
+    """As on one, the factors of the gradient are rounded, their product is not: it is nearer to that of float32 than autograd's."""
+    monkeypatch.setattr("anarch_core.ops.fused.ROUNDED_ON", {"cpu"})
+    monkeypatch.setattr("anarch_core.ops.sparse_product.pays", lambda *operands: False)
+    weights = []
+    for rounded, descends in (False, False), (True, False), (True, True):
+        model = network().float()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0, **settings)
+        with fused_sgd(optimizer) if descends else contextlib.nullcontext():
+            with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+                loss = cross_entropy(model(X.float()), Y)
+            loss.backward()
+            assert (model[0].weight.grad is None) == descends
+            optimizer.step()
+        weights.append(model[0].weight.detach())
+    exact, ordinary, descended = weights
+    assert (descended - exact).norm() <= (ordinary - exact).norm()
+    assert (descended - ordinary).norm() <= 2**-7 * (exact - network().float()[0].weight).norm()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_func_keeps_the_ordinary_path(kind):
     model = network(kind)
