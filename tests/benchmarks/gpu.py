@@ -97,7 +97,7 @@ def steps(device: torch.device, size: Size) -> Iterator[Table]:
                     found[capture] = seconds_of(epochs_of(loop), device, loop.iterations_per_epoch)
                     if capture == "auto":
                         why = "captured" if loop.captured else loop.not_captured or "no card"
-                plain = seconds_of(unthinking(name, size, data, precision), device) if name == "efcn" else None
+                plain = seconds_of(unthinking(name, size, data, precision), device) if name == "efcn" and size != SMALL else None
             least = floor(model, size.batch, precision, rates)
             ratio = "" if least is None else f"{found['auto'] / least:.2f}"
             times = (found["auto"], found["off"], plain, least)

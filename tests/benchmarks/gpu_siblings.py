@@ -135,7 +135,7 @@ def siblings(device: torch.device, size: Size) -> Iterator[Table]:
                 for count in size.processes
             },
         }
-        if device.type == "cuda":
+        if device.type == "cuda" and relaxation == "cnn":
             ways["torch.compile, reduce-overhead"] = lambda seeds, of=relaxation: compiled(of, seeds, size, device)
         rows = []
         for name, way in ways.items():
