@@ -7,6 +7,7 @@ taken both ways and put back. The training that follows has seen nothing of it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -86,7 +87,7 @@ class Captured:
         self._live, self._host, self._like, self._samples = live, host, like, samples
         self._hindrance, self._must = hindrance, must
         self._device = next(model.parameters()).device
-        self._rates = [torch.zeros((), device=self._device) for _ in optimizer.param_groups]
+        self._rates = [torch.zeros((), dtype=torch.float32, device=self._device) for _ in optimizer.param_groups]
         self._told: list[float | None] = [None] * len(self._rates)
         self._recorded: dict[int, _Recorded] = {}
 
@@ -101,7 +102,9 @@ class Captured:
         recorded = self._recorded.get(len(rows))
         if recorded is None:
             try:
-                recorded = self._recorded[len(rows)] = self._tried(rows, inputs)
+                with warnings.catch_warnings():  # of PyTorch, that what is tried here is a prototype, or not captured yet
+                    warnings.simplefilter("ignore")
+                    recorded = self._recorded[len(rows)] = self._tried(rows, inputs)
             except Exception as error:  # whatever it is, an ordinary step does without
                 self.refused = _reason(error)
                 self.drop()

@@ -6,6 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from weakref import WeakSet
 
 import torch
 
@@ -46,7 +47,7 @@ class CudaGraphs(AbstractGraphs):
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._graphs: list[torch.cuda.CUDAGraph] = []
+        self._graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
 
     @contextlib.contextmanager
     def aside(self, *, waits: bool) -> Iterator[None]:
@@ -70,11 +71,11 @@ class CudaGraphs(AbstractGraphs):
         except BaseException:
             self._end_recording()
             raise
-        self._graphs.append(graph)
+        self._graphs.add(graph)
         return graph.replay
 
     def _recording(self, graph: torch.cuda.CUDAGraph) -> AbstractContextManager[None]:
-        pool = self._graphs[0].pool() if self._graphs else None
+        pool = next((known.pool() for known in self._graphs), None)  # of one that is still held: PyTorch takes no pool up again
         # A thread may be reading batches to the card meanwhile.
         return torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local")
 

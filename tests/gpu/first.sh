@@ -12,7 +12,7 @@ small=()
 if [ -n "${SMALL:-}" ]; then tests=(tests/gpu/test_relaxations.py) small=(--small); fi
 
 begun=$SECONDS
-timeout -k 5 "${TESTS_SECONDS:-110}" python3 -P -m pytest -q -m gpu -n "${PROCESSES:-6}" --durations=5 "${tests[@]}" >"$out/tests.txt" 2>&1
+timeout -k 5 "${TESTS_SECONDS:-110}" python3 -P -m pytest -q -W default -m gpu -n "${PROCESSES:-6}" --durations=5 "${tests[@]}" >"$out/tests.txt" 2>&1
 tested=$?
 echo "tests: exit status $tested after $((SECONDS - begun)) s"
 begun=$SECONDS
