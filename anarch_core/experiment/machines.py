@@ -37,7 +37,7 @@ class Machine(Record):
     """
 
     later: ClassVar[Sequence[str]] = ("shards", "captured")
-    elsewhere: ClassVar[Sequence[str]] = ("host", "did")
+    elsewhere: ClassVar[Sequence[str]] = ("host", "did", "captured")
     host: str
     cpu: str
     capability: str

@@ -169,20 +169,21 @@ def _flops(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
 
 
 def _step_seconds(context: RunContext, model: nn.Module) -> float:
-    """Mean time of an optimizer step, the first one left out.
+    """Mean time of an optimizer step, the first one left out, and the one in which a card sees whether it can capture them.
 
     With penalties they are those in the middle of a stretch, when a ramp from 0 has begun.
     """
     training = tried(context, model, chained=True)
-    first = training.iteration
+    warm = training.iteration + (1 if context.device.type == "cpu" else 2)
     with matmul_precision(context.config.precision), processor_threads(context.config.threads):
-        training.advance(first + 1)
+        while training.iteration < warm:
+            training.advance(training.iteration + 1)
         _wait(context.device)
         begun = time.monotonic()
         while (elapsed := time.monotonic() - begun) < TIMED_SECONDS:
             training.advance(sys.maxsize, pause=lambda: time.monotonic() - begun >= TIMED_SECONDS)
             _wait(context.device)
-    return elapsed / (training.iteration - first - 1)
+    return elapsed / (training.iteration - warm)
 
 
 def _wait(device: torch.device) -> None:

@@ -107,7 +107,10 @@ class Retracing:
         return training
 
     def _fresh(self) -> Training:
-        return training_from(self.context, self.job, start(self.context, self.job.segment), averaged=False)
+        """At the first step; steps are captured as those were that are taken once more, which round alike."""
+        captured = any(machine.captured for machine in self.machines)
+        begun = start(self.context, self.job.segment)
+        return training_from(self.context, self.job, begun, averaged=False, capture=self.context.config.capture if captured else "off")
 
     def _with_optimizer(self, iteration: int) -> bool:
         return f"snapshots/{iteration}.optimizer.safetensors" in self.left.files

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from anarch_core.config.run_config import GRADIENT_NORM
+from anarch_core.config.values import Capture
 from anarch_core.errors import InexactRelaxationWarning
 from anarch_core.experiment.context import RunContext
 from anarch_core.experiment.events import Job
@@ -79,8 +80,16 @@ def _inherited(context: RunContext, segment: Segment) -> Start:
     return begun
 
 
-def training_from(context: RunContext, job: Job, begun: Start, *, averaged: bool = True) -> Training:
-    """The training of a segment, at its first step; ``averaged`` for its average of the weights, if it takes one."""
+def training_from(context: RunContext, job: Job, begun: Start, *, averaged: bool = True, capture: Capture | None = None) -> Training:
+    """The training of a segment, at its first step.
+
+    Args:
+        context: what all segments of the run share.
+        job: the segment.
+        begun: what it starts with.
+        averaged: for its average of the weights, if it takes one.
+        capture: whether steps are captured, as the run has it by default.
+    """
     segment = job.segment
     settings, iterations_per_epoch = segment.settings, context.iterations_per_epoch
     return Training(
@@ -99,7 +108,7 @@ def training_from(context: RunContext, job: Job, begun: Start, *, averaged: bool
         penalties=context.penalising(begun.model, settings.iterations, settings.penalties),
         average=context.running_average(begun.model, settings.iterations) if averaged else None,
         chained=job.chained,
-        capture=context.config.capture,
+        capture=capture or context.config.capture,
         follow_gradient=segment.kind == "trunk" and GRADIENT_NORM in context.config.watch,
     )
 

@@ -90,6 +90,7 @@ class Captured:
         self._rates = [torch.zeros((), dtype=torch.float32, device=self._device) for _ in optimizer.param_groups]
         self._told: list[float | None] = [None] * len(self._rates)
         self._recorded: dict[int, _Recorded] = {}
+        self._places: list[int] = []
 
     def take(self, rows: torch.Tensor, inputs: torch.Tensor | None) -> bool:
         """Take a step by what was captured; False where it is to be taken as usual.
@@ -108,6 +109,7 @@ class Captured:
             except Exception as error:  # whatever it is, an ordinary step does without
                 self.refused = _reason(error)
                 self.drop()
+                self._optimizer.zero_grad()
                 if self._must:
                     msg = f"capture 'on': {self.refused}; use capture auto, or off"
                     raise ConfigError(msg) from error
@@ -117,8 +119,18 @@ class Captured:
         self.replayed += 1
         return True
 
+    def look(self) -> None:
+        """Capture anew where tensors lie elsewhere by now: between epochs, others have the network."""
+        if self._recorded and self._places != self._where():
+            self.drop()
+
+    def _where(self) -> list[int]:
+        return [tensor.data_ptr() for tensor in self._live().values()]
+
     def drop(self) -> None:
         """Give back the memory of captured steps; the next one is captured again."""
+        if not self._recorded:
+            return
         self._recorded.clear()
         self._optimizer.zero_grad()
         if self._device.type == "cuda":
@@ -163,6 +175,7 @@ class Captured:
             trial.require_alike()
         del trial
         self._require_room()
+        self._places = self._where()
         return recorded
 
     def _refuse(self) -> None:

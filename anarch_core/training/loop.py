@@ -158,6 +158,8 @@ class Training:
     def advance(self, until: int, pause: Callable[[], bool] = lambda: False) -> None:
         """Take steps until ``until`` of them are done in all, the epoch ends, or ``pause`` says so (asked after every step)."""
         epoch, done = divmod(self.iteration, self.iterations_per_epoch)
+        if self._captured is not None:
+            self._captured.look()
         rate = None
         read = self._batches(self.first_epoch + epoch, done, done + until - self.iteration)
         with contextlib.closing(read), contextlib.nullcontext() if self._chains is None else self._chains.taken():

@@ -69,3 +69,15 @@ def test_a_captured_run_is_an_ordinary_one(trained, one_figure, optimizer, optio
     for one, other in zip(captured.segments, ordinary.segments, strict=True):
         assert one.id == other.id
         assert one.final.train_loss == pytest.approx(other.final.train_loss, rel=1e-3)
+
+
+@pytest.mark.parametrize(("first", "then"), [("off", "auto"), ("auto", "auto")])
+def test_a_trunk_is_trained_again_as_it_was_captured_or_not(trained, device, one_figure, first, then):
+    """For a switch time that it had not kept its network of; to the same bytes, or it is refused."""
+    settings = {"control": "none", "batch_size": 12, "relax": "efcn", "epochs": 3}
+    trained(switch="at:1,3", capture=first, **settings)
+    results = trained(switch="at:1,2,3", capture=then, **settings)
+    if device.type == "cpu" or not results.failed:
+        assert [each.switch_epoch for each in results.segments if each.kind == "branch"] == [1, 2, 3]
+    trunk = next(each for each in results.segments if each.kind == "trunk")
+    assert [machine.captured for machine in trunk.machines] == [first == "auto"]

@@ -326,6 +326,20 @@ def test_memory_is_given_back_and_steps_are_captured_again(graphs, samples):
     assert graphs.recorded == (1 + 2) + 2
 
 
+def test_weights_that_were_put_elsewhere_between_epochs_are_captured_again(graphs, samples):
+    found = []
+    for capture in "on", "off":
+        torch.manual_seed(1)
+        model = cnn()
+        loop = training(model, samples, OPTIMIZERS[2], capture=capture)
+        run_epochs(loop, 1)
+        model[0].weight.data = model[0].weight.data.clone()
+        run_epochs(loop, 1)
+        found.append(model)
+    assert_close(*found)
+    assert graphs.recorded == 2 + 2
+
+
 def test_a_step_reads_its_learning_rate_from_the_device(graphs, samples):
     """Of two trainings, one stops learning after it was captured."""
     model = cnn()
