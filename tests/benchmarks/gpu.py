@@ -169,7 +169,7 @@ def memory(device: torch.device, size: Size) -> Iterator[Table]:
     yield Table("memory of training, without the data", ("", "planned", "taken"), rows)
 
 
-CASES = {"steps": steps, "siblings": siblings, "eigenvalue": eigenvalue, "memory": memory}
+CASES = {"steps": steps, "eigenvalue": eigenvalue, "memory": memory, "siblings": siblings}
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -12,11 +12,11 @@ small=()
 if [ -n "${SMALL:-}" ]; then tests=(tests/gpu/test_relaxations.py) small=(--small); fi
 
 begun=$SECONDS
-timeout -k 5 "${TESTS_SECONDS:-110}" python3 -P -m pytest -q -W default -m gpu -n "${PROCESSES:-6}" --durations=5 "${tests[@]}" >"$out/tests.txt" 2>&1
+timeout -k 5 "${TESTS_SECONDS:-105}" python3 -P -m pytest -q -W default -m gpu -n "${PROCESSES:-6}" --durations=5 "${tests[@]}" >"$out/tests.txt" 2>&1
 tested=$?
 echo "tests: exit status $tested after $((SECONDS - begun)) s"
 begun=$SECONDS
-timeout -k 5 "${BENCHMARKS_SECONDS:-115}" python3 -P tests/benchmarks/gpu.py "${small[@]}" --json "$out/gpu.json" >"$out/gpu.txt" 2>&1
+timeout -k 5 "${BENCHMARKS_SECONDS:-125}" python3 -P tests/benchmarks/gpu.py "${small[@]}" --json "$out/gpu.json" >"$out/gpu.txt" 2>&1
 measured=$?
 echo "benchmarks: exit status $measured after $((SECONDS - begun)) s"
 tail -n 25 "$out/tests.txt"
