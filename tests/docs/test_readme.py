@@ -87,10 +87,11 @@ def test_commands_of_the_page_on_relaxations_would_start(command, anarch):
 @pytest.mark.slow
 @pytest.mark.skipif("ANARCH_DATA" not in os.environ, reason="needs CIFAR-10: ANARCH_DATA=DIR")
 def test_the_papers_protocol_in_small_runs(anarch):
-    """As written, but for one switch time and fewer epochs and training samples."""
+    """As written, but for one switch time and fewer channels, epochs and training samples."""
     (command,) = commands((ROOT / "docs" / "results" / "cifar10.md").read_text())
     arguments = shlex.split(command.replace("DIR", os.environ["ANARCH_DATA"]))[1:]
     size = ["--switch", "at:1", "--epochs", "1", "--branch-epochs", "1", "--train-limit", "100", "--jobs", "1", "--out", "run"]
+    size += ["--vanilla-cnn-channels", "4"]
     assert "failed" not in anarch(*arguments, *size)
 
 
