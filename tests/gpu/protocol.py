@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import anarch_core
+from anarch_core.errors import AnarchError
 from anarch_core.experiment.segments import Segment
 from anarch_core.planning.duration import run_seconds
 from anarch_core.planning.run_plan import RunPlan
@@ -81,14 +82,23 @@ def main(given: Sequence[str] | None = None) -> None:
         anarch_core.run(**asked, switch="at:" + ",".join(f"{epoch:g}" for epoch in switches), out=run, progress="lines")
     except InterruptedRunError as error:
         print(error, flush=True)
-    anarch_core.report(run)
-    results = anarch_core.Results.read(run)
-    print(results, flush=True)
-    for name in ("results.json", "report.html", "run.json"):
-        shutil.copy(run / name, arguments.out / name)
-    with tarfile.open(arguments.out / "figures.tar.gz", "w:gz") as archive:
-        archive.add(run / "figures", "figures")
+    keep(run, arguments.out)
     print(f"{time.monotonic() - begun:.0f} s in all", flush=True)
+
+
+def keep(run: Path, out: Path) -> None:
+    """Show what a run has found by now, and copy it: the results, the report, and its figures in one file."""
+    print(anarch_core.Results.read(run), flush=True)
+    try:
+        anarch_core.write_report(run)
+    except AnarchError as error:  # nothing is finished
+        print(error, flush=True)
+    for name in ("results.json", "run.json", "report.html"):
+        if (run / name).exists():
+            shutil.copy(run / name, out / name)
+    if (run / "figures").exists():
+        with tarfile.open(out / "figures.tar.gz", "w:gz") as archive:
+            archive.add(run / "figures", "figures")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from anarch_core.planning.plan import plan_run
-from tests.gpu.protocol import BEGINNING, CAUTION, SEGMENT, chosen, needed
+from anarch_core.running.runner import run
+from tests.gpu.protocol import BEGINNING, CAUTION, SEGMENT, chosen, keep, needed
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +32,11 @@ def test_as_many_as_fit_evenly_and_with_both_ends(plan):
     assert chosen(plan, three) == [0, 2, 3]
     assert chosen(plan, three - 0.1) == [0, 3]
     assert chosen(plan, 1.0) == [0, 3]
+
+
+def test_what_is_kept_of_a_run(small, one_figure, tmp_path, capsys):
+    run(small(control="none", switch="at:0", epochs=1, branch_epochs=1), out=tmp_path / "run", progress="silent")
+    (tmp_path / "kept").mkdir()
+    keep(tmp_path / "run", tmp_path / "kept")
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"results.json", "run.json", "report.html", "figures.tar.gz"}
+    assert "efcn" in capsys.readouterr().out
