@@ -30,7 +30,7 @@ def test_allocations_are_foretold(network):
     point = POINT(network=network, width=8, side=32, batch=64)
     loop = scaling.training(point)
     loop.advance(1)
-    assert scaling.allocated(loop) == pytest.approx(scaling.expected(point).memory.used, rel=0.05)
+    assert scaling.allocated(loop) == pytest.approx(scaling.expected(point).memory.used, rel=0.06)
 
 
 def test_work_is_that_of_the_products():
