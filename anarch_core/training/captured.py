@@ -109,7 +109,6 @@ class Captured:
             except Exception as error:  # whatever it is, an ordinary step does without
                 self.refused = _reason(error)
                 self.drop()
-                self._optimizer.zero_grad()
                 if self._must:
                     msg = f"capture 'on': {self.refused}; use capture auto, or off"
                     raise ConfigError(msg) from error

@@ -33,7 +33,7 @@ from anarch_core.training.norms import joined_norms
 from anarch_core.training.optimizer_state import load_optimizer_state, optimizer_cuts, optimizer_state
 from anarch_core.training.penalty import Penalties
 from anarch_core.training.precision import autocast
-from anarch_core.training.trial import LIKE
+from anarch_core.training.trial import LIKE, MODEL
 
 
 @attrs.define(kw_only=True)
@@ -280,7 +280,7 @@ class Training:
 
     def _changing(self) -> dict[str, torch.Tensor]:
         """What a step changes on the device, where it lies; the penalties have their own."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors = {f"{MODEL}{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors.update(optimizer_state(self.optimizer)[0])
         if self.follow_gradient:
             tensors["gradients"] = self._gradients
@@ -295,7 +295,7 @@ class Training:
         :func:`~anarch_core.training.optimizer_state.optimizer_cuts` has it.
         """
         held = cuts_of(self.model)
-        named = {f"{prefix}{name}": cut for prefix in ("model.", AVERAGE) for name, cut in held.items()}
+        named = {f"{prefix}{name}": cut for prefix in (MODEL, AVERAGE) for name, cut in held.items()}
         return named | optimizer_cuts(self.optimizer, self.model)
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
@@ -304,7 +304,7 @@ class Training:
         Raises:
             CheckpointError: the state is not of this network.
         """
-        weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        weights = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
         try:
             self.model.load_state_dict(weights)
         except RuntimeError as error:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from anarch_core.config.values import Precision
+from anarch_core.machine import own_randomness
 
 Live = Callable[[], Mapping[str, torch.Tensor]]
 """All tensors that a step changes, by name, where they lie; those of the network begin with :data:`MODEL`."""
@@ -50,7 +51,7 @@ class Trial:
     def put_back(self) -> Iterator[None]:
         """Let all be as it was afterwards, learning rates, gradients and random numbers included."""
         rates = [group["lr"] for group in self._optimizer.param_groups]
-        with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
+        with own_randomness(self._device):
             try:
                 yield
             finally:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
 
 import torch
 from measure import Step, Table
 from on_card import RATE, Size, epochs_of, milliseconds, seconds_of, training, wait
+from processes import in_processes
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
@@ -90,37 +89,15 @@ def stacked(relaxation: str, seeds: Sequence[int], size: Size, device: torch.dev
     return epoch
 
 
-def in_processes(relaxation: str, seeds: Sequence[int], size: Size, device: torch.device, processes: int) -> Step:
+def waited_for(relaxation: str, seeds: Sequence[int], size: Size, device: torch.device) -> Step:
+    """Captured, one by one, until the device is done."""
+    step = one_by_one(relaxation, seeds, size, device, "auto")
+    return lambda: (step(), wait(device))
+
+
+def divided(relaxation: str, seeds: Sequence[int], size: Size, device: torch.device, count: int) -> Step:
     """Divided among processes, as ``--jobs`` does; each captures."""
-    context = multiprocessing.get_context("spawn")
-    pipes = []
-    for number in range(processes):
-        here, there = context.Pipe()
-        own = list(seeds)[number::processes]
-        context.Process(target=_serve, args=(there, relaxation, own, size, str(device)), daemon=True).start()
-        there.close()
-        pipes.append(here)
-
-    def step() -> None:
-        for pipe in pipes:
-            pipe.send(True)
-        for pipe in pipes:
-            pipe.recv()
-
-    return step
-
-
-def _serve(pipe: Connection, relaxation: str, seeds: Sequence[int], size: Size, device: str) -> None:
-    """Take epochs as long as somebody asks for them."""
-    torch.set_num_threads(1)
-    step = one_by_one(relaxation, seeds, size, torch.device(device), "auto")
-    try:
-        while pipe.recv():
-            step()
-            wait(torch.device(device))
-            pipe.send(True)
-    except (EOFError, ConnectionError):
-        return
+    return in_processes(waited_for, [(relaxation, list(seeds)[number::count], size, device) for number in range(count)])
 
 
 def siblings(device: torch.device, size: Size) -> Iterator[Table]:
@@ -131,7 +108,7 @@ def siblings(device: torch.device, size: Size) -> Iterator[Table]:
             "not captured, one by one": lambda seeds, of=relaxation: one_by_one(of, seeds, size, device, "off"),
             "stacked by vmap, one captured step": lambda seeds, of=relaxation: stacked(of, seeds, size, device),
             **{
-                f"captured, in {count} processes": lambda seeds, of=relaxation, count=count: in_processes(of, seeds, size, device, count)
+                f"captured, in {count} processes": lambda seeds, of=relaxation, count=count: divided(of, seeds, size, device, count)
                 for count in (size.processes if relaxation == "efcn" else ())
             },
         }

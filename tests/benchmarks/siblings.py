@@ -8,10 +8,9 @@ could gain, and beside the same code on one sibling after another what batching 
 from __future__ import annotations
 
 import functools
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
 
+import processes
 import torch
 from measure import OURS, Case, Step, Table, figures
 from small import BATCH, NAMES, RATE, SHAPE, STEPS, data, loop, network
@@ -96,38 +95,19 @@ def by_hand_one_by_one(relaxation: str, seeds: Sequence[int]) -> tuple[Step, Wei
 
 def in_processes(contender: Contender, relaxation: str, count: int) -> Step:
     """The siblings divided among processes of one thread each, as ``--jobs`` does; a single one has one of its own."""
-    context = multiprocessing.get_context("spawn")
-    pipes = []
-    for number in range(min(PROCESSES, count)):
-        here, there = context.Pipe()
-        context.Process(target=_serve, args=(there, contender, relaxation, range(number, count, PROCESSES)), daemon=True).start()
-        there.close()
-        pipes.append(here)
-
-    def step() -> None:
-        for pipe in pipes:
-            pipe.send(True)
-        for pipe in pipes:
-            pipe.recv()
-
-    return step
+    shares = (range(number, count, PROCESSES) for number in range(min(PROCESSES, count)))
+    return processes.in_processes(step_of, [(contender, relaxation, share) for share in shares])
 
 
-def _serve(pipe: Connection, contender: Contender, relaxation: str, seeds: Sequence[int]) -> None:
-    """Take steps as long as somebody asks for them."""
-    torch.set_num_threads(1)
+def step_of(contender: Contender, relaxation: str, seeds: Sequence[int]) -> Step:
+    """What trains the siblings, without their weights."""
     step, _ = contender(relaxation, seeds)
-    try:
-        while pipe.recv():
-            step()
-            pipe.send(True)
-    except (EOFError, ConnectionError):
-        return
+    return step
 
 
 def with_threads(threads: int, contender: Contender, relaxation: str, count: int) -> Step:
     """In this process, with so many threads."""
-    step, _ = contender(relaxation, range(count))
+    step = step_of(contender, relaxation, range(count))
 
     def taken() -> None:
         usual = torch.get_num_threads()
